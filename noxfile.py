@@ -1,0 +1,132 @@
+"""What people and CI run: ``nox`` (lint and tests), ``nox -s parity``, ``nox -s conformance -- cpu`` ...
+
+Every session installs the packages as wheels built from this tree, the way a user gets them. A wheel is built again
+only when its package changed, and an environment is kept between runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent.resolve()
+PACKAGES = ROOT / "packages"
+CORE = PACKAGES / "core"
+CPU = PACKAGES / "backend-cpu"
+MINIMAL = ROOT / "examples" / "backend-minimal"
+SOURCES = [p / "src" for p in (CORE, CPU) if (p / "src").exists()]
+
+TESTING = ["pytest>=8", "hypothesis>=6.100"]
+TORCH = "torch==2.13.0"
+LINT = ["ruff==0.17.6", "mypy==2.4.1", "import-linter==2.16", "numpy>=1.26", "pluggy>=1.5", *TESTING]
+LEFT_OUT = ("build", "dist", "*.egg-info", "__pycache__", "*.so", "*.pyc", "tests", ".hypothesis")
+
+nox.needs_version = ">=2024.4.15"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["lint", "tests"]
+nox.options.error_on_external_run = True
+
+
+def digest(package: Path) -> str:
+    """A hash of everything that decides what the wheel of ``package`` holds."""
+    state = hashlib.sha256()
+    for path in sorted(package.rglob("*")):
+        relative = path.relative_to(package)
+        if path.is_file() and not any(
+            part.match(rule) for part in map(Path, relative.parts) for rule in LEFT_OUT
+        ):
+            state.update(f"{relative}\0".encode() + path.read_bytes() + b"\0")
+    return state.hexdigest()[:20]
+
+
+def wheel(session: nox.Session, package: Path) -> Path:
+    """The wheel of ``package`` as it is now; built from a clean copy, so that no stale build output gets in."""
+    python = session.run("python", "-c", "import sys; print(sys.implementation.cache_tag)", silent=True)
+    store = ROOT / ".nox" / ".wheels" / package.name / f"{str(python).strip()}-{digest(package)}"
+    found = list(store.glob("*.whl"))
+    if not found:
+        shutil.rmtree(store.parent, ignore_errors=True)
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / package.name
+            shutil.copytree(package, copy, ignore=shutil.ignore_patterns(*LEFT_OUT))
+            session.run("python", "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(store), str(copy))
+        found = list(store.glob("*.whl"))
+    return found[0]
+
+
+def install(session: nox.Session, *packages: Path, extras: list[str] | None = None) -> None:
+    """Install ``packages`` from wheels together with ``extras``; does nothing where all of that is there already."""
+    wheels = [wheel(session, package) for package in packages if package.exists()]
+    wanted = "\n".join([*(f"{w.parent.name} {w.name}" for w in wheels), *(extras or [])])
+    stamp = Path(session.virtualenv.location) / "metafuse-installed.txt"
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    stamp.unlink(missing_ok=True)
+    session.install(*map(str, wheels), *(extras or []))
+    # The version does not change while one develops: have the packages themselves replaced, but not what they need.
+    session.install("--force-reinstall", "--no-deps", *map(str, wheels))
+    stamp.write_text(wanted)
+
+
+@nox.session
+def quickstart(session: nox.Session) -> None:
+    """A new user's first minutes: install core and the CPU backend, train on MNIST."""
+    install(session, CORE, CPU)
+    session.run("python", "examples/mnist/train.py", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """All tests that need no other framework."""
+    install(session, CORE, CPU, MINIMAL, extras=TESTING)
+    folders = [str(f.relative_to(ROOT)) for f in sorted(PACKAGES.glob("*/tests"))] + ["tests"]
+    session.run("python", "-m", "pytest", *(session.posargs or folders), env={"METAFUSE_VERIFY": "1"})
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, types, layers, file sizes, generated pages."""
+    session.install(*LINT)
+    path = {"PYTHONPATH": ":".join(map(str, SOURCES))}
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy", *(str(p.relative_to(ROOT)) for p in SOURCES))
+    session.run("lint-imports", env=path)
+    session.run("python", "tools/check_sizes.py")
+    session.run("python", "tools/generate_docs.py", "--check", env=path)
+
+
+@nox.session(venv_backend="virtualenv")
+def parity(session: nox.Session) -> None:
+    """Compare results with PyTorch, operator by operator and layer by layer."""
+    install(session, CORE, CPU, extras=[*TESTING, TORCH])
+    session.run("python", "-m", "pytest", "tests/parity", *session.posargs)
+
+
+@nox.session
+def conformance(session: nox.Session) -> None:
+    """The conformance kit on one backend: nox -s conformance -- cpu."""
+    backend, *rest = session.posargs or ["cpu"]
+    install(session, CORE, CPU, MINIMAL, extras=TESTING)
+    session.run("python", "-m", "pytest", "--pyargs", "metafuse.testing.suite", "--backend", backend, *rest)
+
+
+@nox.session(venv_backend="virtualenv")
+def bench(session: nox.Session) -> None:
+    """All benchmarks, one after another; they compare with NumPy and PyTorch."""
+    install(session, CORE, CPU, extras=[TORCH])
+    names = session.posargs or [p.name for p in sorted((ROOT / "benchmarks").glob("bench_*.py"))]
+    for name in names:
+        session.run("python", f"benchmarks/{name}")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Write the generated pages under docs/ anew."""
+    session.install("numpy>=1.26", "pluggy>=1.5")
+    session.run("python", "tools/generate_docs.py", env={"PYTHONPATH": ":".join(map(str, SOURCES))})

@@ -1,0 +1,179 @@
+"""Loops over elements: kernels without a reduction, and the statements that every schedule's loop body consists of.
+
+What it is: ``emit_elements`` (flat ranges and square tiles) and ``Body``.
+What it is not: reductions (``reductions``).
+Who calls it: ``codegen``; ``reductions`` uses the shared parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+
+from metafuse.backend.contract import Machine
+from metafuse.dtypes import int64
+from metafuse.kernel.cstyle import operation, type_name
+from metafuse.kernel.expr import Expr, cast, walk
+from metafuse.kernel.ir import REDUCTIONS, Kernel, Stage
+from metafuse.kernel.scope import Scope
+
+from .access import Schedule, stages_of
+
+__all__ = ["SIMD", "Definer", "decode", "emit_elements", "extent", "loop", "statements"]
+
+SIMD = "#pragma omp simd"
+#: elements per chunk boundary: a multiple of every vector and cache line
+_GRAIN = 256
+#: tile of a transposition: lanes (contiguous in the output) by rows (contiguous in the input)
+_TILE_LANES, _TILE_ROWS = 64, 32
+
+#: called with (scope, stage, text of its value) for the stages that define a value
+Definer = Callable[[Scope, Stage, str], None]
+
+
+def extent(scope: Scope, number: int) -> str:
+    """The name of the extent of axis ``number``."""
+    return scope.value(Expr("size", (), int64, number))
+
+
+def loop(name: str, start: str, stop: str) -> str:
+    """The head of a counting loop."""
+    return f"for (long long {name} = {start}; {name} < {stop}; ++{name})"
+
+
+def decode(scope: Scope, flat: str, axes: Sequence[int]) -> None:
+    """Define and bind ``i<axis>`` for every axis from the row-major number ``flat``."""
+    rest = flat
+    for position, number in reversed(list(enumerate(axes))):
+        name = f"i{number}"
+        if position == 0:
+            scope.line(f"const long long {name} = {rest};")
+        else:
+            size = extent(scope, number)
+            scope.line(f"const long long {name} = {rest} % {size}, r{number} = {rest} / {size};")
+            rest = f"r{number}"
+        scope.bind("axis", number, name)
+
+
+def statements(scope: Scope, stages: Sequence[Stage], define: Definer) -> None:
+    """The stages' effects at one point, in order, with all stores last.
+
+    Stores wait because an output may be the memory of an input: what is read at this point is read before any write.
+    """
+    pending: list[tuple[int, str]] = []
+
+    def flush() -> None:
+        for buffer, text in pending:
+            scope.line(text)
+            scope.forget(buffer)
+        pending.clear()
+
+    for stage in stages:
+        roots = [root for root in (stage.expr, stage.offset, stage.condition) if root is not None]
+        reads = {node.value for root in roots for node in walk(root) if node.op == "load"}
+        if stage.kind == "scatter" or any(buffer in reads for buffer, _ in pending):
+            flush()
+        if stage.kind == "store":
+            assert stage.offset is not None
+            text = scope.value(cast(stage.expr, scope.printer.kernel.buffers[stage.buffer].dtype))
+            pending.append((stage.buffer, f"b{stage.buffer}[{scope.index(stage.offset)}] = {text};"))
+        elif stage.kind == "scatter":
+            _scatter(scope, stage)
+        else:
+            define(scope, stage, scope.value(stage.expr))
+    flush()
+
+
+def _scatter(scope: Scope, stage: Stage) -> None:
+    assert stage.offset is not None
+    dtype = scope.printer.kernel.buffers[stage.buffer].dtype
+    new = cast(stage.expr, dtype)
+    head = "" if stage.condition is None else f"if ({scope.value(stage.condition)}) "
+    text, index = scope.value(new), scope.index(stage.offset)
+    place = f"b{stage.buffer}[{index}]"
+    combine = REDUCTIONS[stage.op]
+    if combine is not None:
+        kind = type_name(dtype, scope.printer.dialect)
+        old = scope.printer.fresh("o")
+        node = Expr(combine, (new, new), dtype)
+        joined = operation(node, [old, text], scope.printer.dialect, scope.printer.needs)
+        scope.line(f"{head}{{ const {kind} {old} = ({kind}){place}; {place} = {joined}; }}")
+    else:
+        scope.line(f"{head}{place} = {text};")
+    scope.forget(stage.buffer)
+
+
+def emit_elements(kernel: Kernel, root: Scope, machine: Machine, schedule: Schedule) -> tuple[list[str], int]:
+    """Loops for a kernel whose points are all independent. Answers the body of ``units`` and the grain."""
+    axes = [number for number in range(kernel.outer + kernel.inner) if number != schedule.axis]
+    if schedule.axis >= 0:
+        axes.append(schedule.axis)
+    if schedule.across >= 0:
+        return _tiles(kernel, root, axes, schedule)
+    if len(axes) <= 1:
+        _body_loop(kernel, root, axes, "begin", "end")
+    else:
+        _flat(kernel, root, axes)
+    return [f"return {' * '.join(f'sizes[{number}]' for number in axes) or '1'};"], _GRAIN
+
+
+def _body_loop(kernel: Kernel, scope: Scope, axes: Sequence[int], start: str, stop: str) -> None:
+    head = loop(f"i{axes[-1]}", start, stop) if axes else ""
+    with scope.block(head, pragma=SIMD if axes else "") as body:
+        if axes:
+            body.bind("axis", axes[-1], f"i{axes[-1]}")
+        for _, inner, outer in stages_of(kernel):
+            statements(body, [*inner, *outer], _name_value)
+
+
+def _name_value(scope: Scope, stage: Stage, text: str) -> None:
+    scope.bind("value", stage.result, text)
+
+
+def _flat(kernel: Kernel, root: Scope, axes: Sequence[int]) -> None:
+    """Row by row through the flat range [begin, end): only the first row's position takes divisions."""
+    *others, lane = axes
+    size = extent(root, lane)
+    root.line(f"long long rest = begin / {size}, from = begin % {size};")
+    for number in reversed(others):
+        name = extent(root, number)
+        root.line(f"long long i{number} = rest % {name}; rest /= {name};")
+    with root.block("for (long long at = begin; at < end;)", holds_loads=True) as row:
+        for number in others:
+            row.bind("axis", number, f"i{number}")
+        row.line(f"const long long to = from + (end - at) < {size} ? from + (end - at) : {size};")
+        _body_loop(kernel, row, axes, "from", "to")
+        row.line("at += to - from; from = 0;")
+        carry = ""
+        for number in others:
+            carry = f"if (++i{number} == {extent(row, number)}) {{ i{number} = 0; {carry}}} "
+        row.line(carry.strip())
+
+
+def _tiles(kernel: Kernel, root: Scope, axes: list[int], schedule: Schedule) -> tuple[list[str], int]:
+    """Square tiles over the two axes along which one or the other side of a transposition is contiguous."""
+    lane, across = schedule.axis, schedule.across
+    others = [number for number in axes if number not in (lane, across)]
+
+    def tiles(number: int, size: str) -> str:
+        length = _TILE_LANES if number == lane else _TILE_ROWS
+        return f"({size} + {length - 1}) / {length}"
+
+    root.line(f"const long long across = {tiles(across, extent(root, across))};")
+    root.line(f"const long long along = {tiles(lane, extent(root, lane))};")
+    with ExitStack() as stack:
+        scope = stack.enter_context(root.block(loop("unit", "begin", "end"), holds_loads=True))
+        scope.line("const long long tile = unit % (across * along), rest = unit / (across * along);")
+        decode(scope, "rest", others)
+        for name, position, number, length in (
+            ("row", "tile / along", across, _TILE_ROWS),
+            ("lane", "tile % along", lane, _TILE_LANES),
+        ):
+            size = extent(scope, number)
+            scope.line(f"const long long {name}0 = {position} * {length};")
+            scope.line(f"const long long {name}1 = {name}0 + {length} < {size} ? {name}0 + {length} : {size};")
+        scope = stack.enter_context(scope.block(loop(f"i{across}", "row0", "row1"), holds_loads=True))
+        scope.bind("axis", across, f"i{across}")
+        _body_loop(kernel, scope, [lane], "lane0", "lane1")
+    counts = [tiles(across, f"sizes[{across}]"), tiles(lane, f"sizes[{lane}]"), *(f"sizes[{k}]" for k in others)]
+    return [f"return {' * '.join(f'({count})' for count in counts)};"], 1

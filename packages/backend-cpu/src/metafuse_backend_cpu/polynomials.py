@@ -1,0 +1,1 @@
+POLYNOMIALS: dict[str, str] = {}

@@ -1,0 +1,301 @@
+"""Loops for kernels that reduce: one unit per row, or vectors across many outer points at once.
+
+What it is: ``emit_rows``, ``emit_lanes`` and ``Accumulator``, which says how each reduction is carried.
+What it is not: a choice between the two (``access``).
+Who calls it: ``codegen``.
+
+Accuracy. Sums and products of float32 are carried in double, which costs nothing next to memory; sums of float64 are
+carried in blocks of a few thousand elements whose totals are added up, with one accumulator per vector lane. So the
+error of a sum does not grow with its length in any way that matters. Minimum and maximum hand on NaN. Integers wrap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from metafuse.backend.contract import Machine
+from metafuse.dtypes import DType, float64
+from metafuse.kernel.cstyle import literal, type_name, unsigned_of
+from metafuse.kernel.expr import walk
+from metafuse.kernel.ir import IDENTITY, Kernel, Stage
+from metafuse.kernel.scope import Scope
+
+from .access import Schedule, stages_of
+from .loops import SIMD, decode, extent, loop, statements
+
+__all__ = ["Accumulator", "emit_lanes", "emit_rows"]
+
+#: elements of float64 whose sum is one block
+_BLOCK = 2048
+#: inner points whose float64 sum is one block where each lane has its own accumulator
+_LANE_BLOCK = 256
+_MOST_LANES, _FEWEST_LANES = 2048, 32
+_CLAUSE = {
+    "add": "+", "multiply": "*", "maximum": "max", "minimum": "min", "logical_and": "&", "logical_or": "|",
+    "logical_xor": "^", "bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^",
+}  # fmt: skip
+_ON_BOOL = {"add": "logical_or", "multiply": "logical_and", "maximum": "logical_or", "minimum": "logical_and"}
+
+
+@dataclass(frozen=True)
+class Accumulator:
+    """How the ``reduce`` stage that defines value ``number`` is carried: C type, start and update."""
+
+    number: int
+    op: str
+    dtype: DType
+    kind: str
+    start: str
+
+    @classmethod
+    def of(cls, stage: Stage, scope: Scope) -> Accumulator:
+        """The accumulator of one stage."""
+        dtype, op, dialect = stage.expr.dtype, stage.op, scope.printer.dialect
+        if dtype.kind == "b":
+            op = _ON_BOOL.get(op, op)
+        start = literal(IDENTITY(op, dtype), dtype, dialect)
+        if dtype.kind == "b" or op.startswith("logical"):
+            return cls(stage.result, op, dtype, "int", "1" if IDENTITY(op, dtype) else "0")
+        if dtype.is_float:
+            kind = "double" if op in ("add", "multiply") else "float" if dtype.itemsize == 2 else dtype.c_name
+            return cls(stage.result, op, dtype, kind, f"({kind}){start}")
+        kind = type_name(dtype, dialect) if op in ("maximum", "minimum") else unsigned_of(dtype)
+        return cls(stage.result, op, dtype, kind, f"({kind}){start}")
+
+    @property
+    def clause(self) -> str:
+        """The reduction operator of OpenMP."""
+        return _CLAUSE[self.op]
+
+    @property
+    def picks(self) -> bool:
+        """Whether it chooses between floats, so that NaN needs care."""
+        return self.op in ("maximum", "minimum") and self.dtype.is_float
+
+    @property
+    def blocked(self) -> bool:
+        """Whether partial sums of a block are kept apart from the total."""
+        return self.op == "add" and self.dtype is float64
+
+    def update(self, place: str, value: str, with_flag: str = "") -> str:
+        """The statement that folds ``value`` into ``place``; a maximum with a flag leaves NaN to the flag."""
+        if self.op in ("maximum", "minimum"):
+            better = f"{value} {'>' if self.op == 'maximum' else '<'} {place}"
+            if self.picks and with_flag:
+                return f"{place} = {better} ? {value} : {place}; {with_flag} |= {value} != {value};"
+            better = f"({better}) | ({value} != {value})" if self.picks else better
+            return f"{place} = {better} ? {value} : {place};"
+        if self.op.startswith("logical"):
+            value = value if self.dtype.kind == "b" else f"({value} != 0)"
+            return f"{place} {self.clause}= {value};"
+        return f"{place} {self.clause}= ({self.kind}){value};"
+
+    def result(self, place: str, scope: Scope, flag: str = "") -> str:
+        """The finished value as text of the stage's dtype."""
+        kind = type_name(self.dtype, scope.printer.dialect)
+        if flag:
+            return f"({kind})({flag} ? ({self.kind}){scope.printer.dialect.nan} : {place})"
+        return f"({kind}){place}"
+
+
+def _clauses(found: Sequence[tuple[Accumulator, str]]) -> str:
+    names: dict[str, list[str]] = {}
+    for accumulator, name in found:
+        names.setdefault(accumulator.clause, []).append(name)
+        if accumulator.picks:
+            names.setdefault("|", []).append(f"n{accumulator.number}")
+    return "".join(f" reduction({clause}:{','.join(each)})" for clause, each in names.items())
+
+
+def _any_inner(scope: Scope, kernel: Kernel) -> str:
+    """The condition that the inner loops run at all; loads that move out of them stay under it."""
+    inner = range(kernel.outer, kernel.outer + kernel.inner)
+    return " && ".join(f"{extent(scope, number)} > 0" for number in inner)
+
+
+# -- rows ---------------------------------------------------------------------------------------------------------
+def emit_rows(kernel: Kernel, root: Scope, machine: Machine, schedule: Schedule) -> tuple[list[str], int]:
+    """One unit per outer point, whose phases run one after the other while its data is in cache."""
+    outer = range(kernel.outer)
+    with root.block(loop("unit", "begin", "end"), holds_loads=True) as unit:
+        decode(unit, "unit", outer)
+        for _, inner_stages, outer_stages in stages_of(kernel):
+            if inner_stages:
+                _row_phase(kernel, unit, schedule, inner_stages)
+            statements(unit, outer_stages, lambda scope, stage, text: scope.bind("value", stage.result, text))
+    return [f"return {' * '.join(f'sizes[{number}]' for number in outer) or '1'};"], 1
+
+
+def _row_phase(kernel: Kernel, unit: Scope, schedule: Schedule, stages: list[Stage]) -> None:
+    found = [Accumulator.of(stage, unit) for stage in stages if stage.kind == "reduce"]
+    for each in found:
+        unit.line(f"{each.kind} a{each.number} = {each.start};" + (f" int n{each.number} = 0;" if each.picks else ""))
+    with ExitStack() as stack:
+        scope = stack.enter_context(unit.guard(_any_inner(unit, kernel)))
+        order = [k for k in range(kernel.outer, kernel.outer + kernel.inner) if k != schedule.axis]
+        for number in order:
+            scope = stack.enter_context(scope.block(loop(f"i{number}", "0", extent(scope, number))))
+            scope.bind("axis", number, f"i{number}")
+        if schedule.axis >= 0:
+            _row_loop(scope, stages, found, schedule.axis)
+        else:
+            _fold(scope, stages, {each.number: (each, f"a{each.number}") for each in found})
+    for each in found:
+        flag = f"n{each.number}" if each.picks else ""
+        kind = type_name(each.dtype, unit.printer.dialect)
+        unit.line(f"const {kind} v{each.number} = {each.result(f'a{each.number}', unit, flag)};")
+        unit.bind("value", each.number, f"v{each.number}")
+
+
+def _row_loop(scope: Scope, stages: list[Stage], found: list[Accumulator], axis: int) -> None:
+    """The innermost loop, vectorised; in blocks where a float64 sum is carried."""
+    size = extent(scope, axis)
+    blocked = [each for each in found if each.blocked]
+    places = {each.number: (each, f"{'p' if each.blocked else 'a'}{each.number}") for each in found}
+    scatters = any(stage.kind == "scatter" for stage in stages)
+    pragma = "" if scatters else SIMD + _clauses(list(places.values()))
+    with ExitStack() as stack:
+        start, stop = "0", size
+        if blocked:
+            scope = stack.enter_context(scope.block(f"for (long long from = 0; from < {size}; from += {_BLOCK})"))
+            scope.line(f"const long long to = from + {_BLOCK} < {size} ? from + {_BLOCK} : {size};")
+            scope.line("".join(f"double p{each.number} = 0; " for each in blocked).strip())
+            start, stop = "from", "to"
+        with scope.block(loop(f"i{axis}", start, stop), pragma=pragma) as body:
+            body.bind("axis", axis, f"i{axis}")
+            _fold(body, stages, places)
+        for each in blocked:
+            scope.line(f"a{each.number} += p{each.number};")
+
+
+def _fold(scope: Scope, stages: list[Stage], places: dict[int, tuple[Accumulator, str]]) -> None:
+    def define(where: Scope, stage: Stage, text: str) -> None:
+        accumulator, place = places[stage.result]
+        where.line(accumulator.update(place, text, f"n{stage.result}" if accumulator.picks else ""))
+
+    statements(scope, stages, define)
+
+
+# -- lanes --------------------------------------------------------------------------------------------------------
+def emit_lanes(kernel: Kernel, root: Scope, machine: Machine, schedule: Schedule) -> tuple[list[str], int]:
+    """One unit per tile of outer points along the contiguous axis; accumulators of a whole tile live in the L1 cache."""
+    lane = schedule.axis
+    others = [number for number in range(kernel.outer) if number != lane]
+    later = _used_later(kernel)
+    found = [Accumulator.of(stage, root) for stage in kernel.stages if stage.kind == "reduce"]
+    kinds = {f"a{each.number}": each.kind for each in found}
+    kinds |= {f"p{each.number}": "double" for each in found if each.blocked}
+    for stage in kernel.stages:
+        if stage.result in later:
+            kinds[f"v{stage.result}"] = type_name(stage.expr.dtype, root.printer.dialect)
+    most = _most_lanes(machine, list(kinds.values()))
+    tile = _tile_lines(lane, others, machine, most)
+    for line in tile:
+        root.line(line)
+    root.line(f"const long long tiles = (sizes[{lane}] + tile - 1) / tile;")
+    with root.block(loop("unit", "begin", "end"), holds_loads=True) as unit:
+        unit.line("const long long at = unit / tiles, lane0 = unit % tiles * tile;")
+        unit.line(f"const long long lane1 = lane0 + tile < sizes[{lane}] ? lane0 + tile : sizes[{lane}];")
+        decode(unit, "at", others)
+        for name, kind in kinds.items():
+            unit.line(f"{kind} {name}[{most}];")
+        ready: list[int] = []
+        for _, inner_stages, outer_stages in stages_of(kernel):
+            _lane_phase(kernel, unit, lane, inner_stages, outer_stages, later, ready)
+    product = "".join(f" * sizes[{number}]" for number in others)
+    return [*tile, f"return (sizes[{lane}] + tile - 1) / tile{product};"], 1
+
+
+def _used_later(kernel: Kernel) -> set[int]:
+    """Values that a phase after the one that defines them reads."""
+    phase_of = {stage.result: stage.phase for stage in kernel.stages if stage.kind in ("reduce", "let")}
+    used: set[int] = set()
+    for stage in kernel.stages:
+        for root in (stage.expr, stage.offset, stage.condition):
+            if root is not None:
+                used |= {n.value for n in walk(root) if n.op == "value" and phase_of[n.value] < stage.phase}
+    return used
+
+
+def _most_lanes(machine: Machine, kinds: list[str]) -> int:
+    """As many lanes as let the arrays of a tile fill half of the L1 cache."""
+    width = {"double": 8, "long long": 8, "unsigned long long": 8, "bool": 1}
+    size = sum(width.get(kind, 4) for kind in kinds) or 4
+    return max(64, min(_MOST_LANES, machine.l1_bytes // 2 // size // 64 * 64))
+
+
+def _tile_lines(lane: int, others: list[int], machine: Machine, most: int) -> list[str]:
+    """Lanes per tile: enough tiles for all cores, each a multiple of 16 lanes and as equal as can be."""
+    product = "".join(f" * sizes[{number}]" for number in others)
+    return [
+        f"long long tile = (sizes[{lane}]{product} + {2 * machine.cores - 1}) / {2 * machine.cores};",
+        f"tile = tile < {_FEWEST_LANES} ? {_FEWEST_LANES} : tile > {most} ? {most} : tile;",
+        f"tile = (sizes[{lane}] + (sizes[{lane}] + tile - 1) / tile - 1)"
+        f" / ((sizes[{lane}] + tile - 1) / tile + !sizes[{lane}]);",
+        f"tile = (tile + 15) / 16 * 16; tile = tile ? tile : 16;",
+    ]
+
+
+def _lane_phase(
+    kernel: Kernel,
+    unit: Scope,
+    lane: int,
+    inner_stages: list[Stage],
+    outer_stages: list[Stage],
+    later: set[int],
+    ready: list[int],
+) -> None:
+    found = {s.result: Accumulator.of(s, unit) for s in inner_stages if s.kind == "reduce"}
+
+    def open_lanes(scope: Scope, stack: ExitStack) -> Scope:
+        body = stack.enter_context(scope.block(loop(f"i{lane}", "lane0", "lane1"), pragma=SIMD))
+        body.bind("axis", lane, f"i{lane}")
+        for number in ready:
+            body.bind("value", number, f"v{number}[i{lane} - lane0]", lazy=True)
+        return body
+
+    def fold(scope: Scope, stage: Stage, text: str) -> None:
+        each = found[stage.result]
+        scope.line(each.update(f"{'p' if each.blocked else 'a'}{stage.result}[i{lane} - lane0]", text))
+
+    def define(scope: Scope, stage: Stage, text: str) -> None:
+        scope.bind("value", stage.result, text)
+        if stage.result in later:
+            scope.line(f"v{stage.result}[i{lane} - lane0] = {text};")
+
+    if found:
+        with ExitStack() as stack:
+            body = open_lanes(unit, stack)
+            for number, each in found.items():
+                body.line(f"a{number}[i{lane} - lane0] = {each.start};")
+                if each.blocked:
+                    body.line(f"p{number}[i{lane} - lane0] = 0;")
+    if inner_stages:
+        with ExitStack() as stack:
+            scope = stack.enter_context(unit.guard(_any_inner(unit, kernel)))
+            for number in range(kernel.outer, kernel.outer + kernel.inner):
+                scope = stack.enter_context(scope.block(loop(f"i{number}", "0", extent(scope, number))))
+                scope.bind("axis", number, f"i{number}")
+            with ExitStack() as lanes:
+                statements(open_lanes(scope, lanes), inner_stages, fold)
+            blocked = [number for number, each in found.items() if each.blocked]
+            if blocked:
+                moves = " ".join(f"a{k}[k] += p{k}[k]; p{k}[k] = 0;" for k in blocked)
+                unit.line(f"int filled = 0;")
+                scope.line(f"if (++filled == {_LANE_BLOCK}) {{ filled = 0;")
+                scope.lines += [f"    {SIMD}", f"    for (long long k = 0; k < lane1 - lane0; ++k) {{ {moves} }}", "}"]
+    if found or outer_stages:
+        with ExitStack() as stack:
+            body = open_lanes(unit, stack)
+            for number, each in found.items():
+                kind = type_name(each.dtype, body.printer.dialect)
+                place = f"a{number}[i{lane} - lane0]"
+                place = f"({place} + p{number}[i{lane} - lane0])" if each.blocked else place
+                body.line(f"const {kind} w{number} = {each.result(place, body)};")
+                body.bind("value", number, f"w{number}")
+                if number in later:
+                    body.line(f"v{number}[i{lane} - lane0] = w{number};")
+            statements(body, outer_stages, define)
+    ready += [s.result for s in [*inner_stages, *outer_stages] if s.result in later]

@@ -1,0 +1,55 @@
+"""What the tests of this package share: a backend, memory, and a private cache directory."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from metafuse.config import flags
+
+sys.path.insert(0, str(Path(__file__).parent))  # the kits beside the tests
+
+
+@pytest.fixture(scope="session", autouse=True)
+def private_cache(tmp_path_factory):
+    """Nothing of a user's cache is read or changed."""
+    former = flags.cache_dir
+    flags.cache_dir = str(tmp_path_factory.mktemp("cache"))
+    yield
+    flags.cache_dir = former
+
+
+@pytest.fixture(scope="session")
+def backend(private_cache):
+    from metafuse_backend_cpu.backend import CpuBackend
+
+    return CpuBackend()
+
+
+@pytest.fixture(scope="session")
+def axpy(backend):
+    """(kernel, loaded) of ``AXPY``."""
+    from runtime_kit import AXPY, axpy_kernel
+
+    kernel = axpy_kernel()
+    binary = backend.compile([AXPY.replace("SYMBOL", "axpy")])
+    return kernel, backend.load(binary, {"axpy": kernel})["axpy"]
+
+
+@pytest.fixture
+def table(backend):
+    from runtime_kit import Table
+
+    made = Table(backend)
+    yield made
+    made.free()
+
+
+@pytest.fixture
+def threads(backend):
+    """Sets the number of threads for one test."""
+    former = backend.threads
+    yield backend.set_threads
+    backend.set_threads(former)

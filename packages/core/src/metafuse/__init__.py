@@ -1,0 +1,48 @@
+"""metafuse: a just-in-time compiling deep-learning framework.
+
+What it is: the public API, by explicit names; operators come from the table of records.
+What it is not: any implementation.
+Who calls it: users, as ``import metafuse as mf``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import errors
+from .config import flag_scope, flags
+from .dtypes import DType, as_dtype
+from .errors import MetafuseError
+from .ops import *  # noqa: F403 - registers every operator and exports the functions that are no records
+from .ops import registry as _registry
+from .ops.scalar import pow  # noqa: A004
+from .var import Var, sync, sync_all
+
+__version__ = "0.1.0"
+
+_LAZY = {"nn", "optim", "data", "init", "debug", "testing", "dataset"}
+
+
+def __getattr__(name: str) -> Any:
+    """Operators by their records (also ones that plugins register later), and subpackages on first use."""
+    record = _registry.find(name)
+    if record is not None:
+        return record.function
+    if name in _LAZY:
+        import importlib
+
+        return importlib.import_module(f".{'data' if name == 'dataset' else name}", __name__)
+    if name == "explain":
+        from .debug.explain import explain
+
+        return explain
+    if name in ("Module", "Dataset"):
+        from .data.dataset import Dataset
+        from .nn.module import Module
+
+        return Module if name == "Module" else Dataset
+    raise AttributeError(f"module 'metafuse' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY, "explain", "Module", "Dataset", *(r.name for r in _registry.all_operators())})

@@ -1,0 +1,69 @@
+"""Optional abilities of a backend: small abstract mixins that a backend inherits on purpose.
+
+What it is: the extras beyond the contract. Callers ask with ``isinstance``, never by a backend's name.
+What it is not: required. Everything has a way without them, except C++ snippets, which need ``SupportsCodeOp``.
+Who calls it: ``runtime.executor`` and the conformance kit (which skips a level by ``isinstance``).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..dtypes import DType
+from .contract import Handle, Loaded, Step
+
+__all__ = ["SupportsCodeOp", "SupportsHostView", "SupportsPrograms"]
+
+
+class SupportsPrograms(ABC):
+    """Runs all steps of a program in one call, without coming back to Python in between."""
+
+    @abstractmethod
+    def prepare(self, steps: Sequence[Step], scalar_kinds: str) -> Any:
+        """Freeze ``steps``; ``scalar_kinds`` has one letter per entry of the scalar table: ``f`` float, ``i`` integer."""
+
+    @abstractmethod
+    def run(self, prepared: Any, handles: Sequence[Handle], scalars: Sequence[float | int]) -> None:
+        """Run everything; same meaning as ``launch`` of each step in order."""
+
+
+class SupportsHostView(ABC):
+    """Memory that the host can address."""
+
+    @abstractmethod
+    def host_view(self, handle: Handle, nbytes: int) -> np.ndarray[Any, Any]:
+        """A writable uint8 array over the memory itself; valid until ``free``."""
+
+
+class SupportsCodeOp(ABC):
+    """Compiles and runs a user's own C++ snippets (``metafuse.code``)."""
+
+    #: which source of ``metafuse.code`` this backend takes: ``"cpu"`` or ``"cuda"``
+    code_language: str
+
+    @abstractmethod
+    def emit_code(
+        self,
+        symbol: str,
+        header: str,
+        source: str,
+        inputs: Sequence[tuple[DType, int]],
+        outputs: Sequence[tuple[DType, int]],
+        aliases: Mapping[str, str] | None = None,
+    ) -> str:
+        """Source text of a snippet; ``inputs``/``outputs`` are (dtype, number of dimensions); ``aliases``: further names of
+        arrays, such as ``{"dout": "in2"}``. Kernels and snippets share ``compile`` and ``load``."""
+
+    @abstractmethod
+    def launch_code(
+        self,
+        loaded: Loaded,
+        inputs: Sequence[tuple[Handle, tuple[int, ...]]],
+        outputs: Sequence[tuple[Handle, tuple[int, ...]]],
+        data: dict[str, float],
+    ) -> list[tuple[int, ...]]:
+        """Run it on (handle, shape) pairs; answers the outputs' final shapes (dimension 0 may have shrunk)."""

@@ -1,0 +1,206 @@
+"""The command line: ``python -m metafuse <command>``, or ``metafuse <command>``.
+
+What it is: small commands that show what is installed, what works here and why not, and that clean the cache.
+What it is not: a way to run programs.
+Who calls it: people. Each command prints plain text; the exit code is 0 if what was asked for is fine, 1 if not,
+2 for a wrong command line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+
+__all__ = ["main"]
+
+
+def table(rows: Iterable[Sequence[str]], header: Sequence[str] = ()) -> str:
+    """``rows`` with aligned columns; the last column is not padded.
+
+    Example:
+        >>> print(table([("add", "sum"), ("subtract", "difference")]))
+        add       sum
+        subtract  difference
+    """
+    lines = [tuple(header), *rows] if header else list(rows)
+    if not lines:
+        return ""
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; answers the exit code."""
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.command
+    from .errors import MetafuseError
+
+    try:
+        return command(options)
+    except MetafuseError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="metafuse", description="Show what metafuse finds on this machine.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    def command(
+        name: str, function: Callable[[argparse.Namespace], int], doc: str
+    ) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=doc, description=doc)
+        sub.set_defaults(command=function)
+        return sub
+
+    command("backends", _backends, "Backends found, whether they work here, and facts about the machine.")
+    ops = command("ops", _ops, "The operators, one a line.")
+    ops.add_argument("pattern", nargs="?", default="", help="show only names or categories that contain this")
+    command("plugins", _plugins, "Plugins found and what became of each.")
+    cache = command("cache", _cache, "The cache of compiled kernels: folder, entries, size.")
+    cache.add_argument("--clear", action="store_true", help="delete everything in it")
+    command("flags", _flags, "The settings: value, legal values, environment variable, meaning.")
+    command("version", _version, "Versions of metafuse, Python and NumPy.")
+    return parser
+
+
+def _backends(options: argparse.Namespace) -> int:
+    from .errors import BackendUnavailable
+    from .plugins.registry import registry
+
+    rows = []
+    statuses = registry().backends()
+    for status in statuses:
+        descriptor = status.descriptor
+        state = "usable" if status.usable else "not usable"
+        about = descriptor.summary if status.usable else f"{descriptor.summary}: {status.reason}"
+        rows.append((descriptor.name, state, str(descriptor.priority), descriptor.distribution, about))
+    print(table(rows, ("backend", "state", "priority", "distribution", "about")))
+    try:
+        chosen = registry().default_backend()
+    except BackendUnavailable as error:
+        print(f"\ndefault: none: {error}")
+        code = 1
+    else:
+        print(f"\ndefault: {chosen.name}")
+        code = 0
+        machine = chosen.capabilities.machine
+        print(
+            f"machine as {chosen.name} sees it: {machine.cores} cores, {8 * machine.vector_bytes} bit vectors, "
+            f"L1 {_size(machine.l1_bytes)}, L2 {_size(machine.l2_bytes)}"
+        )
+    print(f"platform: {platform.system()} {platform.release()}, {platform.machine()}, {os.cpu_count()} CPUs")
+    for line in _compilers():
+        print(line)
+    broken = [record for record in registry().plugins.records() if record.status == "broken"]
+    for record in broken:
+        print(f"broken plugin: {record.name} ({record.module}): {record.reason}")
+    return 1 if broken else code
+
+
+def _compilers() -> list[str]:
+    """What the usual C++ compilers on this machine say of themselves."""
+    lines = []
+    for name in dict.fromkeys(filter(None, (os.environ.get("CXX"), "g++", "clang++"))):
+        path = shutil.which(name)
+        if path is None:
+            lines.append(f"compiler: {name}: not found")
+            continue
+        try:
+            done = subprocess.run(
+                [path, "--version"], capture_output=True, text=True, timeout=20, check=False
+            )
+            told = (done.stdout or done.stderr).strip().splitlines()
+            version = told[0] if told else f"exit code {done.returncode}"
+        except (OSError, subprocess.TimeoutExpired) as error:
+            version = f"does not run: {error}"
+        lines.append(f"compiler: {name}: {path}: {version}")
+    return lines
+
+
+def _ops(options: argparse.Namespace) -> int:
+    from .ops.registry import all_operators
+
+    wanted = options.pattern
+    rows = [
+        (record.name, record.category, record.summary)
+        for record in all_operators()
+        if wanted in record.name or wanted in record.category
+    ]
+    if not rows:
+        print(f"error: no operator's name or category contains {wanted!r}", file=sys.stderr)
+        return 1
+    print(table(rows, ("operator", "category", "meaning")))
+    return 0
+
+
+def _plugins(options: argparse.Namespace) -> int:
+    from .plugins.registry import registry
+
+    registry().backends()  # calls the hooks, which may show that a plugin is broken
+    records = registry().plugins.records()
+    rows = [(r.name, r.status, r.distribution, r.module, r.reason) for r in records]
+    print(table(rows, ("plugin", "status", "distribution", "module", "reason")))
+    return int(any(record.status == "broken" for record in records))
+
+
+def _cache(options: argparse.Namespace) -> int:
+    from .config import flags
+    from .runtime.compile_cache import CompileCache
+
+    cache = CompileCache()
+    if cache.path is None:
+        print("error: there is no home directory; set METAFUSE_CACHE_DIR", file=sys.stderr)
+        return 1
+    print(f"folder: {cache.path}")
+    if options.clear:
+        freed = cache.size()
+        cache.clear()
+        print(f"cleared: {_size(freed)}")
+        return 0
+    files = sum(1 for path in cache.path.rglob("*") if path.is_file())
+    print(f"files: {files}")
+    print(f"size: {_size(cache.size())} of at most {_size(flags.cache_limit_bytes)}")
+    return 0
+
+
+def _flags(options: argparse.Namespace) -> int:
+    from .config import SETTINGS, flags
+
+    rows = [(s.name, repr(getattr(flags, s.name)), s.legal, s.variable, s.doc) for s in SETTINGS.values()]
+    print(table(rows, ("flag", "value", "legal", "environment variable", "meaning")))
+    return 0
+
+
+def _version(options: argparse.Namespace) -> int:
+    import numpy
+
+    from . import __version__
+
+    print(f"metafuse {__version__}, Python {platform.python_version()}, NumPy {numpy.__version__}")
+    return 0
+
+
+def _size(count: int) -> str:
+    """A number of bytes for people.
+
+    Example:
+        >>> _size(512), _size(1536), _size(3 << 30)
+        ('512 B', '1.5 KiB', '3.0 GiB')
+    """
+    value = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} GiB"

@@ -1,0 +1,72 @@
+"""Collating: several items to one batch.
+
+What it is: the rule by which arrays, numbers, texts and structures of them are stacked.
+What it is not: reading of items, or conversion to Vars (``to_vars`` does that last, on what was stacked).
+Who calls it: ``data.dataset``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..errors import ArgumentError, DTypeError
+from ..ops.creation import array
+from ..var import Var
+
+__all__ = ["collate_batch", "to_vars"]
+
+
+def collate_batch(batch: list[Any]) -> Any:
+    """Stack the items of ``batch``.
+
+    Arrays, Vars and images are stacked along a new first dimension; integers become an int32 array and floats a float32 array;
+    texts and ``None`` stay in a list; tuples, lists and dictionaries are collated member by member.
+
+    Errors: ``ArgumentError`` if shapes differ, naming them; ``DTypeError`` for types that can't be stacked.
+
+    Example:
+        >>> collate_batch([(1, 2.0), (3, 4.0)])
+        [array([1, 3], dtype=int32), array([2., 4.], dtype=float32)]
+    """
+    first = batch[0]
+    if isinstance(first, Var):
+        return _stack([v.numpy() for v in batch])
+    if isinstance(first, np.ndarray):
+        return _stack(batch)
+    if isinstance(first, (bool, np.bool_)):
+        return np.array(batch, dtype=np.bool_)
+    if isinstance(first, (int, np.integer)):
+        return np.array(batch, dtype=np.int32)
+    if isinstance(first, (float, np.floating)):
+        return np.array(batch, dtype=np.float32)
+    if first is None or isinstance(first, (str, bytes)):
+        return list(batch)
+    if isinstance(first, dict):
+        return {key: collate_batch([item[key] for item in batch]) for key in first}
+    if isinstance(first, (tuple, list)):
+        if any(len(item) != len(first) for item in batch):
+            raise ArgumentError(f"[collate_batch] items have different lengths: {sorted({len(i) for i in batch})}")
+        return [collate_batch(list(column)) for column in zip(*batch, strict=True)]
+    if hasattr(first, "__array_interface__") or hasattr(first, "__array__"):  # images of PIL, and the like
+        return _stack([np.asarray(item) for item in batch])
+    raise DTypeError(f"[collate_batch] can't stack {type(first).__name__}; define collate_batch in the data set")
+
+
+def _stack(arrays: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    shapes = {a.shape for a in arrays}
+    if len(shapes) > 1:
+        raise ArgumentError(f"[collate_batch] items of one batch have different shapes: {sorted(shapes)}; pad or resize them")
+    return np.stack(arrays)
+
+
+def to_vars(batch: Any) -> Any:
+    """The batch with every array turned into a Var that takes no gradient."""
+    if isinstance(batch, np.ndarray):
+        return array(batch).stop_grad()
+    if isinstance(batch, dict):
+        return {key: to_vars(value) for key, value in batch.items()}
+    if isinstance(batch, (tuple, list)):
+        return [to_vars(value) for value in batch]
+    return batch

@@ -1,0 +1,162 @@
+"""Samplers: in which order a data set is read.
+
+What it is: iterables of indices, or of lists of indices (``BatchSampler``), and the generator that shuffling uses.
+What it is not: reading or batching of items (``data.dataset``).
+Who calls it: ``data.dataset`` and users.
+
+Shuffling has a generator of its own with a fixed seed, so that every process of a distributed run shuffles alike, however much
+randomness each has used elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import ArgumentError
+
+__all__ = [
+    "BatchSampler",
+    "RandomSampler",
+    "Sampler",
+    "SequentialSampler",
+    "SkipFirstBatchesSampler",
+    "SubsetRandomSampler",
+    "get_order_list",
+    "get_random_list",
+    "set_shuffle_seed",
+]
+
+_generator = np.random.default_rng(1)
+
+
+def set_shuffle_seed(seed: int) -> None:
+    """Begin the shuffling generator anew."""
+    global _generator
+    _generator = np.random.default_rng(seed)
+
+
+def get_random_list(n: int) -> list[int]:
+    """The numbers 0 .. n-1 in random order."""
+    return [int(k) for k in _generator.permutation(n)]
+
+
+def get_order_list(n: int) -> list[int]:
+    """The numbers 0 .. n-1."""
+    return list(range(n))
+
+
+class Sampler:
+    """Base of all samplers: iterate for indices; ``len`` says how many there will be."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __iter__(self) -> Iterator[Any]:
+        raise NotImplementedError(f"[{type(self).__name__}] define __iter__")
+
+    def __len__(self) -> int:
+        return item_count(self.dataset)
+
+
+class SequentialSampler(Sampler):
+    """First to last."""
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(len(self)))
+
+
+class RandomSampler(Sampler):
+    """In random order.
+
+    Args:
+        replacement: draw with replacement.
+        num_samples: how many to draw; ``None`` means as many as there are.
+    """
+
+    def __init__(self, dataset: Any, replacement: bool = False, num_samples: int | None = None) -> None:
+        super().__init__(dataset)
+        self.replacement = bool(replacement)
+        self._num_samples = num_samples
+        if num_samples is not None and (isinstance(num_samples, bool) or num_samples < 1):
+            raise ArgumentError(f"[RandomSampler] num_samples must be None or >= 1, got {num_samples!r}")
+
+    @property
+    def num_samples(self) -> int:
+        """How many indices one iteration gives."""
+        return item_count(self.dataset) if self._num_samples is None else self._num_samples
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    def __iter__(self) -> Iterator[int]:
+        size, count = item_count(self.dataset), self.num_samples
+        if self.replacement:
+            return iter(int(k) for k in _generator.integers(0, size, count))
+        rounds = [get_random_list(size) for _ in range(-(-count // size))] if size else []
+        return iter([k for part in rounds for k in part][:count])
+
+
+class SubsetRandomSampler(Sampler):
+    """Some indices, in random order."""
+
+    def __init__(self, dataset: Any, indice: Sequence[int]) -> None:
+        super().__init__(dataset)
+        self.indices = list(indice)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.indices[k] for k in get_random_list(len(self.indices)))
+
+
+class BatchSampler(Sampler):
+    """Lists of ``batch_size`` indices of another sampler; with ``drop_last`` a short last one is left out."""
+
+    def __init__(self, sampler: Sampler, batch_size: int, drop_last: bool) -> None:
+        super().__init__(getattr(sampler, "dataset", None))
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ArgumentError(f"[BatchSampler] batch_size must be an integer >= 1, got {batch_size!r}")
+        self.sampler = sampler
+        self.batch_size = batch_size
+        self.drop_last = bool(drop_last)
+
+    def __len__(self) -> int:
+        count = len(self.sampler)
+        return count // self.batch_size if self.drop_last else -(-count // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        batch: list[int] = []
+        for k in self.sampler:
+            batch.append(k)
+            if len(batch) == self.batch_size:
+                yield batch
+                batch = []
+        if batch and not self.drop_last:
+            yield batch
+
+
+class SkipFirstBatchesSampler(Sampler):
+    """Another (batch) sampler without its first ``num_skip_batches`` entries: to go on within an epoch."""
+
+    def __init__(self, sampler: Sampler, num_skip_batches: int) -> None:
+        super().__init__(getattr(sampler, "dataset", None))
+        self.sampler = sampler
+        self.num_skip_batches = num_skip_batches
+
+    def __len__(self) -> int:
+        return max(len(self.sampler) - self.num_skip_batches, 0)
+
+    def __iter__(self) -> Iterator[Any]:
+        for k, entry in enumerate(self.sampler):
+            if k >= self.num_skip_batches:
+                yield entry
+
+
+def item_count(dataset: Any) -> int:
+    """How many items a data set has (its ``len`` counts batches)."""
+    count = getattr(dataset, "item_count", None)
+    return int(count()) if callable(count) else len(dataset)

@@ -1,0 +1,216 @@
+"""Element types and the one promotion table.
+
+What it is: the closed list of element types, their names in every vocabulary (user, NumPy, C) and the
+rules that say which type an operation yields.
+What it is not: a description of arrays (see ``graph.spec``) or of what a backend supports (see
+``backend.contract.Capabilities``).
+Who calls it: everything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from .errors import DTypeError
+
+__all__ = [
+    "DType",
+    "DTYPES",
+    "FLOATS",
+    "INTEGERS",
+    "bool_",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "float16",
+    "float32",
+    "float64",
+    "as_dtype",
+    "of_python",
+    "promote",
+    "true_divide",
+    "to_floating",
+    "accumulator",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class DType:
+    """One element type. Instances are unique: compare with ``is`` or ``==``; ``str`` gives the name.
+
+    Example:
+        >>> float32.itemsize, float32.is_float, str(float32)
+        (4, True, 'float32')
+        >>> float32 == "float32"
+        True
+    """
+
+    name: str
+    kind: str  # "b" bool, "i" signed, "u" unsigned, "f" floating: NumPy's letters
+    itemsize: int  # bytes
+    c_name: str  # the type in C-family source; fixed-width by the compiler's own macros, no header needed
+
+    @property
+    def is_float(self) -> bool:
+        """Whether values are floating point, that is, whether gradients may flow."""
+        return self.kind == "f"
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether values are integers (bool is not)."""
+        return self.kind in "iu"
+
+    @property
+    def numpy(self) -> np.dtype[Any]:
+        """The NumPy dtype with the same bits."""
+        return _NUMPY[self.name]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __repr__(self) -> str:
+        return f"metafuse.{self.name}"
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, DType):
+            return self is other
+        if isinstance(other, str):
+            return _ALIASES.get(other) is self
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return as_dtype, (self.name,)
+
+
+bool_ = DType("bool", "b", 1, "unsigned char")
+int8 = DType("int8", "i", 1, "signed char")
+int16 = DType("int16", "i", 2, "short")
+int32 = DType("int32", "i", 4, "int")
+int64 = DType("int64", "i", 8, "long long")
+uint8 = DType("uint8", "u", 1, "unsigned char")
+uint16 = DType("uint16", "u", 2, "unsigned short")
+uint32 = DType("uint32", "u", 4, "unsigned int")
+uint64 = DType("uint64", "u", 8, "unsigned long long")
+float16 = DType("float16", "f", 2, "_Float16")
+float32 = DType("float32", "f", 4, "float")
+float64 = DType("float64", "f", 8, "double")
+
+DTYPES: dict[str, DType] = {
+    d.name: d
+    for d in (
+        bool_, int8, int16, int32, int64, uint8, uint16, uint32, uint64, float16, float32, float64,
+    )
+}  # fmt: skip
+FLOATS = (float16, float32, float64)
+INTEGERS = (int8, int16, int32, int64, uint8, uint16, uint32, uint64)
+
+_NUMPY = {name: np.dtype(name) for name in DTYPES}
+_ALIASES: dict[str, DType] = {
+    **DTYPES,
+    "half": float16,
+    "float": float32,
+    "double": float64,
+    "int": int32,
+    "uint": uint32,
+    "bool_": bool_,
+}
+_OBJECTS: dict[object, DType] = {bool: bool_, int: int32, float: float32}
+
+
+def as_dtype(value: object) -> DType:
+    """Turn a user's spelling (``DType``, name, NumPy dtype or type, ``float``/``int``/``bool``) into a DType.
+
+    Errors: ``DTypeError`` for anything that names no supported type.
+
+    Example:
+        >>> as_dtype("half"), as_dtype(np.int64), as_dtype(float)
+        (metafuse.float16, metafuse.int64, metafuse.float32)
+    """
+    if isinstance(value, DType):
+        return value
+    if isinstance(value, str) and value in _ALIASES:
+        return _ALIASES[value]
+    if isinstance(value, type) and value in _OBJECTS:
+        return _OBJECTS[value]
+    # Operators with a dtype's name may serve as a dtype too: `metafuse.float32` is also a cast function.
+    name = getattr(value, "dtype_name", None)
+    if isinstance(name, str) and name in DTYPES:
+        return DTYPES[name]
+    try:
+        return DTYPES[np.dtype(value).name]  # type: ignore[call-overload]
+    except (TypeError, KeyError):
+        raise DTypeError(
+            f"[dtype] unknown element type: {value!r}; use one of {', '.join(DTYPES)}"
+        ) from None
+
+
+def of_python(value: object) -> DType:
+    """The type a bare Python number stands for: ``bool``, ``int32`` (``int64`` if it needs it) or ``float32``."""
+    if isinstance(value, bool):
+        return bool_
+    if isinstance(value, int):
+        return int32 if -(2**31) <= value < 2**31 else int64
+    return float32
+
+
+@lru_cache(maxsize=None)
+def promote(a: DType, b: DType) -> DType:
+    """The common type of two arrays, by the promotion table of ``docs/dtypes.md``.
+
+    Equal types stay. bool gives way to anything. Two integers of one signedness take the wider; signed with
+    unsigned takes the next wider signed type that holds both (``int64`` at most). Two floats take the wider.
+    A float with an integer takes the float of the larger byte size of both, at least the float itself.
+
+    Example:
+        >>> promote(uint8, int8), promote(float32, int64), promote(float16, int32)
+        (metafuse.int16, metafuse.float64, metafuse.float32)
+    """
+    if a is b:
+        return a
+    if a.kind == "b":
+        return b
+    if b.kind == "b":
+        return a
+    if a.is_float and b.is_float:
+        return a if a.itemsize >= b.itemsize else b
+    if a.is_float or b.is_float:
+        size = max(a.itemsize, b.itemsize)
+        return {2: float16, 4: float32, 8: float64}[max(size, 2)]
+    if a.kind == b.kind:
+        return a if a.itemsize >= b.itemsize else b
+    signed, unsigned = (a, b) if a.kind == "i" else (b, a)
+    size = signed.itemsize if signed.itemsize > unsigned.itemsize else min(2 * unsigned.itemsize, 8)
+    return {1: int8, 2: int16, 4: int32, 8: int64}[size]
+
+
+def to_floating(d: DType) -> DType:
+    """The type that a floating-point function (``exp``, ``sqrt`` ...) yields: floats stay, 64-bit integers give
+    ``float64``, every other type ``float32``."""
+    if d.is_float:
+        return d
+    return float64 if d.itemsize == 8 else float32
+
+
+def true_divide(d: DType) -> DType:
+    """The type of ``/`` on the common type ``d``: floats stay; integers give the float of the same size."""
+    if d.is_float:
+        return d
+    return {1: float16, 2: float16, 4: float32, 8: float64}[d.itemsize] if d.is_integer else float32
+
+
+def accumulator(d: DType) -> DType:
+    """The type in which a sum of ``d`` is carried: half types in ``float32``; others in themselves (long sums are
+    carried in blocks by the code generator, see ``docs/accuracy.md``)."""
+    return float32 if d is float16 else d

@@ -1,0 +1,74 @@
+"""The exceptions metafuse raises.
+
+What it is: one small tree of exception types. Every message has the form
+``[operator] what was wrong: the actual values; what to do``.
+What it is not: error handling; each module raises at the place that knows the values.
+Who calls it: everything.
+
+Each type also derives from the built-in exception that Python programmers expect, so ``except ValueError`` works.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "MetafuseError",
+    "ArgumentError",
+    "ShapeError",
+    "DTypeError",
+    "IndexExpressionError",
+    "GradientError",
+    "BackendError",
+    "BackendUnavailable",
+    "CompileError",
+    "KernelError",
+    "OutOfMemory",
+    "PluginError",
+]
+
+
+class MetafuseError(Exception):
+    """Base of all errors that metafuse raises on purpose."""
+
+
+class ArgumentError(MetafuseError, ValueError):
+    """An argument has the wrong value: out of range, unknown option, wrong count."""
+
+
+class ShapeError(ArgumentError):
+    """Shapes do not fit together or an axis does not exist."""
+
+
+class DTypeError(MetafuseError, TypeError):
+    """An argument has the wrong type or element type."""
+
+
+class IndexExpressionError(ArgumentError):
+    """An index expression can't be parsed or names something unknown; the message points at the position."""
+
+
+class GradientError(MetafuseError, RuntimeError):
+    """A gradient was asked for that does not exist."""
+
+
+class BackendError(MetafuseError, RuntimeError):
+    """A backend failed at something it should be able to do."""
+
+
+class BackendUnavailable(BackendError):
+    """A backend is not installed, or installed but unusable here; the message says which and why."""
+
+
+class CompileError(BackendError):
+    """A compiler rejected source code; the message carries the compiler's words."""
+
+
+class KernelError(BackendError):
+    """A kernel failed when it ran; the message names its operators, shapes, dtypes and the user's lines."""
+
+
+class OutOfMemory(BackendError, MemoryError):
+    """An allocation failed; the message names the size asked for and what holds memory."""
+
+
+class PluginError(MetafuseError):
+    """A plugin is broken or was written for another contract version."""

@@ -1,0 +1,204 @@
+"""Nodes: what was asked for, recorded and not yet run.
+
+What it is: ``Spec`` (shape and dtype of a value), ``Signature`` (everything structural about one operation),
+``Node`` (one recorded operation or one stored array) and the list of pending handles.
+What it is not: the user's handle (``var.Var``) or a plan (``passes``).
+Who calls it: ``ops`` record nodes, ``runtime.executor`` collects pending ones and stores results in them.
+
+Recording is on the path of every operation a user writes, so specs and signatures are interned: comparing and hashing
+them is by identity, and the key of a whole pending graph is a flat tuple of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+from weakref import ReferenceType
+
+from ..dtypes import DType
+from ..kernel.expr import Expr
+
+if TYPE_CHECKING:
+    from ..runtime.buffer import Buffer
+
+__all__ = ["KINDS", "Node", "Signature", "Spec", "describe_origin", "leaf", "signature", "spec_of", "state"]
+
+#: kind of a node -> what its attributes mean. The set is closed; everything else is composed from it.
+KINDS: dict[str, str] = {
+    "leaf": "an array that exists; no attributes",
+    "map": "one element from elements at the same (broadcast) place; attributes: none, `body` says how",
+    "reindex": "y[i] = x[f(i)] or a constant; attributes: IndexMap",
+    "reduce": "fold over dimensions; attributes: (operator, dimensions)",
+    "scatter": "out = base, then out[f(i)] = op(out[f(i)], y[i]); attributes: (operator, IndexMap)",
+    "alias": "the same elements under another shape; no attributes",
+    "opaque": "user code or a host function; attributes: the Opaque record",
+}
+
+
+class Spec:
+    """Shape and dtype of a value; interned, so compare with ``is``."""
+
+    __slots__ = ("shape", "dtype", "size")
+
+    def __init__(self, shape: tuple[int, ...], dtype: DType) -> None:
+        self.shape = shape
+        self.dtype = dtype
+        size = 1
+        for extent in shape:
+            size *= extent
+        self.size = size
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the value when stored."""
+        return self.size * self.dtype.itemsize
+
+    def __repr__(self) -> str:
+        return f"{self.dtype}[{','.join(map(str, self.shape))}]"
+
+
+_specs: dict[tuple[tuple[int, ...], DType], Spec] = {}
+
+
+def spec_of(shape: tuple[int, ...], dtype: DType) -> Spec:
+    """The one ``Spec`` of this shape and dtype."""
+    key = (shape, dtype)
+    found = _specs.get(key)
+    if found is None:
+        found = _specs.setdefault(key, Spec(shape, dtype))
+    return found
+
+
+class Signature:
+    """Everything structural about an operation: kind, attributes, specs of inputs and output; interned.
+
+    ``name`` is the operator's name for people. ``body`` (map only) is the expression over ``load`` of input k (no
+    arguments) and ``scalar`` k. ``scalars`` gives the dtypes of the run-time numbers. ``gradient`` is called as
+    ``gradient(node, upstream) -> one gradient or None per input`` with handles.
+    """
+
+    __slots__ = ("kind", "name", "attrs", "inputs", "spec", "body", "scalars", "gradient", "differentiable")
+
+    def __init__(
+        self,
+        kind: str,
+        name: str,
+        attrs: Any,
+        inputs: tuple[Spec, ...],
+        spec: Spec,
+        body: Expr | None = None,
+        scalars: tuple[DType, ...] = (),
+        gradient: Callable[..., Any] | None = None,
+    ) -> None:
+        self.kind = kind
+        self.name = name
+        self.attrs = attrs
+        self.inputs = inputs
+        self.spec = spec
+        self.body = body
+        self.scalars = scalars
+        self.gradient = gradient
+        self.differentiable = spec.dtype.is_float and gradient is not None
+
+    def __repr__(self) -> str:
+        return f"{self.name}({', '.join(map(repr, self.inputs))}) -> {self.spec!r}"
+
+
+_signatures: dict[Any, Signature] = {}
+
+
+def signature(
+    kind: str,
+    name: str,
+    attrs: Any,
+    inputs: tuple[Spec, ...],
+    spec: Spec,
+    body: Expr | None = None,
+    scalars: tuple[DType, ...] = (),
+    gradient: Callable[..., Any] | None = None,
+) -> Signature:
+    """The one ``Signature`` of these parts."""
+    key = (kind, name, attrs, inputs, spec, body, scalars, gradient)
+    found = _signatures.get(key)
+    if found is None:
+        found = _signatures.setdefault(key, Signature(*key))
+    return found
+
+
+class Node:
+    """One recorded operation, or one stored array (kind "leaf" or already run: ``buffer`` is set).
+
+    ``order`` grows with creation, so it is a topological order. ``handle`` refers weakly to the ``Var`` that holds the
+    node. ``released`` is set once a gradient has consumed the graph behind it.
+    """
+
+    __slots__ = (
+        "sig", "spec", "inputs", "scalars", "requires_grad", "buffer", "order", "handle", "origin", "pos", "released",
+    )  # fmt: skip
+
+    sig: Signature
+    spec: Spec
+    inputs: tuple[Node, ...]
+    scalars: tuple[float | int, ...]
+    requires_grad: bool
+    buffer: Buffer | None
+    order: int
+    handle: ReferenceType[Any] | None
+    origin: tuple[CodeType, int] | None
+    pos: int
+    released: bool
+
+    def __repr__(self) -> str:
+        stored = "stored" if self.buffer is not None else "pending"
+        return f"<Node {self.order} {self.sig.name} {self.spec!r} {stored}>"
+
+
+class _State:
+    """What recording depends on beside its arguments."""
+
+    __slots__ = ("grad_enabled", "pending", "limit", "flush")
+
+    def __init__(self) -> None:
+        self.grad_enabled = True
+        #: weak references to the handles of nodes that have not run
+        self.pending: list[ReferenceType[Any]] = []
+        #: a pending graph longer than this is run by itself
+        self.limit = 100_000
+        self.flush: Callable[[], None] | None = None
+
+
+state = _State()
+next_order = itertools.count().__next__
+new_node = Node.__new__
+
+
+def leaf(spec: Spec, buffer: Buffer, requires_grad: bool) -> Node:
+    """A node for an array that is already stored."""
+    node = new_node(Node)
+    node.sig = signature("leaf", "array", None, (), spec)
+    node.spec = spec
+    node.inputs = ()
+    node.scalars = ()
+    node.buffer = buffer
+    node.handle = None
+    node.pos = 0
+    node.released = False
+    node.order = next_order()
+    node.requires_grad = requires_grad
+    node.origin = None
+    return node
+
+
+def describe_origin(node: Node) -> str:
+    """``file:line`` of the user's code that recorded ``node``; worked out only when somebody asks."""
+    if node.origin is None:
+        return "unknown line"
+    code, offset = node.origin
+    line = code.co_firstlineno
+    for start, end, number in code.co_lines():
+        if start <= offset < end and number is not None:
+            line = number
+            break
+    return f"{code.co_filename}:{line}"

@@ -1,0 +1,274 @@
+"""The functions of ``metafuse.init``; see the package's docstring."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from math import erf, prod, sqrt
+from typing import Any
+
+import numpy as np
+
+from ..dtypes import as_dtype
+from ..errors import ArgumentError, ShapeError
+from ..ops.creation import array, full
+from ..ops.random import normal, random
+from ..var import Var
+
+
+def _extents(op: str, shape: Any) -> list[int]:
+    several = shape if isinstance(shape, Sequence) and not isinstance(shape, str) else [shape]
+    if any(isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 0 for n in several):
+        raise ShapeError(f"[{op}] shape must hold integers >= 0, got {shape!r}")
+    return [int(n) for n in several]
+
+
+def _parameter(value: Var, dtype: Any) -> Var:
+    """``value`` as a leaf that takes part in training."""
+    wanted = as_dtype(dtype)
+    value = value.cast(wanted).detach()  # type: ignore[attr-defined]
+    return value.start_grad() if wanted.is_float else value
+
+
+def _put(var: Var, value: Var) -> Var:
+    """Give ``var`` new values and leave it as trainable as it was."""
+    wanted = var.requires_grad
+    var.update(value)
+    var.requires_grad = wanted
+    return var
+
+
+def _fans(op: str, shape: Sequence[int]) -> tuple[int, int]:
+    """(fan_in, fan_out) of a weight."""
+    if len(shape) < 2:
+        raise ShapeError(f"[{op}] needs a shape with at least 2 dimensions (out, in, ...), got {list(shape)}")
+    window = prod(shape[2:])
+    return shape[1] * window, shape[0] * window
+
+
+def _fan(op: str, shape: Sequence[int], mode: str) -> int:
+    if mode not in ("fan_in", "fan_out"):
+        raise ArgumentError(f"[{op}] mode must be 'fan_in' or 'fan_out', got {mode!r}")
+    return _fans(op, shape)[mode == "fan_out"]
+
+
+# -- constants -----------------------------------------------------------------------------------------------------
+def constant(shape: Any, dtype: Any = "float32", value: float = 0.0) -> Var:
+    """Everything ``value``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.init.constant([2], "float32", 3.0).numpy()
+        array([3., 3.], dtype=float32)
+    """
+    return _parameter(full(_extents("constant", shape), value, dtype), dtype)
+
+
+def constant_(var: Var, value: float = 0.0) -> Var:
+    """Set everything to ``value``."""
+    return _put(var, full(var.shape, value, var.dtype))
+
+
+fill = constant_
+
+
+def zero(shape: Any, dtype: Any = "float32") -> Var:
+    """Zeros."""
+    return constant(shape, dtype, 0.0)
+
+
+def zero_(var: Var) -> Var:
+    """Set everything to 0."""
+    return constant_(var, 0.0)
+
+
+def one(shape: Any, dtype: Any = "float32") -> Var:
+    """Ones."""
+    return constant(shape, dtype, 1.0)
+
+
+def one_(var: Var) -> Var:
+    """Set everything to 1."""
+    return constant_(var, 1.0)
+
+
+def _unit_matrix(shape: Any) -> np.ndarray[Any, Any]:
+    rows, columns = shape
+    return np.eye(rows, columns, dtype=np.float32)
+
+
+def eye(shape: Any, dtype: Any = "float32") -> Var:
+    """A matrix with ones on the diagonal; ``shape`` is the number of rows (and columns), or both.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.init.eye(2).numpy()
+        array([[1., 0.],
+               [0., 1.]], dtype=float32)
+    """
+    extents = _extents("eye", shape)
+    extents = extents * 2 if len(extents) == 1 else extents
+    if len(extents) != 2:
+        raise ShapeError(f"[eye] shape must have 2 dimensions, got {extents}")
+    return _parameter(array(_unit_matrix(extents)), dtype)
+
+
+def eye_(var: Var) -> Var:
+    """Set a matrix to ones on the diagonal and zeros elsewhere."""
+    if var.ndim != 2:
+        raise ShapeError(f"[eye_] var must have 2 dimensions, got shape {tuple(var.shape)}")
+    return _put(var, array(_unit_matrix(var.shape)))
+
+
+# -- uniform -----------------------------------------------------------------------------------------------------
+def uniform(shape: Any, dtype: Any = "float32", low: float = 0, high: float = 1) -> Var:
+    """Uniform in ``low`` .. ``high``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> x = mf.init.uniform([100], "float32", 2.0, 3.0).numpy()
+        >>> bool(x.min() >= 2) and bool(x.max() <= 3)
+        True
+    """
+    return _parameter(random(_extents("uniform", shape)) * float(high - low) + float(low), dtype)
+
+
+def uniform_(var: Var, low: float = 0, high: float = 1) -> Var:
+    """Set to uniform numbers in ``low`` .. ``high``."""
+    return _put(var, uniform(var.shape, var.dtype, low, high))
+
+
+def random_(var: Var) -> Var:
+    """Set to uniform numbers in 0 .. 1."""
+    return uniform_(var)
+
+
+def invariant_uniform(shape: Any, dtype: Any = "float32", mode: str = "fan_in") -> Var:
+    """Uniform in +-``1 / sqrt(fan)``: what ``Linear`` and ``Conv`` start from."""
+    bound = 1.0 / sqrt(_fan("invariant_uniform", _extents("invariant_uniform", shape), mode))
+    return uniform(shape, dtype, -bound, bound)
+
+
+def invariant_uniform_(var: Var, mode: str = "fan_in") -> Var:
+    """Set to ``invariant_uniform`` numbers."""
+    return _put(var, invariant_uniform(var.shape, var.dtype, mode))
+
+
+def xavier_uniform(shape: Any, dtype: Any = "float32", gain: float = 1.0) -> Var:
+    """Uniform in +-``gain * sqrt(6 / (fan_in + fan_out))`` (Glorot and Bengio 2010)."""
+    bound = gain * sqrt(6.0 / sum(_fans("xavier_uniform", _extents("xavier_uniform", shape))))
+    return uniform(shape, dtype, -bound, bound)
+
+
+def xavier_uniform_(var: Var, gain: float = 1.0) -> Var:
+    """Set to ``xavier_uniform`` numbers."""
+    return _put(var, xavier_uniform(var.shape, var.dtype, gain))
+
+
+# -- normal --------------------------------------------------------------------------------------------------------
+def gauss(shape: Any, dtype: Any = "float32", mean: float = 0.0, std: float = 1.0) -> Var:
+    """Normally distributed.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.init.gauss([2, 3]).shape
+        [2, 3]
+    """
+    return _parameter(normal(mean, std, _extents("gauss", shape)), dtype)
+
+
+def gauss_(var: Var, mean: float = 0.0, std: float = 1.0) -> Var:
+    """Set to normally distributed numbers."""
+    return _put(var, gauss(var.shape, var.dtype, mean, std))
+
+
+def relu_invariant_gauss(shape: Any, dtype: Any = "float32", mode: str = "fan_in") -> Var:
+    """Normal with deviation ``sqrt(2 / fan)`` (He et al. 2015)."""
+    fan = _fan("relu_invariant_gauss", _extents("relu_invariant_gauss", shape), mode)
+    return gauss(shape, dtype, 0.0, sqrt(2.0 / fan))
+
+
+def relu_invariant_gauss_(var: Var, mode: str = "fan_in") -> Var:
+    """Set to ``relu_invariant_gauss`` numbers."""
+    return _put(var, relu_invariant_gauss(var.shape, var.dtype, mode))
+
+
+def xavier_gauss(shape: Any, dtype: Any = "float32", gain: float = 1.0) -> Var:
+    """Normal with deviation ``gain * sqrt(2 / (fan_in + fan_out))`` (Glorot and Bengio 2010)."""
+    std = gain * sqrt(2.0 / sum(_fans("xavier_gauss", _extents("xavier_gauss", shape))))
+    return gauss(shape, dtype, 0.0, std)
+
+
+def xavier_gauss_(var: Var, gain: float = 1.0) -> Var:
+    """Set to ``xavier_gauss`` numbers."""
+    return _put(var, xavier_gauss(var.shape, var.dtype, gain))
+
+
+def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
+    """The factor by which weights before this function should be larger.
+
+    Args:
+        nonlinearity: ``"linear"``, ``"sigmoid"``, ``"tanh"``, ``"relu"``, ``"leaky_relu"``, ``"selu"``, or ``"conv1d"`` and
+            the like, which count as linear.
+        param: the slope of ``"leaky_relu"``; ``None`` means 0.01.
+
+    Example:
+        >>> import metafuse as mf
+        >>> round(mf.init.calculate_gain("relu"), 4)
+        1.4142
+    """
+    linear = ("linear", *(f"conv{t}{d}d" for t in ("", "_transpose") for d in (1, 2, 3)))
+    table = {"sigmoid": 1.0, "tanh": 5.0 / 3, "relu": sqrt(2.0), "selu": 0.75, **dict.fromkeys(linear, 1.0)}
+    if nonlinearity == "leaky_relu":
+        slope = 0.01 if param is None else param
+        if isinstance(slope, bool) or not isinstance(slope, (int, float)):
+            raise ArgumentError(f"[calculate_gain] param must be a number, got {param!r}")
+        return sqrt(2.0 / (1.0 + slope**2))
+    if nonlinearity not in table:
+        raise ArgumentError(
+            f"[calculate_gain] nonlinearity must be one of {', '.join([*table, 'leaky_relu'])}; got {nonlinearity!r}"
+        )
+    return table[nonlinearity]
+
+
+def calculate_std(var: Var, mode: str, nonlinearity: str, param: float = 0.01) -> float:
+    """``gain / sqrt(fan)`` of a weight."""
+    fan = _fan("calculate_std", tuple(var.shape), mode)
+    return calculate_gain(nonlinearity, param) / sqrt(fan)
+
+
+def kaiming_uniform_(var: Var, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Var:
+    """Set to uniform numbers in +-``sqrt(3) * gain / sqrt(fan)`` (He et al. 2015); ``a`` is the slope of leaky relu."""
+    bound = sqrt(3.0) * calculate_std(var, mode, nonlinearity, a)
+    return uniform_(var, -bound, bound)
+
+
+def kaiming_normal_(var: Var, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Var:
+    """Set to normal numbers with deviation ``gain / sqrt(fan)`` (He et al. 2015); ``a`` is the slope of leaky relu."""
+    return gauss_(var, 0.0, calculate_std(var, mode, nonlinearity, a))
+
+
+def trunc_normal_(var: Var, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Var:
+    """Set to normal numbers that are all within ``a`` .. ``b``.
+
+    A uniform number between the distribution function's values at ``a`` and ``b`` is put through its inverse.
+    """
+    if not std > 0 or not a < b:
+        raise ArgumentError(f"[trunc_normal_] needs std > 0 and a < b, got std={std!r}, a={a!r}, b={b!r}")
+    low, high = (0.5 * (1 + erf((bound - mean) / (std * sqrt(2)))) for bound in (a, b))
+    chance = random(list(var.shape)).numpy().astype(np.float64) * (high - low) + low
+    values = np.clip(_normal_quantile(chance) * std + mean, a, b)
+    return _put(var, array(values.astype(var.dtype.numpy)))
+
+
+@lru_cache(maxsize=1)
+def _normal_table() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Points and the standard normal distribution function at them."""
+    points = np.linspace(-9, 9, 36001)
+    return points, np.array([0.5 * (1 + erf(x / sqrt(2))) for x in points])
+
+
+def _normal_quantile(chance: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The inverse of the standard normal distribution function, by linear interpolation between points 0.0005 apart."""
+    points, values = _normal_table()
+    return np.interp(chance, values, points)

@@ -1,0 +1,167 @@
+"""Activation layers.
+
+What it is: modules without state that call one function, and ``PReLU``, which learns its slope.
+What it is not: the functions (``ops.neural.activation``, ``ops.scalar``).
+Who calls it: users.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import init
+from ..errors import ArgumentError
+from ..ops import neural
+from ..ops.neural.checks import integer
+from .module import Module
+
+__all__ = [
+    "ELU",
+    "GELU",
+    "LeakyReLU",
+    "Leaky_relu",
+    "Mish",
+    "PReLU",
+    "ReLU",
+    "ReLU6",
+    "Relu",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "Tanh",
+]
+
+
+def _number(kind: str, name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ArgumentError(f"[{kind}] {name} must be a number, got {value!r}")
+    return value
+
+
+class ReLU(Module):
+    """``max(x, 0)``."""
+
+    def execute(self, x: Any) -> Any:
+        return neural.relu(x)
+
+
+Relu = ReLU
+
+
+class ReLU6(Module):
+    """``min(max(x, 0), 6)``."""
+
+    def execute(self, x: Any) -> Any:
+        return neural.relu6(x)
+
+
+class LeakyReLU(Module):
+    """``x`` where it is positive, else ``scale * x``."""
+
+    _shown = ("scale",)
+
+    def __init__(self, scale: float = 0.01) -> None:
+        self.scale = _number("LeakyReLU", "scale", scale)
+
+    def execute(self, x: Any) -> Any:
+        return neural.leaky_relu(x, self.scale)
+
+
+Leaky_relu = LeakyReLU
+
+
+class PReLU(Module):
+    """``x`` where it is positive, else ``weight * x`` with learned weights: one, or one per channel.
+
+    Args:
+        num_parameters: 1 or the number of channels.
+        init_: the first value of the weights.
+    """
+
+    _shown = ("num_parameters",)
+
+    def __init__(self, num_parameters: int = 1, init_: float = 0.25) -> None:
+        self.num_parameters = integer("PReLU", "num_parameters", num_parameters, 1)
+        self.weight = init.constant([self.num_parameters], "float32", _number("PReLU", "init_", init_))
+
+    def execute(self, x: Any) -> Any:
+        return neural.prelu(x, self.weight)
+
+
+class ELU(Module):
+    """``x`` where it is positive, else ``alpha * (exp(x) - 1)``."""
+
+    _shown = ("alpha",)
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        self.alpha = _number("ELU", "alpha", alpha)
+
+    def execute(self, x: Any) -> Any:
+        return neural.elu(x, self.alpha)
+
+
+class GELU(Module):
+    """``x`` times the standard normal distribution function of ``x``."""
+
+    def execute(self, x: Any) -> Any:
+        return neural.gelu(x)
+
+
+class SiLU(Module):
+    """``x * sigmoid(x)``."""
+
+    def execute(self, x: Any) -> Any:
+        return neural.silu(x)
+
+
+class Mish(Module):
+    """``x * tanh(softplus(x))``; ``inplace`` has no effect."""
+
+    def __init__(self, inplace: bool = False) -> None:
+        self.inplace = inplace
+
+    def execute(self, x: Any) -> Any:
+        return neural.mish(x)
+
+
+class Sigmoid(Module):
+    """``1 / (1 + exp(-x))``."""
+
+    def execute(self, x: Any) -> Any:
+        return x.sigmoid()
+
+
+class Tanh(Module):
+    """Hyperbolic tangent."""
+
+    def execute(self, x: Any) -> Any:
+        return x.tanh()
+
+
+class Softplus(Module):
+    """``log(1 + exp(beta * x)) / beta``, and ``x`` itself where ``beta * x > threshold``."""
+
+    _shown = ("beta", "threshold")
+
+    def __init__(self, beta: float = 1, threshold: float = 20) -> None:
+        self.beta = _number("Softplus", "beta", beta)
+        self.threshold = _number("Softplus", "threshold", threshold)
+        if beta == 0:
+            raise ArgumentError(f"[Softplus] beta must not be 0, got {beta!r}")
+
+    def execute(self, x: Any) -> Any:
+        return neural.softplus(x, self.beta, self.threshold)
+
+
+class Softmax(Module):
+    """Softmax over ``dim`` (``None``: over everything); with ``log`` its logarithm."""
+
+    _shown = ("dim",)
+
+    def __init__(self, dim: Any = None, log: bool = False) -> None:
+        self.dim = dim
+        self.log = bool(log)
+
+    def execute(self, x: Any) -> Any:
+        return neural.softmax(x, self.dim, self.log)

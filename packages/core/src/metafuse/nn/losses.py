@@ -1,0 +1,104 @@
+"""Loss layers.
+
+What it is: modules that keep the options of a loss.
+What it is not: the computation (``ops.neural.loss``).
+Who calls it: users.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..ops import neural
+from ..ops.neural.checks import choice
+from .module import Module
+
+__all__ = [
+    "BCELoss",
+    "BCEWithLogitsLoss",
+    "CrossEntropyLoss",
+    "KLDivLoss",
+    "L1Loss",
+    "MSELoss",
+    "SmoothL1Loss",
+]
+
+
+class CrossEntropyLoss(Module):
+    """``cross_entropy_loss`` with given class weights and ignored target; the mean."""
+
+    def __init__(self, weight: Any = None, ignore_index: int | None = None) -> None:
+        self.weight = weight
+        self.ignore_index = ignore_index
+
+    def execute(self, output: Any, target: Any) -> Any:
+        return neural.cross_entropy_loss(output, target, self.weight, self.ignore_index)
+
+
+class MSELoss(Module):
+    """Squared difference, reduced by ``"mean"``, ``"sum"`` or ``"none"``."""
+
+    _shown = ("reduction",)
+
+    def __init__(self, reduction: str = "mean") -> None:
+        self.reduction = choice("MSELoss", "reduction", reduction, ("mean", "sum", "none"))
+
+    def execute(self, output: Any, target: Any) -> Any:
+        return neural.mse_loss(output, target, self.reduction)
+
+
+class L1Loss(Module):
+    """Mean absolute difference."""
+
+    def execute(self, output: Any, target: Any) -> Any:
+        return neural.l1_loss(output, target)
+
+
+class SmoothL1Loss(Module):
+    """Half the squared difference where it is below 1, else the absolute difference minus one half."""
+
+    _shown = ("reduction",)
+
+    def __init__(self, reduction: str = "mean") -> None:
+        self.reduction = choice("SmoothL1Loss", "reduction", reduction, ("mean", "sum", "none"))
+
+    def execute(self, output: Any, target: Any) -> Any:
+        return neural.smooth_l1_loss(target, output, self.reduction)
+
+
+class BCELoss(Module):
+    """Binary cross entropy of probabilities; mean, or sum without ``size_average``."""
+
+    def __init__(self, weight: Any = None, size_average: bool = True) -> None:
+        self.weight = weight
+        self.size_average = bool(size_average)
+
+    def execute(self, output: Any, target: Any) -> Any:
+        return neural.bce_loss(output, target, self.weight, self.size_average)
+
+
+class BCEWithLogitsLoss(Module):
+    """Binary cross entropy of logits; mean, or sum without ``size_average``."""
+
+    def __init__(self, weight: Any = None, pos_weight: Any = None, size_average: bool = True) -> None:
+        self.weight = weight
+        self.pos_weight = pos_weight
+        self.size_average = bool(size_average)
+
+    def execute(self, output: Any, target: Any) -> Any:
+        return neural.binary_cross_entropy_with_logits(
+            output, target, self.weight, self.pos_weight, self.size_average
+        )
+
+
+class KLDivLoss(Module):
+    """Kullback-Leibler divergence of log probabilities from targets."""
+
+    _shown = ("reduction",)
+
+    def __init__(self, reduction: str = "mean", log_target: bool = False) -> None:
+        self.reduction = choice("KLDivLoss", "reduction", reduction, ("mean", "batchmean", "sum", "none"))
+        self.log_target = bool(log_target)
+
+    def execute(self, input: Any, target: Any) -> Any:
+        return neural.kl_div(input, target, self.reduction, self.log_target)

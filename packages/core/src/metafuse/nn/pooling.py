@@ -1,0 +1,181 @@
+"""Pooling layers.
+
+What it is: modules that keep the arguments of a pooling and check them when made.
+What it is not: the computation (``ops.neural.pooling``).
+Who calls it: users.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import ArgumentError
+from ..ops import neural
+from ..ops.neural.checks import choice, integers, need_ndim
+from ..ops.neural.pooling import POOL_OPERATORS, window_pool
+from .module import Module
+
+__all__ = [
+    "AdaptiveAvgPool2d",
+    "AdaptiveAvgPool3d",
+    "AdaptiveMaxPool2d",
+    "AdaptiveMaxPool3d",
+    "AvgPool2d",
+    "AvgPool3d",
+    "MaxPool2d",
+    "MaxPool3d",
+    "Pool",
+    "Pool3d",
+]
+
+
+class Pool(Module):
+    """Reduce windows of images, ``[batch, channels, height, width]``.
+
+    Args:
+        kernel_size: one integer >= 1 or two.
+        stride: ``None`` means ``kernel_size``.
+        padding: at most half of the window.
+        dilation: distance of the elements of a window; ``None`` means 1.
+        return_indices: also answer where in ``height * width`` the (first) extreme is.
+        ceil_mode: let a last window stick out at the end if it starts inside the image or its left padding.
+        count_include_pad: whether padding counts in a mean.
+        op: ``"maximum"``, ``"minimum"``, ``"mean"`` or ``"add"``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.Pool(2, 2)(mf.ones([1, 3, 8, 8])).shape
+        [1, 3, 4, 4]
+    """
+
+    _spatial = 2
+    _shown = ("kernel_size", "stride", "padding", "op")
+
+    def __init__(
+        self,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        dilation: Any = None,
+        return_indices: bool | None = None,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        op: str = "maximum",
+    ) -> None:
+        kind, spatial = type(self).__name__, self._spatial
+        self.kernel_size = integers(kind, "kernel_size", kernel_size, spatial, 1)
+        self.stride = self.kernel_size if stride is None else integers(kind, "stride", stride, spatial, 1)
+        self.padding = integers(kind, "padding", padding, spatial, 0)
+        self.dilation = (1,) * spatial if dilation is None else integers(kind, "dilation", dilation, spatial, 1)
+        if any(2 * p > d * (k - 1) + 1 for p, k, d in zip(self.padding, self.kernel_size, self.dilation, strict=True)):
+            raise ArgumentError(
+                f"[{kind}] padding must be at most half of the window, got padding {self.padding} with "
+                f"kernel_size {self.kernel_size} and dilation {self.dilation}"
+            )
+        self.op = choice(kind, "op", op, POOL_OPERATORS)
+        self.return_indices = bool(return_indices)
+        if self.return_indices and op not in ("maximum", "minimum"):
+            raise ArgumentError(f"[{kind}] return_indices needs op 'maximum' or 'minimum', got {op!r}")
+        self.ceil_mode = bool(ceil_mode)
+        self.count_include_pad = bool(count_include_pad)
+
+    def execute(self, x: Any) -> Any:
+        kind = type(self).__name__
+        need_ndim(kind, "x", x, [self._spatial + 2], "(batch, channels, ...)")
+        return window_pool(
+            kind, x, self.kernel_size, self.op, self.stride, self.padding, self.dilation, self.ceil_mode,
+            self.count_include_pad, self.return_indices,
+        )  # fmt: skip
+
+
+class Pool3d(Pool):
+    """Reduce windows of volumes, ``[batch, channels, depth, height, width]``; arguments as in ``Pool``."""
+
+    _spatial = 3
+
+
+class MaxPool2d(Pool):
+    """The maximum of each window; arguments as in ``Pool``."""
+
+    def __init__(
+        self,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        dilation: Any = None,
+        return_indices: bool | None = None,
+        ceil_mode: bool = False,
+    ) -> None:
+        super().__init__(kernel_size, stride, padding, dilation, return_indices, ceil_mode)
+
+
+class MaxPool3d(MaxPool2d):
+    """The maximum of each window of a volume; arguments as in ``Pool``."""
+
+    _spatial = 3
+
+
+class AvgPool2d(Pool):
+    """The mean of each window; arguments as in ``Pool``."""
+
+    def __init__(
+        self,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+    ) -> None:
+        super().__init__(kernel_size, stride, padding, None, None, ceil_mode, count_include_pad, "mean")
+
+
+class AvgPool3d(AvgPool2d):
+    """The mean of each window of a volume; arguments as in ``Pool``."""
+
+    _spatial = 3
+
+
+class AdaptiveAvgPool2d(Module):
+    """Mean pooling to a given size.
+
+    Args:
+        output_size: an integer >= 1 or one per spatial dimension (``None``: that dimension stays as it is).
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.AdaptiveAvgPool2d(1)(mf.ones([2, 3, 5, 7])).shape
+        [2, 3, 1, 1]
+    """
+
+    _spatial = 2
+    _shown = ("output_size",)
+
+    def __init__(self, output_size: Any) -> None:
+        several = output_size if isinstance(output_size, (tuple, list)) else (output_size,) * self._spatial
+        given = [1 if o is None else o for o in several]
+        integers(type(self).__name__, "output_size", given, self._spatial, 1)
+        self.output_size = tuple(several)
+
+    def execute(self, x: Any) -> Any:
+        need_ndim(type(self).__name__, "x", x, [self._spatial + 2], "(batch, channels, ...)")
+        return neural.adaptive_avg_pool(x, self.output_size)
+
+
+class AdaptiveAvgPool3d(AdaptiveAvgPool2d):
+    """Mean pooling of volumes to a given size."""
+
+    _spatial = 3
+
+
+class AdaptiveMaxPool2d(AdaptiveAvgPool2d):
+    """Maximum pooling to a given size; arguments as in ``AdaptiveAvgPool2d``."""
+
+    def execute(self, x: Any) -> Any:
+        need_ndim(type(self).__name__, "x", x, [self._spatial + 2], "(batch, channels, ...)")
+        return neural.adaptive_max_pool(x, self.output_size)
+
+
+class AdaptiveMaxPool3d(AdaptiveMaxPool2d):
+    """Maximum pooling of volumes to a given size."""
+
+    _spatial = 3

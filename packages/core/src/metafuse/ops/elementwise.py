@@ -1,0 +1,354 @@
+"""Element-wise operators: the map class of meta-operators.
+
+What it is: the factory that turns a scalar expression and gradient rules into an operator record and its function.
+What it is not: the records themselves (``scalar`` lists them), or anything that moves or folds elements.
+Who calls it: ``scalar`` and plugins that add element-wise operators; gradient rules use ``cast``.
+
+Shapes broadcast as in NumPy. Dtypes follow ``docs/dtypes.md``; a bare Python number never widens an array, and it
+is a run-time argument: changing it compiles nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..dtypes import DType, as_dtype, bool_, float32, promote, to_floating, true_divide
+from ..errors import DTypeError, ShapeError
+from ..graph.node import Node, Signature, Spec, signature, spec_of
+from ..kernel.expr import Expr, call, const, load
+from ..kernel.expr import cast as cast_expr
+from ..var import Var, record
+from .registry import Operator, Tensor, register
+
+__all__ = ["broadcast_shapes", "cast", "elementwise"]
+
+Rule = Callable[[DType], tuple[DType, DType]]
+Body = Callable[..., Expr]
+
+
+# -- dtype rules: common dtype -> (dtype computed in, dtype of the result) -----------------------------------------
+def same(d: DType) -> tuple[DType, DType]:
+    """Computed and answered in the common type; bool counts as int32."""
+    d = as_dtype("int32") if d is bool_ else d
+    return d, d
+
+
+def keep(d: DType) -> tuple[DType, DType]:
+    """Computed and answered in the common type, bool included."""
+    return d, d
+
+
+def floating(d: DType) -> tuple[DType, DType]:
+    """A floating-point function."""
+    f = to_floating(d)
+    return f, f
+
+
+def division(d: DType) -> tuple[DType, DType]:
+    """True division."""
+    f = true_divide(d)
+    return f, f
+
+
+def comparison(d: DType) -> tuple[DType, DType]:
+    """Compared in the common type, answers bool."""
+    return d, bool_
+
+
+def logic(d: DType) -> tuple[DType, DType]:
+    """Everything is first turned into bool."""
+    return bool_, bool_
+
+
+def bits(d: DType) -> tuple[DType, DType]:
+    """Integers and bool only."""
+    if d.is_float:
+        raise DTypeError(f"needs integers or bool, got {d}; cast first")
+    return d, d
+
+
+def broadcast_shapes(operator: str, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """The common shape by NumPy's broadcasting rule. Errors: ``ShapeError`` naming both shapes."""
+    result: tuple[int, ...] = ()
+    for shape in shapes:
+        if shape == result:
+            continue
+        longer, shorter = (shape, result) if len(shape) > len(result) else (result, shape)
+        merged = list(longer)
+        for k in range(1, len(shorter) + 1):
+            a, b = longer[-k], shorter[-k]
+            if a != b and a != 1 and b != 1:
+                listing = " and ".join(str(list(s)) for s in shapes)
+                raise ShapeError(
+                    f"[{operator}] shapes {listing} do not broadcast: {a} against {b} in dimension -{k}; "
+                    "make them equal or 1"
+                )
+            merged[-k] = b if a == 1 else a
+        result = tuple(merged)
+    return result
+
+
+NUMBERS = (bool, int, float)
+
+
+def _check_number(operator: str, value: Any, dtype: DType) -> None:
+    """A Python integer must fit the integer type of the array it meets."""
+    if not dtype.is_integer or isinstance(value, bool) or not isinstance(value, int):
+        return
+    info = np.iinfo(dtype.numpy)
+    if not info.min <= value <= info.max:
+        raise DTypeError(
+            f"[{operator}] Python integer {value} does not fit {dtype} ({info.min}..{info.max}); "
+            "cast the array to a wider type first"
+        )
+
+
+def _common(arguments: tuple[Any, ...]) -> DType:
+    """Common dtype of specs, with Python number types weak: they count only by kind."""
+    common: DType | None = None
+    for a in arguments:
+        if isinstance(a, Spec):
+            common = a.dtype if common is None else promote(common, a.dtype)
+    assert common is not None
+    for a in arguments:
+        if isinstance(a, type):
+            if a is float and not common.is_float:
+                common = to_floating(common) if common.is_integer else float32
+            elif a is int and common is bool_:
+                common = as_dtype("int32")
+    return common
+
+
+class Elementwise:
+    """The callable of one element-wise operator; keeps the signatures it has met."""
+
+    def __init__(
+        self,
+        name: str,
+        arity: int,
+        rule: Rule,
+        body: Body,
+        gradients: Sequence[Callable[..., Any] | None],
+        condition: bool,
+    ) -> None:
+        self.name = name
+        self.arity = arity
+        self.rule = rule
+        self.body = body
+        self.gradients = gradients
+        self.condition = condition  # the first argument is a test and has no part in the common dtype
+        self.known: dict[Any, Signature] = {}
+        self.with_gradient = any(g is not None for g in gradients)
+
+    def infer(self, key: tuple[Any, ...]) -> Signature:
+        """The signature for arguments that are specs or Python number types."""
+        specs = tuple(a for a in key if isinstance(a, Spec))
+        try:
+            compute, result = self.rule(_common(key[1:] if self.condition else key))
+        except DTypeError as error:
+            raise DTypeError(f"[{self.name}] {error}") from None
+        shape = broadcast_shapes(self.name, [s.shape for s in specs])
+        arguments: list[Expr] = []
+        scalars: list[DType] = []
+        position = 0
+        for a in key:
+            if isinstance(a, Spec):
+                own = bool_ if self.condition and position == 0 else compute
+                arguments.append(_as(load(position, a.dtype), own))
+                position += 1
+            else:
+                arguments.append(Expr("scalar", (), compute, len(scalars)))
+                scalars.append(compute)
+        body = _as(self.body(*arguments), result)
+        return signature(
+            "map", self.name, tuple(isinstance(a, Spec) for a in key), specs, spec_of(shape, result), body,
+            tuple(scalars), self.gradient if self.with_gradient else None,
+        )  # fmt: skip
+
+    def gradient(self, node: Node, upstream: Var) -> list[Var | None]:
+        """Apply the record's rules; numbers among the arguments are handed to them as they are."""
+        from ..var import wrap
+        from .meta import sum_to
+
+        inputs, scalars = iter(node.inputs), iter(node.scalars)
+        arguments: list[Any] = []
+        for is_var in node.sig.attrs:
+            arguments.append(wrap(next(inputs)) if is_var else next(scalars))
+        answer = wrap(node)
+        results: list[Var | None] = []
+        for rule, argument in zip(self.gradients, arguments, strict=True):
+            if type(argument) is not Var:
+                continue
+            if rule is None or not argument._node.requires_grad:
+                results.append(None)
+                continue
+            g = rule(upstream, *arguments, answer)
+            results.append(sum_to(cast(g, argument.dtype), argument._node.spec.shape))
+        return results
+
+    def unary(self, x: Any) -> Var:
+        """Call with one argument."""
+        node = x._node if type(x) is Var else self.convert(x)._node
+        spec = node.spec
+        sig = self.known.get(spec)
+        if sig is None:
+            sig = self.known[spec] = self.infer((spec,))
+        return record(sig, (node,))
+
+    def general(self, *arguments: Any) -> Var:
+        """Call with any mixture of Vars, numbers and arrays."""
+        if len(arguments) != self.arity:
+            raise TypeError(f"[{self.name}] takes {self.arity} arguments, got {len(arguments)}")
+        if not any(type(a) is Var for a in arguments):
+            arguments = (self.convert(arguments[0]), *arguments[1:])
+        arguments = tuple(
+            a if type(a) is Var or type(a) in NUMBERS else self.convert(a) for a in arguments
+        )
+        key = tuple(a._node.spec if type(a) is Var else type(a) for a in arguments)
+        sig = self.known.get(key)
+        if sig is None:
+            sig = self.known[key] = self.infer(key)
+        scalars = tuple(a for a in arguments if type(a) is not Var)
+        for a, d in zip(scalars, sig.scalars, strict=True):
+            _check_number(self.name, a, d)
+        return record(sig, tuple(a._node for a in arguments if type(a) is Var), scalars)
+
+    def convert(self, value: Any) -> Var:
+        """Anything array-like as a Var; says which operator was called if it is not."""
+        from .creation import array
+
+        try:
+            return array(value)
+        except DTypeError as error:
+            raise DTypeError(f"[{self.name}] {error}") from None
+
+
+def _as(x: Expr, dtype: DType) -> Expr:
+    """A cast that turns numbers into bool by comparing with zero."""
+    if dtype is bool_ and x.dtype is not bool_:
+        return call("ne", x, const(0, x.dtype))
+    return cast_expr(x, dtype)
+
+
+def _binary_function(self: Elementwise) -> Callable[[Any, Any], Var]:
+    known = self.known
+    general = self.general
+
+    def apply(a: Any, b: Any) -> Var:
+        if type(a) is Var:
+            x = a._node
+            kind = type(b)
+            if kind is Var:
+                y = b._node
+                sig = known.get((x.spec, y.spec))
+                if sig is not None:
+                    return record(sig, (x, y))
+            elif kind is float or (kind is int and 0 <= b < 128):
+                sig = known.get((x.spec, kind))
+                if sig is not None:
+                    return record(sig, (x,), (b,))
+        return general(a, b)
+
+    return apply
+
+
+_PARAMETERS = {1: "x", 2: "x, y", 3: "condition, x, y"}
+
+
+def elementwise(
+    name: str,
+    summary: str,
+    body: Body,
+    *,
+    rule: Rule,
+    numpy: Callable[..., Any],
+    gradients: Sequence[Callable[..., Any] | None],
+    domain: Sequence[Tensor],
+    source: str = "NumPy",
+    methods: Sequence[str] | None = None,
+    category: str = "element-wise",
+    condition: bool = False,
+) -> Callable[..., Var]:
+    """Register an element-wise operator and answer its function.
+
+    Args:
+        body: scalar expressions (all of the computed dtype) -> scalar expression.
+        rule: common dtype -> (dtype computed in, dtype of the result).
+        gradients: per argument ``(upstream, *arguments, answer) -> gradient``, or ``None`` where there is none.
+        domain: per argument, the values for which it is defined and smooth enough to check gradients.
+        condition: the first argument is a test: it is turned into bool and does not take part in the dtype rule.
+    """
+    arity = len(domain)
+    impl = Elementwise(name, arity, rule, body, gradients, condition)
+    if arity == 1:
+
+        def function(x: Any) -> Var:
+            return impl.unary(x)
+
+    elif arity == 2:
+        function = _binary_function(impl)  # type: ignore[assignment]
+    else:
+
+        def function(*arguments: Any) -> Var:  # type: ignore[misc]
+            return impl.general(*arguments)
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = (
+        f"{summary}\n\nArgs:\n    {_PARAMETERS[arity]}: Vars, arrays or Python numbers; shapes broadcast.\n\n"
+        f"Returns:\n    Var of the broadcast shape; dtype by rule '{rule.__name__}' "
+        f"({(rule.__doc__ or '').rstrip('.')}).\n\nErrors:\n    ShapeError if shapes do not broadcast; DTypeError for "
+        f"unsuitable dtypes.\n\nSource: {source}."
+    )
+    differentiable = any(g is not None for g in gradients)
+    register(
+        Operator(
+            name, category, function, numpy, (), source, differentiable,
+            tuple(methods if methods is not None else (name,)), arity, tuple(domain),
+        )
+    )  # fmt: skip
+    return function
+
+
+# -- conversion ---------------------------------------------------------------------------------------------------
+_casts: dict[tuple[Spec, DType], Signature] = {}
+
+
+def _cast_gradient(node: Node, upstream: Var) -> list[Var | None]:
+    return [cast(upstream, node.inputs[0].spec.dtype)]
+
+
+def cast(x: Any, dtype: Any) -> Var:
+    """``x`` converted to ``dtype``; answers ``x`` itself if it has it already.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.cast(mf.array([0.5, 1.5]), "int32").numpy()
+        array([0, 1], dtype=int32)
+    """
+    if type(x) is not Var:
+        from .creation import array
+
+        x = array(x)
+    target = dtype if type(dtype) is DType else as_dtype(dtype)
+    node = x._node
+    if node.spec.dtype is target:
+        return x  # type: ignore[no-any-return]
+    key = (node.spec, target)
+    sig = _casts.get(key)
+    if sig is None:
+        body = _as(load(0, node.spec.dtype), target)
+        sig = _casts[key] = signature(
+            "map", f"cast_{target}", (True,), (node.spec,), spec_of(node.spec.shape, target), body, (), _cast_gradient
+        )
+    return record(sig, (node,))
+
+
+register(
+    Operator(
+        "cast", "element-wise", cast, lambda x, dtype: np.asarray(x).astype(dtype), (), "NumPy astype", False,
+        ("cast", "astype"),
+    )
+)  # fmt: skip

@@ -1,0 +1,119 @@
+"""Operators that run on the host: what no loop nest says well, and what has a shape only its values know.
+
+What it is: ``argsort`` and ``sort`` through NumPy as opaque nodes with gradients; ``nonzero`` and ``unique``, evaluated when called.
+What it is not: a general escape hatch (``numpy_code`` is one).
+Who calls it: users, ``scalar.where`` with one argument, ``indexing`` for bool masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..backend.contract import AbstractBackend, host_bytes
+from ..dtypes import int32
+from ..graph.node import Spec, signature, spec_of
+from ..runtime.buffer import Buffer
+from ..var import Var, record
+from .creation import array
+from .meta import check_dim, check_var
+from .registry import Sample, Tensor, operator
+
+__all__ = ["HostFunction", "argsort", "nonzero", "sort"]
+
+
+@dataclass(frozen=True)
+class HostFunction:
+    """The attribute of an opaque node that calls ``function(*arrays, **options) -> array`` on the host."""
+
+    function: Callable[..., np.ndarray[Any, Any]]
+    options: tuple[tuple[str, Any], ...] = ()
+
+    def run(
+        self,
+        backend: AbstractBackend,
+        kernels: Any,
+        inputs: list[tuple[Buffer, Spec]],
+        output: tuple[Buffer, Spec],
+        scalars: tuple[Any, ...],
+    ) -> None:
+        """Copy in, compute, copy out."""
+        backend.synchronize()
+        arrays = []
+        for buffer, spec in inputs:
+            value = np.empty(spec.shape, spec.dtype.numpy)
+            if value.nbytes:
+                backend.copy_out(host_bytes(value), buffer.handle)
+            arrays.append(value)
+        result = np.ascontiguousarray(self.function(*arrays, **dict(self.options)), output[1].dtype.numpy)
+        if result.nbytes:
+            backend.copy_in(output[0].handle, host_bytes(result))
+
+
+def host_op(name: str, function: HostFunction, inputs: list[Var], spec: Spec) -> Var:
+    """Record a host function without gradient."""
+    nodes = tuple(x._node for x in inputs)
+    return record(signature("opaque", name, function, tuple(n.spec for n in nodes), spec), nodes)
+
+
+def _order(x: np.ndarray[Any, Any], dim: int, descending: bool) -> np.ndarray[Any, Any]:
+    if descending:  # stable: equal elements keep their order
+        flipped = np.flip(x, dim)
+        return x.shape[dim] - 1 - np.flip(np.argsort(flipped, axis=dim, kind="stable"), dim)
+    return np.argsort(x, axis=dim, kind="stable")
+
+
+def _oracle(x: Any, dim: int = -1, descending: bool = False) -> Any:
+    order = _order(x, dim, descending).astype(np.int32)
+    return order, np.take_along_axis(x, order, dim)
+
+
+_SAMPLES = [
+    Sample((Tensor((3, 5), "float", distinct=True),)), Sample((Tensor((3, 5), "float", distinct=True), 0, True)),
+    Sample((Tensor((6,), "int"),)),
+]  # fmt: skip
+
+
+@operator(category="sort", numpy=_oracle, samples=_SAMPLES, method=True)
+def argsort(x: Any, dim: int = -1, descending: bool = False) -> tuple[Var, Var]:
+    """The order that sorts ``x`` along ``dim``, and ``x`` in that order; equal elements keep their order.
+
+    Returns:
+        (int32 order, sorted values), each of the shape of ``x``. Gradients flow through the values.
+
+    Example:
+        >>> import metafuse as mf
+        >>> order, value = mf.array([3.0, 1.0, 2.0]).argsort()
+        >>> order.numpy(), value.numpy()
+        (array([1, 2, 0], dtype=int32), array([1., 2., 3.], dtype=float32))
+    """
+    x = check_var("argsort", "x", x)
+    number = check_dim("argsort", dim, x.ndim)
+    options = (("dim", number), ("descending", bool(descending)))
+    order = host_op("argsort", HostFunction(_order, options), [x], spec_of(tuple(x.shape), int32))
+    places = [order if d == number else f"i{d}" for d in range(x.ndim)]
+    here = ",".join(f"i{d}" for d in range(x.ndim))
+    texts = [f"@e0({here})" if type(p) is Var else p for p in places]
+    return order, x.reindex(list(x.shape), texts, 0, [], [order])  # type: ignore[attr-defined]
+
+
+@operator(category="sort", numpy=lambda *a, **k: _oracle(*a, **k)[::-1], samples=_SAMPLES, method=True)
+def sort(x: Any, dim: int = -1, descending: bool = False) -> tuple[Var, Var]:
+    """``x`` sorted along ``dim``, and the order: (values, int32 places). See ``argsort``."""
+    order, value = argsort(x, dim, descending)
+    return value, order
+
+
+def nonzero(x: Any) -> tuple[Var, ...]:
+    """Where ``x`` is true (non-zero): one int32 Var per dimension, in row-major order. Computes ``x`` now.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.where(mf.array([0, 3, 0, 4]))[0].numpy()
+        array([1, 3], dtype=int32)
+    """
+    places = np.nonzero(check_var("where", "condition", x).numpy())
+    return tuple(array(p.astype(np.int32)) for p in places)

@@ -1,0 +1,201 @@
+"""Indexing with brackets: ``x[...]`` and ``x[...] = value``.
+
+What it is: NumPy's basic and advanced indexing as reindex and scatter nodes.
+What it is not: the index language of ``reindex``.
+Who calls it: ``Var.__getitem__`` and ``Var.__setitem__``.
+
+Integers, slices, ``None``, ``...``, integer arrays (broadcast together) and bool masks. Assignment rebinds the Var, and
+through a chain ``x[i][j] = v`` the Vars it was taken from, so that it behaves like NumPy. Indexes that are data and lie
+outside are not errors on a device: such elements read as 0 and are not written; Python integers are checked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from ..dtypes import bool_, int64
+from ..errors import ArgumentError, DTypeError, ShapeError
+from ..graph.index_map import IndexMap
+from ..kernel.expr import Expr, add, axis, call, cast as cast_expr, const, load, mul, select
+from ..var import Var
+from . import meta
+from .elementwise import broadcast_shapes, cast
+from .meta import check_var, gather, scatter
+from .registry import Operator, register
+
+__all__ = ["getitem", "setitem"]
+
+
+@dataclass
+class _Plan:
+    """An index worked out: shape of the result, an expression per dimension of ``x``, extra inputs, shape to show."""
+
+    space: tuple[int, ...]
+    places: tuple[Expr, ...]
+    extras: list[Var]
+    shape: tuple[int, ...]
+
+    @property
+    def where(self) -> IndexMap:
+        """As the attribute of a node."""
+        return IndexMap(self.places, (), bool(self.extras))
+
+
+def _expand(operator: str, index: Any, ndim: int) -> list[Any]:
+    """The index as a list with masks turned into integer Vars and the ellipsis written out."""
+    items: list[Any] = []
+    for item in index if isinstance(index, tuple) else (index,):
+        if isinstance(item, np.generic):
+            item = item.item()
+        if isinstance(item, (list, np.ndarray)):
+            item = _as_index(operator, item)
+        if type(item) is Var and item.dtype is bool_:
+            from .host import nonzero
+
+            items.extend(nonzero(item))
+        else:
+            items.append(item)
+    used = 0
+    ellipses = 0
+    for item in items:
+        ellipses += item is Ellipsis
+        used += item is not None and item is not Ellipsis
+    if ellipses > 1:
+        raise ArgumentError(f"[{operator}] an index may hold one '...', got {ellipses}")
+    if used > ndim:
+        raise ShapeError(f"[{operator}] too many indices: {used} for {ndim} dimensions")
+    if not ellipses:
+        items.append(Ellipsis)
+    at = next(k for k, item in enumerate(items) if item is Ellipsis)
+    return [*items[:at], *[slice(None)] * (ndim - used), *items[at + 1 :]]
+
+
+def _as_index(operator: str, value: Any) -> Var:
+    array = np.asarray(value)
+    if array.dtype.kind == "f" and array.size == 0:
+        array = array.astype(np.int32)
+    if array.dtype.kind not in "biu":
+        problem = "NaN" if array.dtype.kind == "f" and np.isnan(array).any() else f"{array.dtype} values"
+        raise DTypeError(f"[{operator}] an index must be integers or bool, got {problem}; cast first")
+    return check_var(operator, "index", array)
+
+
+def _plan(operator: str, x: Var, index: Any) -> _Plan:
+    items = _expand(operator, index, x.ndim)
+    arrays = [item for item in items if type(item) is Var]
+    for a in arrays:
+        if not a.dtype.is_integer:
+            raise DTypeError(f"[{operator}] an index must be integers or bool, got {a.dtype}; cast first")
+    block = broadcast_shapes(operator, [tuple(a.shape) for a in arrays]) if arrays else ()
+    positions = [k for k, item in enumerate(items) if type(item) is Var or (arrays and isinstance(item, int))]
+    together = not positions or positions == list(range(positions[0], positions[0] + len(positions)))
+    # NumPy: the block of advanced dimensions stands where they were if they are neighbours, else first
+    space: list[int] = [] if together else list(block)
+    block_start = 0
+    block_done = not together
+    places: list[Expr] = []
+    pending: list[tuple[int, int]] = []  # (place, number of the extra)
+    d = 0
+    for item in items:
+        if item is None:
+            space.append(1)
+            continue
+        extent = x.shape[d]
+        if type(item) is Var:
+            if not block_done:
+                block_start, block_done = len(space), True
+                space.extend(block)
+            pending.append((len(places), len(pending)))
+            places.append(const(0))
+        elif isinstance(item, slice):
+            start, stop, step = _slice(operator, item, extent)
+            count = max(0, -(-(stop - start) // step))
+            places.append(add(mul(axis(len(space)), const(step)), const(start)))
+            space.append(count)
+        else:
+            places.append(const(_integer(operator, item, extent, d)))
+        d += 1
+    for place, number in pending:
+        places[place] = _data_index(arrays[number], 1 + number, block, block_start, x.shape[place])
+    shape = tuple(space) or (1,)
+    return _Plan(tuple(space), tuple(places), arrays, shape)
+
+
+def _data_index(array: Var, number: int, block: tuple[int, ...], start: int, extent: int) -> Expr:
+    """Read an index array at its place in the block; negative values count from the end."""
+    skip = len(block) - array.ndim
+    at = tuple(const(0) if n == 1 else axis(start + skip + k) for k, n in enumerate(array.shape))
+    value = cast_expr(load(number, array.dtype, *at), int64)
+    return select(call("lt", value, const(0)), call("add", value, const(extent)), value)
+
+
+def _slice(operator: str, item: slice, extent: int) -> tuple[int, int, int]:
+    try:
+        return item.indices(extent)
+    except (TypeError, ValueError) as error:
+        raise DTypeError(f"[{operator}] bad slice {item}: {error}") from None
+
+
+def _integer(operator: str, item: Any, extent: int, d: int) -> int:
+    if isinstance(item, bool) or not hasattr(item, "__index__"):
+        raise DTypeError(f"[{operator}] can't index with {type(item).__name__} {item!r}; use integers, slices, None, ...")
+    number = int(item.__index__())
+    if not -extent <= number < extent:
+        # IndexError is what iteration protocols and users expect here
+        raise IndexError(f"[{operator}] index {number} is out of bounds for dimension {d} of extent {extent}")
+    return number % extent if extent else number
+
+
+_origins: WeakKeyDictionary[Var, tuple[Var, Any]] = WeakKeyDictionary()
+
+
+def getitem(x: Var, index: Any) -> Var:
+    """Elements of ``x`` chosen as in NumPy; a single element has shape ``[1]``.
+
+    Errors:
+        IndexError: a Python integer out of range. DTypeError, ShapeError: indices of a wrong type or number.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.arange(10)[2:8:3].numpy()
+        array([2, 5], dtype=int32)
+    """
+    plan = _plan("getitem", x, index)
+    result = gather(x, plan.space, plan.where, plan.extras, "getitem")
+    result = meta.reshape(result, plan.shape)
+    _origins[result] = (x, index)
+    return result
+
+
+def setitem(x: Var, index: Any, value: Any) -> Var:
+    """``x[index] = value``: ``x`` holds the changed array from now on. Of equal targets the last value stays.
+
+    Example:
+        >>> import metafuse as mf
+        >>> x = mf.zeros(3)
+        >>> x[1] = 5
+        >>> x.numpy()
+        array([0., 5., 0.], dtype=float32)
+    """
+    plan = _plan("setitem", x, index)
+    given = cast(check_var("setitem", "value", value), x.dtype)
+    shape = tuple(given.shape)
+    while len(shape) > len(plan.space) and shape and shape[0] == 1:
+        shape = shape[1:]
+    if broadcast_shapes("setitem", [shape, plan.space]) != plan.space:
+        raise ShapeError(f"[setitem] value of shape {list(given.shape)} does not fit the selection {list(plan.space)}")
+    spread = meta.broadcast_to(meta.reshape(given, shape), plan.space)
+    before = meta.identity(x)
+    x._bind(scatter(before, "void", spread, plan.where, plan.extras, "setitem")._node)
+    origin = _origins.get(x)
+    if origin is not None:
+        setitem(origin[0], origin[1], x)
+    return x
+
+
+register(Operator("getitem", "indexing", getitem, None, (), "NumPy indexing", True, ("getitem", "__getitem__")))
+register(Operator("setitem", "indexing", setitem, None, (), "NumPy indexing", True, ("setitem", "__setitem__")))

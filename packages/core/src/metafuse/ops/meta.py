@@ -1,0 +1,304 @@
+"""The meta-operators beside maps: reindex, reindex_reduce, reduce, and the sources.
+
+What it is: the functions that record the closed set of node kinds, with their gradients, which are again in the set.
+What it is not: named convenience operators (``shape``, ``reduce``, ``indexing``, ``neural`` compose those from here).
+Who calls it: every other module of ``ops``, and users through ``metafuse.reindex`` and its relatives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..dtypes import DType, accumulator, as_dtype, int32
+from ..errors import ArgumentError, DTypeError, ShapeError
+from ..graph.index_map import IndexMap
+from ..graph.node import Node, Signature, Spec, signature, spec_of
+from ..kernel.expr import Expr, add, axis, const, mul, walk
+from ..kernel.expr import cast as cast_expr
+from ..kernel.ir import REDUCTIONS
+from ..var import Var, record, wrap
+from .elementwise import cast
+
+__all__ = [
+    "IndexMap", "broadcast_to", "expand_dims", "fill", "gather", "identity", "index", "reduce_dims", "reshape",
+    "scatter", "sum_to",
+]  # fmt: skip
+
+
+# -- one to many, many to one ------------------------------------------------------------------------------------
+def gather(x: Var, shape: tuple[int, ...], where: IndexMap, extras: Sequence[Var] = (), name: str = "reindex") -> Var:
+    """``y[i] = x[where(i)]`` of ``shape``; extras are inputs 1, 2, ... of the index expressions."""
+    nodes = (x._node, *(e._node for e in extras))
+    specs = tuple(n.spec for n in nodes)
+    sig = signature("reindex", name, where, specs, spec_of(shape, x.dtype), None, (), _gather_gradient)
+    return record(sig, nodes)
+
+
+def scatter(
+    base: Var, op: str, y: Var, where: IndexMap, extras: Sequence[Var] = (), name: str = "reindex_reduce"
+) -> Var:
+    """``out = base``, then ``out[where(i)] = op(out[where(i)], y[i])`` in row-major order of ``i``."""
+    # inputs: y stands at 0 only in the user's expressions, so extras keep their numbers 1, 2, ...
+    nodes = (base._node, *(e._node for e in extras), y._node)
+    specs = tuple(n.spec for n in nodes)
+    sig = signature("scatter", name, (op, where), specs, base._node.spec, None, (), _scatter_gradient)
+    return record(sig, nodes)
+
+
+def _gather_gradient(node: Node, upstream: Var) -> list[Var | None]:
+    extras = [wrap(n) for n in node.inputs[1:]]
+    source = node.inputs[0].spec
+    where: IndexMap = node.sig.attrs
+    reduced = _as_reduction(upstream, source, where)
+    if reduced is None:
+        zero = fill(source.shape, 0, source.dtype)
+        reduced = scatter(zero, "add", upstream, where, extras)
+    return [reduced, *([None] * len(extras))]
+
+
+def _as_reduction(upstream: Var, source: Spec, where: IndexMap) -> Var | None:
+    """The scatter-add through a plain broadcast or transpose is a sum and a transpose; ``None`` if it is neither."""
+    if where.guard or where.conditions:
+        return None
+    kept: list[int] = []
+    for extent, index in zip(source.shape, where.indexes, strict=True):
+        if index.op == "axis" and index.value not in kept and upstream._node.spec.shape[index.value] == extent:
+            kept.append(index.value)
+        elif not (index.op == "const" and index.value == 0 and extent == 1):
+            return None
+    dropped = tuple(k for k in range(upstream.ndim) if k not in kept)
+    summed = reduce_dims(upstream, "add", dropped) if dropped else upstream
+    order = sorted(kept)
+    if order != kept:
+        places = tuple(axis(kept.index(k)) for k in order)
+        summed = gather(summed, tuple(summed.shape[order.index(k)] for k in kept), IndexMap(places), (), "transpose")
+    return reshape(summed, source.shape)
+
+
+def _scatter_gradient(node: Node, upstream: Var) -> list[Var | None]:
+    op, where = node.sig.attrs
+    base, *extra_nodes, y_node = node.inputs
+    extras = [wrap(n) for n in extra_nodes]
+    nothing: list[Var | None] = [None] * len(extras)
+    y, answer = wrap(y_node), wrap(node)
+    taken = IndexMap(where.indexes, where.conditions, where.guard, 0)
+
+    def at(value: Var) -> Var:
+        return gather(value, y_node.spec.shape, taken, extras)
+
+    if op == "add":
+        return [upstream, *nothing, at(upstream)]
+    if op == "multiply":
+        return [upstream * answer / wrap(base), *nothing, at(upstream * answer) / y]
+    if op in ("maximum", "minimum"):
+        return [upstream * cast(answer == wrap(base), upstream.dtype), *nothing,
+                at(upstream) * cast(at(answer) == y, upstream.dtype)]  # fmt: skip
+    if op == "void":
+        ones = fill(y_node.spec.shape, 1, upstream.dtype)
+        covered = scatter(fill(base.spec.shape, 0, upstream.dtype), "void", ones, where, extras)
+        return [upstream * (1 - covered), *nothing, at(upstream)]
+    return [None, *nothing, None]
+
+
+# -- reduce --------------------------------------------------------------------------------------------------------
+def reduce_dims(x: Var, op: str, dims: tuple[int, ...]) -> Var:
+    """Fold ``x`` over ``dims`` (checked, non-negative, ascending); those dimensions disappear."""
+    spec = x._node.spec
+    if not dims:
+        return x
+    shape = tuple(n for k, n in enumerate(spec.shape) if k not in dims)
+    wide = accumulator(spec.dtype) if op in ("add", "multiply") else spec.dtype
+    source = cast(x, wide)
+    sig = signature("reduce", f"reduce_{op}", (op, dims), (source._node.spec,), spec_of(shape, wide), None, (),
+                    _reduce_gradient if op in _REDUCE_GRADIENTS else None)  # fmt: skip
+    return cast(record(sig, (source._node,)), spec.dtype)
+
+
+_REDUCE_GRADIENTS = ("add", "multiply", "maximum", "minimum")
+
+
+def _reduce_gradient(node: Node, upstream: Var) -> list[Var | None]:
+    op, dims = node.sig.attrs
+    source = node.inputs[0]
+    full = source.spec.shape
+    kept = tuple(1 if k in dims else n for k, n in enumerate(full))
+    spread = broadcast_to(reshape(upstream, kept), full)
+    if op == "add":
+        return [spread]
+    x, answer = wrap(source), reshape(wrap(node), kept)
+    if op == "multiply":
+        return [_product_gradient(x, spread, answer, dims)]
+    return [spread * cast(x == answer, spread.dtype)]
+
+
+def _product_gradient(x: Var, spread: Var, answer: Var, dims: tuple[int, ...]) -> Var:
+    """Upstream times the product of the others, right also where elements are zero."""
+    from .scalar import ternary
+
+    zero = x == 0
+    zeros = reduce_dims(cast(zero, x.dtype), "add", dims)
+    others = reduce_dims(ternary(zero, 1.0, x), "multiply", dims)
+    zeros, others = reshape(zeros, answer.shape), reshape(others, answer.shape)
+    single = ternary(zero, ternary(zeros == 1, others, 0.0), 0.0)
+    return spread * ternary(zeros == 0, answer / ternary(zero, 1.0, x), single)
+
+
+# -- shape ---------------------------------------------------------------------------------------------------------
+def identity(x: Var) -> Var:
+    """The same value as a node of its own (nothing is copied)."""
+    return _alias(x, x._node.spec.shape, "identity")
+
+
+def reshape(x: Var, shape: tuple[int, ...]) -> Var:
+    """The same elements, row-major, under ``shape`` (already checked)."""
+    return x if x._node.spec.shape == shape else _alias(x, tuple(shape), "reshape")
+
+
+def expand_dims(x: Var, dims: Sequence[int]) -> Var:
+    """Dimensions of extent 1 put in at positions ``dims`` of the result."""
+    rest = iter(x._node.spec.shape)
+    total = x.ndim + len(dims)
+    return reshape(x, tuple(1 if k in dims else next(rest) for k in range(total)))
+
+
+def _alias(x: Var, shape: tuple[int, ...], name: str) -> Var:
+    spec = x._node.spec
+    sig = signature("alias", name, None, (spec,), spec_of(shape, spec.dtype), None, (), _alias_gradient)
+    return record(sig, (x._node,))
+
+
+def _alias_gradient(node: Node, upstream: Var) -> list[Var | None]:
+    return [reshape(upstream, node.inputs[0].spec.shape)]
+
+
+_broadcasts: dict[tuple[Spec, tuple[int, ...]], Signature] = {}
+
+
+def broadcast_to(x: Var, shape: tuple[int, ...]) -> Var:
+    """``x`` repeated to ``shape`` by NumPy's rule (already known to fit)."""
+    spec = x._node.spec
+    if spec.shape == shape:
+        return x
+    sig = _broadcasts.get((spec, shape))
+    if sig is None:
+        offset = len(shape) - len(spec.shape)
+        places = tuple(
+            axis(k + offset) if n == shape[k + offset] else const(0) for k, n in enumerate(spec.shape)
+        )
+        sig = _broadcasts[(spec, shape)] = signature(
+            "reindex", "broadcast", IndexMap(places), (spec,), spec_of(shape, spec.dtype), None, (), _gather_gradient
+        )
+    return record(sig, (x._node,))
+
+
+def sum_to(x: Var, shape: tuple[int, ...]) -> Var:
+    """Undo a broadcast: sum ``x`` down to ``shape``."""
+    own = x._node.spec.shape
+    if own == shape:
+        return x
+    offset = len(own) - len(shape)
+    dims = tuple(k for k, n in enumerate(own) if k < offset or (shape[k - offset] == 1 and n != 1))
+    return reshape(reduce_dims(x, "add", dims), shape)
+
+
+# -- sources -------------------------------------------------------------------------------------------------------
+def fill(shape: tuple[int, ...], value: float | int | bool, dtype: DType) -> Var:
+    """A constant array; ``value`` is a run-time number, except that a literal 0 is known to the compiler as 0."""
+    if any(n < 0 for n in shape):
+        raise ShapeError(f"[full] extents must be >= 0, got {list(shape)}")
+    if value == 0 and type(value) is int:
+        return record(signature("map", "zeros", None, (), spec_of(shape, dtype), const(0, dtype)), ())
+    sig = signature("map", "full", None, (), spec_of(shape, dtype), Expr("scalar", (), dtype, 0), (dtype,))
+    return record(sig, (), (value,))
+
+
+def index(shape: Any, dim: int | None = None, dtype: Any = int32) -> Any:
+    """The position along ``dim`` of every element of ``shape``; without ``dim``: one such Var per dimension.
+
+    Args:
+        shape: extents, or a Var whose shape is taken.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.index([2, 2], 1).numpy()
+        array([[0, 1],
+               [0, 1]], dtype=int32)
+    """
+    extents = tuple(shape.shape) if type(shape) is Var else check_shape("index", shape)
+    if dim is None:
+        return tuple(index(extents, k, dtype) for k in range(len(extents)))
+    dim = check_dim("index", dim, len(extents))
+    kind = as_dtype(dtype)
+    sig = signature("map", "index", dim, (), spec_of(extents, kind), cast_expr(axis(dim), kind))
+    return record(sig, ())
+
+
+def linear_index(shape: tuple[int, ...]) -> Expr:
+    """The row-major position of an element of ``shape`` as an expression over the axes."""
+    position: Expr = const(0)
+    for k, extent in enumerate(shape):
+        position = add(mul(position, const(extent)), axis(k))
+    return position
+
+
+# -- checks shared by operators --------------------------------------------------------------------------------------
+def check_var(operator: str, argument: str, value: Any) -> Var:
+    """``value`` as a Var. Errors: ``DTypeError`` naming the operator and the argument."""
+    if type(value) is Var:
+        return value
+    from .creation import array
+
+    try:
+        return array(value)
+    except DTypeError as error:
+        raise DTypeError(f"[{operator}] {argument}: {error}") from None
+
+
+def check_dim(operator: str, dim: Any, ndim: int) -> int:
+    """A dimension number made non-negative. Errors: ``ArgumentError`` with the legal range."""
+    if isinstance(dim, bool) or not hasattr(dim, "__index__"):
+        raise DTypeError(f"[{operator}] dim must be an integer, got {dim!r}")
+    number = int(dim.__index__())
+    if not -ndim <= number < ndim:
+        raise ShapeError(f"[{operator}] dim must be in {-ndim}..{ndim - 1} for {ndim} dimensions, got {number}")
+    return number % ndim
+
+
+def check_dims(operator: str, dims: Any, ndim: int) -> tuple[int, ...]:
+    """One dimension or several, non-negative and ascending; ``None`` means all. Errors: also for duplicates."""
+    if dims is None or (isinstance(dims, (tuple, list)) and not dims):
+        return tuple(range(ndim))
+    several = dims if isinstance(dims, (tuple, list)) else (dims,)
+    found = [check_dim(operator, d, ndim) for d in several]
+    if len(set(found)) != len(found):
+        raise ShapeError(f"[{operator}] dims must differ, got {list(several)}")
+    return tuple(sorted(found))
+
+
+def check_shape(operator: str, shape: Any) -> tuple[int, ...]:
+    """Extents as a tuple of integers >= 0. Errors: ``ShapeError``, ``DTypeError``."""
+    several = shape if isinstance(shape, (tuple, list)) else (shape,)
+    extents = []
+    for extent in several:
+        if isinstance(extent, bool) or not hasattr(extent, "__index__"):
+            raise DTypeError(f"[{operator}] extents must be integers, got {extent!r} in {list(several)!r}")
+        extents.append(int(extent.__index__()))
+    if any(n < 0 for n in extents):
+        raise ShapeError(f"[{operator}] extents must be >= 0, got {extents}")
+    return tuple(extents)
+
+
+def check_reduction(operator: str, op: Any, void: bool = False) -> str:
+    """The name of a reduction operator. Errors: ``ArgumentError`` with the list."""
+    names = [name for name in REDUCTIONS if void or name != "void"]
+    if op not in names:
+        raise ArgumentError(f"[{operator}] op must be one of {', '.join(names)}, got {op!r}")
+    return str(op)
+
+
+def read_extras(indexes: Sequence[Expr]) -> set[int]:
+    """The numbers of the extra inputs that index expressions read."""
+    return {int(e.value) for x in indexes for e in walk(x) if e.op == "load"}
+
+

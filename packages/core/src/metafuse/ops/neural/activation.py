@@ -1,0 +1,306 @@
+"""Activation functions and softmax: element-wise compositions, and row compositions of maximum, exp and sum.
+
+What it is: functions of one Var that the compiler fuses into a kernel together with their neighbours.
+What it is not: layers (``nn.activation``). ``tanh``, ``sigmoid``, ``abs`` and other plain functions are in
+``ops.elementwise``.
+Who calls it: users and ``nn``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ...errors import ArgumentError, DTypeError, ShapeError
+from ..elementwise import cast
+from ..meta import check_dims, check_var
+from ..registry import Sample, Tensor, operator
+from ..scalar import where
+from . import oracles
+
+__all__ = [
+    "elu",
+    "gelu",
+    "hardtanh",
+    "leaky_relu",
+    "log_sigmoid",
+    "log_softmax",
+    "logsumexp",
+    "mish",
+    "prelu",
+    "relu",
+    "relu6",
+    "silu",
+    "softmax",
+    "softplus",
+]
+
+_ROOT_HALF = 0.7071067811865476
+_PRELU = [Sample((Tensor((2, 3, 2), distinct=True), Tensor((n,), "float", 0.1, 0.9))) for n in (1, 3)]
+
+
+def real_samples(low: float, high: float) -> list[Sample]:
+    """One argument of two shapes with values in this range, none of them near another (so, near a kink)."""
+    return [
+        Sample((Tensor((3, 4), "float", low, high, distinct=True),)),
+        Sample((Tensor((), "float", low, high),)),
+    ]
+
+
+def row_samples() -> list[Sample]:
+    """An array and a dimension."""
+    return [Sample((Tensor((3, 5)), 1)), Sample((Tensor((2, 3, 4)), 1)), Sample((Tensor((4,)), -1))]
+
+
+def _real(op: str, x: Any) -> Any:
+    """``x`` as a floating-point Var."""
+    x = check_var(op, "x", x)
+    if not x.dtype.is_float:
+        raise DTypeError(f"[{op}] x must be floating point, got {x.dtype}; cast it with .float32()")
+    return x
+
+
+def _need_number(op: str, name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ArgumentError(f"[{op}] {name} must be a number, got {value!r}")
+
+
+@operator(
+    category="nn",
+    numpy=lambda x: np.maximum(x, 0),
+    samples=real_samples(-4, 4),
+    source="max(x, 0)",
+    method=True,
+)
+def relu(x: Any) -> Any:
+    """``max(x, 0)``; the gradient at 0 is 0, NaN stays NaN.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.relu(mf.array([-1.0, 2.0])).numpy()
+        array([0., 2.], dtype=float32)
+    """
+    return check_var("relu", "x", x).maximum(0)
+
+
+@operator(
+    category="nn", numpy=lambda x: np.clip(x, 0, 6), samples=real_samples(-3, 9), source="min(max(x, 0), 6)"
+)
+def relu6(x: Any) -> Any:
+    """``min(max(x, 0), 6)``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.relu6(mf.array([-1.0, 2.0, 9.0])).numpy()
+        array([0., 2., 6.], dtype=float32)
+    """
+    return check_var("relu6", "x", x).maximum(0).minimum(6)
+
+
+@operator(
+    category="nn", numpy=oracles.leaky_relu, samples=real_samples(-4, 4), source="x if x > 0 else scale * x"
+)
+def leaky_relu(x: Any, scale: float = 0.01) -> Any:
+    """``x`` where it is positive, else ``scale * x``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.leaky_relu(mf.array([-2.0, 2.0]), 0.5).numpy()
+        array([-1.,  2.], dtype=float32)
+    """
+    x = _real("leaky_relu", x)
+    _need_number("leaky_relu", "scale", scale)
+    return where(x > 0, x, x * scale)
+
+
+@operator(category="nn", numpy=oracles.prelu, samples=_PRELU, source="x if x > 0 else weight * x")
+def prelu(x: Any, weight: Any) -> Any:
+    """``x`` where it is positive, else ``weight * x`` with one weight for everything or one per channel (dimension 1).
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.prelu(mf.array([[-2.0, -2.0]]), mf.array([0.5, 0.25])).numpy()
+        array([[-1. , -0.5]], dtype=float32)
+    """
+    x = _real("prelu", x)
+    count = weight.numel()
+    if count != 1 and (x.ndim < 2 or x.shape[1] != count):
+        raise ShapeError(
+            f"[prelu] weight must have 1 element or one per channel of x {tuple(x.shape)}, got {count}"
+        )
+    slope = weight.reshape([1] * x.ndim if count == 1 else [count if d == 1 else 1 for d in range(x.ndim)])
+    return where(x > 0, x, x * slope)
+
+
+@operator(category="nn", numpy=oracles.elu, samples=real_samples(-4, 4), source="Clevert et al. 2015")
+def elu(x: Any, alpha: float = 1.0) -> Any:
+    """``x`` where it is positive, else ``alpha * (exp(x) - 1)``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.elu(mf.array([0.0, 2.0])).numpy()
+        array([0., 2.], dtype=float32)
+    """
+    x = _real("elu", x)
+    _need_number("elu", "alpha", alpha)
+    return where(x > 0, x, x.minimum(0).expm1() * alpha)
+
+
+@operator(
+    category="nn",
+    numpy=oracles.gelu,
+    samples=real_samples(-5, 5),
+    source="Hendrycks and Gimpel 2016, the exact form",
+)
+def gelu(x: Any) -> Any:
+    """``x * P(X <= x)`` for a standard normal X: ``x * (1 + erf(x / sqrt(2))) / 2``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.gelu(mf.array([0.0])).numpy()
+        array([0.], dtype=float32)
+    """
+    x = _real("gelu", x)
+    return x * ((x * _ROOT_HALF).erf() + 1) * 0.5
+
+
+@operator(category="nn", numpy=oracles.silu, samples=real_samples(-8, 8), source="Elfwing et al. 2017")
+def silu(x: Any) -> Any:
+    """``x * sigmoid(x)``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.silu(mf.array([0.0])).numpy()
+        array([0.], dtype=float32)
+    """
+    x = _real("silu", x)
+    return x * x.sigmoid()
+
+
+@operator(category="nn", numpy=oracles.softplus, samples=real_samples(-8, 8), source="log(1 + exp(x))")
+def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
+    """``log(1 + exp(beta * x)) / beta``, and ``x`` itself where ``beta * x > threshold``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> round(mf.nn.softplus(mf.array([0.0])).item(), 4)
+        0.6931
+    """
+    x = _real("softplus", x)
+    _need_number("softplus", "beta", beta)
+    _need_number("softplus", "threshold", threshold)
+    if beta == 0:
+        raise ArgumentError(f"[softplus] beta must not be 0, got {beta!r}")
+    scaled = x * beta
+    return where(scaled > threshold, x, scaled.minimum(threshold).exp().log1p() / beta)
+
+
+@operator(category="nn", numpy=oracles.mish, samples=real_samples(-8, 8), source="Misra 2019")
+def mish(x: Any, inplace: bool = False) -> Any:
+    """``x * tanh(softplus(x))``. ``inplace`` is accepted and has no effect: the compiler reuses memory by itself.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.mish(mf.array([0.0])).numpy()
+        array([0.], dtype=float32)
+    """
+    x = _real("mish", x)
+    return x * softplus(x).tanh()
+
+
+@operator(category="nn", numpy=oracles.log_sigmoid, samples=real_samples(-30, 30), source="-softplus(-x)")
+def log_sigmoid(x: Any) -> Any:
+    """``log(sigmoid(x))`` without overflow or cancellation.
+
+    Example:
+        >>> import metafuse as mf
+        >>> round(mf.nn.log_sigmoid(mf.array([0.0])).item(), 4)
+        -0.6931
+    """
+    x = _real("log_sigmoid", x)
+    return x.minimum(0) - (-x.abs()).exp().log1p()
+
+
+@operator(
+    category="nn", numpy=oracles.hardtanh, samples=real_samples(-2, 2), source="min(max(x, min_val), max_val)"
+)
+def hardtanh(x: Any, min_val: float = -1, max_val: float = 1) -> Any:
+    """``x`` limited to ``min_val`` .. ``max_val``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.hardtanh(mf.array([-3.0, 0.5, 3.0])).numpy()
+        array([-1. ,  0.5,  1. ], dtype=float32)
+    """
+    _need_number("hardtanh", "min_val", min_val)
+    _need_number("hardtanh", "max_val", max_val)
+    if min_val > max_val:
+        raise ArgumentError(f"[hardtanh] min_val must not exceed max_val, got {min_val!r} and {max_val!r}")
+    return check_var("hardtanh", "x", x).maximum(min_val).minimum(max_val)
+
+
+def shifted(x: Any, axes: tuple[int, ...]) -> Any:
+    """``x`` minus its maximum over ``axes``; the shift cancels in what softmax makes of it, so it carries no gradient."""
+    return x - x.max(axes, keepdims=True).stop_grad()
+
+
+@operator(
+    category="nn",
+    numpy=oracles.softmax,
+    samples=row_samples(),
+    source="exp(x - max) / sum(exp(x - max))",
+    method=True,
+)
+def softmax(x: Any, dim: Any = None, log: bool = False) -> Any:
+    """Exponentials divided by their sum over ``dim`` (``None``: over everything); with ``log``, the logarithm of that.
+
+    The maximum is subtracted first, so that large inputs do not overflow. float16 is computed in float32.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.softmax(mf.array([[0.0, 0.0]]), dim=1).numpy()
+        array([[0.5, 0.5]], dtype=float32)
+    """
+    x = _real("softmax", x)
+    axes = check_dims("softmax", dim, x.ndim)
+    wide = cast(x, "float32") if x.dtype == "float16" else x
+    scaled = shifted(wide, axes)
+    exponentials = scaled.exp()
+    total = exponentials.sum(axes, keepdims=True)
+    y = scaled - total.log() if log else exponentials / total
+    return cast(y, x.dtype)
+
+
+@operator(
+    category="nn", numpy=oracles.log_softmax, samples=row_samples(), source="log(softmax(x))", method=True
+)
+def log_softmax(x: Any, dim: Any = None) -> Any:
+    """The logarithm of ``softmax(x, dim)``, computed without taking a logarithm of small numbers.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.log_softmax(mf.array([[0.0, 0.0]]), dim=1).numpy().round(4)
+        array([[-0.6931, -0.6931]], dtype=float32)
+    """
+    return softmax(x, dim, True)
+
+
+@operator(
+    category="nn", numpy=oracles.logsumexp, samples=row_samples(), source="log(sum(exp(x)))", method=True
+)
+def logsumexp(x: Any, dim: Any, keepdims: bool = False, keepdim: bool = False) -> Any:
+    """``log(sum(exp(x)))`` over ``dim`` without overflow.
+
+    Example:
+        >>> import metafuse as mf
+        >>> round(mf.nn.logsumexp(mf.array([[0.0, 0.0]]), 1).item(), 4)
+        0.6931
+    """
+    x = _real("logsumexp", x)
+    axes = check_dims("logsumexp", dim, x.ndim)
+    top = x.max(axes, keepdims=True).stop_grad()
+    total = (x - top).exp().sum(axes, keepdims=True).log() + top
+    if keepdims or keepdim:
+        return total
+    return total.reshape([extent for d, extent in enumerate(x.shape) if d not in axes] or [1])

@@ -1,0 +1,90 @@
+"""Checks of arguments that layers and neural operators share.
+
+What it is: functions that turn what a user wrote (``3``, ``(3, 1)``, a NumPy integer) into tuples of Python integers or raise
+an error that names the argument, its value and what is allowed.
+What it is not: shape arithmetic of one operator; that stays with the operator.
+Who calls it: ``ops.neural`` when an operator is called, ``nn`` when a layer is made.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+from ...errors import ArgumentError, ShapeError
+
+__all__ = ["choice", "fraction", "integer", "integers", "need_ndim", "window_count"]
+
+
+def integer(op: str, name: str, value: object, minimum: int) -> int:
+    """``value`` as a Python integer of at least ``minimum``; bool and float are not integers."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = operator.index(value)  # type: ignore[call-overload]
+    except TypeError:
+        raise ArgumentError(
+            f"[{op}] {name} must be an integer, got {value!r}; give a whole number >= {minimum}"
+        ) from None
+    if number < minimum:
+        raise ArgumentError(f"[{op}] {name} must be >= {minimum}, got {value!r}")
+    return int(number)
+
+
+def integers(op: str, name: str, value: object, count: int, minimum: int) -> tuple[int, ...]:
+    """``value``, one integer or ``count`` of them, as a tuple of ``count`` integers of at least ``minimum``."""
+    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
+        try:
+            return (integer(op, name, value, minimum),) * count
+        except ArgumentError as error:
+            if "must be an integer" not in str(error):
+                raise
+            raise ArgumentError(
+                f"[{op}] {name} must be an integer or {count} integers, got {value!r}; give whole numbers >= {minimum}"
+            ) from None
+    if len(value) != count:
+        raise ArgumentError(f"[{op}] {name} must be an integer or {count} integers, got {tuple(value)!r}")
+    try:
+        return tuple(integer(op, name, v, minimum) for v in value)
+    except ArgumentError as error:
+        reason = "be integers" if "must be an integer" in str(error) else f"be >= {minimum}"
+        raise ArgumentError(f"[{op}] {name} must {reason}, got {tuple(value)!r}") from None
+
+
+def fraction(op: str, name: str, value: object) -> float:
+    """``value`` as a float in [0, 1]."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise ArgumentError(f"[{op}] {name} must be a number from 0 to 1, got {value!r}")
+    return float(value)
+
+
+def choice(op: str, name: str, value: object, allowed: Sequence[str]) -> str:
+    """``value`` if it is one of ``allowed``."""
+    if not isinstance(value, str) or value not in allowed:
+        raise ArgumentError(f"[{op}] {name} must be one of {', '.join(allowed)}; got {value!r}")
+    return value
+
+
+def need_ndim(op: str, name: str, x: Any, allowed: Sequence[int], meaning: str) -> None:
+    """Raise ``ShapeError`` unless ``x`` has one of the ``allowed`` numbers of dimensions."""
+    if x.ndim not in allowed:
+        wanted = " or ".join(map(str, allowed))
+        raise ShapeError(f"[{op}] {name} must have {wanted} dimensions {meaning}, got shape {tuple(x.shape)}")
+
+
+def window_count(
+    op: str, size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool = False
+) -> int:
+    """How many windows fit along one dimension. With ``ceil_mode`` a last window may stick out at the end, if it starts inside
+    the input or its left padding. Raises ``ShapeError`` if none fits."""
+    room = size + 2 * padding - dilation * (kernel - 1) - 1
+    count = (room + (stride - 1 if ceil_mode else 0)) // stride + 1
+    if ceil_mode and (count - 1) * stride >= size + padding:
+        count -= 1
+    if room < 0 or count < 1:
+        raise ShapeError(
+            f"[{op}] the window does not fit: size {size}, kernel_size {kernel}, stride {stride}, padding {padding}, "
+            f"dilation {dilation}; use a larger input or more padding"
+        )
+    return count

@@ -1,0 +1,399 @@
+"""Pooling: windows of an image reduced to one value each.
+
+What it is: a reindex that lays the windows out as extra axes, and a reduction over these axes.
+What it is not: a layer (``nn.pooling``).
+Who calls it: users and ``nn.pooling``.
+
+A maximum or minimum that occurs several times in a window gives every occurrence the gradient.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+from ...errors import ArgumentError, DTypeError
+from ...kernel.ir import IDENTITY
+from ..meta import check_var, index
+from ..registry import Sample, Tensor, operator
+from ..scalar import where
+from . import oracles
+from .checks import choice, integers, need_ndim, window_count
+
+__all__ = [
+    "POOL_OPERATORS",
+    "adaptive_avg_pool",
+    "adaptive_max_pool",
+    "avg_pool2d",
+    "avg_pool3d",
+    "max_pool2d",
+    "max_pool3d",
+    "pool",
+    "pool2d",
+    "pool3d",
+    "window_pool",
+]
+
+POOL_OPERATORS = ("maximum", "minimum", "mean", "add")
+
+
+def _image(spatial: int) -> Tensor:
+    return Tensor((2, 2, *(5, 6, 4)[:spatial]), "float", -3.0, 3.0, distinct=True)
+
+
+def _pool_samples(spatial: int) -> list[Sample]:
+    return [Sample((_image(spatial), 2, op, 1, 2)) for op in POOL_OPERATORS] + [
+        Sample((_image(spatial), 2, "maximum"))
+    ]
+
+
+def _max_samples(spatial: int) -> list[Sample]:
+    several = (3, 2, 2)[:spatial]
+    return [
+        Sample((_image(spatial), 2)),
+        Sample((_image(spatial), several, 1, 1)),
+        Sample((_image(spatial), 2), {"dilation": 2, "stride": 1}),
+        Sample((_image(spatial), 2), {"ceil_mode": True, "return_indices": True}),
+    ]
+
+
+def _mean_samples(spatial: int) -> list[Sample]:
+    return [
+        Sample((_image(spatial), 2)),
+        Sample((_image(spatial), 3, 2, 1), {"ceil_mode": True}),
+        Sample((_image(spatial), 3, 2, 1), {"ceil_mode": True, "count_include_pad": False}),
+        Sample((_image(spatial), 3, 2, 1), {"count_include_pad": False}),
+    ]
+
+
+_ADAPTIVE = [Sample((_image(2), size)) for size in (1, (5, 3), (2, 4), (None, 5))] + [
+    Sample((_image(1), 3)),
+    Sample((_image(3), 3)),
+]
+
+
+class _Windows:
+    """Checked arguments of one pooling call, and the windows laid out by reindex."""
+
+    def __init__(
+        self, op: str, x: Any, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
+    ) -> None:
+        spatial = x.ndim - 2
+        self.op, self.x, self.spatial = op, x, spatial
+        self.kernel = integers(op, "kernel_size", kernel, spatial, 1)
+        self.stride = self.kernel if stride is None else integers(op, "stride", stride, spatial, 1)
+        self.padding = integers(op, "padding", padding, spatial, 0)
+        self.dilation = (1,) * spatial if dilation is None else integers(op, "dilation", dilation, spatial, 1)
+        if any(
+            2 * p > d * (k - 1) + 1 for p, k, d in zip(self.padding, self.kernel, self.dilation, strict=True)
+        ):
+            raise ArgumentError(
+                f"[{op}] padding must be at most half of the window, got padding {self.padding} "
+                f"with kernel_size {self.kernel} and dilation {self.dilation}"
+            )
+        self.size = tuple(x.shape[2:])
+        self.ceil_mode = bool(ceil_mode)
+        self.out = tuple(
+            window_count(op, *extents, self.ceil_mode)
+            for extents in zip(self.size, self.kernel, self.stride, self.padding, self.dilation, strict=True)
+        )
+        self.axes = list(range(2 + spatial, 2 + 2 * spatial))
+
+    def view(self, outside: float | int) -> Any:
+        """``[batch, channels, *out, *kernel]`` with ``outside`` where a window sticks out."""
+        indexes = [
+            f"i{2 + d}*{self.stride[d]}-{self.padding[d]}+i{2 + self.spatial + d}*{self.dilation[d]}"
+            for d in range(self.spatial)
+        ]
+        shape = [*self.x.shape[:2], *self.out, *self.kernel]
+        return self.x.reindex(shape, ["i0", "i1", *indexes], outside)
+
+    def mean(self, count_include_pad: bool) -> Any:
+        """The mean of each window; padding counts or not, what is beyond the padding never does."""
+        total = self.view(0).sum(self.axes)
+        if count_include_pad and not self.ceil_mode:
+            return total / float(prod(self.kernel))
+        counts = None
+        for d in range(self.spatial):
+            border = self.padding[d] if count_include_pad else 0
+            first = index([self.out[d]], 0) * self.stride[d] - self.padding[d]
+            # The number of j in 0..kernel-1 with -border <= first + j*dilation < size + border.
+            step = self.dilation[d]
+            low = ((-border - first + (step - 1)) // step).maximum(0)
+            high = ((self.size[d] + border - first + (step - 1)) // step).minimum(self.kernel[d])
+            count = (high - low).reshape([self.out[d]] + [1] * (self.spatial - 1 - d))
+            counts = count if counts is None else counts * count
+        return total / counts.cast(self.x.dtype)  # type: ignore[union-attr]
+
+    def positions(self, extreme: Any, outside: float | int) -> Any:
+        """The flat index, within one channel of ``x``, of the first element of each window that equals ``extreme``."""
+        windows = self.view(outside)
+        flat = None
+        for d in range(self.spatial):
+            place = index(windows.shape, 2 + d) * self.stride[d] - self.padding[d]
+            place = place + index(windows.shape, 2 + self.spatial + d) * self.dilation[d]
+            flat = place if flat is None else flat * self.size[d] + place
+        same = windows == extreme.broadcast(windows.shape, self.axes)
+        return where(same, flat, prod(self.size)).min(self.axes)
+
+
+def window_pool(
+    op_name: str,
+    x: Any,
+    kernel_size: Any,
+    op: str,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = None,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    return_indices: bool | None = None,
+) -> Any:
+    """Pool the trailing spatial dimensions of ``x``: the common part of all pooling functions and layers."""
+    choice(op_name, "op", op, POOL_OPERATORS)
+    windows = _Windows(op_name, x, kernel_size, stride, padding, dilation, ceil_mode)
+    if return_indices and op not in ("maximum", "minimum"):
+        raise ArgumentError(f"[{op_name}] return_indices needs op 'maximum' or 'minimum', got {op!r}")
+    if op == "mean":
+        if not x.dtype.is_float:
+            raise DTypeError(f"[{op_name}] the mean needs a floating-point x, got {x.dtype}; cast it first")
+        return windows.mean(count_include_pad)
+    if op == "add":
+        return windows.view(0).sum(windows.axes)
+    outside = IDENTITY(op, x.dtype)
+    view = windows.view(outside)
+    result = view.max(windows.axes) if op == "maximum" else view.min(windows.axes)
+    return (result, windows.positions(result, outside)) if return_indices else result
+
+
+@operator(category="nn", numpy=oracles.pool, samples=_pool_samples(2), source="window reduction")
+def pool(x: Any, kernel_size: Any, op: str, padding: Any = 0, stride: Any = None) -> Any:
+    """Reduce windows of two spatial dimensions.
+
+    Args:
+        x: ``[batch, channels, height, width]``.
+        kernel_size: one integer >= 1 or two.
+        op: ``"maximum"``, ``"minimum"``, ``"mean"`` or ``"add"``.
+        padding: at most half of the window; it counts in a mean and never wins a maximum or minimum.
+        stride: ``None`` means ``kernel_size``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.pool(mf.array([[[[1.0, 2.0], [3.0, 4.0]]]]), 2, "maximum").item()
+        4.0
+    """
+    x = check_var("pool", "x", x)
+    need_ndim("pool", "x", x, [4], "(batch, channels, height, width)")
+    return window_pool("pool", x, kernel_size, op, stride, padding)
+
+
+@operator(category="nn", numpy=oracles.pool, samples=_pool_samples(3), source="window reduction")
+def pool3d(x: Any, kernel_size: Any, op: str, padding: Any = 0, stride: Any = None) -> Any:
+    """Reduce windows of three spatial dimensions; arguments as in ``pool``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.pool3d(mf.ones([1, 1, 2, 2, 2]), 2, "add").item()
+        8.0
+    """
+    x = check_var("pool3d", "x", x)
+    need_ndim("pool3d", "x", x, [5], "(batch, channels, depth, height, width)")
+    return window_pool("pool3d", x, kernel_size, op, stride, padding)
+
+
+pool2d = pool
+
+
+@operator(category="nn", numpy=oracles.max_pool, samples=_max_samples(2), source="window maximum")
+def max_pool2d(
+    x: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = None,
+    return_indices: bool | None = None,
+    ceil_mode: bool = False,
+) -> Any:
+    """The maximum of each window.
+
+    Args:
+        x: ``[batch, channels, height, width]``.
+        kernel_size, stride, dilation: one integer >= 1 or two; ``stride=None`` means ``kernel_size``.
+        padding: at most half of the window; it never wins.
+        return_indices: also answer where in ``height * width`` the (first) maximum is, as int32.
+        ceil_mode: let a last window stick out at the end if it starts inside the image or its left padding.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.max_pool2d(mf.array([[[[1.0, 2.0], [3.0, 4.0]]]]), 2).item()
+        4.0
+    """
+    x = check_var("max_pool2d", "x", x)
+    need_ndim("max_pool2d", "x", x, [4], "(batch, channels, height, width)")
+    return window_pool(
+        "max_pool2d",
+        x,
+        kernel_size,
+        "maximum",
+        stride,
+        padding,
+        dilation,
+        ceil_mode,
+        return_indices=return_indices,
+    )
+
+
+@operator(category="nn", numpy=oracles.max_pool, samples=_max_samples(3), source="window maximum")
+def max_pool3d(
+    x: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = None,
+    return_indices: bool | None = None,
+    ceil_mode: bool = False,
+) -> Any:
+    """The maximum of each window of three spatial dimensions; arguments as in ``max_pool2d``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.max_pool3d(mf.ones([1, 1, 4, 4, 4]), 2).shape
+        [1, 1, 2, 2, 2]
+    """
+    x = check_var("max_pool3d", "x", x)
+    need_ndim("max_pool3d", "x", x, [5], "(batch, channels, depth, height, width)")
+    return window_pool(
+        "max_pool3d",
+        x,
+        kernel_size,
+        "maximum",
+        stride,
+        padding,
+        dilation,
+        ceil_mode,
+        return_indices=return_indices,
+    )
+
+
+@operator(category="nn", numpy=oracles.avg_pool, samples=_mean_samples(2), source="window mean")
+def avg_pool2d(
+    x: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Any:
+    """The mean of each window.
+
+    Args:
+        x: ``[batch, channels, height, width]``, floating point.
+        kernel_size, stride: one integer >= 1 or two; ``stride=None`` means ``kernel_size``.
+        padding: zeros on both sides, at most half of the window.
+        ceil_mode: let a last window stick out at the end; what is beyond the padding does not count.
+        count_include_pad: whether the zeros of the padding count in the mean.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.avg_pool2d(mf.array([[[[1.0, 2.0], [3.0, 4.0]]]]), 2).item()
+        2.5
+    """
+    x = check_var("avg_pool2d", "x", x)
+    need_ndim("avg_pool2d", "x", x, [4], "(batch, channels, height, width)")
+    return window_pool(
+        "avg_pool2d", x, kernel_size, "mean", stride, padding, None, ceil_mode, count_include_pad
+    )
+
+
+@operator(category="nn", numpy=oracles.avg_pool, samples=_mean_samples(3), source="window mean")
+def avg_pool3d(
+    x: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Any:
+    """The mean of each window of three spatial dimensions; arguments as in ``avg_pool2d``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.avg_pool3d(mf.ones([1, 1, 2, 2, 2]), 2).item()
+        1.0
+    """
+    x = check_var("avg_pool3d", "x", x)
+    need_ndim("avg_pool3d", "x", x, [5], "(batch, channels, depth, height, width)")
+    return window_pool(
+        "avg_pool3d", x, kernel_size, "mean", stride, padding, None, ceil_mode, count_include_pad
+    )
+
+
+def _adaptive(op: str, x: Any, output_size: Any, kind: str) -> Any:
+    """Windows ``floor(i*size/out) <= j < ceil((i+1)*size/out)`` along each spatial dimension."""
+    x = check_var(op, "x", x)
+    need_ndim(op, "x", x, [3, 4, 5], "(batch, channels, ...)")
+    spatial = x.ndim - 2
+    size = tuple(x.shape[2:])
+    if isinstance(output_size, (tuple, list)) and len(output_size) == spatial:
+        output_size = [s if o is None else o for o, s in zip(output_size, size, strict=True)]
+    out = integers(op, "output_size", size if output_size is None else output_size, spatial, 1)
+    axes = list(range(2 + spatial, 2 + 2 * spatial))
+    if all(s % o == 0 for s, o in zip(size, out, strict=True)):  # equal windows, side by side
+        return window_pool(op, x, tuple(s // o for s, o in zip(size, out, strict=True)), kind)
+    kernel = [
+        max((i + 1) * s // o + ((i + 1) * s % o > 0) - i * s // o for i in range(o))
+        for s, o in zip(size, out, strict=True)
+    ]
+    indexes, beyond = ["i0", "i1"], []
+    for d, (s, o) in enumerate(zip(size, out, strict=True)):
+        place = f"i{2 + d}*{s}/{o}+i{axes[d]}"
+        indexes.append(place)
+        beyond.append(f"{place} >= ((i{2 + d}+1)*{s}+{o - 1})/{o}")
+    outside = 0 if kind == "mean" else IDENTITY(kind, x.dtype)
+    windows = x.reindex([*x.shape[:2], *out, *kernel], indexes, outside, beyond)
+    if kind == "maximum":
+        return windows.max(axes)
+    total = windows.sum(axes)
+    for d, (s, o) in enumerate(zip(size, out, strict=True)):
+        i = index([o], 0)
+        count = ((i + 1) * s + (o - 1)) // o - i * s // o
+        total = total / count.cast(x.dtype).reshape([o] + [1] * (spatial - 1 - d))
+    return total
+
+
+@operator(
+    category="nn",
+    numpy=oracles.adaptive_avg_pool,
+    samples=_ADAPTIVE,
+    source="window mean, windows floor(i*n/o) to ceil((i+1)*n/o)",
+)
+def adaptive_avg_pool(x: Any, output_size: Any) -> Any:
+    """Mean pooling to a given size.
+
+    Args:
+        x: ``[batch, channels, ...]`` with one to three spatial dimensions, floating point.
+        output_size: an integer >= 1 or one per spatial dimension (``None``: that dimension stays as it is).
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.adaptive_avg_pool(mf.ones([1, 2, 5, 7]), (2, 3)).shape
+        [1, 2, 2, 3]
+    """
+    return _adaptive("adaptive_avg_pool", x, output_size, "mean")
+
+
+@operator(
+    category="nn",
+    numpy=oracles.adaptive_max_pool,
+    samples=_ADAPTIVE,
+    source="window maximum, windows floor(i*n/o) to ceil((i+1)*n/o)",
+)
+def adaptive_max_pool(x: Any, output_size: Any) -> Any:
+    """Maximum pooling to a given size; arguments as in ``adaptive_avg_pool``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.adaptive_max_pool(mf.ones([1, 2, 5, 7]), 1).shape
+        [1, 2, 1, 1]
+    """
+    return _adaptive("adaptive_max_pool", x, output_size, "maximum")

@@ -1,0 +1,211 @@
+"""Random numbers: counter-based, the same bits on every backend, for any number of threads and at every replay.
+
+What it is: sources that read the Philox-4x32-10 stream at (seed, offset); seed and offset are taken when the operator is
+recorded and are run-time numbers, so a training loop compiles nothing new.
+What it is not: cryptography.
+Who calls it: users, ``init``, ``neural.dropout``.
+
+Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011; normal numbers by Box and Muller, 1958.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from ..dtypes import DType, as_dtype, float32, int64
+from ..errors import ArgumentError, DTypeError
+from ..graph.node import signature, spec_of
+from ..kernel.expr import Expr, call
+from ..var import Var, record
+from .creation import _split_dtype
+from .elementwise import cast
+from .meta import check_shape, linear_index
+from .scalar import cos, log
+
+__all__ = [
+    "get_seed", "normal", "rand", "rand_like", "randint", "randn", "randn_like", "random", "randperm",
+    "set_global_seed", "set_seed", "uniform",
+]  # fmt: skip
+
+
+class _Stream:
+    """Where in which stream the next operator reads."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.seed = (time.time_ns() ^ os.getpid() << 20) & 0x7FFF_FFFF
+        self.offset = 0
+
+    def take(self, count: int) -> tuple[int, int]:
+        """Reserve ``count`` numbers; answers seed and offset (in blocks of four)."""
+        with self.lock:
+            offset = self.offset
+            self.offset += -(-count // 4)
+            return self.seed, offset
+
+
+_stream = _Stream()
+
+
+def set_global_seed(seed: int, different_seed_for_mpi: bool = True) -> None:
+    """Start all random streams (metafuse, NumPy, ``random``) anew at ``seed``."""
+    import random as python_random
+
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63:
+        raise ArgumentError(f"[set_global_seed] seed must be an integer in 0..2**63-1, got {seed!r}")
+    with _stream.lock:
+        _stream.seed, _stream.offset = int(seed), 0
+    np.random.seed(int(seed) % 2**32)
+    python_random.seed(int(seed))
+
+
+set_seed = set_global_seed
+
+
+def get_seed() -> int:
+    """The seed of the stream."""
+    return _stream.seed
+
+
+def _uniform(shape: tuple[int, ...]) -> Var:
+    """float32 in [0, 1)."""
+    size = 1
+    for n in shape:
+        size *= n
+    body = call("uniform", Expr("scalar", (), int64, 0), Expr("scalar", (), int64, 1), linear_index(shape))
+    body = Expr(body.op, body.args, float32)
+    sig = signature("map", "uniform", shape, (), spec_of(shape, float32), body, (int64, int64))
+    return record(sig, (), _stream.take(size))
+
+
+def _float_type(operator: str, dtype: Any) -> DType:
+    kind = as_dtype(dtype)
+    if not kind.is_float:
+        raise DTypeError(f"[{operator}] dtype must be floating, got {kind}")
+    return kind
+
+
+def random(shape: Any = (1,), dtype: Any = float32, type: str = "uniform") -> Var:  # noqa: A002
+    """Random numbers of ``shape``: ``type`` "uniform" in [0, 1) or "normal" (mean 0, deviation 1).
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.set_global_seed(1)
+        >>> x = mf.random([2, 3])
+        >>> bool((x >= 0).all() & (x < 1).all())
+        True
+    """
+    extents = check_shape("random", shape)
+    kind = _float_type("random", dtype)
+    if type == "uniform":
+        result = cast(_uniform(extents), kind)
+    elif type == "normal":
+        # 1 - u is in (0, 1], so the logarithm is finite
+        radius = (log(1.0 - _uniform(extents)) * -2.0).sqrt()  # type: ignore[attr-defined]
+        result = cast(radius * cos(_uniform(extents) * (2 * math.pi)), kind)
+    else:
+        raise ArgumentError(f"[random] type must be 'uniform' or 'normal', got {type!r}")
+    return result.start_grad()
+
+
+def rand(*shape: Any, dtype: Any = float32, requires_grad: bool = True) -> Var:
+    """Uniform numbers in [0, 1).
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.rand(2, 3).shape
+        (2, 3)
+    """
+    shape, dtype = _split_dtype(shape, dtype)
+    result = random(_shape_of("rand", shape), dtype)
+    return result if requires_grad else result.stop_grad()
+
+
+def randn(*shape: Any, dtype: Any = float32, requires_grad: bool = True) -> Var:
+    """Normal numbers of mean 0 and deviation 1.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.randn(2, 3).dtype
+        metafuse.float32
+    """
+    shape, dtype = _split_dtype(shape, dtype)
+    result = random(_shape_of("randn", shape), dtype, "normal")
+    return result if requires_grad else result.stop_grad()
+
+
+def _shape_of(operator: str, shape: tuple[Any, ...]) -> tuple[int, ...]:
+    if len(shape) == 1 and isinstance(shape[0], (tuple, list)):
+        shape = tuple(shape[0])
+    return check_shape(operator, shape) if shape else (1,)
+
+
+def rand_like(x: Var, dtype: Any = None) -> Var:
+    """Uniform numbers of the shape of ``x``."""
+    return random(tuple(x.shape), dtype if dtype is not None else x.dtype)
+
+
+def randn_like(x: Var, dtype: Any = None) -> Var:
+    """Normal numbers of the shape of ``x``."""
+    return random(tuple(x.shape), dtype if dtype is not None else x.dtype, "normal")
+
+
+def uniform(low: Any = 0.0, high: Any = 1.0, size: Any = (1,), dtype: Any = float32) -> Var:
+    """Uniform numbers in [low, high).
+
+    Example:
+        >>> import metafuse as mf
+        >>> bool((mf.uniform(2.0, 3.0, [4]) >= 2.0).all())
+        True
+    """
+    return random(size, dtype) * (high - low) + low
+
+
+def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = (1,), dtype: Any = float32) -> Var:
+    """Normal numbers of the given mean and standard deviation.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.normal(0.0, 2.0, [3]).shape
+        (3,)
+    """
+    return random(size, dtype, "normal") * std + mean
+
+
+def randint(low: int, high: int | None = None, shape: Any = (1,), dtype: Any = "int32") -> Var:
+    """Whole numbers in low..high-1 (0..low-1 with one bound).
+
+    Example:
+        >>> import metafuse as mf
+        >>> int(mf.randint(0, 5, [10]).max()) < 5
+        True
+    """
+    if high is None:
+        low, high = 0, low
+    if not (isinstance(low, int) and isinstance(high, int)) or high <= low:
+        raise ArgumentError(f"[randint] needs whole numbers low < high, got {low!r} and {high!r}")
+    # float32 has 24 random bits; scaled in float64 so that ranges up to 2**24 are even
+    drawn = cast(cast(_uniform(check_shape("randint", shape)), "float64") * float(high - low), "int64") + low
+    return cast(drawn, dtype)
+
+
+def randperm(n: int, dtype: Any = "int32") -> Var:
+    """A random order of 0..n-1.
+
+    Example:
+        >>> import metafuse as mf
+        >>> sorted(mf.randperm(4).tolist())
+        [0, 1, 2, 3]
+    """
+    from .host import argsort
+
+    order, _ = argsort(_uniform(check_shape("randperm", n)))
+    return cast(order, dtype)
+
+

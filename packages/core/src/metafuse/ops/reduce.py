@@ -1,0 +1,251 @@
+"""Folds: sum, mean, max and their relatives.
+
+What it is: named reductions composed from the reduce class of meta-operators.
+What it is not: the meta-operator itself (``meta.reduce_dims``).
+Who calls it: users through ``metafuse`` and ``Var``.
+
+A fold over everything answers shape ``[1]``, as the reference API does. Sums and means carry at least float32 and add long
+stretches in blocks (``docs/accuracy.md``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..dtypes import bool_, to_floating
+from ..errors import ArgumentError
+from ..var import Var
+from .elementwise import cast
+from .meta import check_dims, check_reduction, check_var, index, reduce_dims, reshape
+from .registry import Sample, Tensor, operator
+from .scalar import ternary
+
+__all__ = ["reduce"]
+
+_X = Tensor((3, 4, 5))
+_SAMPLES = [
+    Sample((_X,)), Sample((_X, 1)), Sample((_X, -1)), Sample((_X, (0, 2))), Sample((_X,), {"dim": 0, "keepdims": True}),
+]  # fmt: skip
+_DISTINCT = [Sample((Tensor((3, 4, 5), "float", distinct=True), *s.args[1:]), s.kwargs) for s in _SAMPLES]
+
+
+def _oracle(function: Any) -> Any:
+    """NumPy's fold with the ``[1]`` convention."""
+
+    def run(x: Any, dim: Any = None, keepdims: bool = False) -> Any:
+        result = function(x, axis=dim, keepdims=keepdims)
+        return np.reshape(result, (1,)) if np.ndim(result) == 0 else result
+
+    return run
+
+
+def reduce(x: Any, op: str, dim: Any = None, keepdims: bool = False) -> Var:
+    """Fold ``x`` with a binary operator.
+
+    Args:
+        op: add, multiply, maximum, minimum, logical_and/or/xor, bitwise_and/or/xor, or mean.
+        dim: a dimension, several, or ``None`` for all of them.
+        keepdims: keep folded dimensions with extent 1.
+
+    Returns:
+        Var; shape ``[1]`` where nothing is left.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.array([[1.0, 5.0], [3.0, 2.0]]).reduce("maximum", 1).numpy()
+        array([5., 3.], dtype=float32)
+    """
+    x = check_var("reduce", "x", x)
+    if op == "mean":
+        return mean(x, dim, keepdims)
+    name = check_reduction("reduce", op)
+    if name.startswith("logical") and x.dtype is not bool_:
+        x = x != 0
+    if name.startswith("bitwise") and x.dtype.is_float:
+        raise ArgumentError(f"[reduce] {name} needs integers or bool, got {x.dtype}; cast first")
+    if x.dtype is bool_ and name in ("add", "multiply"):
+        x = cast(x, "int32")
+    return _fold(x, name, dim, keepdims, f"reduce {name}")
+
+
+def _fold(x: Var, op: str, dim: Any, keepdims: bool, operator_name: str) -> Var:
+    dims = check_dims(operator_name, dim, x.ndim)
+    shape = tuple(x.shape)
+    if op in ("maximum", "minimum") and 0 in (shape[k] for k in dims):
+        raise ArgumentError(f"[{operator_name}] shape {list(shape)} has no elements along {list(dims)}; nothing to pick")
+    folded = reduce_dims(x, op, dims)
+    kept = tuple(1 if k in dims else n for k, n in enumerate(shape)) if keepdims else tuple(folded.shape)
+    return reshape(folded, kept or (1,))
+
+
+@operator(category="reduce", numpy=_oracle(np.sum), samples=_SAMPLES, method=True)
+def sum(x: Any, dim: Any = None, keepdims: bool = False) -> Var:  # noqa: A001 - the reference API's name
+    """Sum over ``dim`` (all dimensions if ``None``). bool gives int32; other dtypes stay.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.ones(2, 3).sum(1).numpy()
+        array([3., 3.], dtype=float32)
+    """
+    return reduce(check_var("sum", "x", x), "add", dim, keepdims)
+
+
+@operator(category="reduce", numpy=_oracle(np.prod), samples=_SAMPLES, method=True)
+def prod(x: Any, dim: Any = None, keepdims: bool = False) -> Var:
+    """Product over ``dim``."""
+    return reduce(check_var("prod", "x", x), "multiply", dim, keepdims)
+
+
+@operator(category="reduce", numpy=_oracle(np.max), samples=_DISTINCT, method=True)
+def max(x: Any, dim: Any = None, keepdims: bool = False) -> Var:  # noqa: A001 - the reference API's name
+    """Largest element over ``dim``; NaN if there is one. All equal maxima receive the gradient."""
+    return _fold(check_var("max", "x", x), "maximum", dim, keepdims, "max")
+
+
+@operator(category="reduce", numpy=_oracle(np.min), samples=_DISTINCT, method=True)
+def min(x: Any, dim: Any = None, keepdims: bool = False) -> Var:  # noqa: A001 - the reference API's name
+    """Smallest element over ``dim``; NaN if there is one. All equal minima receive the gradient."""
+    return _fold(check_var("min", "x", x), "minimum", dim, keepdims, "min")
+
+
+@operator(category="reduce", numpy=_oracle(np.mean), samples=_SAMPLES, method=True)
+def mean(x: Any, dim: Any = None, keepdims: bool = False) -> Var:
+    """Arithmetic mean over ``dim``. Integers give floats.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.array([1.0, 2.0, 6.0]).mean().item()
+        3.0
+    """
+    x = check_var("mean", "x", x)
+    x = cast(x, to_floating(x.dtype))
+    count = _count(x, check_dims("mean", dim, x.ndim))
+    return _fold(x, "add", dim, keepdims, "mean") * (1.0 / count if count else float("nan"))
+
+
+def _count(x: Var, dims: tuple[int, ...]) -> int:
+    count = 1
+    for k in dims:
+        count *= x.shape[k]
+    return count
+
+
+@operator(category="reduce", numpy=_oracle(np.var), samples=_SAMPLES, method=True)
+def var(x: Any, dim: Any = None, keepdims: bool = False, unbiased: bool = False) -> Var:
+    """Variance over ``dim``, biased unless ``unbiased``: the mean of squared distances from the mean (two passes)."""
+    x = check_var("var", "x", x)
+    x = cast(x, to_floating(x.dtype))
+    dims = check_dims("var", dim, x.ndim)
+    count = _count(x, dims)
+    squares = (x - mean(x, dims, True)).sqr()
+    divisor = count - 1 if unbiased else count
+    return _fold(squares, "add", dims, keepdims, "var") * (1.0 / divisor if divisor else float("nan"))
+
+
+@operator(
+    category="reduce",
+    numpy=lambda x, dim=None, keepdims=False: _oracle(lambda v, axis, keepdims: np.std(
+        v, axis=axis, keepdims=keepdims, ddof=1))(x, dim, keepdims),
+    samples=_SAMPLES, method=True,
+)  # fmt: skip
+def std(x: Any, dim: Any = None, keepdims: bool = False) -> Var:
+    """Unbiased standard deviation over ``dim``, at least 1e-6 as in the reference API."""
+    return var(x, dim, keepdims, unbiased=True).maximum(1e-12).sqrt()
+
+
+@operator(category="reduce", numpy=_oracle(lambda x, axis, keepdims: np.all(x, axis=axis, keepdims=keepdims)),
+          samples=[Sample((Tensor((3, 4), "bool"),)), Sample((Tensor((3, 4), "bool"), 1))],
+          method=("all", "all_"), differentiable=False)  # fmt: skip
+def all(x: Any, dim: Any = None, keepdims: bool = False) -> Var:  # noqa: A001 - the reference API's name
+    """Whether every element along ``dim`` is true (non-zero)."""
+    return reduce(check_var("all", "x", x), "logical_and", dim, keepdims)
+
+
+@operator(category="reduce", numpy=_oracle(lambda x, axis, keepdims: np.any(x, axis=axis, keepdims=keepdims)),
+          samples=[Sample((Tensor((3, 4), "bool"),)), Sample((Tensor((3, 4), "bool"), 1))],
+          method=("any", "any_"), differentiable=False)  # fmt: skip
+def any(x: Any, dim: Any = None, keepdims: bool = False) -> Var:  # noqa: A001 - the reference API's name
+    """Whether some element along ``dim`` is true (non-zero)."""
+    return reduce(check_var("any", "x", x), "logical_or", dim, keepdims)
+
+
+def _arg(op: str, x: Any, dim: Any, keepdims: bool) -> tuple[Var, Var]:
+    name = "argmax" if op == "maximum" else "argmin"
+    x = check_var(name, "x", x)
+    source = x if dim is not None else reshape(x, (x.numel(),))
+    dims = check_dims(name, 0 if dim is None else dim, source.ndim)
+    if len(dims) != 1:
+        raise ArgumentError(f"[{name}] dim must be one dimension or None, got {dim!r}")
+    value = _fold(source, op, dims, True, name)
+    shape = tuple(source.shape)
+    # NaN equals nothing: where the value is NaN, NaN elements are what is looked for
+    hit = source == value
+    if source.dtype.is_float:
+        hit = hit.logical_or(source.isnan())
+    places = ternary(hit, index(shape, dims[0]), shape[dims[0]])
+    return reduce(places, "minimum", dims, keepdims), value if keepdims else reshape(
+        value, tuple(n for k, n in enumerate(shape) if k not in dims) or (1,)
+    )
+
+
+def _arg_oracle(function: Any, pick: Any) -> Any:
+    def run(x: Any, dim: Any = None, keepdims: bool = False) -> Any:
+        if dim is None:
+            return np.reshape(function(x), (1,)).astype(np.int32), np.reshape(pick(x), (1,))
+        places = function(x, axis=dim, keepdims=keepdims).astype(np.int32)
+        return places, pick(x, axis=dim, keepdims=keepdims)
+
+    return run
+
+
+_ARG_SAMPLES = [
+    Sample((Tensor((3, 4), "float", distinct=True), 1)), Sample((Tensor((3, 4), "float", distinct=True), 0, True)),
+    Sample((Tensor((7,), "any"), 0)), Sample((Tensor((3, 4), "float", distinct=True),)),
+]  # fmt: skip
+
+
+@operator(category="reduce", numpy=_arg_oracle(np.argmax, np.max), samples=_ARG_SAMPLES, method=True)
+def argmax(x: Any, dim: Any = None, keepdims: bool = False) -> tuple[Var, Var]:
+    """Place and value of the largest element along ``dim`` (of the flattened array if ``None``).
+
+    Returns:
+        (int32 places, values); the first of equal elements, NaN before everything.
+
+    Example:
+        >>> import metafuse as mf
+        >>> place, value = mf.array([[1.0, 5.0, 2.0]]).argmax(1)
+        >>> place.item(), value.item()
+        (1, 5.0)
+    """
+    return _arg("maximum", x, dim, keepdims)
+
+
+@operator(category="reduce", numpy=_arg_oracle(np.argmin, np.min), samples=_ARG_SAMPLES, method=True)
+def argmin(x: Any, dim: Any = None, keepdims: bool = False) -> tuple[Var, Var]:
+    """Place and value of the smallest element along ``dim``; see ``argmax``."""
+    return _arg("minimum", x, dim, keepdims)
+
+
+def _install() -> None:
+    """``reduce_add`` and its siblings, as the reference API has them."""
+    for op in ("add", "multiply", "maximum", "minimum", "logical_and", "logical_or", "logical_xor", "bitwise_and",
+               "bitwise_or", "bitwise_xor"):  # fmt: skip
+
+        def function(x: Any, dim: Any = None, keepdims: bool = False, _op: str = op) -> Var:
+            return reduce(x, _op, dim, keepdims)
+
+        function.__name__ = function.__qualname__ = f"reduce_{op}"
+        function.__doc__ = f"Fold with ``{op}`` over ``dim``; see ``reduce``."
+        ufunc = getattr(np, op)
+        kind = "bool" if op.startswith("logical") else "int" if op.startswith("bitwise") else "float"
+        operator(
+            category="reduce", numpy=_oracle(ufunc.reduce), method=f"reduce_{op}",
+            samples=[Sample((Tensor((3, 4), kind, distinct=op.endswith("imum")), 1))],
+            differentiable=kind == "float",
+        )(function)  # fmt: skip
+    Var.reduce = reduce  # type: ignore[attr-defined]
+
+
+_install()

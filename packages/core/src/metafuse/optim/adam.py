@@ -1,0 +1,75 @@
+"""Adam and AdamW."""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import Any
+
+from ..var import Var
+from .optimizer import Optimizer, check_betas, check_number, write
+
+__all__ = ["Adam", "AdamW"]
+
+
+class Adam(Optimizer):
+    """Adaptive moments (Kingma and Ba 2015), weight decay added to the gradient.
+
+    ``m = b0*m + (1-b0)*g``; ``v = b1*v + (1-b1)*g*g``;
+    ``p -= lr * sqrt(1-b1**n) / (1-b0**n) * m / (sqrt(v) + eps)`` at step n.
+
+    Args:
+        params, lr: as in ``Optimizer``.
+        eps: >= 0.
+        betas: two numbers, 0 <= beta < 1.
+        weight_decay: >= 0.
+
+    Example:
+        >>> import metafuse as mf
+        >>> p = mf.nn.Parameter([1.0])
+        >>> mf.optim.Adam([p], lr=0.5).step((p * p).sum())
+        >>> round(p.item(), 4)
+        0.5
+    """
+
+    options = ("lr", "eps", "betas", "weight_decay")
+    slots = ("values", "m")
+
+    def __init__(
+        self, params: Any, lr: float, eps: float = 1e-08, betas: Any = (0.9, 0.999), weight_decay: float = 0
+    ) -> None:
+        super().__init__(params, lr)
+        kind = type(self).__name__
+        self.eps = check_number(kind, "eps", eps)
+        self.betas = check_betas(kind, betas, 2)
+        self.weight_decay = check_number(kind, "weight_decay", weight_decay)
+
+    def update(self, p: Any, g: Any, state: dict[str, Var], options: dict[str, Any]) -> None:
+        if options["weight_decay"]:
+            g = p * options["weight_decay"] + g
+        m, v = self._moments(g, state, options["betas"])
+        b0, b1 = options["betas"]
+        rate = options["lr"] * sqrt(1 - b1**self.n_step) / (1 - b0**self.n_step)
+        write(p, p - m * rate / (v.sqrt() + options["eps"]))
+
+    def _moments(self, g: Any, state: dict[str, Any], betas: tuple[float, float]) -> tuple[Any, Any]:
+        """New first and second moments, written to the state."""
+        m = state["m"] * betas[0] + g * (1 - betas[0])
+        v = state["values"] * betas[1] + g * g * (1 - betas[1])
+        write(state["m"], m)
+        write(state["values"], v)
+        return m, v
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019): ``p *= 1 - lr * weight_decay``, then the step
+    ``p -= lr / (1-b0**n) * m / (sqrt(v / (1-b1**n)) + eps)``.
+
+    Arguments as in ``Adam``.
+    """
+
+    def update(self, p: Any, g: Any, state: dict[str, Var], options: dict[str, Any]) -> None:
+        m, v = self._moments(g, state, options["betas"])
+        b0, b1 = options["betas"]
+        scale = v.sqrt() / sqrt(1 - b1**self.n_step) + options["eps"]
+        shrunk = p * (1 - options["lr"] * options["weight_decay"])
+        write(p, shrunk - m * (options["lr"] / (1 - b0**self.n_step)) / scale)

@@ -1,0 +1,251 @@
+"""Optimizer: parameter groups, gradients, and the step that runs everything.
+
+What it is: the base class. ``step(loss)`` records gradients and updates and then computes forward, backward, updates and running
+statistics as one program.
+What it is not: an update rule; subclasses give it as ``update``.
+Who calls it: users subclass it, and every optimizer here does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..errors import ArgumentError, DTypeError, GradientError
+from ..ops.autograd import grad, no_grad
+from ..ops.creation import zeros
+from ..var import Var, sync
+
+__all__ = ["Optimizer", "opt_grad"]
+
+Group = dict[str, Any]
+
+
+class Optimizer:
+    """Base of all optimizers.
+
+    Args:
+        params: Vars, or dictionaries (groups) with ``"params"`` and options of their own, such as ``"lr"``.
+        lr: learning rate, >= 0.
+        param_sync_iter: how often ranks of a distributed run exchange parameters.
+
+    A subclass names its options in ``options`` and its state in ``slots``, and defines ``update``. Vars that take no gradient are
+    skipped.
+    """
+
+    #: names of attributes that a group may override
+    options: tuple[str, ...] = ("lr",)
+    #: names of the state Vars that each parameter has; they start as zeros
+    slots: tuple[str, ...] = ()
+
+    def __init__(self, params: Iterable[Any], lr: float, param_sync_iter: int = 10000) -> None:
+        kind = type(self).__name__
+        if isinstance(params, Var):
+            raise DTypeError(f"[{kind}] params must be a list of Vars, got one Var; write [var]")
+        self.lr = check_number(kind, "lr", lr)
+        self.param_sync_iter = param_sync_iter
+        self.param_groups: list[Group] = []
+        self.n_step = 0
+        given = list(params)
+        if not given:
+            raise ArgumentError(f"[{kind}] params is empty; give model.parameters()")
+        for group in given if isinstance(given[0], dict) else [{"params": given}]:
+            self.add_param_group(group)
+
+    # -- groups -------------------------------------------------------------------------------------------------
+    def add_param_group(self, group: Group) -> None:
+        """Add ``{"params": [...], **options}``."""
+        kind = type(self).__name__
+        if not isinstance(group, dict) or "params" not in group:
+            raise ArgumentError(f"[{kind}] a group must be a dictionary with 'params', got {group!r}")
+        params = [group["params"]] if isinstance(group["params"], Var) else list(group["params"])
+        for p in params:
+            if not isinstance(p, Var):
+                raise DTypeError(f"[{kind}] params must hold Vars, got {type(p).__name__}")
+        group["params"] = params
+        group["grads"] = [None] * len(params)
+        self.param_groups.append(group)
+
+    def _trainable(self) -> list[tuple[Group, int, Var]]:
+        """(group, position, Var) of every parameter that takes a gradient."""
+        return [(g, k, p) for g in self.param_groups for k, p in enumerate(g["params"]) if p.requires_grad]
+
+    def option(self, group: Group, name: str) -> Any:
+        """The group's own value of an option, else the optimizer's."""
+        return group.get(name, getattr(self, name))
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Options and step count by name."""
+        return {name: getattr(self, name) for name in (*self.options, "n_step")}
+
+    # -- gradients ------------------------------------------------------------------------------------------------
+    def zero_grad(self) -> None:
+        """Forget the gradients that ``backward`` has accumulated."""
+        for group in self.param_groups:
+            group["grads"] = [None] * len(group["params"])
+
+    def backward(self, loss: Var, retain_graph: bool = False) -> None:
+        """Add the gradients of ``loss`` to those kept for the next ``step``."""
+        kind = type(self).__name__
+        if not isinstance(loss, Var):
+            raise DTypeError(f"[{kind}] loss must be a Var, got {type(loss).__name__}")
+        trainable = self._trainable()
+        if not trainable:
+            raise GradientError(f"[{kind}] no parameter takes a gradient; call train() or start_grad() first")
+        gradients = grad(loss, [p for _, _, p in trainable], retain_graph)
+        with no_grad():
+            for (group, k, _), g in zip(trainable, gradients, strict=True):
+                held = group["grads"][k]
+                group["grads"][k] = g if held is None else held + g
+
+    def find_grad(self, v: Var) -> Var:
+        """The gradient kept for ``v``. Errors: ``GradientError`` if there is none now."""
+        for group in self.param_groups:
+            for p, g in zip(group["params"], group["grads"], strict=True):
+                if p is v and g is not None:
+                    return g  # type: ignore[no-any-return]
+        raise GradientError(
+            f"[opt_grad] no gradient is kept for {v.name() or 'this Var'}; read it between optimizer.backward(loss) and step()"
+        )
+
+    def clip_grad_norm(self, max_norm: float, norm_type: float = 2) -> None:
+        """Scale all kept gradients together so that their norm is at most ``max_norm``."""
+        check_number("clip_grad_norm", "max_norm", max_norm)
+        if check_number("clip_grad_norm", "norm_type", norm_type) == 0:
+            raise ArgumentError("[clip_grad_norm] norm_type must be > 0 (inf: the largest element), got 0")
+        held = [(g, k) for g in self.param_groups for k, grad in enumerate(g["grads"]) if grad is not None]
+        if not held:
+            return
+        with no_grad():
+            total: Any = None
+            for group, k in held:
+                size = group["grads"][k].abs()
+                if norm_type == float("inf"):
+                    part = size.max()
+                    total = part if total is None else total.maximum(part)
+                else:
+                    part = (size.sqr() if norm_type == 2 else size ** float(norm_type)).sum()
+                    total = part if total is None else total + part
+            norm = total if norm_type == float("inf") else total.sqrt() if norm_type == 2 else total ** (1.0 / norm_type)
+            factor = (max_norm / (norm + 1e-6)).minimum(1.0)
+            for group, k in held:
+                group["grads"][k] = group["grads"][k] * factor
+
+    # -- the step ---------------------------------------------------------------------------------------------------
+    def pre_step(self, loss: Var | None, retain_graph: bool = False) -> None:
+        """What comes before the updates: ``backward`` if a loss is given, and counting."""
+        if loss is not None:
+            self.backward(loss, retain_graph)
+        self.n_step += 1
+
+    def step(self, loss: Var | None = None, retain_graph: bool = False) -> None:
+        """One step: with ``loss``, first its gradients; then the update of every parameter; then everything is computed.
+
+        Without ``loss`` the gradients that ``backward`` has kept are used.
+        """
+        self.pre_step(loss, retain_graph)
+        with no_grad():
+            for group in self.param_groups:
+                options = {name: self.option(group, name) for name in self.options}
+                for k, (p, g) in enumerate(zip(group["params"], group["grads"], strict=True)):
+                    if g is not None and p.requires_grad:
+                        self.update(p, g, self._state(group, k), options)
+        self.post_step()
+
+    def post_step(self) -> None:
+        """What comes after the updates: gradients are forgotten and everything recorded is computed as one program."""
+        self.zero_grad()
+        values: list[Var] = []
+        for group in self.param_groups:
+            values.extend(group["params"])
+            for name in self.slots:
+                values.extend(v for v in group.get(name, ()) if v is not None)
+        sync(values)
+
+    def update(self, p: Var, g: Var, state: dict[str, Var], options: dict[str, Any]) -> None:
+        """The rule for one parameter: record new values of ``p`` and of its state with ``write``."""
+        raise NotImplementedError(f"[{type(self).__name__}] has no update method; define update(p, g, state, options)")
+
+    def _state(self, group: Group, k: int) -> dict[str, Var]:
+        """The state of parameter ``k`` of ``group``, made when first used."""
+        found = {}
+        for name in self.slots:
+            values = group.setdefault(name, [])
+            values.extend([None] * (len(group["params"]) - len(values)))
+            if values[k] is None:
+                p = group["params"][k]
+                values[k] = zeros(p.shape, dtype=p.dtype).stop_grad()
+            found[name] = values[k]
+        return found
+
+    # -- saving -----------------------------------------------------------------------------------------------------
+    def state_dict(self) -> dict[str, Any]:
+        """Options, step count, groups' options and state arrays, as plain numbers and NumPy arrays."""
+        groups = []
+        for group in self.param_groups:
+            entry: dict[str, Any] = {name: group[name] for name in self.options if name in group}
+            entry["state"] = {
+                name: [None if v is None else v.numpy() for v in group.get(name, [])] for name in self.slots
+            }
+            groups.append(entry)
+        return {"defaults": self.defaults, "groups": groups}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what ``state_dict`` of an optimizer of the same kind over the same parameters answered."""
+        kind = type(self).__name__
+        groups = state.get("groups", [])
+        if groups and len(groups) != len(self.param_groups):
+            raise ArgumentError(f"[{kind}] the state has {len(groups)} groups, this optimizer {len(self.param_groups)}")
+        for group, entry in zip(self.param_groups, groups):
+            for name in self.slots:
+                arrays = entry["state"].get(name, [])
+                for k, (p, a) in enumerate(zip(group["params"], arrays)):
+                    if a is not None and p.shape != np.shape(a):
+                        raise ArgumentError(
+                            f"[{kind}] state {name!r} of parameter {p.name() or k} has shape {np.shape(a)}, "
+                            f"the parameter {tuple(p.shape)}"
+                        )
+        for name, value in state["defaults"].items():
+            if name in self.options or name == "n_step":
+                setattr(self, name, value)
+        for group, entry in zip(self.param_groups, groups):
+            group.update({name: entry[name] for name in self.options if name in entry})
+            for name in self.slots:
+                for k, a in enumerate(entry["state"].get(name, [])):
+                    if a is not None:
+                        self._state(group, k)[name].update(np.asarray(a))
+
+
+def write(var: Var, value: Var) -> None:
+    """Give ``var`` a new value without a gradient path, and leave it as trainable as it was."""
+    wanted = var.requires_grad
+    var.update(value)
+    var.requires_grad = wanted
+
+
+def opt_grad(v: Var, opt: Optimizer) -> Var:
+    """The gradient that ``opt.backward(loss)`` has kept for ``v``."""
+    return opt.find_grad(v)
+
+
+def check_number(op: str, name: str, value: Any, least: float = 0.0) -> Any:
+    """``value`` if it is a number >= ``least``."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not value >= least:
+        raise ArgumentError(f"[{op}] {name} must be a number >= {least:g}, got {value!r}")
+    return value if isinstance(value, (int, float)) else value.item()
+
+
+def check_betas(op: str, betas: Any, count: int) -> tuple[float, ...]:
+    """``betas`` as ``count`` numbers in [0, 1)."""
+    if not isinstance(betas, (tuple, list)) or len(betas) != count:
+        raise ArgumentError(f"[{op}] betas must be {count} numbers, got {betas!r}")
+    for b in betas:
+        if check_number(op, "betas", b) >= 1:
+            raise ArgumentError(f"[{op}] betas must be in 0 <= beta < 1, got {tuple(betas)!r}")
+    return tuple(betas)
+
+
+setattr(Var, "opt_grad", opt_grad)  # noqa: B010 - a method by the reference API's name

@@ -1,0 +1,53 @@
+"""Offsets as sums: row-major strides and the affine form of index expressions.
+
+What it is: small helpers on offsets that several passes share.
+What it is not: the index language (``index``), from which it takes the affine form.
+Who calls it: ``inline``, ``contraction``, ``fuse``, ``lower``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..index import as_affine
+from ..index.simplify import Affine
+from ..kernel.expr import Expr, add, axis, const, mul, rewrite
+
+__all__ = ["Affine", "as_affine", "canonical_loads", "expression", "offset", "row_major"]
+
+
+def row_major(shape: Sequence[int]) -> tuple[int, ...]:
+    """Strides of a contiguous array, in elements."""
+    strides = [1] * len(shape)
+    for k in range(len(shape) - 2, -1, -1):
+        strides[k] = strides[k + 1] * shape[k + 1]
+    return tuple(strides)
+
+
+def offset(index: Sequence[Expr], shape: Sequence[int]) -> Expr:
+    """The flat offset of ``index`` in a contiguous array, in canonical affine form where it is affine."""
+    total: Expr = const(0)
+    for position, stride in zip(index, row_major(shape), strict=True):
+        total = add(total, mul(position, const(stride)))
+    affine = as_affine(total)
+    return total if affine is None else expression(affine)
+
+
+def expression(affine: Affine) -> Expr:
+    """The canonical expression of an affine form: terms by axis, then the constant."""
+    total: Expr = const(0)
+    for k, coefficient in affine.coefficients:
+        total = add(total, mul(axis(k), const(coefficient)))
+    return add(total, const(affine.constant))
+
+
+def canonical_loads(root: Expr) -> Expr:
+    """``root`` with the offset of every load in canonical affine form, where it is affine."""
+
+    def rule(x: Expr) -> Expr | None:
+        if x.op != "load":
+            return None
+        affine = as_affine(x.args[0])
+        return None if affine is None else Expr("load", (expression(affine), *x.args[1:]), x.dtype, x.value)
+
+    return rewrite(root, rule)

@@ -1,0 +1,381 @@
+"""Fuse: gather stored values into groups that share one loop nest.
+
+What it is: makes one ``Atom`` per stored value (its expression over its own axes) and puts atoms into ``Group`` s, each
+of which becomes one kernel, possibly of several stages: reduce, map with the reduced value, reduce again ...
+What it is not: loop order or phases (``lower``).
+Who calls it: ``passes.pipeline``.
+
+A group has outer axes (independent) and inner axes (folded over). An atom may join if it runs over the same space, if
+every value of the group that it reads is read at the atom's own place, and if no cycle between groups arises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..graph.node import spec_of
+from ..kernel.expr import Expr, add, axis, call, const, load, mul, rewrite, walk
+from ..kernel.ir import REDUCTIONS
+from .affine import as_affine, canonical_loads, offset
+from .contraction import Match
+from .inline import Inliner, identity_index, squeezed
+from .materialise import weight
+from .program_graph import ProgramGraph
+
+__all__ = ["Atom", "Group", "fuse"]
+
+MAX_GROUP_OPERATIONS = 400
+MAX_GROUP_BUFFERS = 48
+#: a fold with fewer independent results than this is split into partial folds, if it is long
+FEW_RESULTS = 8
+LONG_FOLD = 1 << 15
+PARTIALS = 64
+
+
+@dataclass
+class Atom:
+    """One stored value: ``expr`` over the axes of ``extents``; ``inner`` axes are folded (or scattered) over."""
+
+    number: int
+    kind: str  # "map", "reduce", "scatter", "store" (into what a scatter builds), "contraction", "opaque"
+    extents: tuple[int, ...]
+    inner: frozenset[int] = frozenset()
+    expr: Expr | None = None
+    op: str = ""
+    place: Expr | None = None  # where the value is stored, over the axes that remain
+    condition: Expr | None = None
+    match: Match | None = None
+    extra_reads: tuple[int, ...] = ()
+
+    def loads(self) -> list[Expr]:
+        """Every load of the expression, place and condition."""
+        found: list[Expr] = []
+        for root in (self.expr, self.place, self.condition):
+            if root is not None:
+                found.extend(x for x in walk(root) if x.op == "load")
+        return found
+
+    def reads(self) -> set[int]:
+        """Numbers of the values it loads."""
+        return {x.value for x in self.loads()} | set(self.extra_reads)
+
+
+@dataclass
+class Group:
+    """Atoms of one kernel. ``inner`` is ``None`` while only maps are inside. ``members``: value -> (atom, is outer level)."""
+
+    index: int
+    kind: str
+    extents: tuple[int, ...]
+    inner: frozenset[int] | None
+    atoms: list[tuple[Atom, bool]] = field(default_factory=list)
+    places: dict[int, Expr] = field(default_factory=dict)
+    reads: set[int] = field(default_factory=set)
+    operations: int = 0
+    before: int = 0  # bit set of groups that must run earlier
+
+    @property
+    def outer_axes(self) -> tuple[int, ...]:
+        """Axes not folded over, ascending."""
+        return tuple(k for k in range(len(self.extents)) if self.inner is None or k not in self.inner)
+
+
+def fuse(graph: ProgramGraph, matches: dict[int, Match]) -> list[Group]:
+    """Groups in an order in which they can run."""
+    atoms = _atoms(graph, matches)
+    groups: list[Group] = []
+    home: dict[int, Group] = {}
+    by_read: dict[int, list[Group]] = {}
+    for atom in atoms:
+        reads = atom.reads()
+        target = None
+        for candidate in _candidates(reads, home, by_read):
+            placed = _try_join(graph, candidate, atom, reads, home)
+            if placed is not None:
+                target, (atom, outer_level) = candidate, placed
+                break
+        if target is None:
+            inner = atom.inner if atom.kind not in ("map", "store") else None
+            target = Group(len(groups), atom.kind, atom.extents, inner)
+            groups.append(target)
+            outer_level = False
+        _add(target, atom, outer_level, reads, groups, home)
+        for number in reads:
+            by_read.setdefault(number, []).append(target)
+    return _ordered(groups)
+
+
+# -- atoms ---------------------------------------------------------------------------------------------------------
+def _atoms(graph: ProgramGraph, matches: dict[int, Match]) -> list[Atom]:
+    inliner = Inliner(graph)
+    atoms: list[Atom] = []
+    final = _written_in_place(graph)
+    for number in range(graph.count):
+        if number not in graph.stored:
+            continue
+        kind = graph.kind(number)
+        if kind in ("map", "reindex", "alias"):
+            atoms.append(_map_atom(graph, inliner, number, number))
+        elif number in matches:
+            match = matches[number]
+            shape = match.extents[: match.outer]
+            place = offset(tuple(axis(k) for k in range(len(shape))), shape)
+            atoms.append(
+                Atom(number, "contraction", match.extents, frozenset(range(match.outer, len(match.extents))),
+                     None, "add", place, None, match, (graph.base(match.a.source), graph.base(match.b.source)))
+            )  # fmt: skip
+        elif kind == "reduce":
+            atoms.extend(_reduce_atoms(graph, inliner, number))
+        elif kind == "scatter":
+            storage = final.get(number, number)
+            if graph.inputs[number][0] not in final:
+                atoms.append(_map_atom(graph, inliner, graph.inputs[number][0], storage))
+            atoms.append(_scatter_atom(graph, inliner, number, storage))
+        else:
+            reads = tuple(graph.base(i) for i in graph.inputs[number])
+            atoms.append(Atom(number, "opaque", squeezed(graph.specs[number].shape), extra_reads=reads))
+    return atoms
+
+
+def _map_atom(graph: ProgramGraph, inliner: Inliner, value: int, storage: int) -> Atom:
+    """Compute ``value`` and store it as ``storage`` (not the same for the start value of a scatter)."""
+    shape = graph.specs[value].shape
+    index = identity_index(shape)
+    base = graph.base(value)
+    root = storage == value or not graph.has_storage(base)
+    expr = inliner.value(value, index, at_root=root)
+    return Atom(storage, "map", squeezed(shape), frozenset(), expr, "", offset(index, shape))
+
+
+def _reduce_atoms(graph: ProgramGraph, inliner: Inliner, number: int) -> list[Atom]:
+    op, dims = graph.nodes[number].sig.attrs
+    source = graph.inputs[number][0]
+    shape = graph.specs[source].shape
+    index = identity_index(shape)
+    rename: dict[int, int] = {}
+    for k, n in enumerate(shape):
+        if n != 1:
+            rename[k] = len(rename)
+    expr = inliner.value(source, index, at_root=False)
+    extents = squeezed(shape)
+    inner = frozenset(rename[k] for k in dims if k in rename)
+    kept = tuple(k for k in range(len(extents)) if k not in inner)
+    result_shape = tuple(extents[k] for k in kept)
+    place = offset(tuple(axis(k) for k in kept), result_shape)
+    whole = Atom(number, "reduce", extents, inner, expr, op, place)
+    split = _split(graph, whole, kept)
+    return split if split is not None else [whole]
+
+
+def _split(graph: ProgramGraph, whole: Atom, kept: tuple[int, ...]) -> list[Atom] | None:
+    """A long fold with few results becomes partial folds and a fold of those, so that cores share it.
+
+    The number of parts depends on the extents alone: results are the same for any number of threads."""
+    results = 1
+    for k in kept:
+        results *= whole.extents[k]
+    length = 1
+    for k in whole.inner:
+        length *= whole.extents[k]
+    if results >= FEW_RESULTS or length < LONG_FOLD or whole.op == "void":
+        return None
+    cut = max(sorted(whole.inner), key=lambda k: min(whole.extents[k], PARTIALS))
+    parts = next((p for p in range(min(PARTIALS, whole.extents[cut]), 1, -1) if whole.extents[cut] % p == 0), 0)
+    if parts < FEW_RESULTS:
+        return None
+    chunk = whole.extents[cut] // parts
+
+    # axes of the partial fold: `cut` becomes (part, position within part), side by side
+    def moved(k: int) -> int:
+        return k if k <= cut else k + 1
+
+    def substitute(x: Expr) -> Expr | None:
+        if x.op != "axis":
+            return None
+        if x.value == cut:
+            return add(mul(axis(cut), const(chunk)), axis(cut + 1))
+        return axis(moved(x.value))
+
+    assert whole.expr is not None
+    expr = canonical_loads(rewrite(whole.expr, substitute))
+    extents = (*whole.extents[:cut], parts, chunk, *whole.extents[cut + 1 :])
+    inner = frozenset(moved(k) for k in whole.inner if k != cut) | {cut + 1}
+    outer = tuple(k for k in range(len(extents)) if k not in inner)
+    part_shape = tuple(extents[k] for k in outer)
+    partial = graph.add_virtual(spec_of(part_shape, graph.specs[whole.number].dtype))
+    place = offset(tuple(axis(k) for k in outer), part_shape)
+    first = Atom(partial, "reduce", extents, inner, expr, whole.op, place)
+    folded = outer.index(cut)
+    second_index = tuple(axis(k) for k in range(len(part_shape)))
+    reading = load(partial, graph.specs[partial].dtype, offset(second_index, part_shape))
+    rest = tuple(k for k in range(len(part_shape)) if k != folded)
+    second_place = offset(tuple(axis(k) for k in rest), tuple(part_shape[k] for k in rest))
+    return [first, Atom(whole.number, "reduce", part_shape, frozenset({folded}), reading, whole.op, second_place)]
+
+
+def _written_in_place(graph: ProgramGraph) -> dict[int, int]:
+    """Scatters whose only use is to be the start of a next one write straight into that one's storage."""
+    final: dict[int, int] = {}
+    for number in range(graph.count - 1, -1, -1):
+        if graph.kind(number) == "scatter":
+            start = graph.inputs[number][0]
+            if graph.kind(start) == "scatter" and graph.users[start] == [number] and start not in graph.roots:
+                final[start] = final.get(number, number)
+    return final
+
+
+def _scatter_atom(graph: ProgramGraph, inliner: Inliner, number: int, storage: int) -> Atom:
+    op, where = graph.nodes[number].sig.attrs
+    source = graph.inputs[number][-1]
+    shape = graph.specs[source].shape
+    index = identity_index(shape)
+    place, hit = inliner.resolve(number, where, index, None)
+    expr = inliner.value(source, index, at_root=False)
+    extents = squeezed(shape)
+    outer = _free_axes(place)
+    inner = frozenset(k for k in range(len(extents)) if k not in outer)
+    where_to = offset(place, graph.specs[number].shape)
+    if not inner and hit is None:  # no two elements meet: this is a plain store
+        if op != "void":
+            combine = REDUCTIONS[op]
+            assert combine is not None
+            expr = call(combine, load(storage, expr.dtype, where_to), expr)
+        return Atom(storage, "store", extents, frozenset(), expr, "", where_to)
+    return Atom(storage, "scatter", extents, inner, expr, op, where_to, hit)
+
+
+def _free_axes(place: tuple[Expr, ...]) -> set[int]:
+    """Axes along which no two elements meet: each alone decides one dimension of the address."""
+    counted: dict[int, int] = {}
+    for position in place:
+        for k in {x.value for x in walk(position) if x.op == "axis"}:
+            counted[k] = counted.get(k, 0) + 1
+    free: set[int] = set()
+    for position in place:
+        affine = as_affine(position)
+        if affine is not None and len(affine.coefficients) == 1 and counted[affine.coefficients[0][0]] == 1:
+            free.add(affine.coefficients[0][0])
+    return free
+
+
+# -- groups --------------------------------------------------------------------------------------------------------
+def _candidates(reads: set[int], home: dict[int, Group], by_read: dict[int, list[Group]]) -> list[Group]:
+    """Groups that make something the atom reads, then groups that read the same arrays; latest first."""
+    makers = {home[n].index: home[n] for n in reads if n in home}
+    sharers = {g.index: g for n in reads for g in by_read.get(n, ()) if g.index not in makers}
+    return [makers[k] for k in sorted(makers, reverse=True)] + [sharers[k] for k in sorted(sharers, reverse=True)]
+
+
+def _try_join(
+    graph: ProgramGraph, group: Group, atom: Atom, reads: set[int], home: dict[int, Group]
+) -> tuple[Atom, bool] | None:
+    """The atom renumbered to the group's axes and whether it is of outer level, or ``None`` if it can't join."""
+    if group.kind in ("scatter", "store", "opaque") or atom.kind not in ("map", "reduce"):
+        return None
+    if atom.expr is None or group.operations + weight(atom.expr) > MAX_GROUP_OPERATIONS:
+        return None
+    if len(group.reads | reads) + len(group.places) > MAX_GROUP_BUFFERS:
+        return None
+    for n in reads:
+        other = home.get(n)
+        if other is not None and other is not group and other.before >> group.index & 1:
+            return None
+    for placed in _alignments(group, atom):
+        if _reads_in_place(group, placed[0]):
+            return placed
+    return None
+
+
+def _alignments(group: Group, atom: Atom) -> list[tuple[Atom, bool]]:
+    """Ways to lay the atom's axes over the group's."""
+    found: list[tuple[Atom, bool]] = []
+    same_space = atom.extents == group.extents
+    if atom.kind == "reduce":
+        if same_space and group.kind != "contraction" and group.inner in (None, atom.inner):
+            found.append((atom, False))
+        return found
+    if same_space and group.kind != "contraction" and not _starved(group):
+        found.append((atom, False))
+    outer = group.outer_axes
+    if group.inner and atom.extents == tuple(group.extents[k] for k in outer):
+        found.append((_renumbered(atom, outer), True))
+    return found
+
+
+def _starved(group: Group) -> bool:
+    """Few outer points over a long inner space: maps over the whole space are better off on their own."""
+    if not group.inner:
+        return False
+    results = length = 1
+    for k, n in enumerate(group.extents):
+        if k in group.inner:
+            length *= n
+        else:
+            results *= n
+    return results < FEW_RESULTS and length >= LONG_FOLD
+
+
+def _renumbered(atom: Atom, axes: Sequence[int]) -> Atom:
+    def substitute(x: Expr) -> Expr | None:
+        return axis(axes[x.value]) if x.op == "axis" else None
+
+    memo: dict[Expr, Expr] = {}
+    assert atom.expr is not None and atom.place is not None
+    return Atom(atom.number, atom.kind, atom.extents, atom.inner, rewrite(atom.expr, substitute, memo), atom.op,
+                rewrite(atom.place, substitute, memo))  # fmt: skip
+
+
+def _reads_in_place(group: Group, atom: Atom) -> bool:
+    """Every value of the group that the atom reads is read exactly where the same point stores it."""
+    for x in atom.loads():
+        place = group.places.get(x.value)
+        if place is not None and (len(x.args) != 1 or x.args[0] != place):
+            return False
+    return True
+
+
+def _add(
+    group: Group, atom: Atom, outer_level: bool, reads: set[int], groups: list[Group], home: dict[int, Group]
+) -> None:
+    if atom.kind == "reduce" and group.inner is None:
+        group.inner = atom.inner
+        group.kind = "reduce"
+    before = group.before
+    for n in reads:
+        other = home.get(n)
+        if other is not None and other is not group:
+            before |= other.before | 1 << other.index
+    if atom.kind in ("scatter", "store"):  # its start value was stored by the group before
+        start = home[atom.number]
+        before |= start.before | 1 << start.index
+    if before != group.before:
+        group.before = before
+        for other in groups:
+            if other.before >> group.index & 1:
+                other.before |= before
+    group.atoms.append((atom, outer_level))
+    if atom.kind != "opaque":
+        assert atom.place is not None
+        group.places[atom.number] = atom.place
+    group.reads |= reads
+    group.operations += weight(atom.expr) if atom.expr is not None else 1
+    home[atom.number] = group
+
+
+def _ordered(groups: list[Group]) -> list[Group]:
+    """A topological order that keeps the order of creation where it can."""
+    done = 0
+    waiting = list(groups)
+    result: list[Group] = []
+    while waiting:
+        rest: list[Group] = []
+        for group in waiting:
+            if group.before & ~done == 0:
+                result.append(group)
+                done |= 1 << group.index
+            else:
+                rest.append(group)
+        assert len(rest) < len(waiting), "groups depend on each other in a circle"
+        waiting = rest
+    return result

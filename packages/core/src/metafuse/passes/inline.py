@@ -1,0 +1,198 @@
+"""Inlining: the expression of one stored value in terms of loads of other stored values.
+
+What it is: walks maps, reindexes and reshapes down to values with storage, composing index maps on the way.
+What it is not: the decision what gets storage (``materialise``) or what shares a loop (``fuse``).
+Who calls it: ``fuse`` (one call per stored value) and ``contraction``.
+
+Loads are made over flat offsets; ``load.value`` is the number of the value in the ``ProgramGraph``. Everything under a
+reindex that may miss is loaded only where it hits.
+"""
+
+from __future__ import annotations
+
+from ..graph.node import Node
+from ..kernel.expr import Expr, axis, call, cast, const, load, rewrite, select
+from ..graph.index_map import IndexMap
+from .affine import offset
+from .program_graph import ProgramGraph
+
+__all__ = ["Inliner", "identity_index", "squeezed"]
+
+#: an index into a value: one expression per dimension, or one flat offset
+Index = tuple[Expr, ...]
+State = tuple[int, Index, bool, Expr | None]
+
+
+def squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Extents without those that are 1: the iteration space of a value."""
+    return tuple(n for n in shape if n != 1)
+
+
+def identity_index(shape: tuple[int, ...]) -> Index:
+    """The index of the current point: axes are numbered over the squeezed shape."""
+    result: list[Expr] = []
+    k = 0
+    for n in shape:
+        result.append(const(0) if n == 1 else axis(k))
+        k += n != 1
+    return tuple(result)
+
+
+def both(a: Expr | None, b: Expr | None) -> Expr | None:
+    """Conjunction of optional conditions."""
+    if a is None or b is None:
+        return a if b is None else b
+    return a if a == b else call("and", a, b)
+
+
+class Inliner:
+    """Builds expressions over one graph; keeps nothing between calls of ``value``."""
+
+    def __init__(self, graph: ProgramGraph) -> None:
+        self.graph = graph
+
+    def value(self, number: int, index: Index, at_root: bool = True) -> Expr:
+        """The element of value ``number`` at ``index``; ``at_root``: compute it even if it has storage itself."""
+        done: dict[State, Expr] = {}
+        start: State = (number, index, False, None)
+        stack = [start]
+        while stack:
+            state = stack[-1]
+            if state in done:
+                stack.pop()
+                continue
+            result = self._step(state, done, stack, at_root and state == start)
+            if result is not None:
+                done[state] = result
+                stack.pop()
+        return done[start]
+
+    def _step(self, state: State, done: dict[State, Expr], stack: list[State], root: bool) -> Expr | None:
+        """The state's expression, or ``None`` after pushing what it needs first."""
+        number, index, flat, guard = state
+        graph = self.graph
+        spec = graph.specs[number]
+        if graph.has_storage(number) and not root:
+            place = index[0] if flat else offset(index, spec.shape)
+            return load(number, spec.dtype, *((place,) if guard is None else (place, guard, const(0, spec.dtype))))
+        node = graph.nodes[number]
+        kind = node.sig.kind
+        if kind == "map":
+            return self._map(node, state, done, stack)
+        if kind == "alias":
+            below = index if flat else (offset(index, spec.shape),)
+            return self._need((graph.inputs[number][0], below, True, guard), done, stack)
+        assert kind == "reindex" and not flat, f"{kind} can't be inlined"
+        return self._reindex(node, state, done, stack)
+
+    def _need(self, state: State, done: dict[State, Expr], stack: list[State]) -> Expr | None:
+        found = done.get(state)
+        if found is None:
+            stack.append(state)
+        return found
+
+    def _map(self, node: Node, state: State, done: dict[State, Expr], stack: list[State]) -> Expr | None:
+        number, index, flat, guard = state
+        graph = self.graph
+        shape = node.spec.shape
+        arguments: list[Expr] = []
+        missing = False
+        for i in graph.inputs[number]:
+            below = index if flat else broadcast_index(index, graph.specs[i].shape, shape)
+            value = self._need((i, below, flat, guard), done, stack)
+            if value is None:
+                missing = True
+            else:
+                arguments.append(value)
+        if missing:
+            return None
+        base = graph.scalar_base[number]
+
+        def substitute(x: Expr) -> Expr | None:
+            if x.op == "load":
+                return arguments[x.value]
+            if x.op == "scalar":
+                return Expr("scalar", (), x.dtype, base + x.value)
+            if x.op == "axis":
+                assert not flat
+                return index[x.value]
+            return None
+
+        assert node.sig.body is not None
+        return rewrite(node.sig.body, substitute)
+
+    def _reindex(self, node: Node, state: State, done: dict[State, Expr], stack: list[State]) -> Expr | None:
+        number, index, _, guard = state
+        source = self.graph.inputs[number][0]
+        resolved = self.resolve(number, node.sig.attrs, index, guard)
+        place, hit = resolved
+        inner = self._need((source, place, False, both(guard, hit)), done, stack)
+        if inner is None or hit is None:
+            return inner
+        where: IndexMap = node.sig.attrs
+        missed = const(where.overflow, node.spec.dtype)
+        if inner.op == "load" and len(inner.args) == 3 and self.graph.has_storage(source):
+            return load(inner.value, inner.dtype, inner.args[0], inner.args[1], missed)
+        return select(hit, inner, missed)
+
+    def resolve(self, number: int, where: IndexMap, index: Index, guard: Expr | None) -> tuple[Index, Expr | None]:
+        """A reindex's (or scatter's) address at ``index``, and the condition under which it is taken."""
+        graph = self.graph
+        target = graph.specs[number if graph.kind(number) == "scatter" else graph.inputs[number][0]].shape
+        conditions: list[Expr] = []
+
+        def substitute(x: Expr) -> Expr | None:
+            if x.op == "axis":
+                return index[x.value]
+            if x.op != "load":
+                return None
+            extra = graph.inputs[number][x.value]
+            spec = graph.specs[extra]
+            inside: Expr | None = guard
+            for position, extent in zip(x.args, spec.shape, strict=True):
+                inside = both(inside, in_range(position, extent))
+            if inside is not None and inside is not guard:
+                conditions.append(inside)
+            storage = graph.base(extra)
+            value = load(storage, spec.dtype, offset(x.args, spec.shape), inside or const(True, "bool"),
+                         const(0, spec.dtype))  # fmt: skip
+            return value
+
+        memo: dict[Expr, Expr] = {}
+        place = tuple(as_int64(rewrite(x, substitute, memo)) for x in where.indexes)
+        hit: Expr | None = None
+        for condition in conditions:
+            hit = both(hit, condition)
+        if where.guard:
+            for original, position, extent in zip(where.indexes, place, target, strict=True):
+                if not self._surely_inside(number, original, extent):
+                    hit = both(hit, in_range(position, extent))
+        for condition in where.conditions:
+            hit = both(hit, call("not", rewrite(condition, substitute, memo)))
+        return place, hit
+
+    def _surely_inside(self, number: int, position: Expr, extent: int) -> bool:
+        """A plain loop variable over the very same extent needs no check."""
+        graph = self.graph
+        own = graph.specs[graph.inputs[number][-1] if graph.kind(number) == "scatter" else number].shape
+        return position.op == "axis" and own[position.value] == extent
+
+
+def as_int64(x: Expr) -> Expr:
+    """Index expressions are computed in int64."""
+    return cast(x, const(0).dtype)
+
+
+def in_range(position: Expr, extent: int) -> Expr:
+    """``0 <= position < extent``."""
+    return call("and", call("ge", position, const(0)), call("lt", position, const(extent)))
+
+
+def broadcast_index(index: Index, shape: tuple[int, ...], full: tuple[int, ...]) -> Index:
+    """The index into an operand of ``shape`` that broadcasts to ``full``."""
+    if shape == full:
+        return index
+    skip = len(full) - len(shape)
+    return tuple(const(0) if n == 1 else index[k + skip] for k, n in enumerate(shape))
+
+

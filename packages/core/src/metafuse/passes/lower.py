@@ -1,0 +1,444 @@
+"""Lower: one fused group becomes one kernel and the numbers of its call.
+
+What it is: orders the axes, merges those that run contiguously together, sorts stages into phases, and replaces every
+extent, stride and index constant by a run-time size, so that only structure remains in the kernel.
+What it is not: a schedule (threads, tiles and vectors are the backend's).
+Who calls it: ``passes.pipeline``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..dtypes import DType, int64
+from ..kernel.expr import Expr, add, axis, call, const, load, mul, rewrite, walk
+from ..kernel.ir import BufferParam, Contraction, DimIndex, Kernel, Operand, Stage
+from .affine import Affine, as_affine, expression, row_major
+from .contraction import Match, View
+from .fuse import Atom, Group
+from .program_graph import ProgramGraph
+
+__all__ = ["LoweredCall", "lower"]
+
+
+@dataclass(frozen=True)
+class LoweredCall:
+    """A kernel with the program's values that its buffers stand for, its sizes and its scalar table positions."""
+
+    kernel: Kernel
+    values: tuple[int, ...]
+    sizes: tuple[int, ...]
+    scalars: tuple[int, ...]
+    elements: int
+    writes: tuple[int, ...]
+
+
+def lower(graph: ProgramGraph, group: Group, needed: frozenset[int]) -> LoweredCall:
+    """The kernel of ``group``; ``needed`` are the values that must reach memory."""
+    return _Lowering(graph, group, needed).run()
+
+
+@dataclass
+class _Draft:
+    """A stage whose expressions still hold constants and the group's axis numbers."""
+
+    kind: str
+    level: str
+    expr: Expr
+    phase: int
+    op: str = ""
+    result: int = -1
+    value: int = -1
+    place: Expr | None = None
+    condition: Expr | None = None
+
+
+class _Lowering:
+    def __init__(self, graph: ProgramGraph, group: Group, needed: frozenset[int]) -> None:
+        self.graph = graph
+        self.group = group
+        self.needed = needed
+        self.drafts: list[_Draft] = []
+        self.inlined: dict[int, Expr] = {}  # full-level values of the group, by number
+        self.results = 0
+        self.ready: dict[int, tuple[int, int]] = {}  # value number -> phase from which (outer, inner) stages read it
+        self.sizes: list[int] = []
+        self.buffers: dict[int, list[bool]] = {}  # value -> [reads, writes]
+        self.scalars: dict[int, tuple[int, DType]] = {}
+
+    def run(self) -> LoweredCall:
+        """All steps in order."""
+        group = self.group
+        for atom, outer_level in group.atoms:
+            self._draft(atom, outer_level)
+        self._drop_unused_lets()
+        order = (*group.outer_axes, *(sorted(group.inner) if group.inner else ()))
+        outer = len(group.outer_axes)
+        rename = {axis(k): axis(new) for new, k in enumerate(order)}
+        for draft in self.drafts:
+            self._map(draft, lambda e: rewrite(e, lambda x: rename.get(x)))
+        extents = [group.extents[k] for k in order]
+        if group.kind != "contraction":
+            extents, outer = self._merge_axes(extents, outer)
+        self.sizes = list(extents)
+        elements = 1
+        for n in extents:
+            elements *= n
+        contraction = self._annotate() if group.kind == "contraction" else None
+        memo: dict[Expr, Expr] = {}
+        stages = tuple(self._final(draft, memo) for draft in sorted(self.drafts, key=lambda d: d.phase))
+        kernel = Kernel(
+            outer=outer,
+            inner=len(extents) - outer,
+            buffers=tuple(
+                BufferParam(self.graph.specs[n].dtype, writes, reads) for n, (reads, writes) in self.buffers.items()
+            ),
+            sizes=len(self.sizes),
+            scalars=tuple(d for _, d in self.scalars.values()),
+            stages=stages,
+            contraction=contraction,
+            name=self._name(),
+        )
+        return LoweredCall(
+            kernel,
+            tuple(self.buffers),
+            tuple(self.sizes),
+            tuple(self.scalars),
+            elements,
+            tuple(n for n, (_, writes) in self.buffers.items() if writes),
+        )
+
+    # -- stages --------------------------------------------------------------------------------------------------
+    def _draft(self, atom: Atom, outer_level: bool) -> None:
+        if atom.kind == "scatter":
+            assert atom.expr is not None
+            self.drafts.append(
+                _Draft("scatter", "inner", atom.expr, 0, atom.op, -1, atom.number, atom.place, atom.condition)
+            )
+            return
+        if atom.kind == "store":
+            assert atom.expr is not None
+            self.drafts.append(_Draft("store", "outer", atom.expr, 0, value=atom.number, place=atom.place))
+            return
+        if atom.kind == "contraction":
+            assert atom.match is not None
+            expr = _product(self.graph, atom.match)
+        else:
+            assert atom.expr is not None
+            expr = self._resolve(atom.expr)
+        keep = atom.number in self.needed
+        if atom.kind in ("reduce", "contraction"):
+            phase = self._phase(expr, inner=True)
+            value = self._define(expr.dtype, phase, phase + 1)
+            self.drafts.append(_Draft("reduce", "inner", expr, phase, atom.op, value.value))
+            self.inlined[atom.number] = value
+            if keep:
+                self.drafts.append(_Draft("store", "outer", value, phase, value=atom.number, place=atom.place))
+        elif outer_level:
+            phase = self._phase(expr, inner=False)
+            value = self._define(expr.dtype, phase, phase + 1)
+            self.drafts.append(_Draft("let", "outer", expr, phase, result=value.value))
+            self.inlined[atom.number] = value
+            if keep:
+                self.drafts.append(_Draft("store", "outer", value, phase, value=atom.number, place=atom.place))
+        else:
+            inner = bool(self.group.inner)
+            phase = self._phase(expr, inner=inner)
+            self.inlined[atom.number] = expr
+            if keep:
+                level = "inner" if inner else "outer"
+                self.drafts.append(_Draft("store", level, expr, phase, value=atom.number, place=atom.place))
+
+    def _resolve(self, expr: Expr) -> Expr:
+        """Loads of the group's own values become those values."""
+        return rewrite(expr, lambda x: self.inlined.get(x.value) if x.op == "load" else None)
+
+    def _define(self, dtype: DType, outer_phase: int, inner_phase: int) -> Expr:
+        number = self.results
+        self.results += 1
+        self.ready[number] = (outer_phase, inner_phase)
+        return Expr("value", (), dtype, number)
+
+    def _phase(self, expr: Expr, inner: bool) -> int:
+        used = [self.ready[x.value][1 if inner else 0] for x in walk(expr) if x.op == "value"]
+        return max(used, default=0)
+
+    def _drop_unused_lets(self) -> None:
+        """Lets that nobody reads (their only use was a store of something not needed) go."""
+        changed = True
+        while changed:
+            used = {x.value for d in self.drafts for x in walk(d.expr) if x.op == "value"}
+            kept = [d for d in self.drafts if d.kind not in ("let", "reduce") or d.result in used]
+            changed = len(kept) != len(self.drafts)
+            self.drafts = kept
+
+    def _map(self, draft: _Draft, change: object) -> None:
+        assert callable(change)
+        draft.expr = change(draft.expr)
+        if draft.place is not None:
+            draft.place = change(draft.place)
+        if draft.condition is not None:
+            draft.condition = change(draft.condition)
+
+    # -- axes ----------------------------------------------------------------------------------------------------
+    def _merge_axes(self, extents: list[int], outer: int) -> tuple[list[int], int]:
+        """Merge neighbouring axes that every access runs through as if they were one."""
+        k = 0
+        while k + 1 < len(extents):
+            crosses = k + 1 == outer
+            if not crosses and self._mergeable(k, extents[k + 1]):
+                self._merge(k)
+                extents = [*extents[:k], extents[k] * extents[k + 1], *extents[k + 2 :]]
+                outer -= k + 1 < outer
+            else:
+                k += 1
+        return extents, outer
+
+    def _offsets(self) -> list[Expr]:
+        """Every offset and every other index expression of the stages."""
+        found: list[Expr] = []
+        for draft in self.drafts:
+            for root in (draft.expr, draft.condition):
+                if root is not None:
+                    found.extend(x.args[0] for x in walk(root) if x.op == "load")
+            if draft.place is not None:
+                found.append(draft.place)
+        return found
+
+    def _mergeable(self, k: int, extent: int) -> bool:
+        for place in self._offsets():
+            affine = as_affine(place)
+            if affine is None:
+                if any(x.op == "axis" and x.value in (k, k + 1) for x in walk(place)):
+                    return False
+                continue
+            coefficients = dict(affine.coefficients)
+            if coefficients.get(k, 0) != coefficients.get(k + 1, 0) * extent:
+                return False
+        return not any(self._uses_outside_offsets(d, k) for d in self.drafts)
+
+    def _uses_outside_offsets(self, draft: _Draft, k: int) -> bool:
+        """Whether axis ``k`` or ``k + 1`` is read as a number, not as an address."""
+        pair = (axis(k), axis(k + 1))
+        for root in (draft.expr, draft.condition):
+            if root is None:
+                continue
+            stack = [root]
+            seen = set()
+            while stack:
+                x = stack.pop()
+                if x in seen:
+                    continue
+                seen.add(x)
+                if x in pair:
+                    return True
+                if x.op == "load" and as_affine(x.args[0]) is not None:
+                    stack.extend(x.args[1:])
+                else:
+                    stack.extend(x.args)
+        return False
+
+    def _merge(self, k: int) -> None:
+        """Axis ``k`` and ``k + 1`` become axis ``k``; later axes move down."""
+
+        def offset_of(place: Expr) -> Expr:
+            affine = as_affine(place)
+            if affine is None:
+                return rewrite(place, shift)
+            merged: list[tuple[int, int]] = []
+            for x, c in affine.coefficients:
+                if x == k:
+                    continue  # implied by the coefficient of k + 1
+                merged.append((x - 1 if x > k else x, c))
+            return expression(Affine(tuple(sorted(merged)), affine.constant))
+
+        def shift(x: Expr) -> Expr | None:
+            return axis(x.value - 1) if x.op == "axis" and x.value > k else None
+
+        def change(root: Expr) -> Expr:
+            return _rewrite_loads(root, offset_of, shift)
+
+        for draft in self.drafts:
+            draft.expr = change(draft.expr)
+            if draft.condition is not None:
+                draft.condition = change(draft.condition)
+            if draft.place is not None:
+                draft.place = offset_of(draft.place)
+
+    # -- from numbers to run-time sizes ----------------------------------------------------------------------------
+    def _size(self, value: int) -> Expr:
+        self.sizes.append(value)
+        return Expr("size", (), int64, len(self.sizes) - 1)
+
+    def _buffer(self, value: int, reads: bool, writes: bool) -> int:
+        flags = self.buffers.setdefault(value, [False, False])
+        flags[0] |= reads
+        flags[1] |= writes
+        return list(self.buffers).index(value)
+
+    def _final(self, draft: _Draft, memo: dict[Expr, Expr]) -> Stage:
+        expr = self._symbolic(draft.expr, memo)
+        condition = self._symbolic(draft.condition, memo) if draft.condition is not None else None
+        place = self._symbolic_index(draft.place, memo) if draft.place is not None else None
+        slot = self._buffer(draft.value, draft.kind == "scatter", True) if draft.value >= 0 else -1
+        return Stage(draft.kind, draft.level, expr, draft.phase, draft.op, draft.result, slot, place, condition)
+
+    def _symbolic(self, root: Expr, memo: dict[Expr, Expr]) -> Expr:
+        """Index constants become sizes, values become buffer slots, scalars get their slots."""
+
+        def rule(x: Expr) -> Expr | None:
+            if x.op == "load":
+                slot = self._buffer(x.value, True, False)
+                return Expr("load", x.args, x.dtype, slot)
+            if x.op == "scalar":
+                if x.value not in self.scalars:
+                    self.scalars[x.value] = (len(self.scalars), x.dtype)
+                return Expr("scalar", (), x.dtype, self.scalars[x.value][0])
+            if x.op == "const" and x.dtype is int64:
+                return self._size(int(x.value)) if x.value not in (0, 1) else None
+            return None
+
+        for x in walk(root):
+            if x.op == "load" and x not in memo:
+                index = self._symbolic_index(x.args[0], memo)
+                rest = tuple(self._symbolic(a, memo) for a in x.args[1:])
+                memo[x] = Expr("load", (index, *rest), x.dtype, self._buffer(x.value, True, False))
+        return _rewrite_with(root, rule, memo)
+
+    def _symbolic_index(self, place: Expr, memo: dict[Expr, Expr]) -> Expr:
+        found = memo.get(place)
+        if found is not None and place.op != "axis":
+            return found
+        affine = as_affine(place)
+        if affine is None:
+            result = self._symbolic(place, memo)
+        else:
+            result = const(0)
+            for k, coefficient in affine.coefficients:
+                factor = const(1) if coefficient == 1 else self._size(coefficient)
+                result = add(result, mul(axis(k), factor))
+            if affine.constant:
+                result = add(result, self._size(affine.constant))
+        memo[place] = result
+        return result
+
+    # -- contraction ---------------------------------------------------------------------------------------------
+    def _annotate(self) -> Contraction | None:
+        atom = self.group.atoms[0][0]
+        match = atom.match
+        assert match is not None
+        roles = match.roles()
+        assert roles is not None
+        a = self._operand(match.a)
+        b = self._operand(match.b)
+        return Contraction(*roles, a, b)
+
+    def _operand(self, view: View) -> Operand:
+        slot = self._buffer(self.graph.base(view.source), True, False)
+        dims = []
+        for place, stride in zip(view.places, row_major(self.graph.specs[view.source].shape), strict=True):
+            if not place.affine.coefficients and not place.affine.constant:
+                continue
+            constant = self._size(place.affine.constant).value if place.affine.constant or place.guarded else None
+            dims.append(
+                DimIndex(
+                    tuple((k, self._size(c).value) for k, c in place.affine.coefficients),
+                    constant,
+                    self._size(place.divisor).value if place.divisor is not None else None,
+                    place.guarded,
+                    self._size(place.extent).value,
+                    self._size(stride).value,
+                )
+            )
+        return Operand(slot, tuple(dims))
+
+    def _name(self) -> str:
+        names: list[str] = []
+        for atom, _ in self.group.atoms:
+            if atom.kind == "contraction":
+                names.append("contract")
+            elif atom.number < self.graph.count:
+                names.append(self.graph.nodes[atom.number].sig.name)
+            else:
+                names.append("partial")
+        short = "_".join(dict.fromkeys(names))
+        return short[:48]
+
+
+def _product(graph: ProgramGraph, match: Match) -> Expr:
+    """The plain reading of a contraction: product of two (conditional) loads."""
+    return call("mul", _element(graph, match.a), _element(graph, match.b))
+
+
+def _element(graph: ProgramGraph, view: View) -> Expr:
+    spec = graph.specs[view.source]
+    total: Expr = const(0)
+    condition: Expr | None = None
+    for place, stride in zip(view.places, row_major(spec.shape), strict=True):
+        position = expression(place.affine)
+        if place.divisor is not None:
+            whole = call("eq", call("cmod", position, const(place.divisor)), const(0))
+            condition = whole if condition is None else call("and", condition, whole)
+            position = call("cdiv", position, const(place.divisor))
+        if place.guarded:
+            inside = call("and", call("ge", position, const(0)), call("lt", position, const(place.extent)))
+            condition = inside if condition is None else call("and", condition, inside)
+        total = add(total, mul(position, const(stride)))
+    affine = as_affine(total)
+    offset = total if affine is None else expression(affine)
+    arguments = (offset,) if condition is None else (offset, condition, const(0, spec.dtype))
+    return load(graph.base(view.source), spec.dtype, *arguments)
+
+
+def _rewrite_loads(root: Expr, offset_of: object, shift: object) -> Expr:
+    """Apply ``offset_of`` to the offsets of loads and ``shift`` to axes everywhere else."""
+    assert callable(offset_of) and callable(shift)
+    memo: dict[Expr, Expr] = {}
+
+    def change(x: Expr) -> Expr:
+        found = memo.get(x)
+        if found is not None:
+            return found
+        if x.op == "load":
+            args = (offset_of(x.args[0]), *(rewrite(a, shift) for a in x.args[1:]))
+            result = Expr("load", args, x.dtype, x.value)
+        else:
+            args = tuple(memo[a] for a in x.args)
+            fresh = x if args == x.args else Expr(x.op, args, x.dtype, x.value)
+            result = shift(fresh) or fresh
+        memo[x] = result
+        return result
+
+    for x in _walk_outside_loads(root):
+        change(x)
+    return memo[root]
+
+
+def _walk_outside_loads(root: Expr) -> list[Expr]:
+    """Operands before users, not descending into loads."""
+    done: dict[Expr, None] = {}
+    stack: list[tuple[Expr, bool]] = [(root, False)]
+    while stack:
+        x, ready = stack.pop()
+        if x in done:
+            continue
+        if ready or x.op == "load" or not x.args:
+            done[x] = None
+        else:
+            stack.append((x, True))
+            stack.extend((a, False) for a in reversed(x.args))
+    return list(done)
+
+
+def _rewrite_with(root: Expr, rule: object, memo: dict[Expr, Expr]) -> Expr:
+    """``rewrite`` that does not descend into loads, which ``memo`` already holds."""
+    assert callable(rule)
+    for x in _walk_outside_loads(root):
+        if x in memo:
+            continue
+        args = tuple(memo[a] for a in x.args)
+        fresh = x if args == x.args else Expr(x.op, args, x.dtype, x.value)
+        replaced = rule(fresh)
+        memo[x] = fresh if replaced is None else replaced
+    return memo[root]
+

@@ -1,0 +1,110 @@
+"""Materialise: decide which values get storage of their own.
+
+What it is: one walk in topological order that counts what inlining a value would cost.
+What it is not: the fusion itself; a value that gets storage may still be computed in the same kernel as its users.
+Who calls it: ``passes.pipeline``.
+
+A value is stored if it must be (somebody holds it, an opaque operation or a contraction reads it, it is a fold) or if
+inlining it would be dear: into a reindex or broadcast that evaluates it many times, into several users although it
+is expensive or reads many arrays, or into an expression that has grown too long.
+"""
+
+from __future__ import annotations
+
+from ..kernel.expr import Expr, walk
+from .program_graph import ProgramGraph
+
+__all__ = ["MAX_OPERATIONS", "mark_stored", "weight"]
+
+#: longest expression of one stored value, in scalar operations
+MAX_OPERATIONS = 256
+#: an expression at least this dear (in additions) is not evaluated twice for the same element
+DEAR = 10
+#: an expression at least this dear is not evaluated again for every element of a larger space
+REPEATED = 6
+#: a value with several users that reads at least this many arrays is cheaper to read back than to compute again
+MANY_READS = 3
+
+_DEAR_OPS = frozenset(
+    "exp log expm1 log1p sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh erf pow atan2 uniform".split()
+)
+
+
+def weight(body: Expr) -> int:
+    """Cost of one evaluation in additions, roughly."""
+    total = 0
+    for x in walk(body):
+        if x.op in _DEAR_OPS:
+            total += 10
+        elif x.op in ("div", "sqrt", "floordiv", "mod", "cdiv", "cmod"):
+            total += 3
+        elif x.args:
+            total += 1
+    return total
+
+
+def mark_stored(graph: ProgramGraph) -> None:
+    """Fill ``graph.stored``."""
+    cost = [0] * len(graph.specs)
+    operations = [0] * len(graph.specs)
+    reads: list[frozenset[int]] = [frozenset()] * len(graph.specs)
+    flat = [True] * len(graph.specs)
+    for number in range(graph.count):
+        node = graph.nodes[number]
+        kind = node.sig.kind
+        inputs = graph.inputs[number]
+        own = weight(node.sig.body) if node.sig.body is not None else 0
+        for i in inputs:
+            if not graph.has_storage(graph.base(i)) and _must_store_input(graph, number, i, cost[i], flat[i]):
+                graph.stored.add(graph.base(i))
+        cost[number] = own + sum(cost[i] for i in inputs if not graph.has_storage(i))
+        operations[number] = 1 + sum(operations[i] for i in inputs if not graph.has_storage(i))
+        gathered: set[int] = set()
+        for i in inputs:
+            gathered |= {i} if graph.has_storage(i) else reads[i]
+        reads[number] = frozenset(gathered)
+        flat[number] = kind == "alias" or (kind == "map" and _same_shape(graph, number) and all(
+            graph.has_storage(i) or flat[i] for i in inputs))  # fmt: skip
+        if kind in ("reduce", "scatter", "opaque"):
+            graph.stored.add(number)
+        elif kind == "alias":
+            if number in graph.roots:
+                base = graph.base(number)
+                if not graph.has_storage(base):
+                    graph.stored.add(base if graph.specs[base].dtype is node.spec.dtype else number)
+        elif number in graph.roots or operations[number] > MAX_OPERATIONS or _worth_keeping(
+            graph, number, cost[number], len(reads[number])
+        ):
+            graph.stored.add(number)
+        if graph.has_storage(number):
+            cost[number] = operations[number] = 0
+
+
+def _must_store_input(graph: ProgramGraph, user: int, number: int, cost: int, flat: bool) -> bool:
+    """Whether ``user`` forces its input to be stored."""
+    kind = graph.kind(user)
+    inputs = graph.inputs[user]
+    if kind == "opaque":
+        return True
+    if kind in ("reindex", "scatter"):
+        extras = inputs[1:] if kind == "reindex" else inputs[1:-1]
+        if number in extras:
+            return True
+    if kind == "alias":
+        return number == inputs[0] and not flat
+    larger = graph.specs[user].size > graph.specs[number].size
+    return kind in ("map", "reindex") and larger and cost >= REPEATED
+
+
+def _worth_keeping(graph: ProgramGraph, number: int, cost: int, reads: int) -> bool:
+    users = len(set(graph.users[number]))
+    return users > 1 and (cost >= DEAR or reads >= MANY_READS) and cost > 0
+
+
+def _same_shape(graph: ProgramGraph, number: int) -> bool:
+    """Whether a map reads its inputs at exactly its own place, so that a reshape may pass through it."""
+    node = graph.nodes[number]
+    body = node.sig.body
+    return all(graph.specs[i].shape == node.spec.shape for i in graph.inputs[number]) and (
+        body is None or all(x.op != "axis" for x in walk(body))
+    )

@@ -1,0 +1,86 @@
+"""The passes, in order: from pending nodes to a plan that can be launched.
+
+What it is: the one list of passes. Every name here is what logs, ``explain`` and timings show.
+What it is not: any pass; each has a module.
+Who calls it: ``runtime.executor``, once per new structure of a pending graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import Any
+
+from ..config import flags
+from ..graph.node import Node
+from ..kernel import spec
+from .contraction import find_contractions
+from .fuse import Group, fuse
+from .lower import LoweredCall, lower
+from .materialise import mark_stored
+from .program_graph import ProgramGraph
+from .schedule import Item, ProgramPlan, plan_memory, schedule
+
+__all__ = ["build_plan", "timings"]
+
+#: pass name -> seconds spent so far
+timings: dict[str, float] = {}
+
+
+def build_plan(
+    nodes: Sequence[Node], leaves: Sequence[Node], roots: Sequence[int], retained: Sequence[int] = ()
+) -> ProgramPlan:
+    """The plan of a program: ``nodes`` in topological order, ``roots`` the positions that are handed out.
+
+    ``retained``: positions that a later gradient may read; what of them reaches memory anyway is handed out too."""
+    graph = ProgramGraph(nodes, leaves, roots)
+    matches = _run("contraction", find_contractions, graph)
+    _run("materialise", mark_stored, graph)
+    groups: list[Group] = _run("fuse", fuse, graph, matches)
+    kept = _handed_out(graph, roots)
+    lowered: list[Item] = _run("lower", _lower_all, graph, groups, kept, frozenset(retained))
+    launches = _run("schedule", schedule, groups, lowered)
+    plan: ProgramPlan = _run("memory", plan_memory, graph, launches, kept)
+    if flags.verify:
+        for item in plan.groups:
+            if isinstance(item, LoweredCall):
+                spec.verify(item.kernel)
+    return plan
+
+
+def _run(name: str, step: Callable[..., Any], *arguments: Any) -> Any:
+    started = perf_counter()
+    result = step(*arguments)
+    timings[name] = timings.get(name, 0.0) + perf_counter() - started
+    return result
+
+
+def _handed_out(graph: ProgramGraph, roots: Sequence[int]) -> dict[int, list[int]]:
+    """Stored value -> positions of the roots that show it."""
+    kept: dict[int, list[int]] = {}
+    for position in roots:
+        kept.setdefault(graph.base(position), []).append(position)
+    return kept
+
+
+def _lower_all(
+    graph: ProgramGraph, groups: list[Group], kept: dict[int, list[int]], retained: frozenset[int]
+) -> list[Item]:
+    readers: dict[int, set[int]] = {}
+    for group in groups:
+        for value in group.reads:
+            readers.setdefault(value, set()).add(group.index)
+    items: list[Item] = []
+    for group in groups:
+        if group.kind == "opaque":
+            items.append(group.atoms[0][0].number)
+            continue
+        needed = frozenset(
+            value
+            for value in group.places
+            if value in kept or graph.kind(value) == "scatter" or readers.get(value, set()) - {group.index}
+        )
+        for value in needed & retained:
+            kept.setdefault(value, [value])
+        items.append(lower(graph, group, needed))
+    return items

@@ -1,0 +1,70 @@
+"""The graph of one program: what the passes read and mark.
+
+What it is: pending nodes numbered in topological order, the leaves they read, who uses whom, and the set of values that
+get storage of their own.
+What it is not: the recorded graph (``graph.node``); recorded nodes are never changed by passes.
+Who calls it: ``passes.pipeline`` builds one per new program; every pass takes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..graph.node import Node, Spec
+
+__all__ = ["ProgramGraph"]
+
+
+class ProgramGraph:
+    """Numbered nodes of one program.
+
+    Numbers: ``0 .. len(nodes) - 1`` are the nodes to run, in topological order; then the leaves; then values that passes
+    add (``add_virtual``). ``stored`` holds the numbers of nodes and virtual values that get storage.
+    """
+
+    def __init__(self, nodes: Sequence[Node], leaves: Sequence[Node], roots: Sequence[int]) -> None:
+        self.nodes = nodes
+        self.count = len(nodes)
+        self.roots = frozenset(roots)
+        number = {node: k for k, node in enumerate(nodes)}
+        number.update((leaf, self.count + k) for k, leaf in enumerate(leaves))
+        self.specs: list[Spec] = [n.spec for n in nodes] + [n.spec for n in leaves]
+        self.leaves = len(leaves)
+        self.inputs: list[tuple[int, ...]] = [tuple(number[i] for i in n.inputs) for n in nodes]
+        self.users: list[list[int]] = [[] for _ in self.specs]
+        self.scalar_base: list[int] = []
+        scalars = 0
+        kinds: list[str] = []
+        for k, n in enumerate(nodes):
+            for i in self.inputs[k]:
+                self.users[i].append(k)
+            self.scalar_base.append(scalars)
+            scalars += len(n.scalars)
+            kinds.extend("f" if d.is_float else "i" for d in n.sig.scalars)
+        self.scalar_kinds = "".join(kinds)
+        self.stored: set[int] = set()
+
+    def add_virtual(self, spec: Spec) -> int:
+        """A value that no node stands for (partial results, say); it is stored."""
+        self.specs.append(spec)
+        self.users.append([])
+        self.stored.add(len(self.specs) - 1)
+        return len(self.specs) - 1
+
+    def is_leaf(self, number: int) -> bool:
+        """Whether the value exists before the program runs."""
+        return self.count <= number < self.count + self.leaves
+
+    def has_storage(self, number: int) -> bool:
+        """Whether the value is read from memory."""
+        return number in self.stored or self.is_leaf(number)
+
+    def kind(self, number: int) -> str:
+        """Kind of a node, ``leaf`` for leaves and virtual values."""
+        return self.nodes[number].sig.kind if number < self.count else "leaf"
+
+    def base(self, number: int) -> int:
+        """The value whose storage an alias shares: aliases are stripped."""
+        while number < self.count and self.nodes[number].sig.kind == "alias" and number not in self.stored:
+            number = self.inputs[number][0]
+        return number

@@ -1,0 +1,226 @@
+"""Schedule and plan: the order of launches, and which memory each value lives in.
+
+What it is: merges independent calls of one kernel into one launch, puts terminal groups (parameter updates) last,
+and assigns slots: leaves, outputs, and temporaries that share memory when their lives do not overlap.
+What it is not: allocation (``runtime.executor`` binds slots to buffers at every run).
+Who calls it: ``passes.pipeline``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..backend.contract import Call
+from ..kernel.expr import walk
+from ..kernel.ir import Kernel
+from .fuse import Group
+from .lower import LoweredCall
+from .program_graph import ProgramGraph
+
+__all__ = ["OpaqueStep", "PlannedStep", "ProgramPlan", "plan_memory", "schedule"]
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """One launch: a kernel and its independent calls."""
+
+    kernel: Kernel
+    calls: tuple[Call, ...]
+
+
+@dataclass(frozen=True)
+class OpaqueStep:
+    """User code or a host function: the node's position, where its inputs are, where its result goes."""
+
+    position: int
+    inputs: tuple[int, ...]
+    output: int
+
+
+@dataclass(frozen=True)
+class ProgramPlan:
+    """Everything needed to run a program but its buffers.
+
+    Slots: ``0 .. leaves - 1`` are the leaves, then outputs, then temporaries. ``outputs``: (slot, bytes) to allocate and keep;
+    ``temporaries``: (slot, bytes) to allocate for the run. ``results``: (node position, slot) of values handed out.
+    ``donations``: (output slot, leaf slot whose buffer it may take over if nobody else holds it, how often the
+    program's nodes refer to that leaf).
+    """
+
+    steps: tuple[PlannedStep | OpaqueStep, ...]
+    leaves: int
+    outputs: tuple[tuple[int, int], ...]
+    temporaries: tuple[tuple[int, int], ...]
+    results: tuple[tuple[int, int], ...]
+    donations: tuple[tuple[int, int, int], ...]
+    scalar_kinds: str
+    #: calls as lowered, in launch order, for explain and debugging
+    groups: tuple[LoweredCall | int, ...]
+
+
+Item = LoweredCall | int  # a kernel call, or the position of an opaque node
+
+
+def schedule(groups: list[Group], lowered: list[Item]) -> list[list[Item]]:
+    """Launches in order; each is a list of independent items with the same kernel."""
+    read_later: set[int] = set()
+    terminal: list[bool] = [False] * len(groups)
+    for k in range(len(groups) - 1, -1, -1):
+        made = set(groups[k].places)
+        item = lowered[k]
+        terminal[k] = isinstance(item, LoweredCall) and groups[k].kind == "map" and not made & read_later
+        read_later |= groups[k].reads - made
+        if groups[k].kind in ("scatter", "store"):
+            read_later |= made
+    launches: list[list[Item]] = [[item] for k, item in enumerate(lowered) if not terminal[k]]
+    last: dict[Kernel, list[Item]] = {}
+    for k, item in enumerate(lowered):
+        if terminal[k]:
+            assert isinstance(item, LoweredCall)
+            if item.kernel in last:
+                last[item.kernel].append(item)
+            else:
+                last[item.kernel] = [item]
+    launches.extend(last.values())
+    return launches
+
+
+def plan_memory(graph: ProgramGraph, launches: list[list[Item]], kept: dict[int, list[int]]) -> ProgramPlan:
+    """Assign slots. ``kept``: value number -> positions of the nodes that hand it out after the run."""
+    births, deaths = _lives(graph, launches)
+    slots = {graph.count + k: k for k in range(graph.leaves)}
+    outputs: list[tuple[int, int]] = []
+    for value in births:
+        if value in kept:
+            slots[value] = graph.leaves + len(outputs)
+            outputs.append((slots[value], max(graph.specs[value].nbytes, 1)))
+    temporaries = _share(graph, launches, births, deaths, kept, slots, graph.leaves + len(outputs))
+    steps: list[PlannedStep | OpaqueStep] = []
+    for launch in launches:
+        first = launch[0]
+        if isinstance(first, int):
+            inputs = tuple(slots[graph.base(i)] for i in graph.inputs[first])
+            steps.append(OpaqueStep(first, inputs, slots[first]))
+            continue
+        calls = tuple(
+            Call(tuple(slots[v] for v in item.values), item.sizes, item.scalars, item.elements)
+            for item in launch
+            if isinstance(item, LoweredCall)
+        )
+        steps.append(PlannedStep(first.kernel, calls))
+    results = tuple(
+        (position, slots[value]) for value, positions in kept.items() for position in positions
+    )
+    return ProgramPlan(
+        tuple(steps), graph.leaves, tuple(outputs), tuple(temporaries), results,
+        _donations(graph, launches, deaths, kept, slots), graph.scalar_kinds,
+        tuple(item for launch in launches for item in launch),
+    )  # fmt: skip
+
+
+def _lives(graph: ProgramGraph, launches: list[list[Item]]) -> tuple[dict[int, int], dict[int, int]]:
+    """Value -> launch that first writes it; value -> last launch that touches it."""
+    births: dict[int, int] = {}
+    deaths: dict[int, int] = {}
+    for time, launch in enumerate(launches):
+        for item in launch:
+            if isinstance(item, int):
+                births.setdefault(item, time)
+                touched = [item, *(graph.base(i) for i in graph.inputs[item])]
+            else:
+                touched = list(item.values)
+                for value in item.writes:
+                    births.setdefault(value, time)
+            for value in touched:
+                deaths[value] = time
+    return births, deaths
+
+
+def _share(
+    graph: ProgramGraph,
+    launches: list[list[Item]],
+    births: dict[int, int],
+    deaths: dict[int, int],
+    kept: dict[int, list[int]],
+    slots: dict[int, int],
+    first: int,
+) -> list[tuple[int, int]]:
+    """Slots for temporaries, greedily: the smallest free one that is large enough, else grow or add."""
+    sizes: list[int] = []
+    free: list[int] = []
+    dying: dict[int, list[int]] = {}
+    ordered = sorted((time, value) for value, time in births.items() if value not in kept)
+    at = 0
+    for time in range(len(launches)):
+        while at < len(ordered) and ordered[at][0] == time:
+            value = ordered[at][1]
+            at += 1
+            need = max(graph.specs[value].nbytes, 1)
+            fitting = [s for s in free if sizes[s] >= need]
+            if fitting:
+                chosen = min(fitting, key=lambda s: sizes[s])
+                free.remove(chosen)
+            elif free:
+                chosen = max(free, key=lambda s: sizes[s])
+                free.remove(chosen)
+                sizes[chosen] = need
+            else:
+                chosen = len(sizes)
+                sizes.append(need)
+            slots[value] = first + chosen
+            dying.setdefault(deaths[value], []).append(chosen)
+        free.extend(dying.pop(time, ()))
+    return [(first + k, n) for k, n in enumerate(sizes)]
+
+
+def _donations(
+    graph: ProgramGraph,
+    launches: list[list[Item]],
+    deaths: dict[int, int],
+    kept: dict[int, list[int]],
+    slots: dict[int, int],
+) -> tuple[tuple[int, int, int], ...]:
+    """Outputs that may be written over a leaf which the same call reads at the same element, and nobody reads later."""
+    found: list[tuple[int, int, int]] = []
+    taken: set[int] = set()
+    handed_out = {graph.base(position) for positions in kept.values() for position in positions}
+    for time, launch in enumerate(launches):
+        readers: dict[int, int] = {}
+        for item in launch:
+            if isinstance(item, LoweredCall):
+                for value in set(item.values):
+                    readers[value] = readers.get(value, 0) + 1
+        for item in launch:
+            if not isinstance(item, LoweredCall) or item.kernel.inner:
+                continue
+            for stage in item.kernel.stages:
+                if stage.kind != "store" or item.values[stage.buffer] not in kept:
+                    continue
+                output = item.values[stage.buffer]
+                for slot, value in enumerate(item.values):
+                    if (
+                        graph.is_leaf(value)
+                        and value not in taken
+                        and value not in handed_out
+                        and deaths[value] == time
+                        and readers[value] == 1
+                        and graph.specs[value].nbytes == graph.specs[output].nbytes
+                        and graph.specs[value].dtype.itemsize == graph.specs[output].dtype.itemsize
+                        and _read_only_at(item.kernel, slot, stage.offset)
+                    ):
+                        found.append((slots[output], slots[value], len(graph.users[value])))
+                        taken.add(value)
+                        break
+    return tuple(found)
+
+
+def _read_only_at(kernel: Kernel, slot: int, place: object) -> bool:
+    """Whether every read of buffer ``slot`` is at ``place``."""
+    for stage in kernel.stages:
+        for root in (stage.expr, stage.offset, stage.condition):
+            for x in walk(root) if root is not None else ():
+                if x.op == "load" and x.value == slot and x.args[0] != place:
+                    return False
+    return True
+
+

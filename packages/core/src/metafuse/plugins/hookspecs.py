@@ -1,0 +1,22 @@
+"""The hooks a plugin may implement: signatures and one line each.
+
+What it is: the contract between metafuse and its plugins; built-in backends register through it like a stranger's.
+What it is not: code that runs while computing. Hooks fill the registry once; after that there are only dictionaries.
+Who calls it: plugins import ``hookimpl``; ``plugins.manager`` reads the specifications.
+"""
+
+from __future__ import annotations
+
+import pluggy
+
+from ..backend.contract import Descriptor
+
+__all__ = ["hookimpl", "hookspec", "metafuse_backends"]
+
+hookspec = pluggy.HookspecMarker("metafuse")
+hookimpl = pluggy.HookimplMarker("metafuse")
+
+
+@hookspec
+def metafuse_backends() -> list[Descriptor]:  # type: ignore[empty-body]
+    """Name the backends that this plugin brings; nothing heavy is imported before one is used."""

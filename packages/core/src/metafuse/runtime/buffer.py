@@ -1,0 +1,52 @@
+"""Buffer: a piece of a backend's memory that frees itself.
+
+What it is: a handle with its size and backend, returned to the backend's pool when the last holder lets go.
+What it is not: shaped or typed; nodes and plans know that.
+Who calls it: ``runtime.executor``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..backend.contract import AbstractBackend
+
+__all__ = ["Buffer", "live_bytes"]
+
+
+class _Live:
+    """How many bytes buffers hold now and held at most, over all backends."""
+
+    __slots__ = ("now", "peak", "count")
+
+    def __init__(self) -> None:
+        self.now = self.peak = self.count = 0
+
+
+live_bytes = _Live()
+
+
+class Buffer:
+    """``nbytes`` of memory of ``backend``; ``handle`` is what the backend's methods take."""
+
+    __slots__ = ("backend", "handle", "nbytes", "_free", "__weakref__")
+
+    def __init__(self, backend: AbstractBackend, nbytes: int) -> None:
+        self.backend = backend
+        self.nbytes = nbytes
+        self.handle: Any = backend.alloc(nbytes)
+        self._free = backend.free
+        live = live_bytes
+        live.count += 1
+        live.now += nbytes
+        if live.now > live.peak:
+            live.peak = live.now
+
+    def __del__(self) -> None:
+        try:
+            free = self._free
+        except AttributeError:  # alloc failed
+            return
+        live_bytes.now -= self.nbytes
+        live_bytes.count -= 1
+        free(self.handle)

@@ -1,0 +1,368 @@
+"""Executor: makes pending nodes real.
+
+What it is: collects what has to run, finds or builds its program, binds buffers, runs it, and cuts the graph behind what
+nobody can ask a gradient of any more. Also moves arrays in and out.
+What it is not: planning (``passes``) or code (``kernels``).
+Who calls it: ``var`` when a value is read, ``optim`` at the end of a step.
+
+The rule of evaluation (``docs/evaluation.md``): a sync runs every pending value that a live handle holds and that is not
+younger than what was asked for, as one program.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from threading import RLock
+from typing import Any
+
+import numpy as np
+
+from ..backend.contract import AbstractBackend, Step, host_bytes
+from ..backend.optional import SupportsHostView, SupportsPrograms
+from ..errors import KernelError, MetafuseError
+from ..graph.node import Node, Spec, describe_origin, state
+from ..passes.pipeline import build_plan
+from ..passes.schedule import OpaqueStep, PlannedStep, ProgramPlan
+from ..plugins.registry import registry
+from .buffer import Buffer
+from .kernels import KernelTable, statistics
+
+__all__ = ["Program", "evaluate", "last_program", "read", "upload", "view"]
+
+#: how many programs are kept; the oldest go first
+PROGRAM_LIMIT = 512
+
+
+@dataclass
+class Program:
+    """A plan whose kernels are loaded: a list of native runs and opaque steps."""
+
+    plan: ProgramPlan
+    parts: list[Any]
+
+
+class _Device:
+    """What the executor keeps per backend."""
+
+    def __init__(self, backend: AbstractBackend) -> None:
+        self.backend = backend
+        self.kernels = KernelTable(backend)
+        self.programs: dict[tuple[Any, ...], Program] = {}
+
+
+_devices: dict[str, _Device] = {}
+_lock = RLock()
+last_program: list[Program] = []
+
+
+def device() -> _Device:
+    """The device that programs run on now."""
+    backend = registry().default_backend()
+    found = _devices.get(backend.name)
+    if found is None or found.backend is not backend:
+        found = _devices[backend.name] = _Device(backend)
+    return found
+
+
+# -- arrays in and out --------------------------------------------------------------------------------------------
+def upload(value: np.ndarray[Any, Any], spec: Spec) -> Buffer:
+    """A buffer with a copy of a host array of the right dtype (any strides)."""
+    backend = device().backend
+    buffer = Buffer(backend, max(spec.nbytes, 1))
+    if spec.nbytes:
+        backend.copy_in(buffer.handle, host_bytes(np.ascontiguousarray(value)))
+    return buffer
+
+
+def read(node: Node) -> np.ndarray[Any, Any]:
+    """The value of ``node`` as a new host array, computed first if it must be."""
+    if node.buffer is None:
+        evaluate([node])
+    assert node.buffer is not None
+    result = np.empty(node.spec.shape, node.spec.dtype.numpy)
+    if result.nbytes:
+        backend = node.buffer.backend
+        backend.synchronize()
+        backend.copy_out(host_bytes(result), node.buffer.handle)
+    return result
+
+
+def view(node: Node) -> np.ndarray[Any, Any]:
+    """The value of ``node`` as an array over its own memory where the device allows it, else a copy."""
+    if node.buffer is None:
+        evaluate([node])
+    buffer = node.buffer
+    assert buffer is not None
+    backend = buffer.backend
+    if not isinstance(backend, SupportsHostView) or not node.spec.nbytes:
+        return read(node)
+    backend.synchronize()
+    raw = backend.host_view(buffer.handle, node.spec.nbytes)
+    array = raw.view(_Holder)
+    array.holder = buffer  # the memory stays as long as the view does
+    return array.view(node.spec.dtype.numpy).reshape(node.spec.shape)
+
+
+class _Holder(np.ndarray[Any, Any]):
+    """An array that keeps the buffer it looks into alive."""
+
+    holder: Buffer
+
+
+# -- evaluation ---------------------------------------------------------------------------------------------------
+def evaluate(targets: Sequence[Node] | None) -> None:
+    """Run what ``targets`` need and every older pending value that is held; ``None``: everything pending."""
+    with _lock:
+        if targets is not None:
+            targets = [t for t in targets if t.buffer is None]
+            if not targets:
+                return
+        roots = _take_pending(targets)
+        if roots:
+            _run(roots)
+
+
+def _take_pending(targets: Sequence[Node] | None) -> list[Node]:
+    """Live pending nodes up to the age of the youngest target, each once; younger ones stay pending."""
+    limit = max(t.order for t in targets) if targets is not None else None
+    waiting = state.pending
+    state.pending = rest = []
+    roots: list[Node] = list(targets) if targets is not None else []
+    for node in roots:
+        node.pos = -2
+    for handle in waiting:
+        var = handle()
+        if var is None:
+            continue
+        node = var._node
+        if node.buffer is not None or node.pos == -2:
+            continue
+        if limit is not None and node.order > limit:
+            rest.append(handle)
+        else:
+            node.pos = -2
+            roots.append(node)
+    return roots
+
+
+def _run(roots: list[Node]) -> None:
+    nodes = _collect(roots)
+    key, leaves, scalars, needs = _describe(nodes)
+    held = _held(nodes, roots, needs)
+    shown = tuple(k for k, flag in enumerate(held) if flag)
+    retained = tuple(k for k, flag in enumerate(needs) if flag)
+    full_key = (key, shown, retained)
+    dev = device()
+    program = dev.programs.get(full_key)
+    if program is None:
+        try:
+            program = _build(dev, nodes, leaves, shown, retained)
+        except BaseException:
+            _restore(roots)
+            raise
+        if len(dev.programs) >= PROGRAM_LIMIT:
+            dev.programs.pop(next(iter(dev.programs)))
+        dev.programs[full_key] = program
+        statistics.plans += 1
+    statistics.programs += 1
+    try:
+        slots = _bind(program.plan, dev, leaves, donate=not any(needs) and not state.pending)
+        _launch(program, dev, slots, scalars, nodes)
+    except BaseException:
+        _restore(roots)
+        raise
+    for position, slot in program.plan.results:
+        nodes[position].buffer = slots[slot]
+    for position in shown:
+        if not needs[position]:
+            nodes[position].inputs = ()
+    last_program[:] = [program]
+
+
+def _restore(roots: list[Node]) -> None:
+    """After a failure nothing is lost: what was pending is pending again."""
+    for node in roots:
+        node.pos = 0
+        if node.handle is not None:
+            state.pending.append(node.handle)
+
+
+def _collect(roots: list[Node]) -> list[Node]:
+    """Everything that has to run, in order of creation."""
+    found: list[Node] = []
+    stack = list(roots)
+    for node in roots:
+        node.pos = -1
+    while stack:
+        node = stack.pop()
+        found.append(node)
+        for x in node.inputs:
+            if x.buffer is None and x.pos != -1:
+                x.pos = -1
+                stack.append(x)
+    found.sort(key=_order)
+    return found
+
+
+def _order(node: Node) -> int:
+    return node.order
+
+
+def _describe(nodes: list[Node]) -> tuple[tuple[Any, ...], list[Node], list[float | int], list[bool]]:
+    """The structural key, the leaves by first use, the run-time numbers, and which nodes a gradient may still need."""
+    key: list[Any] = []
+    leaves: dict[Node, int] = {}
+    scalars: list[float | int] = []
+    needs: list[bool] = []
+    k = 0
+    for node in nodes:
+        node.pos = k
+        key.append(node.sig)
+        need = False
+        for x in node.inputs:
+            if x.buffer is None:
+                key.append(k - x.pos)
+                need = need or needs[x.pos]
+            else:
+                number = leaves.get(x)
+                if number is None:
+                    number = leaves[x] = len(leaves)
+                    if x.requires_grad and not need:
+                        need = bool(x.inputs) or _alive(x)
+                elif x.requires_grad and not need:
+                    need = bool(x.inputs) or _alive(x)
+                key.append(-number)
+        if node.scalars:
+            scalars += node.scalars
+        if need or node.requires_grad:
+            need = node.requires_grad and not node.released and (need or _upstream_alive(node))
+        needs.append(need)
+        k += 1
+    return tuple(key), list(leaves), scalars, needs
+
+
+def _alive(node: Node) -> bool:
+    """Whether a user still holds the value."""
+    handle = node.handle
+    var = handle() if handle is not None else None
+    return var is not None and var._node is node
+
+
+def _upstream_alive(node: Node) -> bool:
+    """Whether a pending input of the node is held by a user, so that its gradient may be asked for."""
+    return any(x.buffer is None and x.requires_grad and _alive(x) for x in node.inputs)
+
+
+def _held(nodes: list[Node], roots: list[Node], needs: list[bool]) -> list[bool]:
+    """Which nodes are handed out: the roots, and what a later gradient of a root would read again.
+
+    ``needs`` is narrowed to nodes from which a kept root can be reached."""
+    held = [False] * len(nodes)
+    reach = [False] * len(nodes)
+    for node in roots:
+        held[node.pos] = True
+        reach[node.pos] = needs[node.pos]
+    for k in range(len(nodes) - 1, -1, -1):
+        if reach[k]:
+            for x in nodes[k].inputs:
+                if x.buffer is None and needs[x.pos]:
+                    reach[x.pos] = True
+    needs[:] = reach
+    return held
+
+
+def _build(
+    dev: _Device, nodes: list[Node], leaves: list[Node], shown: tuple[int, ...], retained: tuple[int, ...]
+) -> Program:
+    plan = build_plan(nodes, leaves, shown, retained)
+    launches = [s for s in plan.steps if isinstance(s, PlannedStep)]
+    try:
+        loaded = iter(dev.kernels.obtain([s.kernel for s in launches]))
+    except MetafuseError:
+        raise
+    except Exception as error:
+        raise KernelError(f"[compile] {error}; operators: {_story(nodes)}") from error
+    parts: list[Any] = []
+    run: list[Step] = []
+    for step in plan.steps:
+        if isinstance(step, OpaqueStep):
+            _close(dev, run, plan, parts)
+            parts.append(step)
+            run = []
+        else:
+            run.append(Step(step.kernel, next(loaded), step.calls))
+    _close(dev, run, plan, parts)
+    return Program(plan, parts)
+
+
+def _close(dev: _Device, run: list[Step], plan: ProgramPlan, parts: list[Any]) -> None:
+    if not run:
+        return
+    backend = dev.backend
+    parts.append(backend.prepare(run, plan.scalar_kinds) if isinstance(backend, SupportsPrograms) else run)
+
+
+def _bind(plan: ProgramPlan, dev: _Device, leaves: list[Node], donate: bool) -> list[Buffer]:
+    """A buffer for every slot."""
+    backend = dev.backend
+    slots: list[Any] = [None] * (len(leaves) + len(plan.outputs) + len(plan.temporaries))
+    for k, node in enumerate(leaves):
+        slots[k] = node.buffer if node.buffer.backend is backend else _move(node, dev)  # type: ignore[union-attr]
+    if donate:
+        for output, leaf, uses in plan.donations:
+            node = leaves[leaf]
+            # the node is referred to by the leaf list, `node`, the argument of getrefcount and the inputs of this
+            # program's nodes; the buffer by its node, the slot table and the argument; anything more is somebody else
+            if not _alive(node) and sys.getrefcount(node) <= uses + 3 and sys.getrefcount(node.buffer) <= 3:
+                slots[output] = node.buffer
+    for slot, nbytes in plan.outputs:
+        if slots[slot] is None:
+            slots[slot] = Buffer(backend, nbytes)
+    for slot, nbytes in plan.temporaries:
+        slots[slot] = Buffer(backend, nbytes)
+    return slots
+
+
+def _move(node: Node, dev: _Device) -> Buffer:
+    """The leaf's value on this device; it stays there."""
+    node.buffer = upload(read(node), node.spec)
+    return node.buffer
+
+
+def _launch(
+    program: Program, dev: _Device, slots: list[Buffer], scalars: list[float | int], nodes: list[Node]
+) -> None:
+    backend = dev.backend
+    handles = [b.handle for b in slots]
+    for part in program.parts:
+        if isinstance(part, OpaqueStep):
+            _run_opaque(part, dev, slots, nodes)
+            continue
+        statistics.launches += 1
+        try:
+            if isinstance(part, list):
+                for step in part:
+                    backend.launch(step, handles, scalars)
+            else:
+                backend.run(part, handles, scalars)  # type: ignore[attr-defined]
+        except MetafuseError:
+            raise
+        except Exception as error:
+            raise KernelError(f"[launch] {error}; operators: {_story(nodes)}") from error
+
+
+def _run_opaque(step: OpaqueStep, dev: _Device, slots: list[Buffer], nodes: list[Node]) -> None:
+    node = nodes[step.position]
+    inputs = [(slots[s], i.spec) for s, i in zip(step.inputs, node.inputs, strict=True)]
+    node.sig.attrs.run(dev.backend, dev.kernels, inputs, (slots[step.output], node.spec), node.scalars)
+
+
+def _story(nodes: list[Node], limit: int = 12) -> str:
+    """Operators, specs and the user's lines, for errors."""
+    shown = [f"{n.sig!r} at {describe_origin(n)}" for n in nodes[-limit:]]
+    more = f" and {len(nodes) - limit} more" if len(nodes) > limit else ""
+    return "; ".join(shown) + more
+
+

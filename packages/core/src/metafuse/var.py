@@ -1,0 +1,307 @@
+"""Var: the user's handle of a value that may not have been computed yet.
+
+What it is: a thin handle with identity, name and hooks. Reading it (``numpy``, ``item``, ``data``, ``print``, ``bool``
+...) runs what is needed; see ``docs/evaluation.md`` for the exact rules.
+What it is not: an operator. Methods such as ``exp`` or ``reshape`` and the arithmetic operators are put on the class
+by the operator records in ``ops``.
+Who calls it: users, and every layer above ``graph``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+from weakref import ref
+
+import numpy as np
+
+from .dtypes import DType
+from .errors import ArgumentError, DTypeError
+from .graph.node import Node, Signature, leaf, new_node, next_order, spec_of, state
+from .runtime import executor
+
+__all__ = ["Var", "record", "sync", "sync_all", "wrap"]
+
+_new = object.__new__
+_getframe = sys._getframe
+
+
+class Var:
+    """An n-dimensional value of one dtype. Make one with ``metafuse.array`` and its relatives.
+
+    Example:
+        >>> import metafuse as mf
+        >>> x = mf.array([[1.0, 2.0], [3.0, 4.0]])
+        >>> (x * 2 + 1).numpy()
+        array([[3., 5.],
+               [7., 9.]], dtype=float32)
+    """
+
+    __slots__ = ("_node", "__weakref__", "__dict__")
+    _node: Node
+    _name: str | None = None
+    _hooks: tuple[Callable[[Any], Any], ...] = ()
+    __array_priority__ = 1000  # NumPy hands `ndarray * Var` to Var
+
+    def __init__(self, data: Any, dtype: Any = None) -> None:
+        from .ops.creation import array
+
+        self._bind(array(data, dtype)._node)
+
+    # -- shape and type ---------------------------------------------------------------------------------------
+    @property
+    def shape(self) -> Shape:
+        """Extents, a tuple that also equals lists; reading it runs nothing."""
+        return Shape(self._node.spec.shape)
+
+    @property
+    def dtype(self) -> DType:
+        """Element type."""
+        return self._node.spec.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self._node.spec.shape)
+
+    def numel(self) -> int:
+        """Number of elements."""
+        return self._node.spec.size
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return self._node.spec.size
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the stored value."""
+        return self._node.spec.nbytes
+
+    def __len__(self) -> int:
+        if not self._node.spec.shape:
+            raise DTypeError("[len] a Var without dimensions has no length")
+        return self._node.spec.shape[0]
+
+    # -- reading ---------------------------------------------------------------------------------------------
+    def sync(self, device_sync: bool = False, weak_sync: bool = True) -> Var:
+        """Compute the value now (and, as one program with it, every older pending value that is still held)."""
+        executor.evaluate([self._node])
+        return self
+
+    def numpy(self) -> np.ndarray[Any, Any]:
+        """A copy of the value as a NumPy array of the same shape and dtype."""
+        return executor.read(self._node)
+
+    @property
+    def data(self) -> np.ndarray[Any, Any]:
+        """The value as a NumPy array that shares memory where the device allows it; writes go through there."""
+        return executor.view(self._node)
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        self.assign(value)
+
+    def item(self) -> float | int | bool:
+        """The only element as a Python number. Errors: ``ArgumentError`` if there is not exactly one."""
+        if self._node.spec.size != 1:
+            raise ArgumentError(f"[item] needs exactly one element, got shape {list(self.shape)}; index it first")
+        return self.numpy().reshape(-1)[0].item()  # type: ignore[no-any-return]
+
+    def tolist(self) -> Any:
+        """The value as nested Python lists."""
+        return self.numpy().tolist()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        value = self.numpy()
+        return value if dtype is None else value.astype(dtype)
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if self.dtype.is_float:
+            raise DTypeError(f"[index] a Var of {self.dtype} can't be used as an index; cast it to int32")
+        return int(self.item())
+
+    def __iter__(self) -> Iterator[Var]:
+        return (self[i] for i in range(len(self)))  # type: ignore[index]
+
+    def __repr__(self) -> str:
+        return f"metafuse.Var({np.array2string(self.numpy(), separator=', ')}, dtype={self.dtype})"
+
+    __hash__ = object.__hash__
+
+    # -- identity, assignment --------------------------------------------------------------------------------
+    def name(self, value: str | None = None) -> Any:
+        """The name, or with an argument: set it and answer the Var."""
+        if value is None:
+            return self._name or ""
+        self._name = str(value)
+        return self
+
+    def _bind(self, node: Node) -> None:
+        """Make this handle hold ``node``."""
+        self._node = node
+        handle = ref(self)
+        node.handle = handle
+        if node.buffer is None:
+            state.pending.append(handle)
+
+    def assign(self, value: Any) -> Var:
+        """Make this Var hold ``value`` from now on (same shape; cast to its own dtype), gradient path included."""
+        from .ops.creation import array
+        from .ops.elementwise import cast
+        from .ops.meta import identity
+
+        new = value if type(value) is Var else array(value)
+        if new.shape != self.shape:
+            raise ArgumentError(f"[assign] shape must stay {list(self.shape)}, got {list(new.shape)}")
+        new = cast(new, self.dtype)
+        self._bind(identity(new)._node if new is value else new._node)
+        return self
+
+    def update(self, value: Any) -> Var:
+        """``assign`` without a gradient path: what optimizers and running statistics do."""
+        self.assign(value)
+        return self.stop_grad()
+
+    def swap(self, other: Var) -> Var:
+        """Exchange the values of two Vars."""
+        mine, theirs = self._node, other._node
+        self._bind(theirs)
+        other._bind(mine)
+        return self
+
+    # -- gradient path --------------------------------------------------------------------------------------
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients may flow to or through this value."""
+        return self._node.requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if value:
+            self.start_grad()
+        else:
+            self.stop_grad()
+
+    def is_stop_grad(self) -> bool:
+        """Whether no gradient flows through this value."""
+        return not self._node.requires_grad
+
+    def stop_grad(self) -> Var:
+        """Cut the gradient path at this value; answers the Var itself."""
+        self._node.requires_grad = False
+        return self
+
+    def start_grad(self) -> Var:
+        """Make a floating-point value something gradients can be asked for."""
+        if not self.dtype.is_float:
+            raise DTypeError(f"[start_grad] only floating-point Vars have gradients, got {self.dtype}")
+        self._node.requires_grad = True
+        return self
+
+    def detach(self) -> Var:
+        """The same value without a gradient path, as a new Var."""
+        from .ops.meta import identity
+
+        return identity(self).stop_grad()
+
+    def register_hook(self, hook: Callable[[Var], Var | None]) -> None:
+        """Call ``hook(gradient)`` when a gradient with respect to this Var is computed; it may answer a replacement."""
+        self._hooks = (*self._hooks, hook)
+
+
+class Shape(tuple[int, ...]):
+    """Extents of a Var: a tuple that also equals lists."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return tuple.__eq__(self, tuple(other)) if isinstance(other, (tuple, list)) else False
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = tuple.__hash__
+
+    def numel(self) -> int:
+        """Product of the extents."""
+        return spec_numel(self)
+
+
+def spec_numel(shape: Iterable[int]) -> int:
+    """Product of extents."""
+    size = 1
+    for extent in shape:
+        size *= extent
+    return size
+
+
+def record(sig: Signature, inputs: tuple[Node, ...], scalars: tuple[float | int, ...] = ()) -> Var:
+    """Record an operation and hand back its handle. Everything here is on the path of every operation."""
+    node = new_node(Node)
+    node.sig = sig
+    node.spec = sig.spec
+    node.inputs = inputs
+    node.scalars = scalars
+    node.buffer = None
+    node.released = False
+    node.pos = 0
+    node.order = next_order()
+    requires = False
+    if sig.differentiable and state.grad_enabled:
+        for x in inputs:
+            if x.requires_grad:
+                requires = True
+                break
+    node.requires_grad = requires
+    frame: Any = _getframe(2)
+    while frame.f_globals["__name__"][:8] == "metafuse" and frame.f_back is not None:
+        frame = frame.f_back
+    node.origin = (frame.f_code, frame.f_lasti)
+    var: Var = _new(Var)
+    var._node = node
+    handle = ref(var)
+    node.handle = handle
+    pending = state.pending
+    pending.append(handle)
+    if len(pending) > state.limit:
+        sync_all()
+    return var
+
+
+def wrap(node: Node) -> Var:
+    """The handle of ``node``: the existing one if it is alive, else a new one."""
+    handle = node.handle
+    var = handle() if handle is not None else None
+    if var is None or var._node is not node:
+        var = _new(Var)
+        var._bind(node)
+    return var  # type: ignore[no-any-return]
+
+
+def from_host(value: np.ndarray[Any, Any], dtype: DType, requires_grad: bool) -> Var:
+    """A Var over a copy of a host array that already has ``dtype``."""
+    spec = spec_of(tuple(map(int, value.shape)), dtype)
+    var: Var = _new(Var)
+    var._bind(leaf(spec, executor.upload(value, spec), requires_grad))
+    return var
+
+
+def sync(values: Iterable[Var]) -> None:
+    """Compute several Vars as one program."""
+    executor.evaluate([v._node for v in values])
+
+
+def sync_all(device_sync: bool = False) -> None:
+    """Compute every pending value that is still held."""
+    executor.evaluate(None)

@@ -1,0 +1,136 @@
+"""Write the generated parts of docs/ from the code they describe.
+
+``python tools/generate_docs.py`` writes them; ``--check`` only compares and answers exit code 1 if one is out of
+date. A generated part of a page stands between the lines ``<!-- generated: NAME -->`` and ``<!-- end -->``; the rest
+of the page is written by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+MARK = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def markdown(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table."""
+    cells = [list(header), *map(list, rows)]
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells]
+    lines.insert(1, "|" + "---|" * len(cells[0]))
+    return "\n".join(lines) + "\n"
+
+
+def flags_table() -> str:
+    """Every setting, from ``metafuse.config.SETTINGS``."""
+    from metafuse.config import SETTINGS
+
+    rows = [(f"`{s.name}`", f"`{s.default!r}`", s.legal, f"`{s.variable}`", s.doc) for s in SETTINGS.values()]
+    return markdown(("flag", "default", "legal values", "environment variable", "meaning"), rows)
+
+
+def promotion_table() -> str:
+    """The common type of every pair, from ``metafuse.dtypes.promote``."""
+    from metafuse.dtypes import DTYPES, promote
+
+    types = list(DTYPES.values())
+    rows = [(f"**{a}**", *(str(promote(a, b)) for b in types)) for a in types]
+    return markdown(("", *map(str, types)), rows)
+
+
+def result_type_table() -> str:
+    """The types of division, of floating functions and of accumulation."""
+    from metafuse.dtypes import DTYPES, accumulator, to_floating, true_divide
+
+    rows = [
+        (f"`{d}`", str(true_divide(d)), str(to_floating(d)), str(accumulator(d))) for d in DTYPES.values()
+    ]
+    return markdown(("type", "`a / b`", "`exp(a)`, `sqrt(a)` ...", "carried in, in sums"), rows)
+
+
+def operators_table() -> str:
+    """Every operator record, by category."""
+    import metafuse  # noqa: F401 - operators register themselves when the package is imported
+    from metafuse.ops.registry import all_operators
+
+    parts = []
+    records = list(all_operators())
+    for category in dict.fromkeys(record.category for record in records):
+        rows = [(f"`{r.name}`", r.summary) for r in records if r.category == category]
+        parts.append(f"## {category}\n\n" + markdown(("operator", "meaning"), rows))
+    return "\n".join(parts)
+
+
+def hooks_table() -> str:
+    """Every plugin hook, from ``metafuse.plugins.hookspecs``."""
+    from metafuse.plugins import hookspecs
+
+    names = [name for name in dir(hookspecs) if name.startswith("metafuse_")]
+    rows = [(f"`{name}()`", (getattr(hookspecs, name).__doc__ or "").strip()) for name in names]
+    return markdown(("hook", "meaning"), rows)
+
+
+def tolerances_table() -> str:
+    """The default bounds of the conformance kit, from ``metafuse.backend.contract``."""
+    from metafuse.backend.contract import DEFAULT_TOLERANCE
+
+    rows = [(f"`{name}`", f"{t.relative:g}", f"{t.absolute:g}") for name, t in DEFAULT_TOLERANCE.items()]
+    return markdown(("type", "relative", "absolute"), rows)
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "flags": flags_table,
+    "promotion": promotion_table,
+    "result-types": result_type_table,
+    "operators": operators_table,
+    "hooks": hooks_table,
+    "tolerances": tolerances_table,
+}
+
+
+def render(text: str) -> str:
+    """``text`` with every generated part as the code has it now."""
+
+    def part(match: re.Match[str]) -> str:
+        name = match[2]
+        if name not in PARTS:
+            raise SystemExit(f"generate_docs: unknown part {name!r}; known: {', '.join(PARTS)}")
+        return f"{match[1]}\n{PARTS[name]()}\n{match[3]}"
+
+    return MARK.sub(part, text)
+
+
+def pages() -> list[Path]:
+    """The pages that hold generated parts."""
+    return [path for path in sorted(DOCS.rglob("*.md")) if MARK.search(path.read_text(encoding="utf-8"))]
+
+
+def outdated() -> list[Path]:
+    """Pages whose generated parts differ from what the code says."""
+    return [p for p in pages() if render(p.read_text(encoding="utf-8")) != p.read_text(encoding="utf-8")]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Write the generated parts of docs/.")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit code 1 if a page is out of date"
+    )
+    check = parser.parse_args().check
+    stale = outdated()
+    for path in stale:
+        name = path.relative_to(ROOT)
+        if check:
+            print(f"{name} is out of date; run: python -m nox -s docs")
+        else:
+            path.write_text(render(path.read_text(encoding="utf-8")), encoding="utf-8")
+            print(f"wrote {name}")
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
