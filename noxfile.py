@@ -96,7 +96,7 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy", *(str(p.relative_to(ROOT)) for p in SOURCES))
-    session.run("lint-imports", env=path)
+    session.run("lint-imports", "--no-cache", env=path)
     session.run("python", "tools/check_sizes.py")
     session.run("python", "tools/generate_docs.py", "--check", env=path)
 

@@ -5,6 +5,10 @@ What it is: helpers of ``conftest`` and of the tests. What it is not: a code gen
 
 from __future__ import annotations
 
+import os
+import signal
+import time
+
 import numpy as np
 
 from metafuse.backend.contract import Call, Step, host_bytes
@@ -63,3 +67,16 @@ def step(axpy, *calls: tuple[int, int, int]) -> Step:
     """A step of ``AXPY`` calls, each (slot of x, slot of out, elements), with scalars 0 and 1 of the table."""
     kernel, loaded = axpy
     return Step(kernel, loaded, tuple(Call((x, out), (n,), (0, 1), n) for x, out, n in calls))
+
+
+def wait(child: int, seconds: float) -> int:
+    """The exit code of a child; it is killed if it hangs."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return -1

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from runtime_kit import AXPY, Table, axpy_kernel, step
+from runtime_kit import AXPY, Table, axpy_kernel, step, wait
 
 from metafuse.backend.contract import Call, Step
 from metafuse.dtypes import int64, uint64
@@ -273,19 +273,3 @@ def test_after_fork(backend, axpy, table, threads):
     assert wait(child, 20) == 0
     assert backend.threads == 2
     assert np.array_equal(table.get(slots[1]), x * 2 + 1)
-
-
-def wait(child: int, seconds: float) -> int:
-    """The exit code of a child; it is killed if it hangs."""
-    import signal
-    import time
-
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.01)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return -1

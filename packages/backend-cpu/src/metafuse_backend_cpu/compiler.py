@@ -242,8 +242,8 @@ def _try(command: tuple[str, ...], arguments: Sequence[str], source: str) -> byt
 def compile(sources: Sequence[str]) -> bytes:  # the contract's word
     """One shared object that holds all ``sources``.
 
-    Kernels of one call are compiled as one text, each in a namespace of its own, so that their private names do not meet;
-    symbols are ``extern "C"``. Safe to call from several threads.
+    Kernels of one call are compiled as one text; what several of them bring along is guarded against being defined
+    twice. Safe to call from several threads.
 
     Errors: ``CompileError`` with the compiler's message; ``BackendUnavailable`` without a compiler.
     """
@@ -260,12 +260,7 @@ def compile(sources: Sequence[str]) -> bytes:  # the contract's word
 
 
 def _joined(kernels: Sequence[str]) -> str:
-    if len(kernels) == 1:
-        return kernels[0]
-    return "\n".join(
-        f'namespace kernel_{number} {{\n#line 1 "kernel {number}"\n{source}\n}}'
-        for number, source in enumerate(kernels)
-    )
+    return "\n".join(f'#line 1 "kernel {number}"\n{source}' for number, source in enumerate(kernels))
 
 
 def _build_mixed(known: Toolchain, snippets: Sequence[str], kernels: Sequence[str]) -> bytes:

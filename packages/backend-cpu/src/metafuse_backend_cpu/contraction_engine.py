@@ -212,6 +212,7 @@ template <class T> struct Scratch {
     T lanes[DEPTH * Simd<T>::PANEL] __attribute__((aligned(METAFUSE_VECTOR_BYTES)));
     Lines<T> row_lines, lane_lines, row_depth, lane_depth;
 };
+struct Source { const void *data; i64 offset; const i64 *extent; };            // an operand, moved to the unit's origin
 template <class T> struct View { const T *data; i64 step_k, step; };  // rows or lanes of one k block, packed or in place
 
 template <class T, class S> struct Pack {
@@ -220,23 +221,23 @@ template <class T, class S> struct Pack {
 
     // Rows [0, row_lines.count) of this k block. Answers where strip 0 is: a row's elements either follow each other
     // (step_k 1), or strips of V::STRIP rows do.
-    METAFUSE_PLAIN static View<T> rows(Scratch<T> &s, const void *data, const i64 *extent, i64 lanes) {
-        const S *from = (const S *)data;
+    METAFUSE_PLAIN static View<T> rows(Scratch<T> &s, const Source &source, i64 lanes) {
+        const S *from = (const S *)source.data + source.offset;
         const Lines<T> &lines = s.row_lines, &depth = s.row_depth;
-        Guards guards = find_guards(lines, 0, lines.groups(), depth, extent);
+        Guards guards = find_guards(lines, 0, lines.groups(), depth, source.extent);
         if constexpr (DIRECT) {
             bool whole = lines.count == 1 || lines.count % ROWS == 0;
             if (lanes <= V::PANEL && !guards.count && whole && lines.uniform && depth.uniform)
                 return View<T>{from + lines.offset[0] + depth.offset[0], depth.step, lines.step};
             i64 flat = (i64)depth.segment_count * lines.count, tall = (i64)lines.segment_count * depth.count;
-            if (tall < flat && lines.spread == 1 && lines.segment_count <= lines.groups() * 6) {
+            if (tall < flat && lines.segment_count <= lines.groups() * 6) {
                 for (int r = 0; r < lines.count; r += V::STRIP) {
                     int groups = (int)least(V::STRIP / WIDTH, lines.groups() - r / WIDTH);
                     copy_vectors<T>(from, lines, r / WIDTH, groups, depth, guards, s.rows + (i64)r * V::DEPTH, V::STRIP);
                 }
                 return View<T>{s.rows, V::STRIP, 1};
             }
-            if (depth.spread == 1 && depth.segment_count <= depth.groups() * 6) {
+            if (depth.segment_count <= depth.groups() * 6) {
                 copy_vectors<T>(from, depth, 0, depth.groups(), lines, guards, s.rows, V::PITCH);
                 return View<T>{s.rows, 1, V::PITCH};
             }
@@ -246,11 +247,11 @@ template <class T, class S> struct Pack {
     }
 
     // Lanes [begin, end) of this k block, `begin` a multiple of WIDTH, padded with zeros to whole vectors.
-    METAFUSE_PLAIN static View<T> lanes(Scratch<T> &s, const void *data, const i64 *extent, int begin, int end, i64 rows) {
-        const S *from = (const S *)data;
+    METAFUSE_PLAIN static View<T> lanes(Scratch<T> &s, const Source &source, int begin, int end, i64 rows) {
+        const S *from = (const S *)source.data + source.offset;
         const Lines<T> &lines = s.lane_lines, &depth = s.lane_depth;
         int group = begin / WIDTH, groups = (int)ceiling(end - begin, WIDTH);
-        Guards guards = find_guards(lines, group, group + groups, depth, extent);
+        Guards guards = find_guards(lines, group, group + groups, depth, source.extent);
         int pieces = lines.first[group + groups] - lines.first[group];
         if constexpr (DIRECT) {
             bool side_by_side = lines.offset[end - 1] - lines.offset[begin] == end - 1 - begin && pieces == groups;
@@ -258,11 +259,11 @@ template <class T, class S> struct Pack {
                 return View<T>{from + lines.offset[begin] + depth.offset[0], depth.step, 1};
             i64 flat = (i64)(pieces + groups) * depth.count;                       // loads and stores along lanes
             i64 turned = (i64)depth.segment_count * (end - begin) + 5 * (i64)groups * depth.count;  // along k
-            if (flat <= turned && lines.spread == 1 && pieces <= groups * 8) {
+            if (flat <= turned && pieces <= groups * 8) {
                 copy_vectors<T>(from, lines, group, groups, depth, guards, s.lanes, V::PANEL);
                 return View<T>{s.lanes, V::PANEL, 1};
             }
-            if (depth.spread == 1 && depth.segment_count <= depth.groups() * 8) {
+            if (depth.segment_count <= depth.groups() * 8) {
                 copy_turned<T>(from, depth, lines, begin, end, guards, s.lanes, V::PANEL);
                 return View<T>{s.lanes, V::PANEL, 1};
             }
@@ -296,8 +297,8 @@ static void multiply_panel(int depth, const View<T> &lane, const View<T> &row, i
 
 // All k blocks of one unit: tile[row][lane], rows `pitch` apart.
 template <class T, class SR, class SL>
-METAFUSE_PLAIN static void fill_tile(Scratch<T> &s, const Space &row_k, const Space &lane_k, const void *row_data,
-                      const void *lane_data, i64 pitch) {
+METAFUSE_PLAIN static void fill_tile(Scratch<T> &s, const Space &row_k, const Space &lane_k, const Source &row_source,
+                                     const Source &lane_source, i64 pitch) {
     typedef Simd<T> V;
     int rows = s.row_lines.count, lanes = s.lane_lines.count;
     if (row_k.total == 0)
@@ -306,11 +307,11 @@ METAFUSE_PLAIN static void fill_tile(Scratch<T> &s, const Space &row_k, const Sp
         int depth = (int)least(V::DEPTH, row_k.total - k);
         s.row_depth.fill(row_k, k, depth);
         s.lane_depth.fill(lane_k, k, depth);
-        View<T> row = Pack<T, SR>::rows(s, row_data, row_k.extent, lanes);
+        View<T> row = Pack<T, SR>::rows(s, row_source, lanes);
         for (int at = 0; at < lanes;) {
             int left = (int)ceiling(lanes - at, V::WIDTH), vectors = left == 4 ? 2 : left < VECTORS ? left : VECTORS;
             int end = (int)least(lanes, at + vectors * V::WIDTH);
-            View<T> lane = Pack<T, SL>::lanes(s, lane_data, lane_k.extent, at, end, rows);
+            View<T> lane = Pack<T, SL>::lanes(s, lane_source, at, end, rows);
             (vectors == 3   ? multiply_panel<T, 3>
              : vectors == 2 ? multiply_panel<T, 2>
                             : multiply_panel<T, 1>)(depth, lane, row, rows, s.tile + at, pitch, k == 0);
@@ -381,7 +382,8 @@ METAFUSE_PLAIN static void contract(const Problem &p, const Epilogue &e, void **
         s.row_lines.fill(rows, row0, (int)row_count);
         s.lane_lines.fill(lanes, lane0, (int)lane_count);
         i64 pitch = ceiling(lane_count, Simd<T>::WIDTH) * Simd<T>::WIDTH;
-        (plan.swapped ? fill_tile<T, B, A> : fill_tile<T, A, B>)(s, row_k, lane_k, row_operand.data, lane_operand.data, pitch);
+        Source row_source = {row_operand.data, rows.offset, rows.extent}, lane_source = {lane_operand.data, lanes.offset, lanes.extent};
+        (plan.swapped ? fill_tile<T, B, A> : fill_tile<T, A, B>)(s, row_k, lane_k, row_source, lane_source, pitch);
         finish<T>(p, l, e, s, row_role, row0, lane0, pitch, buffers, sizes, scalars);
     }
 }

@@ -22,7 +22,9 @@ enum { ROW_LIMIT = 256, LANE_LIMIT = 2048 };                           // of one
 
 #if defined(__clang__)
 #define METAFUSE_PLAIN __attribute__((noinline))
+#define METAFUSE_RAMP
 #else
+#define METAFUSE_RAMP __attribute__((noinline, optimize("O3")))
 #define METAFUSE_PLAIN __attribute__((noinline, optimize("O1")))  // bookkeeping: not worth the compiler's time
 #endif
 
@@ -46,8 +48,6 @@ template <class T> struct Simd {
         TILE = METAFUSE_TILE_BYTES / sizeof(T)
     };
 };
-
-#define METAFUSE_SPREADS 0
 
 // -- masks: which elements of a vector exist -------------------------------------------------------------------------
 #if defined(__AVX512F__) && METAFUSE_VECTOR_BYTES == 64
@@ -130,13 +130,30 @@ struct Space {  // the positions spanned by some axes in one operand, last axis 
     int axes, guards;
     i64 total, offset, count[AXES], step[AXES];
     i64 origin[GUARDS], extent[GUARDS], advance[GUARDS][AXES];
+
+    bool same(const Space &other) const {  // but for where it starts in memory
+        if (axes != other.axes || guards != other.guards) return false;
+        for (int x = 0; x < axes; x++) {
+            if (count[x] != other.count[x] || step[x] != other.step[x]) return false;
+            for (int g = 0; g < guards; g++)
+                if (advance[g][x] != other.advance[g][x]) return false;
+        }
+        for (int g = 0; g < guards; g++)
+            if (origin[g] != other.origin[g]) return false;
+        return true;
+    }
 };
+
+template <class I> METAFUSE_RAMP static void ramp(I *out, i64 start, i64 step, i64 count) {
+    for (i64 t = 0; t < count; t++) out[t] = (I)(start + t * step);
+}
 
 template <class T> struct Lines {
     typedef typename Simd<T>::Integer Integer;
     enum { WIDTH = Simd<T>::WIDTH, LIMIT = LANE_LIMIT };
+    Space space;  // what the tables below were made from: units that differ in a batch axis share them
+    i64 begin;
     int count, segment_count, guards;
-    i64 spread;    // how far apart the lanes of a segment are: 1, or 2 where the machine can load that well
     i64 step;      // the distance of neighbours if it is always the same
     bool uniform;  // whether it is
     i64 offset[LIMIT + WIDTH];
@@ -148,26 +165,27 @@ template <class T> struct Lines {
     int groups() const { return (count + WIDTH - 1) / WIDTH; }
     int segments(int group) const { return first[group + 1] - first[group]; }
 
-    // Positions [begin, begin + number) of `space`, number >= 1, run by run of its last axis.
-    METAFUSE_PLAIN void fill(const Space &space, i64 begin, int number) {
+    // Positions [from, from + number) of `wanted`, number >= 1, run by run of the last axis.
+    METAFUSE_PLAIN void fill(const Space &wanted, i64 from, int number) {
+        if (count == number && begin == from && space.same(wanted)) return;
+        space = wanted, begin = from, count = number, guards = space.guards, segment_count = 0;
         int last = space.axes - 1;
-        i64 index[AXES], rest = begin, stride = last < 0 ? 1 : space.step[last];
-        count = number, guards = space.guards, segment_count = 0, uniform = true, step = stride;
-        spread = METAFUSE_SPREADS && stride == 2 ? 2 : 1;
+        i64 index[AXES], rest = from, stride = last < 0 ? 1 : space.step[last];
+        uniform = true, step = stride;
         for (int x = last; x >= 0; rest /= space.count[x--]) index[x] = rest % space.count[x];
         for (int i = 0; i < number;) {
-            i64 start = space.offset, run = last < 0 ? 1 : space.count[last] - index[last];
+            i64 start = 0, run = last < 0 ? 1 : space.count[last] - index[last];
             if (run > number - i) run = number - i;
             for (int x = 0; x <= last; x++) start += index[x] * space.step[x];
-            for (int t = 0; t < run; t++) offset[i + t] = start + t * stride;
+            ramp(offset + i, start, stride, run);
             if (i == 1) step = start - offset[0];
             if (i > 0 && start - offset[i - 1] != step) uniform = false;
             if (i > 0 && run > 1 && stride != step) uniform = false;
             cut(i, (int)run, start, stride);
             for (int g = 0; g < guards; g++) {
-                i64 place = space.origin[g], forward = last < 0 ? 0 : space.advance[g][last];
+                i64 place = space.origin[g];
                 for (int x = 0; x <= last; x++) place += index[x] * space.advance[g][x];
-                for (int t = 0; t < run; t++) at[g][i + t] = (Integer)(place + t * forward);
+                ramp(at[g] + i, place, last < 0 ? 0 : space.advance[g][last], run);
                 bound(g, i, i + (int)run);
             }
             i += (int)run;
@@ -181,10 +199,10 @@ template <class T> struct Lines {
     // Adds positions [i, i + run) to the segments.
     inline void cut(int i, int run, i64 start, i64 stride) {
         for (int end = i + run; i < end;) {
-            int lane = i % WIDTH, stretch = stride != spread ? 1 : end - i < WIDTH - lane ? end - i : WIDTH - lane;
-            i64 origin = start - lane * spread;
+            int lane = i % WIDTH, stretch = stride != 1 ? 1 : end - i < WIDTH - lane ? end - i : WIDTH - lane;
             if (lane == 0) first[i / WIDTH] = segment_count;
-            if (lane == 0 || segment[segment_count - 1].offset != origin) segment[segment_count++] = Segment{origin, 0};
+            if (lane == 0 || segment[segment_count - 1].offset != start - lane)
+                segment[segment_count++] = Segment{start - lane, 0};
             segment[segment_count - 1].mask |= ((2u << (stretch - 1)) - 1) << lane;
             i += stretch, start += stretch * stride;
         }
@@ -258,6 +276,7 @@ template <class T> struct Reader {
         return found;
     }
     Vector two(const T *from, Mask exists) const {
+        __builtin_prefetch(from + first + Simd<T>::PANEL);  // the next panel's; planes of an image are far apart
         return load<T>(from + second, right & exists, load<T>(from + first, left & exists, Vector{}));
     }
     Vector many(const T *from, Mask exists) const {

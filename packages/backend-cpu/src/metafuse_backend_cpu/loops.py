@@ -25,7 +25,7 @@ SIMD = "#pragma omp simd"
 #: elements per chunk boundary: a multiple of every vector and cache line
 _GRAIN = 256
 #: tile of a transposition: lanes (contiguous in the output) by rows (contiguous in the input)
-_TILE_LANES, _TILE_ROWS = 64, 32
+_TILE_LANES, _TILE_ROWS = 16, 64
 
 #: called with (scope, stage, text of its value) for the stages that define a value
 Definer = Callable[[Scope, Stage, str], None]

@@ -31,7 +31,7 @@ from metafuse.errors import ArgumentError
 
 from .integer_expression import evaluate
 
-__all__ = ["Array", "Scope", "expand"]
+__all__ = ["Array", "Scope", "declare", "expand"]
 
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _DEFINE = re.compile(r"^[ \t]*#[ \t]*define[ \t]+(\w+)(?:\(([^)]*)\))?[ \t]*((?:\\\n|[^\n])*)", re.MULTILINE)
@@ -321,7 +321,11 @@ class _Expander:
         low, high = (self._integer(place, variables, depth) for place in places[1:3])
         step, body = 1, (places[3][0], places[-1][1])
         if len(places) > 4:
-            step, body = self._integer(places[3], variables, depth), (places[4][0], places[-1][1])
+            try:
+                step = self._integer(places[3], variables, depth)
+                body = (places[4][0], places[-1][1])
+            except ArgumentError:
+                pass  # no step, but a body with commas
         if step == 0 or len(range(low, high, step)) > _MOST_STEPS:
             raise self.fail(
                 at, f"@for over {low}..{high} by {step} has no or too many steps (at most {_MOST_STEPS})"
@@ -363,10 +367,8 @@ class _Expander:
                 at, f"{new!r} already names {former.canonical}, so it can't name {array.canonical} too"
             )
         if former is None:
-            self.scope.arrays[new] = self.scope.aliases[new] = array
-            for suffix in _suffixes(array.rank):
-                self.scope.definitions[new + suffix] = f"{array.canonical}{suffix}"
-            self.scope.definitions[f"{new}_dim"] = str(array.rank)
+            self.scope.aliases[new] = array
+            declare(self.scope, new, array.canonical, array.rank, self.scope.definitions[f"{old}_type"])
         return ""
 
     def _expand_macro(self, at: int, words: list[str], variables: dict[str, str], depth: int) -> str:
@@ -385,15 +387,11 @@ class _Expander:
         )
 
 
-def _suffixes(rank: int) -> list[str]:
-    dims = [f"_{what}{k}" for what in ("shape", "stride") for k in range(rank)]
-    return ["_p", "_type", *dims]
-
-
 def declare(scope: Scope, name: str, canonical: str, rank: int, type_name: str) -> None:
     """Make an array known under ``name`` to element macros and to ``@name_...``."""
     scope.arrays[name] = Array(canonical, rank)
-    for suffix in _suffixes(rank):
+    dims = [f"_{what}{k}" for what in ("shape", "stride") for k in range(rank)]
+    for suffix in ("_p", *dims):
         scope.definitions[name + suffix] = canonical + suffix
     scope.definitions[f"{name}_type"] = type_name
     scope.definitions[f"{name}_dim"] = str(rank)

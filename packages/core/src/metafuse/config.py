@@ -11,7 +11,6 @@ first asked for. ``docs/flags.md`` is generated from ``SETTINGS``.
 
 from __future__ import annotations
 
-import difflib
 import operator
 import os
 import sys
@@ -142,6 +141,8 @@ class UnknownFlag(ArgumentError, AttributeError):
 
 
 def _unknown(name: str) -> UnknownFlag:
+    import difflib  # slow to import, and needed for this message alone
+
     near = difflib.get_close_matches(name, SETTINGS, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(SETTINGS)}"
     return UnknownFlag(f"[flags] there is no flag {name!r}; {hint}")

@@ -205,7 +205,7 @@ class TensorDataset(Dataset):
         >>> import numpy as np
         >>> data = TensorDataset(np.zeros((3, 2), np.float32), np.arange(3))
         >>> [x.shape for x, y in data.set_attrs(batch_size=2)]
-        [[2, 2], [1, 2]]
+        [(2, 2), (1, 2)]
     """
 
     def __init__(self, *args: Any) -> None:

@@ -71,7 +71,9 @@ def _interval(node: Expr, args: list[Interval | None], extents: Sequence[int]) -
 def _fits(node: Expr, interval: Interval) -> bool:
     """Whether the dtype holds the interval, so that nothing wraps around."""
     bits = 8 * node.dtype.itemsize
-    low, high = {"b": (0, 1), "u": (0, 2**bits - 1)}.get(node.dtype.kind, (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1))
+    low, high = {"b": (0, 1), "u": (0, 2**bits - 1)}.get(
+        node.dtype.kind, (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    )
     return low <= interval[0] and interval[1] <= high
 
 

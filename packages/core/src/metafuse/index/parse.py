@@ -51,7 +51,10 @@ _WHOLE = frozenset({"bitor", "bitxor", "bitand", "shl", "shr", "cmod"})
 
 #: names of types -> what a cast to them gives
 _TYPES: dict[str, DType] = {
-    **dict.fromkeys(("int", "long", "long long", "long int", "int32", "int64", "int32_t", "int64_t", "size_t", "index_t"), int64),
+    **dict.fromkeys(
+        ("int", "long", "long long", "long int", "int32", "int64", "int32_t", "int64_t", "size_t", "index_t"),
+        int64,
+    ),
     **dict.fromkeys(("float", "float32"), float32),
     **dict.fromkeys(("double", "float64"), float64),
     "bool": bool_,
@@ -139,7 +142,12 @@ class _Parser:
     """One text being read: its tokens and the place in them."""
 
     def __init__(
-        self, text: str, operator: str, axes: int, names: Mapping[str, int], extras: Sequence[tuple[DType, int]]
+        self,
+        text: str,
+        operator: str,
+        axes: int,
+        names: Mapping[str, int],
+        extras: Sequence[tuple[DType, int]],
     ) -> None:
         if not isinstance(text, str):
             raise IndexExpressionError(f"[{operator}] an index expression must be a string, not {text!r}")
@@ -294,7 +302,9 @@ class _Parser:
 
     def _integer(self, token: _Token) -> Expr:
         if len(token.text) > 1 and token.text[0] == "0" and token.text[1] not in "xX":
-            self.fail(f"leading zero of {_shown(token.text)!r}", token.position, "; numbers are decimal or 0x...")
+            self.fail(
+                f"leading zero of {_shown(token.text)!r}", token.position, "; numbers are decimal or 0x..."
+            )
         value = int(token.text, 0) if len(token.text) < 20 else 2**63
         if value >= 2**63:
             self.fail(f"{_shown(token.text)} is no 64-bit integer", token.position)
@@ -303,29 +313,40 @@ class _Parser:
     def _named(self, token: _Token) -> Expr:
         name = token.text
         number = name[1:]
-        if name[0] == "i" and number.isdecimal() and str(int(number[:9])) == number and int(number) < self.axes:
+        if (
+            name[0] == "i"
+            and number.isdecimal()
+            and str(int(number[:9])) == number
+            and int(number) < self.axes
+        ):
             return axis(int(number))
         if name in self.names:
             return const(int(self.names[name]))
-        if name in _TYPES or name in _CALLS:
-            (operand, *more) = self._arguments(token, _CALLS.get(name, 1))
-            if name in _TYPES:
-                return self._made(token, _convert(operand, _TYPES[name]))
-            operands = _common(operand, more[0]) if more else (_number(operand),)
-            return self._made(token, call(name, *operands))
-        functions = f"; functions: {', '.join(_CALLS)}" if self._is("(") else ""
-        self.fail(f"unknown name {_shown(name)!r}", token.position, f"; known: {self.known()}{functions}")
+        if name not in _TYPES and name not in _CALLS:
+            functions = f"; functions: {', '.join(_CALLS)}" if self._is("(") else ""
+            self.fail(f"unknown name {_shown(name)!r}", token.position, f"; known: {self.known()}{functions}")
+        (operand, *more) = self._arguments(token, _CALLS.get(name, 1))
+        if name in _TYPES:
+            return self._made(token, _convert(operand, _TYPES[name]))
+        operands = _common(operand, more[0]) if more else (_number(operand),)
+        return self._made(token, call(name, *operands))
 
     def _extra(self, token: _Token) -> Expr:
         spellings = {f"@e{k}": k for k in range(len(self.extras))}
         if token.text not in spellings:
-            self.fail(f"unknown extra {_shown(token.text)!r}", token.position, f"; known: {', '.join(spellings) or 'none'}")
+            self.fail(
+                f"unknown extra {_shown(token.text)!r}",
+                token.position,
+                f"; known: {', '.join(spellings) or 'none'}",
+            )
         number = spellings[token.text]
         dtype, rank = self.extras[number]
         operands = self._arguments(token, rank)
         for operand in operands:
             if operand.dtype.is_float:
-                self.fail(f"{token.text} is indexed by a {operand.dtype}", token.position, "; cast it with (int)")
+                self.fail(
+                    f"{token.text} is indexed by a {operand.dtype}", token.position, "; cast it with (int)"
+                )
         return self._made(token, load(1 + number, dtype, *(cast(a, int64) for a in operands)))
 
     def _arguments(self, token: _Token, count: int) -> list[Expr]:
@@ -345,7 +366,9 @@ class _Parser:
     def _made(self, token: _Token, made: Expr) -> Expr:
         """``made``, unless its tree is too deep for those who compare and print it."""
         if self._depth(made) > 2 * MAX_DEPTH:
-            self.fail(f"more than {2 * MAX_DEPTH} operations in a row", token.position, "; split the expression")
+            self.fail(
+                f"more than {2 * MAX_DEPTH} operations in a row", token.position, "; split the expression"
+            )
         return made
 
     def _depth(self, x: Expr) -> int:

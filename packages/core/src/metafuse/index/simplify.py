@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..dtypes import bool_, int64
-from ..kernel.expr import LEAVES, Expr, axis, const, rewrite, walk
+from ..kernel.expr import LEAVES, Expr, const, rewrite, walk
 from ..kernel.host import apply
 
 __all__ = ["Affine", "as_affine", "simplify"]
@@ -102,7 +102,9 @@ class _Sum:
         """As an expression: axes by number, then other terms; what is added before what is taken away."""
         parts = [(c, _product(term, c)) for term, c in sorted(self.terms.items(), key=_order)]
         if self.constant:
-            parts.append((self.constant, const(abs(self.constant) if self.constant > -(2**63) else self.constant)))
+            parts.append(
+                (self.constant, const(abs(self.constant) if self.constant > -(2**63) else self.constant))
+            )
         # The smallest integer is its own negation: it is added as it stands.
         added = [part for c, part in parts if c > 0 or c == -(2**63)]
         taken = [part for c, part in parts if -(2**63) < c < 0]
@@ -208,7 +210,13 @@ def _test(node: Expr) -> Expr:
     if first == second:
         return const(node.op in _REFLEXIVE, bool_)
     # A truth value that was made a number, tested as a condition again.
-    if node.op == "ne" and second.op == "const" and second.value == 0 and first.op == "cast" and first.args[0].dtype is bool_:
+    if (
+        node.op == "ne"
+        and second.op == "const"
+        and second.value == 0
+        and first.op == "cast"
+        and first.args[0].dtype is bool_
+    ):
         return first.args[0]
     return node
 

@@ -172,7 +172,7 @@ def gauss(shape: Any, dtype: Any = "float32", mean: float = 0.0, std: float = 1.
     Example:
         >>> import metafuse as mf
         >>> mf.init.gauss([2, 3]).shape
-        [2, 3]
+        (2, 3)
     """
     return _parameter(normal(mean, std, _extents("gauss", shape)), dtype)
 
@@ -272,3 +272,12 @@ def _normal_quantile(chance: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """The inverse of the standard normal distribution function, by linear interpolation between points 0.0005 apart."""
     points, values = _normal_table()
     return np.interp(chance, values, points)
+
+
+for _function in (
+    constant_, eye_, gauss_, invariant_uniform_, kaiming_normal_, kaiming_uniform_, one_, random_, relu_invariant_gauss_,
+    trunc_normal_, uniform_, xavier_gauss_, xavier_uniform_, zero_,
+):  # fmt: skip
+    setattr(Var, _function.__name__, _function)
+Var.fill_ = constant_  # type: ignore[attr-defined]
+Var.normal_ = gauss_  # type: ignore[attr-defined]

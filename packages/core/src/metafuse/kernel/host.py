@@ -189,7 +189,9 @@ FUNCTIONS: dict[str, Function] = {
     "uniform": _uniform,
 }  # fmt: skip
 if FUNCTIONS.keys() != INTRINSICS.keys():  # an intrinsic without a meaning must not get as far as a kernel
-    raise AssertionError(f"[host] differs from the intrinsics: {sorted(FUNCTIONS.keys() ^ INTRINSICS.keys())}")
+    raise AssertionError(
+        f"[host] differs from the intrinsics: {sorted(FUNCTIONS.keys() ^ INTRINSICS.keys())}"
+    )
 
 
 def ufunc(reduction: str) -> np.ufunc:

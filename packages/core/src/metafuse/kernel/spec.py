@@ -104,10 +104,11 @@ class _Verifier:
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self.number = -1
-        #: value number -> dtype, phase in which it is defined, position in the order of execution
+        #: value number -> dtype, phase in which it is defined
         self.values: dict[int, tuple[DType, int]] = {}
         #: reduce results of the phase being walked: inner stages of the same phase can't see them yet
         self.pending: set[int] = set()
+        #: nodes found legal; what a node may name only grows
         self.checked: dict[str, set[Expr]] = {"inner": set(), "outer": set()}
 
     def fail(self, what: str) -> NoReturn:
@@ -118,8 +119,11 @@ class _Verifier:
     def run(self) -> None:
         kernel = self.kernel
         if min(kernel.outer, kernel.inner) < 0 or kernel.outer + kernel.inner > kernel.sizes:
-            self.fail(f"{kernel.outer} outer and {kernel.inner} inner axes need as many sizes, there are {kernel.sizes}")
-        for self.number, stage in enumerate(kernel.stages):
+            self.fail(
+                f"{kernel.outer} outer and {kernel.inner} inner axes need as many sizes, there are {kernel.sizes}"
+            )
+        for number, stage in enumerate(kernel.stages):
+            self.number = number
             self._fields(stage)
         self.number = -1
         if not any(stage.kind in ("store", "scatter") for stage in kernel.stages):
@@ -133,14 +137,13 @@ class _Verifier:
     def _phase(self, phase: int) -> None:
         """The stages of a phase in the order of execution: inner before outer."""
         for level in ("inner", "outer"):
-            for self.number, stage in enumerate(self.kernel.stages):
+            for number, stage in enumerate(self.kernel.stages):
+                self.number = number
                 if stage.phase == phase and stage.level == level:
                     self._stage(stage)
                     if stage.kind in ("reduce", "let"):
                         self._define(stage)
             self.pending.clear()
-            for seen in self.checked.values():  # what was visible stays so, but stages differ in what they name
-                seen.clear()
 
     # -- stages -------------------------------------------------------------------------------------------------------
     def _fields(self, stage: Stage) -> None:
@@ -186,7 +189,11 @@ class _Verifier:
 
     def _define(self, stage: Stage) -> None:
         if stage.result < 0 or stage.result in self.values:
-            self.fail(f"value {stage.result} is defined twice" if stage.result >= 0 else f"value {stage.result} is negative")
+            self.fail(
+                f"value {stage.result} is defined twice"
+                if stage.result >= 0
+                else f"value {stage.result} is negative"
+            )
         self.values[stage.result] = stage.expr.dtype, stage.phase
         if stage.kind == "reduce":
             self.pending.add(stage.result)
@@ -277,7 +284,9 @@ class _Verifier:
         if dtype.is_float:
             return
         bits = 8 * dtype.itemsize
-        low, high = {"b": (0, 1), "u": (0, 2**bits - 1)}.get(dtype.kind, (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1))
+        low, high = {"b": (0, 1), "u": (0, 2**bits - 1)}.get(
+            dtype.kind, (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+        )
         if value != value or not low <= value <= high or int(value) != value:
             self.fail(f"constant {value} is no {dtype}")
 
@@ -299,7 +308,9 @@ class _Verifier:
         self._operand("b", c.b, c.batch + c.n + c.k)
         loaded = [sorted({n.value for n in walk(factor) if n.op == "load"}) for factor in product.args]
         if sorted(loaded) != sorted([[c.a.buffer], [c.b.buffer]]):
-            self.fail(f"contraction: stage 0 reads buffers {loaded}, the operands are {c.a.buffer} and {c.b.buffer}")
+            self.fail(
+                f"contraction: stage 0 reads buffers {loaded}, the operands are {c.a.buffer} and {c.b.buffer}"
+            )
 
     def _operand(self, name: str, operand: Operand, axes: Sequence[int]) -> None:
         if not 0 <= operand.buffer < len(self.kernel.buffers):

@@ -1,31 +1,92 @@
 """Layers, losses and the functions they call, under the names of the reference API.
 
 What it is: the user's toolbox for networks; ``Module`` is where to begin.
-What it is not: the operators' definitions (``ops``); this package re-exports those that belong to networks.
+What it is not: the operators' definitions (``ops``) or update rules (``optim``); this package re-exports those that belong to
+networks.
 Who calls it: users, as ``metafuse.nn``.
 """
 
+from .. import init
+from ..ops import neural as _neural
+from ..ops.linalg import matmul, matmul_transpose
+from ..ops.neural import *
+from ..ops.scalar import sigmoid, sign, tanh
+from ..ops.shape import flatten
+from ..optim import SGD, Adam, AdamW, Adan, Optimizer, RMSprop, opt_grad
 from . import (
-    activation,
-    containers,
-    conv,
-    embedding,
-    linear,
-    losses,
-    module,
-    norm,
-    pooling,
-    regularise,
-    reshaping,
+    activation as _activation,
+)
+from . import (
+    containers as _containers,
+)
+from . import (
+    convolution as _convolution,
+)
+from . import (
+    dense as _dense,
+)
+from . import (
+    lookup as _lookup,
+)
+from . import (
+    losses as _losses,
+)
+from . import (
+    module as _module,
+)
+from . import (
+    norm as _norm,
+)
+from . import (
+    pooling as _pooling,
+)
+from . import (
+    regularise as _regularise,
+)
+from . import (
+    reshaping as _reshaping,
 )
 from .activation import *
 from .containers import *
-from .conv import *
-from .embedding import *
-from .linear import *
+from .convolution import *
+from .dense import *
+from .lookup import *
 from .losses import *
 from .module import *
 from .norm import *
 from .pooling import *
 from .regularise import *
 from .reshaping import *
+
+_PARTS = (
+    _activation,
+    _containers,
+    _convolution,
+    _dense,
+    _lookup,
+    _losses,
+    _module,
+    _norm,
+    _pooling,
+    _regularise,
+    _reshaping,
+)
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Adan",
+    "Optimizer",
+    "RMSprop",
+    "flatten",
+    "init",
+    "matmul",
+    "matmul_transpose",
+    "opt_grad",
+    "sigmoid",
+    "sign",
+    "tanh",
+    *_neural.__all__,
+    *(name for part in _PARTS for name in part.__all__),
+]

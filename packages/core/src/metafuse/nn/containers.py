@@ -33,7 +33,7 @@ class Sequential(Module):
         >>> import metafuse as mf
         >>> net = mf.nn.Sequential(mf.nn.Linear(2, 4), mf.nn.Relu(), mf.nn.Linear(4, 1))
         >>> net(mf.ones([3, 2])).shape, len(net)
-        ([3, 1], 3)
+        ((3, 1), 3)
     """
 
     def __init__(self, *args: Any) -> None:

@@ -49,7 +49,7 @@ class Module:
         ...         return self.layer(self.layer(x))
         >>> net = Twice()
         >>> net(mf.ones([2, 3])).shape, [name for name, p in net.named_parameters()]
-        ([2, 3], ['layer.weight', 'layer.bias'])
+        ((2, 3), ['layer.weight', 'layer.bias'])
     """
 
     is_train: bool = True

@@ -71,7 +71,7 @@ class BatchNorm(_Norm):
         >>> import metafuse as mf
         >>> bn = mf.nn.BatchNorm(3)
         >>> bn(mf.randn([4, 3, 2, 2])).shape, bn.running_mean.shape
-        ([4, 3, 2, 2], [3])
+        ((4, 3, 2, 2), (3,))
     """
 
     _shown = ("num_features", "eps", "momentum")
@@ -118,7 +118,7 @@ class InstanceNorm(_Norm):
     Example:
         >>> import metafuse as mf
         >>> mf.nn.InstanceNorm(3)(mf.randn([2, 3, 4, 4])).shape
-        [2, 3, 4, 4]
+        (2, 3, 4, 4)
     """
 
     _shown = ("num_features", "eps")
@@ -155,7 +155,7 @@ class LayerNorm(_Norm):
     Example:
         >>> import metafuse as mf
         >>> mf.nn.LayerNorm(8)(mf.randn([2, 5, 8])).shape
-        [2, 5, 8]
+        (2, 5, 8)
     """
 
     _shown = ("normalized_shape", "eps")
@@ -189,7 +189,7 @@ class GroupNorm(_Norm):
     Example:
         >>> import metafuse as mf
         >>> mf.nn.GroupNorm(2, 4)(mf.randn([2, 4, 3, 3])).shape
-        [2, 4, 3, 3]
+        (2, 4, 3, 3)
     """
 
     _shown = ("num_groups", "num_channels", "eps")

@@ -45,7 +45,7 @@ class Pool(Module):
     Example:
         >>> import metafuse as mf
         >>> mf.nn.Pool(2, 2)(mf.ones([1, 3, 8, 8])).shape
-        [1, 3, 4, 4]
+        (1, 3, 4, 4)
     """
 
     _spatial = 2
@@ -144,7 +144,7 @@ class AdaptiveAvgPool2d(Module):
     Example:
         >>> import metafuse as mf
         >>> mf.nn.AdaptiveAvgPool2d(1)(mf.ones([2, 3, 5, 7])).shape
-        [2, 3, 1, 1]
+        (2, 3, 1, 1)
     """
 
     _spatial = 2

@@ -24,7 +24,7 @@ class Flatten(Module):
     Example:
         >>> import metafuse as mf
         >>> mf.nn.Flatten()(mf.ones([2, 3, 4])).shape
-        [2, 12]
+        (2, 12)
     """
 
     _shown = ("start_dim", "end_dim")

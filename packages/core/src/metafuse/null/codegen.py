@@ -57,7 +57,11 @@ def _stage(stage: Stage, names: dict[Expr, str]) -> list[str]:
     for root in parts.values():
         lines += _definitions(root, names) if root is not None else []
     words = [stage.kind, *([stage.op] if stage.op else []), names[stage.expr]]
-    words += [f"{name}={number}" for name, number in (("result", stage.result), ("buffer", stage.buffer)) if number >= 0]
+    words += [
+        f"{name}={number}"
+        for name, number in (("result", stage.result), ("buffer", stage.buffer))
+        if number >= 0
+    ]
     words += [f"{name}={names[root]}" for name, root in parts.items() if name and root is not None]
     return [*lines, " ".join(words)]
 

@@ -21,7 +21,7 @@ MAX_OPERATIONS = 256
 #: an expression at least this dear (in additions) is not evaluated twice for the same element
 DEAR = 10
 #: an expression at least this dear is not evaluated again for every element of a larger space
-REPEATED = 6
+REPEATED = 12
 #: a value with several users that reads at least this many arrays is cheaper to read back than to compute again
 MANY_READS = 3
 
@@ -92,7 +92,8 @@ def _must_store_input(graph: ProgramGraph, user: int, number: int, cost: int, fl
             return True
     if kind == "alias":
         return number == inputs[0] and not flat
-    larger = graph.specs[user].size > graph.specs[number].size
+    # a single element that is used everywhere is computed outside of all loops
+    larger = graph.specs[user].size > graph.specs[number].size > 1
     return kind in ("map", "reindex") and larger and cost >= REPEATED
 
 

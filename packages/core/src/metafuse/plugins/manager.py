@@ -13,14 +13,15 @@ A plugin is a module (or object) named by an entry point of the group ``metafuse
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..config import flags
+
+if TYPE_CHECKING:  # at run time it is imported with the first look-up: it is slow, and most programs need it later
+    from importlib.metadata import EntryPoint
 
 __all__ = ["BUILT_IN", "GROUP", "PluginRecord", "Plugins"]
 
@@ -60,7 +61,7 @@ class Plugins:
         ['loaded']
     """
 
-    def __init__(self, entry_points: Iterable[importlib.metadata.EntryPoint] | None = None) -> None:
+    def __init__(self, entry_points: Iterable[EntryPoint] | None = None) -> None:
         """``entry_points`` replaces the installed ones (for tests)."""
         self._entry_points = entry_points
         self._records: list[PluginRecord] | None = None
@@ -138,7 +139,9 @@ class Plugins:
         ]
         found = self._entry_points
         if found is None:
-            found = importlib.metadata.entry_points(group=GROUP)
+            from importlib import metadata
+
+            found = metadata.entry_points(group=GROUP)
         installed = [_Candidate(p.name, p.value, _distribution(p), p.load) for p in found]
         return built_in + sorted(installed, key=lambda candidate: (candidate.name, candidate.module))
 
@@ -149,12 +152,12 @@ class Plugins:
             print(f"{text}; {record.reason}" if record.reason else text, file=sys.stderr)
 
 
-def _distribution(entry_point: importlib.metadata.EntryPoint) -> str:
+def _distribution(entry_point: EntryPoint) -> str:
     distribution = entry_point.dist
     return f"{distribution.name} {distribution.version}" if distribution is not None else ""
 
 
-def _unknown_hooks(manager: Any, plugin: ModuleType | object) -> list[str]:
+def _unknown_hooks(manager: Any, plugin: object) -> list[str]:
     """Names of hook implementations in ``plugin`` that have no specification: most likely a spelling mistake."""
     names = [caller.name for caller in manager.get_hookcallers(plugin) or ()]
     return [name for name in names if not getattr(manager.hook, name).has_spec()]

@@ -48,7 +48,9 @@ class ReferenceBackend(AbstractBackend, SupportsHostView):
         try:
             memory = np.empty(nbytes + _ALIGNMENT, np.uint8)
         except (MemoryError, ValueError):  # ValueError: more than an address can name
-            raise OutOfMemory(f"[reference] can't allocate {nbytes} bytes of host memory; free some Vars") from None
+            raise OutOfMemory(
+                f"[reference] can't allocate {nbytes} bytes of host memory; free some Vars"
+            ) from None
         start = -memory.ctypes.data % _ALIGNMENT
         return memory[start : start + nbytes]
 
@@ -82,12 +84,16 @@ class ReferenceBackend(AbstractBackend, SupportsHostView):
         except UnicodeDecodeError:
             text = ""
         if not text.startswith(_HEADER):
-            raise BackendError(f"[reference] not a reference module: {binary[:40]!r}...; compile its sources again")
+            raise BackendError(
+                f"[reference] not a reference module: {binary[:40]!r}...; compile its sources again"
+            )
         scope = dict(SCOPE)
         exec(_code(text), scope)
         missing = sorted(kernels.keys() - scope.keys())
         if missing:
-            raise BackendError(f"[reference] the module has no {', '.join(missing)}; compile its sources again")
+            raise BackendError(
+                f"[reference] the module has no {', '.join(missing)}; compile its sources again"
+            )
         return {symbol: scope[symbol] for symbol in kernels}
 
     # -- time ---------------------------------------------------------------------------------------------------------
@@ -112,11 +118,15 @@ class ReferenceBackend(AbstractBackend, SupportsHostView):
         return f"{super().fingerprint()}:numpy-{np.__version__}"
 
 
-def _call(run: Callable[..., None], buffers: list[Array], sizes: tuple[int, ...], values: list[Array]) -> None:
+def _call(
+    run: Callable[..., None], buffers: list[Array], sizes: tuple[int, ...], values: list[Array]
+) -> None:
     try:
         run(buffers, sizes, values)
     except MemoryError:
-        raise OutOfMemory(f"[reference] no host memory for a temporary of sizes {sizes}; free some Vars") from None
+        raise OutOfMemory(
+            f"[reference] no host memory for a temporary of sizes {sizes}; free some Vars"
+        ) from None
 
 
 def _typed(handle: Array, dtype: np.dtype[Any]) -> Array:

@@ -109,7 +109,12 @@ class _Printer:
 
     def _body_text(self) -> list[str]:
         """The body, every name deleted after its last use so that its memory can be taken again."""
-        last = {name: number for number, line in enumerate(self.body) for name in (line.target, *line.uses) if name}
+        last = {
+            name: number
+            for number, line in enumerate(self.body)
+            for name in (line.target, *line.uses)
+            if name
+        }
         lines = []
         for number, line in enumerate(self.body):
             dead = sorted(name for name in (*line.uses, line.target) if name and last[name] == number)
@@ -169,7 +174,8 @@ class _Printer:
                 self.names[node] = self._uniform(node)
                 continue
             self.reads[node] = frozenset().union(
-                *(self.reads.get(a, frozenset()) for a in node.args), (node.value,) if node.op == "load" else ()
+                *(self.reads.get(a, frozenset()) for a in node.args),
+                (node.value,) if node.op == "load" else (),
             )
             if node.op == "value":
                 self.names[node] = f"v{node.value}"
@@ -259,13 +265,16 @@ class _Printer:
             return _Affine(mul(a.base, b.base), {k: mul(step, b.base) for k, step in a.steps.items()})
         combine = add if node.op == "add" else sub
         steps = {
-            k: combine(a.steps.get(k, const(0)), b.steps.get(k, const(0))) for k in sorted({*a.steps, *b.steps})
+            k: combine(a.steps.get(k, const(0)), b.steps.get(k, const(0)))
+            for k in sorted({*a.steps, *b.steps})
         }
         return _Affine(combine(a.base, b.base), steps)
 
 
 def _unknown(
-    root: Expr, known: Mapping[Expr, object], operands: Callable[[Expr], tuple[Expr, ...]] = lambda node: node.args
+    root: Expr,
+    known: Mapping[Expr, object],
+    operands: Callable[[Expr], tuple[Expr, ...]] = lambda node: node.args,
 ) -> Iterator[Expr]:
     """Nodes under ``root`` that are not in ``known``, operands first; ``known`` may grow meanwhile."""
     stack = [(root, False)]
@@ -287,7 +296,16 @@ def _contraction(c: Contraction) -> str:
 
 def _operand(operand: Operand) -> str:
     dims = [
-        _tuple([_tuple([_tuple(pair) for pair in d.coefficients]), d.constant, d.divisor, d.guarded, d.extent, d.stride])
+        _tuple(
+            [
+                _tuple([_tuple(pair) for pair in d.coefficients]),
+                d.constant,
+                d.divisor,
+                d.guarded,
+                d.extent,
+                d.stride,
+            ]
+        )
         for d in operand.dims
     ]
     return f"({operand.buffer}, {_tuple(dims)})"

@@ -82,19 +82,23 @@ def _window(flat: Array, base: Any, steps: Sequence[Any], block: Block, stretch:
         start += int(step) * low
         shape.append(high - low if step or stretch else 1)
         strides.append(int(step) * flat.itemsize)
-    if 0 in shape or any(low == high for low, high in block):
+    if 0 in shape:
         return np.zeros(shape, flat.dtype)
     try:
         return np.ndarray(shape, flat.dtype, flat, start * flat.itemsize, strides)
     except ValueError:
-        raise _outside(flat, start, steps, shape) from None
+        if _is_empty(block):
+            return np.zeros(shape, flat.dtype)
+        raise KernelError(
+            f"[reference] an access leaves its buffer of {flat.size} elements: start {start}, steps {steps}, shape "
+            f"{shape}; the sizes passed to the kernel do not fit its buffers"
+        ) from None
 
 
-def _outside(flat: Array, start: object, steps: object, shape: object) -> KernelError:
-    return KernelError(
-        f"[reference] an access leaves its buffer of {flat.size} elements: start {start}, steps {steps}, shape {shape}; "
-        "the sizes passed to the kernel do not fit its buffers"
-    )
+def _is_empty(block: Block) -> bool:
+    """Whether there is no point at all. What is read then, because it doesn't depend on the empty axis, is never used,
+    and it need not exist."""
+    return any(low == high for low, high in block)
 
 
 def view(flat: Array, base: Any, steps: Sequence[Any], block: Block) -> Array:
@@ -107,8 +111,12 @@ def copy(flat: Array, base: Any, steps: Sequence[Any], block: Block) -> Array:
     return _window(flat, base, steps, block, False).copy()
 
 
+def _outside(flat: Array, offset: Array) -> bool:
+    return bool(offset.size and (offset.min() < 0 or offset.max() >= flat.size))
+
+
 def _checked(flat: Array, offset: Array) -> Array:
-    if offset.size and (offset.min() < 0 or offset.max() >= flat.size):
+    if _outside(flat, offset):
         raise KernelError(
             f"[reference] an access leaves its buffer of {flat.size} elements: offsets {offset.min()}..{offset.max()}; "
             "an index that can be out of range needs a condition"
@@ -119,7 +127,7 @@ def _checked(flat: Array, offset: Array) -> Array:
 def take(flat: Array, offset: Any, block: Block) -> Array:
     """A gathering read."""
     offset = np.asarray(offset)
-    if any(low == high for low, high in block):
+    if _is_empty(block) and _outside(flat, offset):
         return np.zeros(offset.shape, flat.dtype)
     return np.asarray(flat[_checked(flat, offset)])
 
@@ -127,11 +135,11 @@ def take(flat: Array, offset: Any, block: Block) -> Array:
 def take_if(flat: Array, offset: Any, condition: Any, other: Any, block: Block) -> Array:
     """A gathering read of the elements under ``condition``; elsewhere nothing is read and ``other`` stands there."""
     offset, condition = np.broadcast_arrays(offset, condition)
-    if not condition.any() or any(low == high for low, high in block):
+    if not condition.any():
         shape = np.broadcast_shapes(offset.shape, np.shape(other))
         return np.broadcast_to(np.asarray(other, flat.dtype), shape)
-    inside = _checked(flat, np.where(condition, offset, offset[condition][0]))
-    return np.where(condition, flat[inside], np.asarray(other, flat.dtype))
+    inside = np.where(condition, offset, offset[condition][0])
+    return np.where(condition, take(flat, inside, block), np.asarray(other, flat.dtype))
 
 
 # -- writes -----------------------------------------------------------------------------------------------------------
@@ -308,6 +316,9 @@ SCOPE: dict[str, Any] = {
     "nan": float("nan"),
     **DTYPES,
     **{spelling(name): function for name, function in FUNCTIONS.items()},
-    **{f.__name__: f for f in (axis, blocks, contract, copy, literal, reduce, scatter, store, store_view, take, take_if)},
+    **{
+        f.__name__: f
+        for f in (axis, blocks, contract, copy, literal, reduce, scatter, store, store_view, take, take_if)
+    },
     "view": view,
 }

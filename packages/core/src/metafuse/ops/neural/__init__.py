@@ -5,13 +5,14 @@ What it is not: layers with parameters (``nn``).
 Who calls it: users through ``metafuse.nn`` and ``metafuse``, and the layers.
 """
 
-from . import activation, basic, convolution, loss, normalisation, pooling
-from .activation import *  # noqa: F403
-from .basic import *  # noqa: F403
-from .convolution import *  # noqa: F403
-from .loss import *  # noqa: F403
-from .normalisation import *  # noqa: F403
-from .pooling import *  # noqa: F403
+from . import activation, basic, convolution, loss, normalisation, pooling, products
+from .activation import *
+from .basic import *
+from .convolution import *
+from .loss import *
+from .normalisation import *
+from .pooling import *
+from .products import *
 
 __all__ = [
     *activation.__all__,
@@ -20,4 +21,5 @@ __all__ = [
     *loss.__all__,
     *normalisation.__all__,
     *pooling.__all__,
+    *products.__all__,
 ]

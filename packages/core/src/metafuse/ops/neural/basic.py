@@ -52,7 +52,7 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Any:
     Example:
         >>> import metafuse as mf
         >>> mf.nn.linear(mf.ones([2, 3]), mf.ones([4, 3])).shape
-        [2, 4]
+        (2, 4)
     """
     x, weight = check_var("linear", "x", x), check_var("linear", "weight", weight)
     need_ndim("linear", "weight", weight, [2], "(out features, in features)")
@@ -88,14 +88,14 @@ def bilinear(in1: Any, in2: Any, weight: Any, bias: Any = None) -> Any:
     Example:
         >>> import metafuse as mf
         >>> mf.nn.bilinear(mf.ones([2, 3]), mf.ones([2, 4]), mf.ones([5, 3, 4])).shape
-        [2, 5]
+        (2, 5)
     """
     in1, in2, weight = (
         check_var("bilinear", n, v) for n, v in (("in1", in1), ("in2", in2), ("weight", weight))
     )
     need_ndim("bilinear", "weight", weight, [3], "(out features, first features, second features)")
     outputs, first, second = weight.shape
-    if in1.shape[-1:] != [first] or in2.shape[-1:] != [second] or in1.shape[:-1] != in2.shape[:-1]:
+    if in1.shape[-1:] != (first,) or in2.shape[-1:] != (second,) or in1.shape[:-1] != in2.shape[:-1]:
         raise ShapeError(
             f"[bilinear] in1 {tuple(in1.shape)} and in2 {tuple(in2.shape)} do not fit weight {tuple(weight.shape)}"
         )
@@ -302,7 +302,7 @@ def pixel_shuffle(x: Any, upscale_factor: int) -> Any:
     Example:
         >>> import metafuse as mf
         >>> mf.nn.pixel_shuffle(mf.ones([1, 4, 2, 2]), 2).shape
-        [1, 1, 4, 4]
+        (1, 1, 4, 4)
     """
     x = check_var("pixel_shuffle", "x", x)
     need_ndim("pixel_shuffle", "x", x, [4], "(batch, channels, height, width)")

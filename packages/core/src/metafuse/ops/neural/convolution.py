@@ -147,7 +147,7 @@ def conv1d(
     Example:
         >>> import metafuse as mf
         >>> mf.nn.conv1d(mf.ones([1, 2, 5]), mf.ones([3, 2, 3])).shape
-        [1, 3, 3]
+        (1, 3, 3)
     """
     return _convolve("conv1d", 1, x, weight, bias, stride, padding, dilation, groups)
 
@@ -185,7 +185,7 @@ def conv2d(
     Example:
         >>> import metafuse as mf
         >>> mf.nn.conv2d(mf.ones([1, 2, 5, 5]), mf.ones([3, 2, 3, 3]), stride=2, padding=1).shape
-        [1, 3, 3, 3]
+        (1, 3, 3, 3)
     """
     return _convolve("conv2d", 2, x, weight, bias, stride, padding, dilation, groups)
 
@@ -210,7 +210,7 @@ def conv3d(
     Example:
         >>> import metafuse as mf
         >>> mf.nn.conv3d(mf.ones([1, 1, 4, 4, 4]), mf.ones([2, 1, 3, 3, 3])).shape
-        [1, 2, 2, 2, 2]
+        (1, 2, 2, 2, 2)
     """
     return _convolve("conv3d", 3, x, weight, bias, stride, padding, dilation, groups)
 
@@ -306,7 +306,7 @@ def conv_transpose(
     Example:
         >>> import metafuse as mf
         >>> mf.nn.conv_transpose(mf.ones([1, 2, 3, 3]), mf.ones([2, 4, 2, 2]), stride=2).shape
-        [1, 4, 6, 6]
+        (1, 4, 6, 6)
     """
     return _spread(
         "conv_transpose", 2, input, weight, bias, stride, padding, output_padding, groups, dilation
@@ -334,7 +334,7 @@ def conv_transpose3d(
     Example:
         >>> import metafuse as mf
         >>> mf.nn.conv_transpose3d(mf.ones([1, 1, 2, 2, 2]), mf.ones([1, 1, 2, 2, 2])).shape
-        [1, 1, 3, 3, 3]
+        (1, 1, 3, 3, 3)
     """
     return _spread(
         "conv_transpose3d", 3, input, weight, bias, stride, padding, output_padding, groups, dilation
@@ -362,7 +362,7 @@ def unfold(X: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride
     Example:
         >>> import metafuse as mf
         >>> mf.nn.unfold(mf.ones([1, 2, 4, 4]), 2, stride=2).shape
-        [1, 8, 4]
+        (1, 8, 4)
     """
     X = check_var("unfold", "X", X)
     need_ndim("unfold", "X", X, [4], "(batch, channels, height, width)")
@@ -393,7 +393,7 @@ def fold(
     Example:
         >>> import metafuse as mf
         >>> mf.nn.fold(mf.ones([1, 8, 4]), (4, 4), 2, stride=2).shape
-        [1, 2, 4, 4]
+        (1, 2, 4, 4)
     """
     X = check_var("fold", "X", X)
     need_ndim("fold", "X", X, [3], "(batch, channels * window, windows)")

@@ -21,7 +21,6 @@ from . import oracles
 from .checks import choice, integers, need_ndim, window_count
 
 __all__ = [
-    "POOL_OPERATORS",
     "adaptive_avg_pool",
     "adaptive_max_pool",
     "avg_pool2d",
@@ -31,7 +30,6 @@ __all__ = [
     "pool",
     "pool2d",
     "pool3d",
-    "window_pool",
 ]
 
 POOL_OPERATORS = ("maximum", "minimum", "mean", "add")
@@ -258,7 +256,7 @@ def max_pool3d(
     Example:
         >>> import metafuse as mf
         >>> mf.nn.max_pool3d(mf.ones([1, 1, 4, 4, 4]), 2).shape
-        [1, 1, 2, 2, 2]
+        (1, 1, 2, 2, 2)
     """
     x = check_var("max_pool3d", "x", x)
     need_ndim("max_pool3d", "x", x, [5], "(batch, channels, depth, height, width)")
@@ -377,7 +375,7 @@ def adaptive_avg_pool(x: Any, output_size: Any) -> Any:
     Example:
         >>> import metafuse as mf
         >>> mf.nn.adaptive_avg_pool(mf.ones([1, 2, 5, 7]), (2, 3)).shape
-        [1, 2, 2, 3]
+        (1, 2, 2, 3)
     """
     return _adaptive("adaptive_avg_pool", x, output_size, "mean")
 
@@ -394,6 +392,6 @@ def adaptive_max_pool(x: Any, output_size: Any) -> Any:
     Example:
         >>> import metafuse as mf
         >>> mf.nn.adaptive_max_pool(mf.ones([1, 2, 5, 7]), 1).shape
-        [1, 2, 1, 1]
+        (1, 2, 1, 1)
     """
     return _adaptive("adaptive_max_pool", x, output_size, "maximum")

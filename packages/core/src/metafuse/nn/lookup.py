@@ -32,7 +32,7 @@ class Embedding(Module):
     Example:
         >>> import metafuse as mf
         >>> mf.nn.Embedding(10, 3)(mf.array([[1, 2], [3, 4]])).shape
-        [2, 2, 3]
+        (2, 2, 3)
     """
 
     _shown = ("num_embeddings", "embedding_dim")

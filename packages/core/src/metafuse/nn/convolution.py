@@ -77,7 +77,7 @@ class Conv(_Convolution):
     Example:
         >>> import metafuse as mf
         >>> mf.nn.Conv(3, 8, 3, padding=1)(mf.ones([2, 3, 5, 5])).shape
-        [2, 8, 5, 5]
+        (2, 8, 5, 5)
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class ConvTranspose(_Convolution):
     Example:
         >>> import metafuse as mf
         >>> mf.nn.ConvTranspose(3, 8, 2, stride=2)(mf.ones([2, 3, 5, 5])).shape
-        [2, 8, 10, 10]
+        (2, 8, 10, 10)
     """
 
     _transposed = True

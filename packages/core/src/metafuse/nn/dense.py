@@ -30,7 +30,7 @@ class Linear(Module):
     Example:
         >>> import metafuse as mf
         >>> mf.nn.Linear(4, 2)(mf.ones([3, 4])).shape
-        [3, 2]
+        (3, 2)
     """
 
     _shown = ("in_features", "out_features")
@@ -52,7 +52,7 @@ class Bilinear(Module):
     Example:
         >>> import metafuse as mf
         >>> mf.nn.Bilinear(3, 4, 5)(mf.ones([2, 3]), mf.ones([2, 4])).shape
-        [2, 5]
+        (2, 5)
     """
 
     _shown = ("in1_features", "in2_features", "out_features")

@@ -1,0 +1,259 @@
+"""Users' snippets, compiled and run."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from metafuse.dtypes import DTYPES, as_dtype, float32, float64, int32
+from metafuse.errors import ArgumentError, BackendError, CompileError, KernelError
+
+pytestmark = pytest.mark.compiler
+RNG = np.random.default_rng(3)
+
+
+@pytest.fixture
+def run(backend, table):
+    """run(source, inputs, outputs, ...): the outputs' arrays, cut to their final shapes. Outputs are (shape, dtype)."""
+
+    def runner(source, inputs, outputs, data=None, header="", aliases=None):
+        specs = [[(as_dtype(x.dtype), x.ndim) for x in inputs], [(as_dtype(d), len(s)) for s, d in outputs]]
+        text = backend.emit_code("snippet", header, source, *specs, aliases)
+        loaded = backend.load(backend.compile([text]), {"snippet": None})["snippet"]
+        given = [(table.handles[table.add(x)], x.shape) for x in inputs]
+        slots = [table.add(np.zeros(shape, as_dtype(dtype).numpy)) for shape, dtype in outputs]
+        made = [(table.handles[slot], shape) for slot, (shape, _) in zip(slots, outputs, strict=True)]
+        shapes = backend.launch_code(loaded, given, made, data or {})
+        results = []
+        for slot, shape in zip(slots, shapes, strict=True):
+            results.append(table.get(slot).reshape(-1)[: int(np.prod(shape))].reshape(shape))
+        return results
+
+    return runner
+
+
+def test_nearest_neighbours(run):
+    """The k nearest of m points for each of n points: sorting, OpenMP, dynamic indices."""
+    points, others, k = RNG.random((60, 3), np.float32), RNG.random((90, 3), np.float32), 5
+    (found,) = run(
+        """
+        #pragma omp parallel for
+        for (int i = 0; i < in0_shape0; ++i) {
+            vector<pair<float, int>> order;
+            for (int j = 0; j < in1_shape0; ++j) {
+                float distance = 0;
+                @for(c, 0, 3, distance += (@in0(i, @c) - @in1(j, @c)) * (@in0(i, @c) - @in1(j, @c));)
+                order.emplace_back(distance, j);
+            }
+            partial_sort(order.begin(), order.begin() + out_shape1, order.end());
+            for (int j = 0; j < out_shape1; ++j) @out(i, j) = order[j].second;
+        }
+        """,
+        [points, others],
+        [((60, k), "int32")],
+    )
+    distances = ((points[:, None] - others[None]) ** 2).sum(-1)
+    assert np.array_equal(found, np.argsort(distances, axis=1, kind="stable")[:, :k])
+
+
+def test_aliases_in_the_header_and_several_outputs(run):
+    x = np.array([3, 2, 1, 5], np.int32)
+    low, high, ordered = run(
+        """
+        @alias(low, out0) @alias(high, out1)
+        @low(0) = @high(0) = @a(0);
+        for (int i = 0; i < a_shape0; i++) {
+            @low(0) = std::min(@low(0), @a(i));
+            @high(0) = std::max<a_type>(@high(0), a_p[i * a_stride0]);
+            @out2(i) = @a(i);
+        }
+        std::sort(&@out2(0), &@out2(in0_shape0));
+        """,
+        [x],
+        [((1,), "int32"), ((1,), "int32"), ((4,), "int32")],
+        header="#include <algorithm>\n@alias(a, in0)\nstatic a_type helper(a_type x) { return x; }",
+    )
+    assert (low[0], high[0], ordered.tolist()) == (1, 5, [1, 2, 3, 5])
+
+
+def test_aliases_of_the_caller(run):
+    x, gradient, result = (RNG.integers(0, 99, (4, 3)).astype(np.float32) for _ in range(3))
+    (made,) = run(
+        "for (int i = 0; i < dout_shape0; ++i) for (int j = 0; j < 3; ++j)\n"
+        "  @out(i, j) = @dout(i, j) * @in0(i, j) + @pout(i, j) - pout0_p[i * pout0_stride0 + j];",
+        [x, gradient, result],
+        [((4, 3), "float32")],
+        aliases={"dout": "in1", "pout": "in2", "pout0": "in2"},
+    )
+    assert np.array_equal(made, gradient * x)
+
+
+def test_run_time_numbers(run):
+    (made,) = run(
+        'double scale = data["scale"]; for (int i = 0; i < out_shape0; ++i) @out(i) = scale * i + data["shift"];',
+        [],
+        [((5,), "float64")],
+        {"scale": 2.5, "shift": np.float32(1), "unused": 3},
+    )
+    assert made.tolist() == [1, 3.5, 6, 8.5, 11]
+
+
+def test_missing_numbers_do_not_end_the_process(run):
+    with pytest.raises(KernelError, match='no entry "scale"'):
+        run(
+            '#pragma omp parallel for\nfor (int i = 0; i < 5; ++i) @out(i) = data["scale"];',
+            [],
+            [((5,), "float64")],
+            {"other": 1.0},
+        )
+
+
+def test_a_dynamic_number_of_results(run):
+    x = RNG.standard_normal((50, 2)).astype(np.float32)
+    positive, count = run(
+        """
+        int n = 0;
+        for (int i = 0; i < in0_shape0; ++i)
+            if (@in0(i, 0) > 0) {
+                for (int j = 0; j < 2; ++j) @out(n, j) = @in0(i, j);
+                n++;
+            }
+        out->set_shape({n, 2});
+        out1->set_shape({size_t(1)});
+        out1->ptr<int>()[0] = out->num + in0->shape[1] + in0->shape.size();
+        """,
+        [x],
+        [((50, 2), "float32"), ((3,), "int32")],
+    )
+    assert np.array_equal(positive, x[x[:, 0] > 0])
+    assert count.tolist() == [positive.size + 4]
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ("{6, 2}", "dimension 0 can't become 6: it is 5 at most"),
+        ("{-1, 2}", "-1"),
+        ("{5, 3}", "only dimension 0"),
+        ("{5}", "1 dimensions"),
+    ],
+)
+def test_wrong_dynamic_shapes(run, shape, words):
+    with pytest.raises(KernelError, match=words):
+        run(f"out->set_shape({shape});", [], [((5, 2), "float32")])
+
+
+@pytest.mark.parametrize("name", sorted(DTYPES))
+def test_every_element_type(run, name):
+    x = np.array([0, 1, 1, 0, 1]).astype(DTYPES[name].numpy)
+    (made,) = run(
+        "for (int i = 0; i < in0_shape0; ++i) { in0_type x = @in0(i); @out(i) = x; }\n"
+        f'static_assert(std::is_same<@in0_type, {name}>::value && std::is_same<out_type, {name}>::value, "");',
+        [x],
+        [((5,), name)],
+    )
+    assert made.dtype == x.dtype
+    assert np.array_equal(made, x)
+
+
+def test_in_place(backend, table):
+    text = backend.emit_code(
+        "inplace",
+        "",
+        "for (int i = 0; i < out_shape0; ++i) @out(i) = @in0(i) * 2;",
+        [(float32, 1)],
+        [(float32, 1)],
+    )
+    loaded = backend.load(backend.compile([text]), {"inplace": None})["inplace"]
+    x = np.arange(1000, dtype=np.float32)
+    slot = table.add(x)
+    array = (table.handles[slot], (1000,))
+    assert backend.launch_code(loaded, [array], [array], {}) == [(1000,)]
+    assert np.array_equal(table.get(slot), x * 2)
+
+
+def test_names_of_the_user_may_shadow_ours(run):
+    (made,) = run(
+        "@alias(x, out)\nint in0_shape0 = 2; int x_dim = 1, x = 3, data = 4;\n"
+        "@x(0) = in0_shape0 + x + data + x_dim;",
+        [np.zeros(7, np.float32)],
+        [((1,), "float32")],
+    )
+    assert made[0] == 10
+
+
+def test_early_return_and_local_functions(run):
+    (made,) = run(
+        "auto twice = [](float x) { return 2 * x; };\n@out(0) = twice(helper(3));\nif (out_shape0 == 2) return;\n@out(1) = 9;",
+        [],
+        [((2,), "float32")],
+        header="float helper(float x) { return x + 1; }",
+    )
+    assert made.tolist() == [8, 0]
+
+
+# -- mistakes ---------------------------------------------------------------------------------------------------------
+def test_exceptions_become_errors(run):
+    with pytest.raises(KernelError, match="index 7 is too large"):
+        run('throw std::runtime_error("index 7 is too large");', [], [((1,), "float32")])
+    with pytest.raises(KernelError, match=r"no std::exception"):
+        run("throw 7;", [], [((1,), "float32")])
+    with pytest.raises(KernelError, match="vector"):
+        run("std::vector<int> x(3); x.at(5) = 1;", [], [((1,), "float32")])
+
+
+def test_compiler_messages_name_the_users_lines(backend):
+    source = "int x = 1;\n@for(i, 0, 3,\n  x += @i;\n)\nint y = undefined_name;\n"
+    with pytest.raises(CompileError) as caught:
+        backend.compile([backend.emit_code("wrong", "", source, [], [(float32, 1)])])
+    message = str(caught.value)
+    assert "cpu_src:5" in message
+    assert "undefined_name" in message
+    assert len(message.split("\n")) < 10
+    header = "#include <vector>\nint f() { return missing; }"
+    with pytest.raises(CompileError, match="cpu_header:2.*missing"):
+        backend.compile([backend.emit_code("wrong", header, "", [], [(float32, 1)])])
+
+
+def test_long_messages_are_cut(backend):
+    source = "\n".join(f"wrong{k}(std::vector<int>(3) == 5);" for k in range(200))
+    with pytest.raises(CompileError) as caught:
+        backend.compile([backend.emit_code("wrong", "", source, [], [(float32, 1)])])
+    assert len(str(caught.value)) < 8000
+
+
+def test_macro_mistakes_are_found_without_a_compiler(backend, monkeypatch):
+    monkeypatch.setenv("METAFUSE_CXX", "/nowhere/compiler")
+    with pytest.raises(ArgumentError, match=r"cpu_src line 2, column 1: unknown macro @in1"):
+        backend.emit_code("wrong", "", "\n@in1(0)", [(float32, 1)], [(float32, 1)])
+    with pytest.raises(ArgumentError, match="cpu_header line 1"):
+        backend.emit_code("wrong", "@foo(1)", "", [(float32, 1)], [(float32, 1)])
+    with pytest.raises(ArgumentError, match="'dout' stands for an unknown array: 'in5'"):
+        backend.emit_code("wrong", "", "", [(float32, 1)], [(float32, 1)], {"dout": "in5"})
+
+
+def test_wrong_arrays(backend, table, axpy):
+    text = backend.emit_code("fits", "", "@out(0) = @in0(0, 0);", [(float64, 2)], [(int32, 1)])
+    loaded = backend.load(backend.compile([text]), {"fits": None})["fits"]
+    handle = table.handles[table.add(np.zeros((2, 3)))]
+    good = (handle, (2, 3))
+    for inputs, outputs, words in [
+        ([], [(handle, (1,))], "1 inputs and 1 outputs: 0 and 1 given"),
+        ([(handle, (6,))], [(handle, (1,))], "in0 must have 2 dimensions: 1 given"),
+        ([(handle, (-1, 3))], [(handle, (1,))], "-1"),
+        ([(handle, (1000, 1000))], [(handle, (1,))], "too small: 8000000 bytes needed"),
+        ([(handle, (2**31 - 1, 2**31 - 1))], [(handle, (1,))], "too small"),
+        ([(handle, (2**31, 0))], [(handle, (1,))], "2147483648"),
+    ]:
+        with pytest.raises(ArgumentError, match=words):
+            backend.launch_code(loaded, inputs, outputs, {})
+    with pytest.raises(BackendError, match="unknown handle"):
+        backend.launch_code(loaded, [good], [(64, (1,))], {})
+    with pytest.raises(BackendError, match="not a loaded snippet"):
+        backend.launch_code(axpy[1], [good], [good], {})
+
+
+def test_text_depends_on_types_and_ranks_only(backend):
+    arguments = ("same", "", "@out(0) = @in0(0);", [(float32, 1)], [(float32, 1)])
+    assert backend.emit_code(*arguments) == backend.emit_code(*arguments)
+    assert backend.emit_code(*arguments) != backend.emit_code(*arguments[:3], [(float64, 1)], [(float32, 1)])
