@@ -25,6 +25,9 @@ TORCH = "torch==2.13.0"
 LINT = ["ruff==0.17.6", "mypy==2.4.1", "import-linter==2.16", "numpy>=1.26", "pluggy>=1.5", *TESTING]
 LEFT_OUT = ("build", "dist", "*.egg-info", "__pycache__", "*.so", "*.pyc", "tests", ".hypothesis")
 
+# Compiled kernels are shared by the sessions and kept between runs, apart from the user's own.
+KERNELS = {"METAFUSE_CACHE_DIR": str(ROOT / ".nox" / ".kernels")}
+
 nox.needs_version = ">=2024.4.15"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_existing_virtualenvs = True
@@ -47,10 +50,12 @@ def digest(package: Path) -> str:
 def wheel(session: nox.Session, package: Path) -> Path:
     """The wheel of ``package`` as it is now; built from a clean copy, so that no stale build output gets in."""
     python = session.run("python", "-c", "import sys; print(sys.implementation.cache_tag)", silent=True)
-    store = ROOT / ".nox" / ".wheels" / package.name / f"{str(python).strip()}-{digest(package)}"
+    tag = str(python).strip()
+    store = ROOT / ".nox" / ".wheels" / package.name / f"{tag}-{digest(package)}"
     found = list(store.glob("*.whl"))
     if not found:
-        shutil.rmtree(store.parent, ignore_errors=True)
+        for outdated in store.parent.glob(f"{tag}-*"):
+            shutil.rmtree(outdated)
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / package.name
             shutil.copytree(package, copy, ignore=shutil.ignore_patterns(*LEFT_OUT))
@@ -85,7 +90,9 @@ def tests(session: nox.Session) -> None:
     """All tests that need no other framework."""
     install(session, CORE, CPU, MINIMAL, extras=TESTING)
     folders = [str(f.relative_to(ROOT)) for f in sorted(PACKAGES.glob("*/tests"))] + ["tests"]
-    session.run("python", "-m", "pytest", *(session.posargs or folders), env={"METAFUSE_VERIFY": "1"})
+    session.run(
+        "python", "-m", "pytest", *(session.posargs or folders), env={"METAFUSE_VERIFY": "1", **KERNELS}
+    )
 
 
 @nox.session
@@ -105,7 +112,7 @@ def lint(session: nox.Session) -> None:
 def parity(session: nox.Session) -> None:
     """Compare results with PyTorch, operator by operator and layer by layer."""
     install(session, CORE, CPU, extras=[*TESTING, TORCH])
-    session.run("python", "-m", "pytest", "tests/parity", *session.posargs)
+    session.run("python", "-m", "pytest", "tests/parity", *session.posargs, env=KERNELS)
 
 
 @nox.session
@@ -113,7 +120,17 @@ def conformance(session: nox.Session) -> None:
     """The conformance kit on one backend: nox -s conformance -- cpu."""
     backend, *rest = session.posargs or ["cpu"]
     install(session, CORE, CPU, MINIMAL, extras=TESTING)
-    session.run("python", "-m", "pytest", "--pyargs", "metafuse.testing.suite", "--backend", backend, *rest)
+    session.run(
+        "python",
+        "-m",
+        "pytest",
+        "--pyargs",
+        "metafuse.testing.suite",
+        "--backend",
+        backend,
+        *rest,
+        env=KERNELS,
+    )
 
 
 @nox.session(venv_backend="virtualenv")

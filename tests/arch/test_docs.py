@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -18,6 +20,15 @@ PAGES = sorted(
     ]
 )  # fmt: skip
 READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
+
+
+def load_tool(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def relative(path: Path) -> str:
@@ -38,6 +49,20 @@ def test_generated_pages_are_current():
         timeout=120,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_an_outdated_page_is_noticed(tmp_path, monkeypatch):
+    tool = load_tool("generate_docs")
+    page = tmp_path / "page.md"
+    page.write_text("# Kept\n\n<!-- generated: hooks -->\nold\n<!-- end -->\n")
+    monkeypatch.setattr(tool, "DOCS", tmp_path)
+    assert tool.outdated() == [page]
+    page.write_text(tool.render(page.read_text()))
+    assert tool.outdated() == []
+    text = page.read_text()
+    assert text.startswith("# Kept\n")
+    assert "metafuse_backends()" in text
+    assert "old" not in text
 
 
 @pytest.mark.parametrize("page", [*READMES, ROOT / "CONTRIBUTING.md"], ids=relative)

@@ -49,7 +49,7 @@ void copy_part(void* context, int part) {
     const std::size_t share = (job.bytes / static_cast<std::size_t>(job.parts) + page - 1) / page * page;
     const std::size_t begin = share * static_cast<std::size_t>(part);
     if (begin >= job.bytes) return;
-    std::memcpy(job.target + begin, job.source + begin, part + 1 == job.parts ? job.bytes - begin : std::min(share, job.bytes - begin));
+    std::memcpy(job.target + begin, job.source + begin, std::min(share, job.bytes - begin));
 }
 
 void copy(void* target, const void* source, std::size_t bytes) {
@@ -58,8 +58,9 @@ void copy(void* target, const void* source, std::size_t bytes) {
         return;
     }
     py::gil_scoped_release unlocked;
-    CopyJob job{static_cast<char*>(target), static_cast<const char*>(source), bytes, bytes < kCopyParallel ? 1 : threads()};
-    parallel(job.parts, copy_part, &job);
+    const int parts = bytes < kCopyParallel ? 1 : threads() * 4;
+    CopyJob job{static_cast<char*>(target), static_cast<const char*>(source), bytes, parts};
+    parallel(parts, true, copy_part, &job);
 }
 
 void check_room(void* block, std::size_t bytes, const char* verb) {
@@ -226,7 +227,6 @@ PYBIND11_MODULE(_native, m) {
 
     m.def("threads", &threads);
     m.def("set_threads", &set_threads);
-    m.def("has_openmp", &has_openmp);
 
     py::class_<Kernel>(m, "Kernel")
         .def_readonly("symbol", &Kernel::symbol)

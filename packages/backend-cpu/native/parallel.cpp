@@ -1,19 +1,22 @@
 #include "parallel.hpp"
 
 #include <atomic>
-
-#include <pthread.h>
-
-#ifdef METAFUSE_OPENMP
-#include <omp.h>
-#else
+#include <condition_variable>
+#include <csignal>
+#include <mutex>
 #include <system_error>
 #include <thread>
-#include <vector>
-#endif
+
+#include <pthread.h>
+#include <sched.h>
 
 namespace metafuse_cpu {
 namespace {
+
+// How often a thread looks again before it gives its core to others, and a helper before it sleeps.
+constexpr int kLooks = 1000;
+constexpr int kYields = 20;
+constexpr int kMostThreads = 1024;
 
 std::atomic<int> thread_count{1};
 std::atomic<bool> threads_were_used{false};
@@ -24,12 +27,154 @@ void after_fork_in_child() {
     if (!threads_were_used.load()) return;
     forked.store(true);
     generation.fetch_add(1);
-#ifdef METAFUSE_OPENMP
-    omp_set_num_threads(1);
-#endif
 }
 
 const int fork_handler = pthread_atfork(nullptr, nullptr, after_fork_in_child);
+
+inline void pause_briefly() {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+}
+
+// The parts of the current loop that nobody has taken: [front, back) of loop number `loop`. One word, so that taking a
+// part and making sure that it belongs to this very loop are one step.
+struct Ticket {
+    std::uint32_t loop;
+    std::uint16_t front;
+    std::uint16_t back;
+
+    explicit Ticket(std::uint64_t word)
+        : loop(std::uint32_t(word >> 32)), front(std::uint16_t(word >> 16)), back(std::uint16_t(word)) {}
+    Ticket(std::uint32_t number, int first, int last)
+        : loop(number), front(std::uint16_t(first)), back(std::uint16_t(last)) {}
+    std::uint64_t word() const { return std::uint64_t(loop) << 32 | std::uint64_t(front) << 16 | back; }
+    bool empty() const { return front >= back; }
+};
+constexpr int kMostParts = 0xffff;
+
+class Team {
+public:
+    // The helpers of this process; never destroyed, since they may still run while the process ends.
+    static Team& instance() {
+        static Team* team = new Team();
+        return *team;
+    }
+
+    // Runs a loop with helpers; answers false, having done nothing, where another thread is running one.
+    bool run(int parts, bool wake, Body body, void* context) {
+        std::unique_lock<std::mutex> only(running_, std::try_to_lock);
+        if (!only.owns_lock()) return false;
+        start_helpers(threads() - 1);
+        if (!wake && sleepers_.load(std::memory_order_relaxed) == helpers_) return false;
+        body_.store(body, std::memory_order_relaxed);
+        context_.store(context, std::memory_order_relaxed);
+        pending_.store(parts, std::memory_order_relaxed);
+        loop_ += 1;
+        ticket_.store(Ticket(loop_, 0, parts).word());
+        // A helper that is just falling asleep may miss this; its parts are then done here.
+        if (wake && sleepers_.load() > 0 && sleeping_.try_lock()) {
+            sleeping_.unlock();
+            work_.notify_all();
+        }
+        while (take(true)) {
+        }
+        wait_for_helpers();
+        return true;
+    }
+
+private:
+    // Takes one part and does it; false if none is left. The body and context read here are those of the part's loop: that
+    // can't end before the part is done.
+    bool take(bool from_front) {
+        std::uint64_t word = ticket_.load(std::memory_order_acquire);
+        for (;;) {
+            Ticket ticket(word);
+            if (ticket.empty()) return false;
+            const int part = from_front ? ticket.front++ : --ticket.back;
+            if (ticket_.compare_exchange_weak(word, ticket.word(), std::memory_order_acq_rel, std::memory_order_acquire)) {
+                body_.load(std::memory_order_relaxed)(context_.load(std::memory_order_relaxed), part);
+                pending_.fetch_sub(1, std::memory_order_release);
+                return true;
+            }
+        }
+    }
+
+    void wait_for_helpers() {
+        for (int looks = 0; pending_.load(std::memory_order_acquire) > 0; ++looks) {
+            if (looks < kLooks) {
+                pause_briefly();
+            } else {
+                sched_yield();
+            }
+        }
+    }
+
+    void start_helpers(int wanted) {
+        for (; helpers_ < wanted && helpers_ < kMostThreads; ++helpers_) {
+            // Signals belong to the threads of the interpreter.
+            sigset_t all, former;
+            sigfillset(&all);
+            pthread_sigmask(SIG_SETMASK, &all, &former);
+            bool started = true;
+            try {
+                std::thread([this, number = helpers_] { help(number); }).detach();
+            } catch (const std::system_error&) {
+                started = false;  // no more threads to be had: the others do the work
+            }
+            pthread_sigmask(SIG_SETMASK, &former, nullptr);
+            if (!started) return;
+        }
+    }
+
+    void help(int number) {
+        for (;;) {
+            // Helpers beyond a lowered number of threads sleep on.
+            const bool wanted = number < thread_count.load(std::memory_order_relaxed) - 1;
+            if (wanted && watch()) {
+                while (take(false)) {
+                }
+            } else {
+                sleep(number);
+            }
+        }
+    }
+
+    // Whether work appeared within the time that is worth waiting for.
+    bool watch() {
+        for (int looks = 0; looks < kLooks + kYields; ++looks) {
+            if (!Ticket(ticket_.load(std::memory_order_acquire)).empty()) return true;
+            if (looks < kLooks) {
+                pause_briefly();
+            } else {
+                sched_yield();
+            }
+        }
+        return false;
+    }
+
+    void sleep(int number) {
+        std::unique_lock<std::mutex> lock(sleeping_);
+        sleepers_.fetch_add(1);
+        work_.wait(lock, [&] {
+            return number < thread_count.load(std::memory_order_relaxed) - 1 && !Ticket(ticket_.load()).empty();
+        });
+        sleepers_.fetch_sub(1);
+    }
+
+    std::mutex running_;  // held by the thread whose loop it is
+    int helpers_ = 0;
+    std::uint32_t loop_ = 0;
+    alignas(64) std::atomic<std::uint64_t> ticket_{0};
+    alignas(64) std::atomic<int> pending_{0};
+    std::atomic<Body> body_{nullptr};
+    std::atomic<void*> context_{nullptr};
+    alignas(64) std::atomic<int> sleepers_{0};
+    std::mutex sleeping_;
+    std::condition_variable work_;
+};
 
 }  // namespace
 
@@ -37,58 +182,23 @@ int threads() { return forked.load(std::memory_order_relaxed) ? 1 : thread_count
 
 void set_threads(int count) {
     (void)fork_handler;
-    thread_count.store(count < 1 ? 1 : count);
+    thread_count.store(count < 1 ? 1 : count > kMostThreads ? kMostThreads : count);
     generation.fetch_add(1);
 }
 
 std::uint64_t threads_generation() { return generation.load(std::memory_order_relaxed); }
 
-#ifdef METAFUSE_OPENMP
-
-bool has_openmp() { return true; }
-
-void apply_to_user_code() {
-    omp_set_num_threads(threads());
+int threads_for_snippet() {
     threads_were_used.store(true, std::memory_order_relaxed);
+    return threads();
 }
 
-void parallel(int parts, Body body, void* context) {
-    if (parts <= 1) {
-        if (parts == 1) body(context, 0);
-        return;
+void parallel(int parts, bool wake, Body body, void* context) {
+    if (parts > 1 && parts <= kMostParts && threads() > 1) {
+        threads_were_used.store(true, std::memory_order_relaxed);
+        if (Team::instance().run(parts, wake, body, context)) return;
     }
-    threads_were_used.store(true, std::memory_order_relaxed);
-#pragma omp parallel num_threads(parts)
-    {
-        // The system may give fewer threads than asked for.
-        const int given = omp_get_num_threads();
-        for (int part = omp_get_thread_num(); part < parts; part += given) body(context, part);
-    }
+    for (int part = 0; part < parts; ++part) body(context, part);
 }
-
-#else
-
-bool has_openmp() { return false; }
-
-void apply_to_user_code() {}
-
-void parallel(int parts, Body body, void* context) {
-    std::vector<std::thread> helpers;
-    int started = 1;
-    try {
-        helpers.reserve(static_cast<std::size_t>(parts));
-        for (; started < parts; ++started) {
-            const int part = started;
-            helpers.emplace_back([=] { body(context, part); });
-        }
-    } catch (const std::exception&) {
-        // No more threads to be had: this one does the rest.
-    }
-    body(context, 0);
-    for (int part = started; part < parts; ++part) body(context, part);
-    for (std::thread& helper : helpers) helper.join();
-}
-
-#endif
 
 }  // namespace metafuse_cpu

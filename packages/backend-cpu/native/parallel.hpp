@@ -1,25 +1,28 @@
-// The runtime's parallel loop. Generated kernels hold no threading of their own: the program executor splits their units
-// and calls this. OpenMP where the build found it (so that library calls and user snippets share its threads), else plain
-// threads.
+// The runtime's parallel loop. Generated kernels hold no threading of their own: the program executor divides their units
+// into parts and calls this.
+//
+// The calling thread takes parts from the front, helper threads from the back, so that a thread finds in its cache what it
+// wrote a step ago. The caller never waits for a helper that has not begun a part: where the system gives the other cores
+// to somebody else, a loop is as slow as on one thread and no slower. (A region of OpenMP waits for every thread of its team
+// to arrive, which takes milliseconds on a busy machine.) Helpers watch for work for some microseconds and then sleep.
 #pragma once
 
 #include <cstdint>
 
 namespace metafuse_cpu {
 
-// How many threads a parallel step may use: what was set, or 1 in a child that was forked after threads were used
-// (the threads of OpenMP do not survive a fork, and waiting for them would hang).
+// How many threads a loop may use: what was set, or 1 in a child that was forked after threads were used, where there are
+// no helpers and OpenMP (of users' snippets) would wait for threads that did not survive.
 int threads();
 void set_threads(int count);
 // The changes of `threads()` so far; a plan made for an older number is stale.
 std::uint64_t threads_generation();
-// Makes OpenMP regions of user code that runs on this thread use `threads()`.
-void apply_to_user_code();
-// Whether parallel regions share OpenMP's threads.
-bool has_openmp();
+// The same for a user's snippet, which may hold OpenMP regions of its own.
+int threads_for_snippet();
 
 using Body = void (*)(void* context, int part);
-// Calls body(context, 0 .. parts-1), each exactly once, on up to `parts` threads; returns when all are done.
-void parallel(int parts, Body body, void* context);
+// Calls body(context, 0 .. parts-1), each exactly once, and returns when all are done. `wake`: whether the work is worth
+// waking helpers that sleep, which takes microseconds. Bodies must not throw.
+void parallel(int parts, bool wake, Body body, void* context);
 
 }  // namespace metafuse_cpu

@@ -10,8 +10,12 @@
 namespace metafuse_cpu {
 namespace {
 
-// Fewer innermost points than this per thread are not worth waking it.
-constexpr long long kElementsPerThread = 16384;
+// A part has at least this many innermost points, and a thread gets up to so many parts: small enough that threads which
+// get less of the machine take fewer of them.
+constexpr long long kElementsPerPart = 16384;
+constexpr long long kPartsPerThread = 4;
+// Steps with fewer innermost points are not worth waking a sleeping thread.
+constexpr long long kElementsToWake = 131072;
 
 [[noreturn]] void mismatch(const std::string& symbol, const char* what, std::size_t given, std::size_t wanted) {
     throw Failure("ArgumentError", "[launch] kernel " + symbol + " takes " + std::to_string(wanted) + " " + what + ": " +
@@ -75,9 +79,9 @@ std::shared_ptr<const Program::Plan> Program::plan() const {
     if (plan_ != nullptr && plan_->generation == generation) return plan_;
     auto fresh = std::make_shared<Plan>();
     fresh->generation = generation;
-    const long long most = threads();
+    const long long most = threads() > 1 ? threads() * kPartsPerThread : 1;
     for (const Step& step : steps_) {
-        const long long worth = std::max(step.elements / kElementsPerThread, 1LL);
+        const long long worth = std::max(step.elements / kElementsPerPart, 1LL);
         divide(step, static_cast<int>(std::min(most, worth)), *fresh);
     }
     plan_ = std::move(fresh);
@@ -161,7 +165,7 @@ void Program::run(void* const* table, std::size_t count, const Scalar* scalars) 
         if (current->parts[s] == 1) {
             run_part(&region, 0);
         } else {
-            parallel(current->parts[s], run_part, &region);
+            parallel(current->parts[s], region.step->elements >= kElementsToWake, run_part, &region);
         }
     }
 }

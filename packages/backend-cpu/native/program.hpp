@@ -77,7 +77,7 @@ private:
     // How the work of each step is divided for one number of threads.
     struct Plan {
         std::uint64_t generation;
-        std::vector<int> parts;                 // per step; 1: on the calling thread
+        std::vector<int> parts;                 // per step; 1: on the calling thread, else for any thread to take
         std::vector<std::size_t> first_border;  // per step: where its parts + 1 borders start
         std::vector<std::size_t> borders;       // part p does chunks[borders[p] .. borders[p + 1])
         std::vector<Chunk> chunks;

@@ -64,9 +64,8 @@ std::vector<std::vector<long long>> Snippet::run(const std::vector<Array>& input
         values.push_back(value);
     }
     char message[2048] = "";
-    apply_to_user_code();
     const int status = run_(buffers.data(), shapes_in.data(), shapes_out.data(), names.data(), values.data(),
-                            static_cast<long long>(names.size()), message, sizeof message);
+                            static_cast<long long>(names.size()), threads_for_snippet(), message, sizeof message);
     if (status != 0) throw Failure("KernelError", std::string("[code] the snippet failed: ") + message);
     std::vector<std::vector<long long>> answer;
     std::size_t at = 0;

@@ -1,6 +1,6 @@
 // A user's own C++ snippet, compiled by codeop.py's wrapper. Its interface:
 //   int SYMBOL_snippet(void* const* buffers, const long long* shapes_in, long long* shapes_out, const char* const* names,
-//                      const double* values, long long count, char* message, long long capacity);
+//                      const double* values, long long count, int threads, char* message, long long capacity);
 //   const long long SYMBOL_signature[] = {inputs, outputs, rank and itemsize of each input, then of each output};
 // It answers 0, or 1 with a message; exceptions of user code are caught inside it.
 #pragma once
@@ -15,8 +15,8 @@ namespace metafuse_cpu {
 class Snippet {
 public:
     using Array = std::pair<void*, std::vector<long long>>;
-    using Run = int (*)(void* const*, const long long*, long long*, const char* const*, const double*, long long, char*,
-                        long long);
+    using Run = int (*)(void* const*, const long long*, long long*, const char* const*, const double*, long long, int,
+                        char*, long long);
 
     Snippet(std::string symbol, void* run, const long long* signature);
     // Runs it and answers the final shapes of the outputs. Throws ArgumentError, BackendError or KernelError.

@@ -18,7 +18,10 @@ from metafuse.kernel.ir import BufferParam, Kernel
 #: out[i] = x[i] * scalars[0].f + scalars[1].i, one unit per element, two units per grain
 AXPY = """
 extern "C" {
+#ifndef RUNTIME_KIT_SCALAR
+#define RUNTIME_KIT_SCALAR
 union Scalar { double f; long long i; };
+#endif
 void SYMBOL(void** buffers, const long long* sizes, const Scalar* scalars, long long begin, long long end) {
     const float* x = (const float*)buffers[0];
     float* out = (float*)buffers[1];

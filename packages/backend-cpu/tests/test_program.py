@@ -81,7 +81,8 @@ def test_chunks_cover_all_units_once_and_respect_the_grain(backend, table, threa
     assert ranges[-1][1] == units
     assert all(left[1] == right[0] for left, right in pairwise(ranges))
     assert all(begin % grain == 0 for begin, _ in ranges)
-    assert len(ranges) == min(number, -(-units // grain)) or units % grain
+    assert len(ranges) <= 4 * number
+    assert (len(ranges) > 1) == (number > 1 and units >= 2 * grain) or units < 2 * grain
 
 
 def test_small_steps_stay_on_the_calling_thread(backend, axpy, table, threads):

@@ -25,9 +25,11 @@ from metafuse.kernel.ir import Kernel
 from metafuse.kernel.scope import Printer, Scope
 
 from .access import Schedule, choose
+from .lanes import emit_lanes
 from .loops import emit_elements
-from .polynomials import POLYNOMIALS
-from .reductions import emit_lanes, emit_rows
+from .polynomials import polynomial
+from .reductions import emit_rows
+from .reuse import keep_in_outputs
 
 __all__ = ["emit"]
 
@@ -46,8 +48,9 @@ class CpuDialect(Dialect):
     vector_math: bool = True
 
     def function(self, name: str, dtype: DType) -> tuple[str, str]:
-        if not self.vector_math and dtype is float32 and name in POLYNOMIALS:
-            return f"mf_{name}f", guarded(f"{name}f", POLYNOMIALS[name].replace("INLINE", self.inline))
+        own = "" if self.vector_math or dtype is not float32 else polynomial(name, self.inline)
+        if own:
+            return f"mf_{name}f", own
         callee, declaration = super().function(name, dtype)
         if self.vector_math and name in _VECTOR:
             vector = '__attribute__((simd("notinbranch"), const)) '
@@ -81,6 +84,7 @@ def emit(kernel: Kernel, symbol: str, machine: Machine, vector_math: bool = True
         text = contraction.emit(kernel, symbol, machine)
         if text is not None:
             return text
+    kernel = keep_in_outputs(kernel)
     schedules = choose(kernel)
     dialect = CpuDialect(vector_math=vector_math)
     needs: dict[str, str] = {}

@@ -40,6 +40,9 @@ _PRELUDE = r"""
 #include <unordered_map>
 #include <utility>
 #include <vector>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
 namespace metafuse_code {
 typedef int8_t int8;
 typedef int16_t int16;
@@ -246,8 +249,12 @@ def _entry(symbol: str, arrays: Sequence[tuple[str, int, DType, int]], names: Se
 #line 1 "entry"
 extern "C" const long long {symbol}_signature[] = {{{", ".join(map(str, signature))}}};
 extern "C" int {symbol}_snippet(void* const* buffers, const long long* in_shapes, long long* out_shapes,
-                                const char* const* names, const double* values, long long count, char* message,
-                                long long capacity) {{
+                                const char* const* names, const double* values, long long count, int threads,
+                                char* message, long long capacity) {{
+#ifdef _OPENMP
+    omp_set_num_threads(threads);
+#endif
+    (void)threads;
     try {{
 {declarations}
         const metafuse_code::Data data{{names, values, count}};

@@ -28,7 +28,7 @@ __all__ = ["emit"]
 
 _PRELUDE = guarded("SCALAR", "union mf_scalar { double f; long long i; };\n")
 # Limits of the engine's tables, as in its text.
-AXES, DIMENSIONS, GUARDS, EXPRESSIONS = 16, 12, 6, 24
+AXES, DIMENSIONS, GUARDS, EXPRESSIONS = 16, 12, 4, 24
 # Numbers for leaves that only exist inside an epilogue's loop; no kernel has as many axes or sizes.
 _POSITION, _LOOP_AXIS, _BASE, _STRIDE = 1000, 2000, 3000, 4000
 
@@ -335,12 +335,10 @@ const long long {symbol}_grain = 1;
 def _engine_text(machine: Machine) -> str:
     """The engine with the machine's figures, once per translation unit."""
     width = max(size for size in (16, 32, 64) if size <= max(machine.vector_bytes, 16))
-    tile = min(max(machine.l2_bytes // 2, 128 << 10), 512 << 10)
     return f"""#ifndef METAFUSE_CONTRACTION
 #define METAFUSE_CONTRACTION
 #define METAFUSE_VECTOR_BYTES {width}
 #define METAFUSE_CORES {max(machine.cores, 1)}
-#define METAFUSE_TILE_BYTES {tile}
 #if defined(__AVX512F__) || defined(__aarch64__)
 #define METAFUSE_VECTOR_REGISTERS 32
 #else

@@ -119,7 +119,8 @@ template <class T> METAFUSE_PLAIN static Plan make_plan(const Problem &p, const 
     if (problems * m * n == 0) return plan;
     plan.row_blocks = ceiling(plan.rows, ROW_LIMIT);
     plan.row_block = ceiling(ceiling(plan.rows, plan.row_blocks), ROWS) * ROWS;
-    i64 limit = least(Simd<T>::TILE / plan.row_block / WIDTH * WIDTH, LANE_LIMIT);
+    i64 tile = depth > Simd<T>::LONG ? Simd<T>::TILE / 2 : Simd<T>::TILE;
+    i64 limit = least(tile / plan.row_block / WIDTH * WIDTH, LANE_LIMIT);
     plan.lane_blocks = ceiling(plan.lanes, limit);
     for (;;) {  // smaller blocks, until all cores have the same to do
         plan.row_block = ceiling(ceiling(plan.rows, plan.row_blocks), ROWS) * ROWS;
@@ -207,7 +208,7 @@ METAFUSE_PLAIN static Space make_space(const Problem &p, const Lattice &l, int r
 // -- one unit ---------------------------------------------------------------------------------------------------------
 template <class T> struct Scratch {
     enum { WIDTH = Simd<T>::WIDTH, DEPTH = Simd<T>::DEPTH };
-    T tile[Simd<T>::TILE + ROW_LIMIT * WIDTH] __attribute__((aligned(METAFUSE_VECTOR_BYTES)));
+    T tile[Simd<T>::TILE] __attribute__((aligned(METAFUSE_VECTOR_BYTES)));
     T rows[ROW_LIMIT * Simd<T>::PITCH] __attribute__((aligned(METAFUSE_VECTOR_BYTES)));
     T lanes[DEPTH * Simd<T>::PANEL] __attribute__((aligned(METAFUSE_VECTOR_BYTES)));
     Lines<T> row_lines, lane_lines, row_depth, lane_depth;
@@ -301,8 +302,11 @@ METAFUSE_PLAIN static void fill_tile(Scratch<T> &s, const Space &row_k, const Sp
                                      const Source &lane_source, i64 pitch) {
     typedef Simd<T> V;
     int rows = s.row_lines.count, lanes = s.lane_lines.count;
-    if (row_k.total == 0)
-        for (i64 i = 0; i < rows * pitch; i++) s.tile[i] = T(0);
+    i64 sums = rows * pitch;
+    bool two_levels = row_k.total > V::LONG;
+    T *total = s.tile + V::TILE / 2;  // a plan for so many products leaves that half free
+    for (i64 i = 0; two_levels && i < sums; i++) total[i] = T(0);
+    for (i64 i = 0; row_k.total == 0 && i < sums; i++) s.tile[i] = T(0);
     for (i64 k = 0; k < row_k.total; k += V::DEPTH) {
         int depth = (int)least(V::DEPTH, row_k.total - k);
         s.row_depth.fill(row_k, k, depth);
@@ -314,8 +318,13 @@ METAFUSE_PLAIN static void fill_tile(Scratch<T> &s, const Space &row_k, const Sp
             View<T> lane = Pack<T, SL>::lanes(s, lane_source, at, end, rows);
             (vectors == 3   ? multiply_panel<T, 3>
              : vectors == 2 ? multiply_panel<T, 2>
-                            : multiply_panel<T, 1>)(depth, lane, row, rows, s.tile + at, pitch, k == 0);
+                            : multiply_panel<T, 1>)(depth, lane, row, rows, s.tile + at, pitch, k % V::LONG == 0);
             at = end;
+        }
+        bool last = k + depth == row_k.total;
+        for (i64 i = 0; two_levels && (last || (k + depth) % V::LONG == 0) && i < sums; i++) {
+            total[i] += s.tile[i];
+            if (last) s.tile[i] = total[i];
         }
     }
 }
@@ -358,17 +367,13 @@ METAFUSE_PLAIN static void finish(const Problem &p, const Lattice &l, const Epil
     }
 }
 
-template <class T> static Scratch<T> &scratch() {
-    static thread_local Scratch<T> s;
-    return s;
-}
-
 // Units [begin, end) of a contraction with operand elements A and B and sums of T.
 template <class T, class A, class B>
 METAFUSE_PLAIN static void contract(const Problem &p, const Epilogue &e, void **buffers, const i64 *sizes, const void *scalars, i64 begin,
                      i64 end) {
     Plan plan = make_plan<T>(p, e);
-    Scratch<T> &s = scratch<T>();
+    Scratch<T> s;
+    s.row_lines.count = s.lane_lines.count = s.row_depth.count = s.lane_depth.count = 0;  // no tables yet
     int row_role = plan.swapped ? N : M, lane_role = plan.swapped ? M : N;
     const Operand &row_operand = p.operand[plan.swapped], &lane_operand = p.operand[!plan.swapped];
     for (i64 unit = begin; unit < end; unit++) {

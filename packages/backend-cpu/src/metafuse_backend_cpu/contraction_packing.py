@@ -16,9 +16,9 @@ __all__ = ["PACKING"]
 
 PACKING = r"""
 typedef long long i64;
-enum { AXES = 16, DIMS = 12, GUARDS = 6 };
+enum { AXES = 16, DIMS = 12, GUARDS = 4 };
 enum { ROWS = METAFUSE_VECTOR_REGISTERS == 32 ? 8 : 4, VECTORS = 3 };  // the register tile: ROWS x VECTORS vectors
-enum { ROW_LIMIT = 256, LANE_LIMIT = 2048 };                           // of one unit
+enum { ROW_LIMIT = 128, LANE_LIMIT = 512 };                            // of one unit: all its scratch is on the stack
 
 #if defined(__clang__)
 #define METAFUSE_PLAIN __attribute__((noinline))
@@ -45,7 +45,8 @@ template <class T> struct Simd {
         STRIP = WIDTH > ROWS ? WIDTH : ROWS,      // rows of one packed strip
         DEPTH = 1024 / sizeof(T),                 // k positions of one block; its sum is one partial result
         PITCH = DEPTH + WIDTH,                    // distance of rows packed along k: off the powers of two
-        TILE = METAFUSE_TILE_BYTES / sizeof(T)
+        TILE = (128 << 10) / sizeof(T),           // sums of one unit
+        LONG = 64 * DEPTH                         // sums of more products are carried in two levels
     };
 };
 
@@ -275,12 +276,16 @@ template <class T> struct Reader {
         for (int g = 1; g < guards.count; g++) found &= test(positions(g, group), g, q);
         return found;
     }
+    void ahead(const T *from) const {  // the next panel's elements: no hardware foresees jumps between planes of an image
+        __builtin_prefetch(from + first + Simd<T>::PANEL);
+    }
     Vector two(const T *from, Mask exists) const {
-        __builtin_prefetch(from + first + Simd<T>::PANEL);  // the next panel's; planes of an image are far apart
+        ahead(from);
         return load<T>(from + second, right & exists, load<T>(from + first, left & exists, Vector{}));
     }
     Vector many(const T *from, Mask exists) const {
         Vector found = {};
+        ahead(from);
         for (int s = 0; s < count; s++)
             found = load<T>(from + segment[s].offset, mask_of<T>(segment[s].mask) & exists, found);
         return found;
@@ -296,7 +301,6 @@ static void copy_vectors(const T *data, const Lines<T> &along, int group, int gr
     for (int g = group; g < group + groups; g++, out += Simd<T>::WIDTH) {
         Reader<T> reader(along, g, across, guards);
         T *to = out;
-        const T *from = data + reader.first;
         if (reader.count > 2)
             for (int q = 0; q < across.count; q++, to += step)
                 *(Vector *)to = reader.many(data + across.offset[q], guards.count ? reader.exists(g, q) : all);
@@ -310,8 +314,10 @@ static void copy_vectors(const T *data, const Lines<T> &along, int group, int gr
             for (int q = 0; q < across.count; q++, to += step)
                 *(Vector *)to = reader.two(data + across.offset[q], all);
         else
-            for (int q = 0; q < across.count; q++, to += step)
-                *(Vector *)to = *(const typename Simd<T>::Loose *)(from + across.offset[q]);
+            for (int q = 0; q < across.count; q++, to += step) {
+                reader.ahead(data + across.offset[q]);
+                *(Vector *)to = *(const typename Simd<T>::Loose *)(data + across.offset[q] + reader.first);
+            }
     }
 }
 

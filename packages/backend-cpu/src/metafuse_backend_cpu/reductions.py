@@ -1,8 +1,8 @@
-"""Loops for kernels that reduce: one unit per row, or vectors across many outer points at once.
+"""Loops for kernels that reduce along contiguous axes: one unit per row, vectors along the row.
 
-What it is: ``emit_rows``, ``emit_lanes`` and ``Accumulator``, which says how each reduction is carried.
-What it is not: a choice between the two (``access``).
-Who calls it: ``codegen``.
+What it is: ``emit_rows``, and ``Accumulator``, which says how each reduction is carried.
+What it is not: loops whose vectors run across rows (``lanes``), nor the choice between the two (``access``).
+Who calls it: ``codegen``; ``lanes`` uses the accumulators.
 
 Accuracy. Sums and products of float32 are carried in double, which costs nothing next to memory; sums of float64 are
 carried in blocks of a few thousand elements whose totals are added up, with one accumulator per vector lane. So the
@@ -18,20 +18,16 @@ from dataclasses import dataclass
 from metafuse.backend.contract import Machine
 from metafuse.dtypes import DType, float64
 from metafuse.kernel.cstyle import literal, type_name, unsigned_of
-from metafuse.kernel.expr import walk
 from metafuse.kernel.ir import IDENTITY, Kernel, Stage
 from metafuse.kernel.scope import Scope
 
 from .access import Schedule, stages_of
 from .loops import SIMD, decode, extent, loop, statements
 
-__all__ = ["Accumulator", "emit_lanes", "emit_rows"]
+__all__ = ["Accumulator", "emit_rows", "runs_inner"]
 
 #: elements of float64 whose sum is one block
 _BLOCK = 2048
-#: inner points whose float64 sum is one block where each lane has its own accumulator
-_LANE_BLOCK = 256
-_MOST_LANES, _FEWEST_LANES = 2048, 32
 _CLAUSE = {
     "add": "+", "multiply": "*", "maximum": "max", "minimum": "min", "logical_and": "&", "logical_or": "|",
     "logical_xor": "^", "bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^",
@@ -109,7 +105,7 @@ def _clauses(found: Sequence[tuple[Accumulator, str]]) -> str:
     return "".join(f" reduction({clause}:{','.join(each)})" for clause, each in names.items())
 
 
-def _any_inner(scope: Scope, kernel: Kernel) -> str:
+def runs_inner(scope: Scope, kernel: Kernel) -> str:
     """The condition that the inner loops run at all; loads that move out of them stay under it."""
     inner = range(kernel.outer, kernel.outer + kernel.inner)
     return " && ".join(f"{extent(scope, number)} > 0" for number in inner)
@@ -133,7 +129,7 @@ def _row_phase(kernel: Kernel, unit: Scope, schedule: Schedule, stages: list[Sta
     for each in found:
         unit.line(f"{each.kind} a{each.number} = {each.start};" + (f" int n{each.number} = 0;" if each.picks else ""))
     with ExitStack() as stack:
-        scope = stack.enter_context(unit.guard(_any_inner(unit, kernel)))
+        scope = stack.enter_context(unit.guard(runs_inner(unit, kernel)))
         order = [k for k in range(kernel.outer, kernel.outer + kernel.inner) if k != schedule.axis]
         for number in order:
             scope = stack.enter_context(scope.block(loop(f"i{number}", "0", extent(scope, number))))
@@ -176,126 +172,3 @@ def _fold(scope: Scope, stages: list[Stage], places: dict[int, tuple[Accumulator
         where.line(accumulator.update(place, text, f"n{stage.result}" if accumulator.picks else ""))
 
     statements(scope, stages, define)
-
-
-# -- lanes --------------------------------------------------------------------------------------------------------
-def emit_lanes(kernel: Kernel, root: Scope, machine: Machine, schedule: Schedule) -> tuple[list[str], int]:
-    """One unit per tile of outer points along the contiguous axis; accumulators of a whole tile live in the L1 cache."""
-    lane = schedule.axis
-    others = [number for number in range(kernel.outer) if number != lane]
-    later = _used_later(kernel)
-    found = [Accumulator.of(stage, root) for stage in kernel.stages if stage.kind == "reduce"]
-    kinds = {f"a{each.number}": each.kind for each in found}
-    kinds |= {f"p{each.number}": "double" for each in found if each.blocked}
-    for stage in kernel.stages:
-        if stage.result in later:
-            kinds[f"v{stage.result}"] = type_name(stage.expr.dtype, root.printer.dialect)
-    most = _most_lanes(machine, list(kinds.values()))
-    tile = _tile_lines(lane, others, machine, most)
-    for line in tile:
-        root.line(line)
-    root.line(f"const long long tiles = (sizes[{lane}] + tile - 1) / tile;")
-    with root.block(loop("unit", "begin", "end"), holds_loads=True) as unit:
-        unit.line("const long long at = unit / tiles, lane0 = unit % tiles * tile;")
-        unit.line(f"const long long lane1 = lane0 + tile < sizes[{lane}] ? lane0 + tile : sizes[{lane}];")
-        decode(unit, "at", others)
-        for name, kind in kinds.items():
-            unit.line(f"{kind} {name}[{most}];")
-        ready: list[int] = []
-        for _, inner_stages, outer_stages in stages_of(kernel):
-            _lane_phase(kernel, unit, lane, inner_stages, outer_stages, later, ready)
-    product = "".join(f" * sizes[{number}]" for number in others)
-    return [*tile, f"return (sizes[{lane}] + tile - 1) / tile{product};"], 1
-
-
-def _used_later(kernel: Kernel) -> set[int]:
-    """Values that a phase after the one that defines them reads."""
-    phase_of = {stage.result: stage.phase for stage in kernel.stages if stage.kind in ("reduce", "let")}
-    used: set[int] = set()
-    for stage in kernel.stages:
-        for root in (stage.expr, stage.offset, stage.condition):
-            if root is not None:
-                used |= {n.value for n in walk(root) if n.op == "value" and phase_of[n.value] < stage.phase}
-    return used
-
-
-def _most_lanes(machine: Machine, kinds: list[str]) -> int:
-    """As many lanes as let the arrays of a tile fill half of the L1 cache."""
-    width = {"double": 8, "long long": 8, "unsigned long long": 8, "bool": 1}
-    size = sum(width.get(kind, 4) for kind in kinds) or 4
-    return max(64, min(_MOST_LANES, machine.l1_bytes // 2 // size // 64 * 64))
-
-
-def _tile_lines(lane: int, others: list[int], machine: Machine, most: int) -> list[str]:
-    """Lanes per tile: enough tiles for all cores, each a multiple of 16 lanes and as equal as can be."""
-    product = "".join(f" * sizes[{number}]" for number in others)
-    return [
-        f"long long tile = (sizes[{lane}]{product} + {2 * machine.cores - 1}) / {2 * machine.cores};",
-        f"tile = tile < {_FEWEST_LANES} ? {_FEWEST_LANES} : tile > {most} ? {most} : tile;",
-        f"tile = (sizes[{lane}] + (sizes[{lane}] + tile - 1) / tile - 1)"
-        f" / ((sizes[{lane}] + tile - 1) / tile + !sizes[{lane}]);",
-        f"tile = (tile + 15) / 16 * 16; tile = tile ? tile : 16;",
-    ]
-
-
-def _lane_phase(
-    kernel: Kernel,
-    unit: Scope,
-    lane: int,
-    inner_stages: list[Stage],
-    outer_stages: list[Stage],
-    later: set[int],
-    ready: list[int],
-) -> None:
-    found = {s.result: Accumulator.of(s, unit) for s in inner_stages if s.kind == "reduce"}
-
-    def open_lanes(scope: Scope, stack: ExitStack) -> Scope:
-        body = stack.enter_context(scope.block(loop(f"i{lane}", "lane0", "lane1"), pragma=SIMD))
-        body.bind("axis", lane, f"i{lane}")
-        for number in ready:
-            body.bind("value", number, f"v{number}[i{lane} - lane0]", lazy=True)
-        return body
-
-    def fold(scope: Scope, stage: Stage, text: str) -> None:
-        each = found[stage.result]
-        scope.line(each.update(f"{'p' if each.blocked else 'a'}{stage.result}[i{lane} - lane0]", text))
-
-    def define(scope: Scope, stage: Stage, text: str) -> None:
-        scope.bind("value", stage.result, text)
-        if stage.result in later:
-            scope.line(f"v{stage.result}[i{lane} - lane0] = {text};")
-
-    if found:
-        with ExitStack() as stack:
-            body = open_lanes(unit, stack)
-            for number, each in found.items():
-                body.line(f"a{number}[i{lane} - lane0] = {each.start};")
-                if each.blocked:
-                    body.line(f"p{number}[i{lane} - lane0] = 0;")
-    if inner_stages:
-        with ExitStack() as stack:
-            scope = stack.enter_context(unit.guard(_any_inner(unit, kernel)))
-            for number in range(kernel.outer, kernel.outer + kernel.inner):
-                scope = stack.enter_context(scope.block(loop(f"i{number}", "0", extent(scope, number))))
-                scope.bind("axis", number, f"i{number}")
-            with ExitStack() as lanes:
-                statements(open_lanes(scope, lanes), inner_stages, fold)
-            blocked = [number for number, each in found.items() if each.blocked]
-            if blocked:
-                moves = " ".join(f"a{k}[k] += p{k}[k]; p{k}[k] = 0;" for k in blocked)
-                unit.line(f"int filled = 0;")
-                scope.line(f"if (++filled == {_LANE_BLOCK}) {{ filled = 0;")
-                scope.lines += [f"    {SIMD}", f"    for (long long k = 0; k < lane1 - lane0; ++k) {{ {moves} }}", "}"]
-    if found or outer_stages:
-        with ExitStack() as stack:
-            body = open_lanes(unit, stack)
-            for number, each in found.items():
-                kind = type_name(each.dtype, body.printer.dialect)
-                place = f"a{number}[i{lane} - lane0]"
-                place = f"({place} + p{number}[i{lane} - lane0])" if each.blocked else place
-                body.line(f"const {kind} w{number} = {each.result(place, body)};")
-                body.bind("value", number, f"w{number}")
-                if number in later:
-                    body.line(f"v{number}[i{lane} - lane0] = w{number};")
-            statements(body, outer_stages, define)
-    ready += [s.result for s in [*inner_stages, *outer_stages] if s.result in later]

@@ -255,6 +255,7 @@ def record(sig: Signature, inputs: tuple[Node, ...], scalars: tuple[float | int,
     node.scalars = scalars
     node.buffer = None
     node.released = False
+    node.rule = None
     node.pos = 0
     node.order = next_order()
     requires = False

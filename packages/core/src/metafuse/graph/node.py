@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import ReferenceType
 
 from ..dtypes import DType
-from ..kernel.expr import Expr
+from ..kernel.expr import Expr, walk, weight
 
 if TYPE_CHECKING:
     from ..runtime.buffer import Buffer
@@ -79,7 +79,10 @@ class Signature:
     ``gradient(node, upstream) -> one gradient or None per input`` with handles.
     """
 
-    __slots__ = ("kind", "name", "attrs", "inputs", "spec", "body", "scalars", "gradient", "differentiable")
+    __slots__ = (
+        "kind", "name", "attrs", "inputs", "spec", "body", "scalars", "gradient", "differentiable", "cost", "reads_axis",
+        "steps",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -101,6 +104,17 @@ class Signature:
         self.scalars = scalars
         self.gradient = gradient
         self.differentiable = spec.dtype.is_float and gradient is not None
+        self._study()
+
+    def _study(self) -> None:
+        """What passes ask of the body again and again: its cost, whether it reads axes, and its nodes in order.
+
+        ``steps``: per node of the body, operands first: (node, positions of its operands among the steps)."""
+        order = list(walk(self.body)) if self.body is not None else []
+        place = {x: k for k, x in enumerate(order)}
+        self.steps = [(x, [place[a] for a in x.args]) for x in order]
+        self.cost = weight(self.body) if self.body is not None else 0
+        self.reads_axis = any(x.op == "axis" for x in order)
 
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(map(repr, self.inputs))}) -> {self.spec!r}"
@@ -131,11 +145,13 @@ class Node:
     """One recorded operation, or one stored array (kind "leaf" or already run: ``buffer`` is set).
 
     ``order`` grows with creation, so it is a topological order. ``handle`` refers weakly to the ``Var`` that holds the
-    node. ``released`` is set once a gradient has consumed the graph behind it.
+    node. ``released`` is set once a gradient has consumed the graph behind it. ``rule`` is a gradient of this node alone (a
+    user's ``Function``); otherwise the signature's counts.
     """
 
     __slots__ = (
         "sig", "spec", "inputs", "scalars", "requires_grad", "buffer", "order", "handle", "origin", "pos", "released",
+        "rule",
     )  # fmt: skip
 
     sig: Signature
@@ -149,6 +165,7 @@ class Node:
     origin: tuple[CodeType, int] | None
     pos: int
     released: bool
+    rule: Callable[..., Any] | None
 
     def __repr__(self) -> str:
         stored = "stored" if self.buffer is not None else "pending"
@@ -185,6 +202,7 @@ def leaf(spec: Spec, buffer: Buffer, requires_grad: bool) -> Node:
     node.handle = None
     node.pos = 0
     node.released = False
+    node.rule = None
     node.order = next_order()
     node.requires_grad = requires_grad
     node.origin = None

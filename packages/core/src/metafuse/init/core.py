@@ -61,12 +61,13 @@ def constant(shape: Any, dtype: Any = "float32", value: float = 0.0) -> Var:
         >>> mf.init.constant([2], "float32", 3.0).numpy()
         array([3., 3.], dtype=float32)
     """
-    return _parameter(full(_extents("constant", shape), value, dtype), dtype)
+    number = value if as_dtype(dtype).is_float else int(value)
+    return _parameter(full(_extents("constant", shape), number, dtype), dtype)
 
 
 def constant_(var: Var, value: float = 0.0) -> Var:
     """Set everything to ``value``."""
-    return _put(var, full(var.shape, value, var.dtype))
+    return _put(var, constant(var.shape, var.dtype, value))
 
 
 fill = constant_

@@ -25,7 +25,7 @@ instead of a flat offset, and ``size`` does not occur.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import Any
 
 from ..dtypes import DType, as_dtype, bool_, float32, int64
@@ -44,6 +44,7 @@ __all__ = [
     "sub",
     "rewrite",
     "walk",
+    "weight",
 ]
 
 LEAVES = frozenset({"const", "axis", "size", "scalar", "load", "value"})
@@ -94,7 +95,7 @@ class Expr:
         self.args = args
         self.dtype = dtype
         self.value = value
-        self._hash = hash((op, args, dtype, repr(value)))
+        self._hash = hash((op, args, dtype.name, value if type(value) is int else repr(value)))
 
     def __hash__(self) -> int:
         return self._hash
@@ -203,30 +204,60 @@ def mul(a: Expr, b: Expr) -> Expr:
     return a if _is(b, 1) else Expr("mul", (a, b), int64)
 
 
-def walk(root: Expr) -> Iterator[Expr]:
-    """Every distinct node under ``root``, operands before users, without recursion."""
+def walk(root: Expr, done: Container[Expr] = ()) -> Iterator[Expr]:
+    """Every distinct node under ``root``, operands before users, without recursion.
+
+    What is in ``done`` is left out with everything below it; callers may add what they were given as they go."""
     seen: set[Expr] = set()
-    stack: list[tuple[Expr, bool]] = [(root, False)]
+    stack: list[Expr | None] = [root]
+    # an operand is pushed as itself; None says that the node under it has all its operands behind it
     while stack:
-        node, ready = stack.pop()
-        if node in seen:
-            continue
-        if ready or not node.args:
-            seen.add(node)
-            yield node
-        else:
-            stack.append((node, True))
-            stack.extend((a, False) for a in reversed(node.args))
+        node = stack.pop()
+        if node is None:
+            node = stack.pop()
+            assert node is not None
+            if node not in seen:
+                seen.add(node)
+                yield node
+        elif node not in seen and node not in done:
+            if node.args:
+                stack.append(node)
+                stack.append(None)
+                stack.extend(node.args[::-1])
+            else:
+                seen.add(node)
+                yield node
 
 
 def rewrite(root: Expr, rule: Callable[[Expr], Expr | None], memo: dict[Expr, Expr] | None = None) -> Expr:
-    """Rebuild ``root`` from the leaves up; ``rule`` may answer a replacement for a rebuilt node, or ``None`` to keep it."""
+    """Rebuild ``root`` from the leaves up; ``rule`` may answer a replacement for a rebuilt node, or ``None`` to keep it.
+
+    ``memo`` carries what has been rebuilt from one call to the next."""
     done: dict[Expr, Expr] = {} if memo is None else memo
-    for node in walk(root):
-        if node in done:
-            continue
-        args = tuple(done[a] for a in node.args)
-        fresh = node if args == node.args else Expr(node.op, args, node.dtype, node.value)
+    for node in walk(root, done):
+        old = node.args
+        fresh = node
+        if old:
+            args = tuple([done[a] for a in old])
+            for a, b in zip(old, args):
+                if a is not b:
+                    fresh = Expr(node.op, args, node.dtype, node.value)
+                    break
         replaced = rule(fresh)
         done[node] = fresh if replaced is None else replaced
     return done[root]
+
+
+_DEAR = frozenset(
+    "exp log expm1 log1p sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh erf pow atan2 uniform".split()
+)
+_SLOW = frozenset("div sqrt floordiv mod cdiv cmod".split())
+
+
+def weight(body: Expr) -> int:
+    """Cost of one evaluation in additions, roughly: 10 for a transcendental, 3 for a division or root."""
+    total = 0
+    for x in walk(body):
+        if x.args:
+            total += 10 if x.op in _DEAR else 3 if x.op in _SLOW else 1
+    return total

@@ -106,7 +106,8 @@ class Scope:
         self._bound: dict[tuple[str, int], tuple[str, bool]] = {}
         self._known: dict[Expr, str] = {}
         self._texts: dict[str, str] = {}
-        self._loads = False
+        #: whether something in a ``guard`` block needs its condition
+        self.under_condition = False
 
     # -- statements -----------------------------------------------------------------------------------------------
     def line(self, text: str) -> None:
@@ -126,7 +127,7 @@ class Scope:
         loops inside run at all."""
         inner = Scope(self.printer, self, True)
         yield inner
-        self._close(inner, f"if ({condition})" if condition and inner._loads else "", "")
+        self._close(inner, f"if ({condition})" if condition and inner.under_condition else "", "")
 
     def _close(self, inner: Scope, header: str, pragma: str) -> None:
         if pragma:
@@ -138,6 +139,10 @@ class Scope:
     def bind(self, kind: str, number: int, text: str, lazy: bool = False) -> None:
         """Leaf ``kind`` ``number`` is ``text`` from here inwards; a ``lazy`` one gets a local variable on first use."""
         self._bound[kind, number] = (text, lazy)
+
+    def give(self, node: Expr, text: str) -> None:
+        """``node`` has been computed elsewhere: here it is a local variable that ``text`` initialises."""
+        self._local(node, text)
 
     # -- expressions ----------------------------------------------------------------------------------------------
     def value(self, root: Expr) -> str:
@@ -227,7 +232,7 @@ class Scope:
             while not fence.holds_loads and fence.parent is not None:
                 fence = fence.parent
         home = max(home, fence, key=lambda scope: scope.depth)
-        home._loads = True
+        home.under_condition = True
         home._local(node, memory)
 
     def _index(self, offset: Expr) -> tuple[str, Scope]:

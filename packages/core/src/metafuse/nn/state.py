@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ArgumentError
+from ..ops.creation import array
 from ..var import Var, sync
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def collect(module: Module, to: str | None, recurse: bool) -> dict[str, Any]:
         return arrays
     import torch  # type: ignore[import-not-found,unused-ignore]
 
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+    return {name: torch.from_numpy(value) for name, value in arrays.items()}
 
 
 def restore(module: Module, params: Mapping[str, Any]) -> None:
@@ -64,16 +65,16 @@ def restore(module: Module, params: Mapping[str, Any]) -> None:
     given = {name: value for name, value in params.items() if name.rpartition(".")[2] != _IGNORED}
     arrays = {name: to_numpy(value) for name, value in given.items() if name in own}
     wrong = [
-        f"{name}: {tuple(own[name].shape)} here, {array.shape} given"
-        for name, array in arrays.items()
-        if own[name].shape != array.shape
+        f"{name}: {tuple(own[name].shape)} here, {value.shape} given"
+        for name, value in arrays.items()
+        if own[name].shape != value.shape
     ]
     if wrong:
         raise ArgumentError(f"[load_state_dict] shapes differ: {'; '.join(wrong)}; load weights of the same network")
-    for name, array in arrays.items():
+    for name, value in arrays.items():
         var = own[name]
         wanted = var.requires_grad
-        var.update(array.astype(var.dtype.numpy, copy=False))
+        var.update(array(value, var.dtype))
         var.requires_grad = wanted
     missing = [name for name in own if name not in given]
     unknown = [name for name in given if name not in own]

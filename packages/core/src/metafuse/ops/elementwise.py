@@ -154,14 +154,16 @@ class Elementwise:
         arguments: list[Expr] = []
         scalars: list[DType] = []
         position = 0
-        for a in key:
+        for number, a in enumerate(key):
+            own = bool_ if self.condition and number == 0 else compute
             if isinstance(a, Spec):
-                own = bool_ if self.condition and position == 0 else compute
                 arguments.append(_as(load(position, a.dtype), own))
                 position += 1
             else:
-                arguments.append(Expr("scalar", (), compute, len(scalars)))
-                scalars.append(compute)
+                # a number becomes a truth value inside the kernel, where any number but 0 is true
+                kind = as_dtype(a) if own is bool_ else own
+                arguments.append(_as(Expr("scalar", (), kind, len(scalars)), own))
+                scalars.append(kind)
         body = _as(self.body(*arguments), result)
         return signature(
             "map", self.name, tuple(isinstance(a, Spec) for a in key), specs, spec_of(shape, result), body,

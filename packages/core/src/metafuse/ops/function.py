@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import GradientError
-from ..graph.node import Node, Spec, signature
-from ..var import Var, record
+from ..graph.node import Node
+from ..var import Var
 from .autograd import no_grad
+from .meta import with_gradient
 
 __all__ = ["Function"]
 
@@ -89,11 +90,16 @@ class Function:
 
 def _attach(rule: _Rule, position: int, output: Var, inputs: list[Var]) -> Var:
     """A node that shows ``output`` and depends on ``inputs`` for gradients only."""
-    spec: Spec = output._node.spec
+    result = with_gradient(output, inputs, type(rule.function).__name__, None, _ask_node)
 
-    def gradient(node: Node, upstream: Var) -> list[Var | None]:
+    def own(upstream: Var) -> list[Var | None]:
         return [None, *rule.call(position, upstream)]
 
-    nodes = (output._node, *(x._node for x in inputs))
-    sig = signature("alias", type(rule.function).__name__, None, tuple(n.spec for n in nodes), spec, None, (), gradient)
-    return record(sig, nodes)
+    result._node.rule = own
+    return result
+
+
+def _ask_node(node: Node, upstream: Var) -> list[Var | None]:
+    """The gradient of this one call, which the node itself holds."""
+    assert node.rule is not None
+    return node.rule(upstream)  # type: ignore[no-any-return]

@@ -7,7 +7,7 @@ Who calls it: every other module of ``ops``, and users through ``metafuse.reinde
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..dtypes import DType, accumulator, as_dtype, int32
@@ -23,6 +23,7 @@ from .elementwise import cast
 __all__ = [
     "IndexMap", "broadcast_to", "expand_dims", "fill", "gather", "identity", "index", "reduce_dims", "reshape",
     "scatter", "sum_to",
+    "with_gradient",
 ]  # fmt: skip
 
 
@@ -200,6 +201,18 @@ def sum_to(x: Var, shape: tuple[int, ...]) -> Var:
     offset = len(own) - len(shape)
     dims = tuple(k for k, n in enumerate(own) if k < offset or (shape[k - offset] == 1 and n != 1))
     return reshape(reduce_dims(x, "add", dims), shape)
+
+
+def with_gradient(
+    output: Var, inputs: Sequence[Var], name: str, attrs: Any, gradient: Callable[[Node, Var], list[Var | None]]
+) -> Var:
+    """``output`` (computed under ``no_grad``) as a node whose gradient with respect to ``inputs`` is ``gradient``.
+
+    ``gradient(node, upstream)`` answers one gradient for ``output`` itself (``None``) and one per input; it must be a function of
+    its arguments alone, so that equal calls have equal signatures."""
+    nodes = (output._node, *(x._node for x in inputs))
+    sig = signature("alias", name, attrs, tuple(n.spec for n in nodes), output._node.spec, None, (), gradient)
+    return record(sig, nodes)
 
 
 # -- sources -------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import ArgumentError, DTypeError, GradientError
 from ..ops.autograd import grad, no_grad
-from ..ops.creation import zeros
+from ..ops.creation import array, zeros
 from ..var import Var, sync
 
 __all__ = ["Optimizer", "opt_grad"]
@@ -216,7 +216,7 @@ class Optimizer:
             for name in self.slots:
                 for k, a in enumerate(entry["state"].get(name, [])):
                     if a is not None:
-                        self._state(group, k)[name].update(np.asarray(a))
+                        self._state(group, k)[name].update(array(a, group["params"][k].dtype))
 
 
 def write(var: Var, value: Var) -> None:

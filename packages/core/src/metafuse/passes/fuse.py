@@ -15,12 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..graph.node import spec_of
-from ..kernel.expr import Expr, add, axis, call, const, load, mul, rewrite, walk
+from ..kernel.expr import Expr, add, axis, call, const, load, mul, rewrite, walk, weight
 from ..kernel.ir import REDUCTIONS
 from .affine import as_affine, canonical_loads, offset
 from .contraction import Match
 from .inline import Inliner, identity_index, squeezed
-from .materialise import weight
 from .program_graph import ProgramGraph
 
 __all__ = ["Atom", "Group", "fuse"]
@@ -79,6 +78,13 @@ class Group:
     def outer_axes(self) -> tuple[int, ...]:
         """Axes not folded over, ascending."""
         return tuple(k for k in range(len(self.extents)) if self.inner is None or k not in self.inner)
+
+
+    def small_values(self) -> frozenset[int]:
+        """Values of one element per outer point of a group that also has inner axes."""
+        return frozenset(
+            atom.number for atom, outer_level in self.atoms if self.inner and (outer_level or atom.kind == "reduce")
+        )
 
 
 def fuse(graph: ProgramGraph, matches: dict[int, Match]) -> list[Group]:

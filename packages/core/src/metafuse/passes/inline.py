@@ -38,6 +38,14 @@ def identity_index(shape: tuple[int, ...]) -> Index:
     return tuple(result)
 
 
+def unsqueezed(index: Index, shape: tuple[int, ...], other: tuple[int, ...]) -> Index:
+    """An index into ``shape`` as one into ``other``, which differs in dimensions of extent 1 only."""
+    if shape == other:
+        return index
+    rest = iter([position for position, n in zip(index, shape, strict=True) if n != 1])
+    return tuple(const(0) if n == 1 else next(rest) for n in other)
+
+
 def both(a: Expr | None, b: Expr | None) -> Expr | None:
     """Conjunction of optional conditions."""
     if a is None or b is None:
@@ -79,6 +87,9 @@ class Inliner:
         kind = node.sig.kind
         if kind == "map":
             return self._map(node, state, done, stack)
+        if kind == "alias" and not flat and squeezed(spec.shape) == squeezed(graph.specs[graph.inputs[number][0]].shape):
+            below = unsqueezed(index, spec.shape, graph.specs[graph.inputs[number][0]].shape)
+            return self._need((graph.inputs[number][0], below, False, guard), done, stack)
         if kind == "alias":
             below = index if flat else (offset(index, spec.shape),)
             return self._need((graph.inputs[number][0], below, True, guard), done, stack)
@@ -108,18 +119,20 @@ class Inliner:
             return None
         base = graph.scalar_base[number]
 
-        def substitute(x: Expr) -> Expr | None:
-            if x.op == "load":
-                return arguments[x.value]
-            if x.op == "scalar":
-                return Expr("scalar", (), x.dtype, base + x.value)
-            if x.op == "axis":
-                assert not flat
-                return index[x.value]
-            return None
-
-        assert node.sig.body is not None
-        return rewrite(node.sig.body, substitute)
+        built: list[Expr] = []
+        for x, operands in node.sig.steps:
+            op = x.op
+            if op == "load":
+                built.append(arguments[x.value])
+            elif op == "scalar":
+                built.append(Expr("scalar", (), x.dtype, base + x.value))
+            elif op == "axis":
+                built.append(index[x.value])
+            elif operands:
+                built.append(Expr(op, tuple([built[k] for k in operands]), x.dtype, x.value))
+            else:
+                built.append(x)
+        return built[-1]
 
     def _reindex(self, node: Node, state: State, done: dict[State, Expr], stack: list[State]) -> Expr | None:
         number, index, _, guard = state

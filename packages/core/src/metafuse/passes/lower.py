@@ -8,10 +8,11 @@ Who calls it: ``passes.pipeline``.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 from ..dtypes import DType, int64
-from ..kernel.expr import Expr, add, axis, call, const, load, mul, rewrite, walk
+from ..kernel.expr import Expr, add, axis, call, const, load, mul, rewrite, walk, weight
 from ..kernel.ir import BufferParam, Contraction, DimIndex, Kernel, Operand, Stage
 from .affine import Affine, as_affine, expression, row_major
 from .contraction import Match, View
@@ -31,6 +32,12 @@ class LoweredCall:
     scalars: tuple[int, ...]
     elements: int
     writes: tuple[int, ...]
+    #: (value, result): the value is stored and read back within the kernel, at the places of the result written last
+    spilled: tuple[tuple[int, int], ...] = ()
+
+
+#: a value at least this dear is stored and read back by later phases, not computed again
+SPILL = 10
 
 
 def lower(graph: ProgramGraph, group: Group, needed: frozenset[int]) -> LoweredCall:
@@ -60,7 +67,11 @@ class _Lowering:
         self.needed = needed
         self.drafts: list[_Draft] = []
         self.inlined: dict[int, Expr] = {}  # full-level values of the group, by number
+        self.spilled = self._choose_spilled()
+        self.stored_in: dict[int, tuple[int, Expr]] = {}  # spilled value -> phase that computes it, its expression
         self.results = 0
+        self.phases: tuple[dict[Expr, int], dict[Expr, int]] = ({}, {})  # phase of an expression, at outer/inner level
+        self.resolved: dict[Expr, Expr] = {}
         self.ready: dict[int, tuple[int, int]] = {}  # value number -> phase from which (outer, inner) stages read it
         self.sizes: list[int] = []
         self.buffers: dict[int, list[bool]] = {}  # value -> [reads, writes]
@@ -72,11 +83,13 @@ class _Lowering:
         for atom, outer_level in group.atoms:
             self._draft(atom, outer_level)
         self._drop_unused_lets()
+        shared = tuple((v, p) for v, p in self.spilled.items() if v != p and self._may_share(v, p))
         order = (*group.outer_axes, *(sorted(group.inner) if group.inner else ()))
         outer = len(group.outer_axes)
         rename = {axis(k): axis(new) for new, k in enumerate(order)}
+        renamed: dict[Expr, Expr] = {}
         for draft in self.drafts:
-            self._map(draft, lambda e: rewrite(e, lambda x: rename.get(x)))
+            self._map(draft, lambda e: rewrite(e, rename.get, renamed))
         extents = [group.extents[k] for k in order]
         if group.kind != "contraction":
             extents, outer = self._merge_axes(extents, outer)
@@ -106,7 +119,36 @@ class _Lowering:
             tuple(self.scalars),
             elements,
             tuple(n for n, (_, writes) in self.buffers.items() if writes),
+            shared,
         )
+
+    def _may_share(self, value: int, partner: int) -> bool:
+        """Whether every other reader of a spilled value is done before its partner is written over it."""
+        writer = next(d for d in self.drafts if d.kind == "store" and d.value == partner)
+        for draft in self.drafts:
+            reads = any(x.op == "load" and x.value == value for x in walk(draft.expr))
+            if reads and draft is not writer and draft.phase >= writer.phase:
+                return False
+        return True
+
+    def _choose_spilled(self) -> dict[int, int]:
+        """Dear values over the whole space that may be worth storing, each with the result in whose place it can live."""
+        if not self.group.inner:
+            return {}
+        chosen: dict[int, int] = {}
+        full = [a for a, outer_level in self.group.atoms if a.kind == "map" and not outer_level]
+        for k, atom in enumerate(full):
+            if atom.expr is None or weight(atom.expr) < SPILL:
+                continue
+            if atom.number in self.needed:
+                chosen[atom.number] = atom.number
+                continue
+            for later in full[k + 1 :]:
+                same = self.graph.specs[later.number].dtype.itemsize == self.graph.specs[atom.number].dtype.itemsize
+                if later.number in self.needed and later.place == atom.place and same and later.number not in chosen.values():
+                    chosen[atom.number] = later.number
+                    break
+        return chosen
 
     # -- stages --------------------------------------------------------------------------------------------------
     def _draft(self, atom: Atom, outer_level: bool) -> None:
@@ -144,14 +186,25 @@ class _Lowering:
         else:
             inner = bool(self.group.inner)
             phase = self._phase(expr, inner=inner)
-            self.inlined[atom.number] = expr
-            if keep:
+            if atom.number in self.spilled:
+                self.stored_in[atom.number] = (phase, expr)
+            else:
+                self.inlined[atom.number] = expr
+            if keep or atom.number in self.spilled:
                 level = "inner" if inner else "outer"
                 self.drafts.append(_Draft("store", level, expr, phase, value=atom.number, place=atom.place))
 
     def _resolve(self, expr: Expr) -> Expr:
-        """Loads of the group's own values become those values."""
-        return rewrite(expr, lambda x: self.inlined.get(x.value) if x.op == "load" else None)
+        """Loads of the group's own values become those values; a spilled one is read back in later phases only."""
+        result = rewrite(expr, lambda x: self.inlined.get(x.value) if x.op == "load" else None, self.resolved)
+        if not self.stored_in:
+            return result
+        loads = [x for x in walk(result) if x.op == "load" and x.value in self.stored_in]
+        if not loads:
+            return result
+        phase = max(self._phase(result, inner=True), *(self.stored_in[x.value][0] for x in loads))
+        now = {x: e for x in loads for p, e in (self.stored_in[x.value],) if p == phase}
+        return rewrite(result, now.get) if now else result
 
     def _define(self, dtype: DType, outer_phase: int, inner_phase: int) -> Expr:
         number = self.results
@@ -160,14 +213,22 @@ class _Lowering:
         return Expr("value", (), dtype, number)
 
     def _phase(self, expr: Expr, inner: bool) -> int:
-        used = [self.ready[x.value][1 if inner else 0] for x in walk(expr) if x.op == "value"]
-        return max(used, default=0)
+        known = self.phases[inner]
+        for x in walk(expr, known):
+            if x.op == "value":
+                known[x] = self.ready[x.value][inner]
+            else:
+                known[x] = max([known[a] for a in x.args], default=0)
+        return known[expr]
 
     def _drop_unused_lets(self) -> None:
         """Lets that nobody reads (their only use was a store of something not needed) go."""
         changed = True
         while changed:
-            used = {x.value for d in self.drafts for x in walk(d.expr) if x.op == "value"}
+            seen: dict[Expr, None] = {}
+            for d in self.drafts:
+                seen.update(dict.fromkeys(walk(d.expr, seen)))
+            used = {x.value for x in seen if x.op == "value"}
             kept = [d for d in self.drafts if d.kind not in ("let", "reduce") or d.result in used]
             changed = len(kept) != len(self.drafts)
             self.drafts = kept
@@ -287,9 +348,6 @@ class _Lowering:
         """Index constants become sizes, values become buffer slots, scalars get their slots."""
 
         def rule(x: Expr) -> Expr | None:
-            if x.op == "load":
-                slot = self._buffer(x.value, True, False)
-                return Expr("load", x.args, x.dtype, slot)
             if x.op == "scalar":
                 if x.value not in self.scalars:
                     self.scalars[x.value] = (len(self.scalars), x.dtype)
@@ -298,12 +356,17 @@ class _Lowering:
                 return self._size(int(x.value)) if x.value not in (0, 1) else None
             return None
 
-        for x in walk(root):
-            if x.op == "load" and x not in memo:
+        for x in _walk_outside_loads(root, memo):
+            if x.op == "load":
                 index = self._symbolic_index(x.args[0], memo)
                 rest = tuple(self._symbolic(a, memo) for a in x.args[1:])
                 memo[x] = Expr("load", (index, *rest), x.dtype, self._buffer(x.value, True, False))
-        return _rewrite_with(root, rule, memo)
+                continue
+            args = tuple([memo[a] for a in x.args])
+            fresh = x if args == x.args else Expr(x.op, args, x.dtype, x.value)
+            replaced = rule(fresh)
+            memo[x] = fresh if replaced is None else replaced
+        return memo[root]
 
     def _symbolic_index(self, place: Expr, memo: dict[Expr, Expr]) -> Expr:
         found = memo.get(place)
@@ -414,13 +477,13 @@ def _rewrite_loads(root: Expr, offset_of: object, shift: object) -> Expr:
     return memo[root]
 
 
-def _walk_outside_loads(root: Expr) -> list[Expr]:
-    """Operands before users, not descending into loads."""
+def _walk_outside_loads(root: Expr, known: Container[Expr] = ()) -> list[Expr]:
+    """Operands before users, not descending into loads, nor into what is ``known``."""
     done: dict[Expr, None] = {}
     stack: list[tuple[Expr, bool]] = [(root, False)]
     while stack:
         x, ready = stack.pop()
-        if x in done:
+        if x in done or x in known:
             continue
         if ready or x.op == "load" or not x.args:
             done[x] = None
@@ -428,17 +491,3 @@ def _walk_outside_loads(root: Expr) -> list[Expr]:
             stack.append((x, True))
             stack.extend((a, False) for a in reversed(x.args))
     return list(done)
-
-
-def _rewrite_with(root: Expr, rule: object, memo: dict[Expr, Expr]) -> Expr:
-    """``rewrite`` that does not descend into loads, which ``memo`` already holds."""
-    assert callable(rule)
-    for x in _walk_outside_loads(root):
-        if x in memo:
-            continue
-        args = tuple(memo[a] for a in x.args)
-        fresh = x if args == x.args else Expr(x.op, args, x.dtype, x.value)
-        replaced = rule(fresh)
-        memo[x] = fresh if replaced is None else replaced
-    return memo[root]
-

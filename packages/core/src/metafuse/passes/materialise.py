@@ -11,10 +11,10 @@ is expensive or reads many arrays, or into an expression that has grown too long
 
 from __future__ import annotations
 
-from ..kernel.expr import Expr, walk
+from .inline import squeezed
 from .program_graph import ProgramGraph
 
-__all__ = ["MAX_OPERATIONS", "mark_stored", "weight"]
+__all__ = ["MAX_OPERATIONS", "mark_stored"]
 
 #: longest expression of one stored value, in scalar operations
 MAX_OPERATIONS = 256
@@ -24,24 +24,6 @@ DEAR = 10
 REPEATED = 12
 #: a value with several users that reads at least this many arrays is cheaper to read back than to compute again
 MANY_READS = 3
-
-_DEAR_OPS = frozenset(
-    "exp log expm1 log1p sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh erf pow atan2 uniform".split()
-)
-
-
-def weight(body: Expr) -> int:
-    """Cost of one evaluation in additions, roughly."""
-    total = 0
-    for x in walk(body):
-        if x.op in _DEAR_OPS:
-            total += 10
-        elif x.op in ("div", "sqrt", "floordiv", "mod", "cdiv", "cmod"):
-            total += 3
-        elif x.args:
-            total += 1
-    return total
-
 
 def mark_stored(graph: ProgramGraph) -> None:
     """Fill ``graph.stored``."""
@@ -53,7 +35,7 @@ def mark_stored(graph: ProgramGraph) -> None:
         node = graph.nodes[number]
         kind = node.sig.kind
         inputs = graph.inputs[number]
-        own = weight(node.sig.body) if node.sig.body is not None else 0
+        own = node.sig.cost
         for i in inputs:
             if not graph.has_storage(graph.base(i)) and _must_store_input(graph, number, i, cost[i], flat[i]):
                 graph.stored.add(graph.base(i))
@@ -63,7 +45,8 @@ def mark_stored(graph: ProgramGraph) -> None:
         for i in inputs:
             gathered |= {i} if graph.has_storage(i) else reads[i]
         reads[number] = frozenset(gathered)
-        flat[number] = kind == "alias" or (kind == "map" and _same_shape(graph, number) and all(
+        flat[number] = (kind == "alias" and (
+            flat[inputs[0]] or graph.has_storage(graph.base(inputs[0])) or not _same_space(graph, number))) or (kind == "map" and _same_shape(graph, number) and all(
             graph.has_storage(i) or flat[i] for i in inputs))  # fmt: skip
         if kind in ("reduce", "scatter", "opaque"):
             graph.stored.add(number)
@@ -91,10 +74,15 @@ def _must_store_input(graph: ProgramGraph, user: int, number: int, cost: int, fl
         if number in extras:
             return True
     if kind == "alias":
-        return number == inputs[0] and not flat
+        return number == inputs[0] and not flat and not _same_space(graph, user)
     # a single element that is used everywhere is computed outside of all loops
     larger = graph.specs[user].size > graph.specs[number].size > 1
     return kind in ("map", "reindex") and larger and cost >= REPEATED
+
+
+def _same_space(graph: ProgramGraph, alias: int) -> bool:
+    """Whether an alias differs from its source in dimensions of extent 1 at most: index maps pass through it."""
+    return squeezed(graph.specs[alias].shape) == squeezed(graph.specs[graph.inputs[alias][0]].shape)
 
 
 def _worth_keeping(graph: ProgramGraph, number: int, cost: int, reads: int) -> bool:
@@ -105,7 +93,4 @@ def _worth_keeping(graph: ProgramGraph, number: int, cost: int, reads: int) -> b
 def _same_shape(graph: ProgramGraph, number: int) -> bool:
     """Whether a map reads its inputs at exactly its own place, so that a reshape may pass through it."""
     node = graph.nodes[number]
-    body = node.sig.body
-    return all(graph.specs[i].shape == node.spec.shape for i in graph.inputs[number]) and (
-        body is None or all(x.op != "axis" for x in walk(body))
-    )
+    return not node.sig.reads_axis and all(s.shape == node.spec.shape for s in node.sig.inputs)

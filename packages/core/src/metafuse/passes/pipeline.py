@@ -75,10 +75,15 @@ def _lower_all(
         if group.kind == "opaque":
             items.append(group.atoms[0][0].number)
             continue
+        # what a later gradient reads and is small beside the group's space (a mean, a row's sum) is stored in passing
+        small = group.small_values()
         needed = frozenset(
             value
             for value in group.places
-            if value in kept or graph.kind(value) == "scatter" or readers.get(value, set()) - {group.index}
+            if value in kept
+            or graph.kind(value) == "scatter"
+            or readers.get(value, set()) - {group.index}
+            or (value in retained and value in small)
         )
         for value in needed & retained:
             kept.setdefault(value, [value])

@@ -94,7 +94,12 @@ def plan_memory(graph: ProgramGraph, launches: list[list[Item]], kept: dict[int,
         if value in kept:
             slots[value] = graph.leaves + len(outputs)
             outputs.append((slots[value], max(graph.specs[value].nbytes, 1)))
+    joined = _joined(graph, launches, births, deaths, kept)
+    for value in joined:
+        del births[value]
     temporaries = _share(graph, launches, births, deaths, kept, slots, graph.leaves + len(outputs))
+    for value, partner in joined.items():
+        slots[value] = slots[partner]
     steps: list[PlannedStep | OpaqueStep] = []
     for launch in launches:
         first = launch[0]
@@ -134,6 +139,25 @@ def _lives(graph: ProgramGraph, launches: list[list[Item]]) -> tuple[dict[int, i
             for value in touched:
                 deaths[value] = time
     return births, deaths
+
+
+def _joined(
+    graph: ProgramGraph,
+    launches: list[list[Item]],
+    births: dict[int, int],
+    deaths: dict[int, int],
+    kept: dict[int, list[int]],
+) -> dict[int, int]:
+    """Values that one kernel stores and reads back, and nobody else sees, live in the place of one of its results."""
+    found: dict[int, int] = {}
+    for time, launch in enumerate(launches):
+        for item in launch:
+            if not isinstance(item, LoweredCall):
+                continue
+            for value, partner in item.spilled:
+                if births.get(value) == deaths[value] == time and value not in kept and partner not in found:
+                    found[value] = partner
+    return found
 
 
 def _share(
@@ -208,7 +232,7 @@ def _donations(
                         and graph.specs[value].dtype.itemsize == graph.specs[output].dtype.itemsize
                         and _read_only_at(item.kernel, slot, stage.offset)
                     ):
-                        found.append((slots[output], slots[value], len(graph.users[value])))
+                        found.append((slots[output], slots[value], graph.references[value]))
                         taken.add(value)
                         break
     return tuple(found)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from .. import config
@@ -92,6 +94,26 @@ class Registry:
             with self._lock:
                 default = self._default = self._default or self._choose()
         return default
+
+    @contextmanager
+    def hosting(self, backend: AbstractBackend) -> Iterator[None]:
+        """Inside, ``backend`` is known under its name without a plugin (backends in the making, wrappers in tests).
+
+        Errors: ``BackendUnavailable`` if the name is taken.
+        """
+        name = backend.name
+        with self._lock:
+            if name in self._found():
+                raise BackendUnavailable(f"[backend] {name!r} exists already; give the instance another name")
+            descriptor = Descriptor(name, type(backend).__name__, lambda: backend, lambda: None, priority=-1)
+            self._found()[name] = (descriptor, PluginRecord(name, type(backend).__module__, "", "loaded"))
+            self._instances[name] = backend
+        try:
+            yield
+        finally:
+            with self._lock:
+                for table in (self._found(), self._instances, self._reasons):
+                    table.pop(name, None)  # type: ignore[attr-defined]
 
     # -- below: with the lock held ------------------------------------------------------------------------------
     def _choose(self) -> AbstractBackend:

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 
 from ...errors import ArgumentError, DTypeError, ShapeError
+from ...var import wrap
+from ..autograd import no_grad
 from ..elementwise import cast
-from ..meta import check_dims, check_var
+from ..meta import check_dims, check_var, with_gradient
 from ..registry import Sample, Tensor, operator
 from ..scalar import where
 from . import oracles
@@ -264,12 +266,22 @@ def softmax(x: Any, dim: Any = None, log: bool = False) -> Any:
     """
     x = _real("softmax", x)
     axes = check_dims("softmax", dim, x.ndim)
-    wide = cast(x, "float32") if x.dtype == "float16" else x
-    scaled = shifted(wide, axes)
-    exponentials = scaled.exp()
-    total = exponentials.sum(axes, keepdims=True)
-    y = scaled - total.log() if log else exponentials / total
-    return cast(y, x.dtype)
+    with no_grad():
+        wide = cast(x, "float32") if x.dtype == "float16" else x
+        scaled = shifted(wide, axes)
+        exponentials = scaled.exp()
+        total = exponentials.sum(axes, keepdims=True)
+        y = cast(scaled - total.log() if log else exponentials / total, x.dtype)
+    return with_gradient(y, [x], "log_softmax" if log else "softmax", (axes, log), _softmax_gradient)
+
+
+def _softmax_gradient(node: Any, upstream: Any) -> list[Any]:
+    """From the answer alone, so that nothing of the forward pass is computed again."""
+    axes, log = node.sig.attrs
+    y = wrap(node)
+    if log:
+        return [None, upstream - y.exp() * upstream.sum(axes, keepdims=True)]
+    return [None, y * (upstream - (upstream * y).sum(axes, keepdims=True))]
 
 
 @operator(

@@ -1,0 +1,232 @@
+"""What the benchmarks share: equal threads, runs taken in turn, a check of the results, and one kind of table.
+
+Call ``start`` before NumPy, PyTorch or metafuse are imported: it parses the common options and sets the number of
+threads of all of them. A ``Table`` takes cases; a case whose two sides compute different things gets no ratio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Options", "Sample", "Table", "agree", "interleave", "kernels", "machine", "start"]
+
+
+@dataclass
+class Options:
+    """The common command line."""
+
+    threads: int
+    runs: int
+    seconds: float
+    extra: argparse.Namespace
+
+
+def start(description: str, *, runs: int = 15, seconds: float = 6.0, numpy_is_peer: bool = False, **more: Any) -> Options:
+    """Parse the command line and give every framework the same number of threads.
+
+    ``more``: further options by name, as keyword arguments of ``add_argument``. Where NumPy is compared with, variables
+    that steer its matrix library are dropped, so that it runs as it comes.
+    """
+    parser = argparse.ArgumentParser(description=description.split("\n")[0])
+    parser.add_argument("--threads", type=int, default=min(2, usable_cores()), help="threads of every framework")
+    parser.add_argument("--runs", type=int, default=runs, help="runs of each side, taken in turn")
+    parser.add_argument("--seconds", type=float, default=seconds, help="stop a case after this long")
+    for name, arguments in more.items():
+        parser.add_argument("--" + name.replace("_", "-"), **arguments)
+    options = parser.parse_args()
+    for library in ("numpy", "torch", "metafuse"):
+        assert library not in sys.modules, f"start() must come before {library} is imported"
+    if numpy_is_peer:
+        for name in [n for n in os.environ if n.startswith("OPENBLAS_")]:
+            del os.environ[name]
+    for name in ("METAFUSE_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(options.threads)
+    try:
+        import torch
+
+        torch.set_num_threads(options.threads)
+    except ImportError:
+        pass  # some benchmarks have no peer
+    return Options(options.threads, options.runs, options.seconds, options)
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+# -- time ---------------------------------------------------------------------------------------------------------
+@dataclass
+class Sample:
+    """Seconds of each run of one side, in the order they were taken."""
+
+    seconds: list[float] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        if len(self.seconds) < 2:
+            return self.seconds[0], self.seconds[0]
+        low, _, high = statistics.quantiles(self.seconds, n=4, method="inclusive")
+        return low, high
+
+    @property
+    def best(self) -> float:
+        return min(self.seconds)
+
+
+def interleave(
+    sides: dict[str, Callable[[], Any]], runs: int, seconds: float, *, warm_up: int = 2, repeat: int = 1
+) -> dict[str, Sample]:
+    """Run every side in turn, ``runs`` times or until ``seconds`` are over; each run calls the function ``repeat`` times.
+
+    What a call answers is dropped within the measured time, as in a loop that goes on. The order is turned round in
+    every other round, so that nobody always profits from a warm cache.
+    """
+    for _ in range(warm_up):
+        for call in sides.values():
+            call()
+    samples = {name: Sample() for name in sides}
+    order = list(sides.items())
+    end = time.perf_counter() + seconds
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(runs):
+            for name, call in order if number % 2 == 0 else reversed(order):
+                begin = time.perf_counter()
+                for _ in range(repeat):
+                    call()
+                samples[name].seconds.append((time.perf_counter() - begin) / repeat)
+            if time.perf_counter() > end and number >= 4:
+                break
+    finally:
+        gc.enable()
+    return samples
+
+
+# -- results ------------------------------------------------------------------------------------------------------
+def agree(ours: Any, theirs: Any, relative: float = 1e-4, absolute: float = 1e-5) -> str:
+    """Empty if both sides computed the same, else what differs. Takes arrays, or equally long sequences of arrays."""
+    import numpy as np
+
+    if isinstance(ours, (list, tuple)):
+        if len(ours) != len(theirs):
+            return f"{len(ours)} results and {len(theirs)}"
+        problems = [agree(a, b, relative, absolute) for a, b in zip(ours, theirs, strict=True)]
+        return "; ".join(f"result {k}: {p}" for k, p in enumerate(problems) if p)
+    a, b = host(ours), host(theirs)
+    if a.shape != b.shape and a.size == b.size:
+        a = a.reshape(b.shape)
+    if a.shape != b.shape:
+        return f"shapes {a.shape} and {b.shape}"
+    difference = np.abs(a.astype(np.float64) - b.astype(np.float64))
+    allowed = absolute + relative * np.abs(b.astype(np.float64))
+    if not np.all(difference <= allowed):
+        return f"largest difference {np.nanmax(difference):.3g} at magnitude {np.nanmax(np.abs(b)):.3g}"
+    return ""
+
+
+def host(value: Any) -> Any:
+    """Any framework's array as a NumPy array."""
+    import numpy as np
+
+    if hasattr(value, "detach") and hasattr(value, "cpu"):  # PyTorch
+        return value.detach().cpu().numpy()
+    return value.numpy() if hasattr(value, "numpy") else np.asarray(value)
+
+
+def kernels(call: Callable[[], Any]) -> list[str]:
+    """Names of the kernels that metafuse launches for ``call``, in order; must be given something not yet computed."""
+    from metafuse.runtime import executor
+
+    executor.last_program.clear()
+    call()
+    names: list[str] = []
+    for step in executor.last_program[0].plan.steps if executor.last_program else ():
+        kernel = getattr(step, "kernel", None)
+        names.append(kernel.name if kernel is not None else "opaque")
+    return names
+
+
+class Table:
+    """A Markdown table, printed row by row; ``ours`` and ``theirs`` name the sides."""
+
+    def __init__(self, title: str, theirs: str, options: Options, unit: str = "ms") -> None:
+        self.options = options
+        self.unit = unit
+        self.scale = {"s": 1.0, "ms": 1e3, "us": 1e6}[unit]
+        self.failed = 0
+        shown = "µs" if unit == "us" else unit
+        print(f"### {title}\n\n{shown} per run: median (quartiles); ratio: median over pairs of runs (quartiles), {theirs} / metafuse\n")
+        print(f"| case | metafuse | {theirs} | ratio | of best runs | target | kernels |")
+        print("|---|---|---|---|---|---|---|", flush=True)
+
+    def row(
+        self,
+        case: str,
+        ours: Callable[[], Any],
+        theirs: Callable[[], Any],
+        *,
+        target: float | None = None,
+        problem: str = "",
+        names: Sequence[str] | None = None,
+        repeat: int = 1,
+    ) -> float:
+        """Measure one case; answers the ratio (0 where results disagree). ``problem``: what ``agree`` answered."""
+        shown = "" if names is None else str(len(names))
+        if problem:
+            self.failed += 1
+            print(f"| {case} | | | **results differ: {problem}** | | | {shown} |", flush=True)
+            return 0.0
+        taken = interleave({"ours": ours, "theirs": theirs}, self.options.runs, self.options.seconds, repeat=repeat)
+        mine, other = taken["ours"], taken["theirs"]
+        pairs = Sample([b / a for a, b in zip(mine.seconds, other.seconds, strict=True)])
+        low, high = pairs.quartiles
+        verdict = ""
+        if target is not None:
+            met = pairs.median >= target
+            self.failed += not met
+            verdict = f"{target:g} {'met' if met else '**missed**'}"
+        print(
+            f"| {case} | {self.time(mine)} | {self.time(other)} | {pairs.median:.2f} ({low:.2f}-{high:.2f}) "
+            f"| {other.best / mine.best:.2f} | {verdict} | {shown} |",
+            flush=True,
+        )
+        return pairs.median
+
+    def time(self, sample: Sample) -> str:
+        """Median and quartiles in the table's unit."""
+        low, high = (x * self.scale for x in sample.quartiles)
+        return f"{sample.median * self.scale:.4g} ({low:.4g}-{high:.4g})"
+
+
+# -- machine ------------------------------------------------------------------------------------------------------
+def machine(options: Options) -> str:
+    """One line: processor, usable cores, threads, versions."""
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        lines = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        model = lines[0] if lines else model
+    versions = [f"Python {platform.python_version()}"]
+    for name in ("numpy", "torch"):
+        try:
+            versions.append(f"{name} {__import__(name).__version__}")
+        except ImportError:
+            pass
+    return f"{model}, {usable_cores()} cores, {options.threads} threads; {', '.join(versions)}"

@@ -1,0 +1,242 @@
+"""Loops for kernels that reduce across rows: vectors run along an outer axis, many outer points at once.
+
+What it is: ``emit_lanes``. A unit is a tile of points along one outer axis (the lanes); whatever belongs to one outer point
+(accumulators, values that later phases need) is an array with one element per lane in the L1 cache. The inner loops
+run outside, the loop over the lanes inside.
+What it is not: a choice of schedule (``access``), nor of accumulators (``reductions``).
+Who calls it: ``codegen``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from metafuse.backend.contract import Machine
+from metafuse.kernel.cstyle import type_name
+from metafuse.kernel.expr import Expr, add, const, mul, walk
+from metafuse.kernel.ir import Kernel, Stage
+from metafuse.kernel.scope import Scope, affine
+
+from .access import Schedule, stages_of
+from .loops import SIMD, decode, extent, loop, statements
+from .reductions import Accumulator, runs_inner
+from .reuse import invariants
+
+__all__ = ["emit_lanes"]
+
+#: inner points whose float64 sum is one block
+_BLOCK = 256
+_MOST_LANES, _FEWEST_LANES = 2048, 64
+#: How many inner points ahead is prefetched, in tiles of at least so many lanes and loops of at least so many points.
+#: Between the rows of a tile lies the rest of a matrix, and the hardware does not foresee the jump.
+_AHEAD, _WIDE, _LONG = 4, 128, 16
+#: vectors no wider than addresses where elements are picked one by one: wider ones are no faster and slow to compile
+_PICKED = " simdlen(8)"
+
+
+@dataclass
+class _Lanes:
+    """What the phases of one kernel share. ``kept``: values that later phases read; ``ready``: those computed so far;
+    ``ahead``: what is computed once per lane before the inner loops of a phase, and the array it goes to."""
+
+    kernel: Kernel
+    axis: int
+    kept: set[int]
+    ahead: dict[int, dict[Expr, str]]
+    ready: list[int] = field(default_factory=list)
+
+    @property
+    def inner(self) -> range:
+        """The inner axes."""
+        return range(self.kernel.outer, self.kernel.outer + self.kernel.inner)
+
+    def place(self, letter: str, number: int) -> str:
+        """The current lane's element of an array."""
+        return f"{letter}{number}[i{self.axis} - lane0]"
+
+    def open(self, scope: Scope, stack: ExitStack, pragma: str = SIMD) -> Scope:
+        """The body of a loop over the lanes."""
+        body = stack.enter_context(scope.block(loop(f"i{self.axis}", "lane0", "lane1"), pragma=pragma))
+        body.bind("axis", self.axis, f"i{self.axis}")
+        for number in self.ready:
+            body.bind("value", number, self.place("v", number), lazy=True)
+        return body
+
+
+def emit_lanes(kernel: Kernel, root: Scope, machine: Machine, schedule: Schedule) -> tuple[list[str], int]:
+    """The kernel's function body into ``root``. Answers the body of ``units`` and the grain."""
+    lanes = _Lanes(kernel, schedule.axis, _used_later(kernel), _ahead(kernel))
+    others = [number for number in range(kernel.outer) if number != lanes.axis]
+    arrays = _arrays(lanes, root)
+    most = _most_lanes(machine, list(arrays.values()))
+    tile = _tile_lines(lanes.axis, others, machine, most)
+    for line in tile:
+        root.line(line)
+    size = extent(root, lanes.axis)
+    root.line(f"const long long tiles = ({size} + tile - 1) / tile;")
+    with root.block(loop("unit", "begin", "end"), holds_loads=True) as unit:
+        unit.line("const long long at = unit / tiles, lane0 = unit % tiles * tile;")
+        unit.line(f"const long long lane1 = lane0 + tile < {size} ? lane0 + tile : {size};")
+        decode(unit, "at", others)
+        for name, kind in arrays.items():
+            unit.line(f"{kind} {name}[{most}] __attribute__((aligned(64)));")
+        for _, inner_stages, outer_stages in stages_of(kernel):
+            _phase(lanes, unit, inner_stages, outer_stages)
+    product = "".join(f" * sizes[{number}]" for number in others)
+    return [*tile, f"return (sizes[{lanes.axis}] + tile - 1) / tile{product};"], 1
+
+
+def _used_later(kernel: Kernel) -> set[int]:
+    """Values that a phase after the one that defines them reads."""
+    phase_of = {stage.result: stage.phase for stage in kernel.stages if stage.kind in ("reduce", "let")}
+    used: set[int] = set()
+    for stage in kernel.stages:
+        for root in (stage.expr, stage.offset, stage.condition):
+            if root is not None:
+                used |= {n.value for n in walk(root) if n.op == "value" and phase_of[n.value] < stage.phase}
+    return used
+
+
+def _ahead(kernel: Kernel) -> dict[int, dict[Expr, str]]:
+    """Costly parts of each phase's inner stages that don't change along the inner axes, and names for arrays of them."""
+    named: dict[int, dict[Expr, str]] = {}
+    inner = range(kernel.outer, kernel.outer + kernel.inner)
+    for phase, stages, _ in stages_of(kernel):
+        found = invariants(kernel, [stage.expr for stage in stages], inner)
+        named[phase] = {expr: f"h{phase}_{k}" for k, expr in enumerate(found)}
+    return named
+
+
+def _arrays(lanes: _Lanes, root: Scope) -> dict[str, str]:
+    """The arrays with an element per lane: name -> C type."""
+    kinds: dict[str, str] = {}
+    for stage in lanes.kernel.stages:
+        if stage.kind == "reduce":
+            accumulator = Accumulator.of(stage, root)
+            kinds[f"a{stage.result}"] = accumulator.kind
+            if accumulator.blocked:
+                kinds[f"p{stage.result}"] = accumulator.kind
+        if stage.result in lanes.kept:
+            kinds[f"v{stage.result}"] = type_name(stage.expr.dtype, root.printer.dialect)
+    for named in lanes.ahead.values():
+        kinds |= {name: type_name(expr.dtype, root.printer.dialect) for expr, name in named.items()}
+    return kinds
+
+
+def _most_lanes(machine: Machine, kinds: list[str]) -> int:
+    """As many lanes as let the arrays of a tile fill half of the L1 cache."""
+    width = {"double": 8, "long long": 8, "unsigned long long": 8}
+    size = sum(width.get(kind, 4) for kind in kinds) or 4
+    return max(64, min(_MOST_LANES, machine.l1_bytes // 2 // size // 64 * 64))
+
+
+def _tile_lines(lane: int, others: list[int], machine: Machine, most: int) -> list[str]:
+    """Lanes per tile: enough tiles for all cores, each a multiple of 16 lanes and as equal as can be."""
+    product = "".join(f" * sizes[{number}]" for number in others)
+    return [
+        f"const long long lanes = sizes[{lane}];",
+        f"long long tile = (lanes{product} + {2 * machine.cores - 1}) / {2 * machine.cores};",
+        f"tile = tile < {_FEWEST_LANES} ? {_FEWEST_LANES} : tile > {most} ? {most} : tile;",
+        "const long long count = (lanes + tile - 1) / tile;",
+        "tile = count > 1 ? ((lanes + count - 1) / count + 15) / 16 * 16 : tile;",
+    ]
+
+
+def _phase(lanes: _Lanes, unit: Scope, inner_stages: list[Stage], outer_stages: list[Stage]) -> None:
+    found = {s.result: Accumulator.of(s, unit) for s in inner_stages if s.kind == "reduce"}
+    if found:
+        with ExitStack() as stack:
+            body = lanes.open(unit, stack)
+            for number, each in found.items():
+                body.line(f"{lanes.place('a', number)} = {each.start};")
+                if each.blocked:
+                    body.line(f"{lanes.place('p', number)} = 0;")
+    if inner_stages:
+        _inner(lanes, unit, inner_stages, found)
+    if found or outer_stages:
+        with ExitStack() as stack:
+            _finish(lanes, lanes.open(unit, stack), outer_stages, found)
+    lanes.ready += [s.result for s in [*inner_stages, *outer_stages] if s.result in lanes.kept]
+
+
+def _inner(lanes: _Lanes, unit: Scope, stages: list[Stage], found: dict[int, Accumulator]) -> None:
+    """The inner loops with the loop over the lanes inside."""
+
+    def fold(scope: Scope, stage: Stage, text: str) -> None:
+        each = found[stage.result]
+        scope.line(each.update(lanes.place("p" if each.blocked else "a", stage.result), text))
+
+    with ExitStack() as stack:
+        scope = guard = stack.enter_context(unit.guard(runs_inner(unit, lanes.kernel)))
+        blocked = [number for number, each in found.items() if each.blocked]
+        if blocked:
+            guard.line("int filled = 0;")
+        ahead = lanes.ahead[stages[0].phase]
+        if ahead:
+            with ExitStack() as before:
+                body = lanes.open(guard, before)
+                for expr, name in ahead.items():
+                    body.line(f"{name}[i{lanes.axis} - lane0] = {body.value(expr)};")
+            guard.under_condition = True
+        for number in lanes.inner:
+            scope = stack.enter_context(scope.block(loop(f"i{number}", "0", extent(scope, number))))
+            scope.bind("axis", number, f"i{number}")
+        _prefetch(lanes, guard, scope, stages)
+        pragma = SIMD + (_PICKED if _picks(lanes, stages) else "")
+        with ExitStack() as inside:
+            body = lanes.open(scope, inside, pragma)
+            for expr, name in ahead.items():
+                body.give(expr, f"{name}[i{lanes.axis} - lane0]")
+            statements(body, stages, fold)
+        if blocked:
+            moves = " ".join(f"a{k}[k] += p{k}[k]; p{k}[k] = 0;" for k in blocked)
+            scope.line(f"if (++filled == {_BLOCK}) {{ filled = 0;")
+            scope.lines += [f"    {SIMD}", f"    for (long long k = 0; k < lane1 - lane0; ++k) {{ {moves} }}", "}"]
+
+
+def _finish(lanes: _Lanes, body: Scope, stages: list[Stage], found: dict[int, Accumulator]) -> None:
+    """What happens once per lane when a phase's inner loops are done."""
+    for number, each in found.items():
+        place = lanes.place("a", number)
+        place = f"({place} + {lanes.place('p', number)})" if each.blocked else place
+        body.line(f"const {type_name(each.dtype, body.printer.dialect)} w{number} = {each.result(place, body)};")
+        body.bind("value", number, f"w{number}")
+        if number in lanes.kept:
+            body.line(f"{lanes.place('v', number)} = w{number};")
+
+    def define(scope: Scope, stage: Stage, text: str) -> None:
+        scope.bind("value", stage.result, text)
+        if stage.result in lanes.kept:
+            scope.line(f"{lanes.place('v', stage.result)} = {text};")
+
+    statements(body, stages, define)
+
+
+def _loads(stages: Sequence[Stage]) -> list[Expr]:
+    roots = [root for s in stages for root in (s.expr, s.condition, s.offset) if root is not None]
+    return list(dict.fromkeys(node for root in roots for node in walk(root) if node.op == "load"))
+
+
+def _picks(lanes: _Lanes, stages: Sequence[Stage]) -> bool:
+    """Whether some load is not contiguous along the lanes."""
+    return any(affine(node.args[0]).stride(lanes.axis) in ("strided", "gather") for node in _loads(stages))
+
+
+def _prefetch(lanes: _Lanes, guard: Scope, scope: Scope, stages: list[Stage]) -> None:
+    """Ask for what the next inner points read, where loads are contiguous along the lanes."""
+    last = lanes.kernel.outer + lanes.kernel.inner - 1
+    ahead: dict[int, Expr] = {}
+    for node in _loads(stages):
+        offset = affine(node.args[0])
+        if len(node.args) == 1 and offset.stride(lanes.axis) == "unit" and offset.stride(last) == "strided":
+            ahead.setdefault(node.value, add(node.args[0], mul(offset.coefficients[last], const(_AHEAD))))
+    if not ahead or not lanes.kernel.inner:
+        return
+    guard.line(f"const long long far = lane1 - lane0 >= {_WIDE} && {extent(guard, last)} >= {_LONG} ? lane1 : lane0;")
+    narrow = min(lanes.kernel.buffers[buffer].dtype.itemsize for buffer in ahead)
+    with scope.block(f"for (long long line = lane0; line < far; line += {64 // narrow})") as body:
+        body.bind("axis", lanes.axis, "line")
+        for buffer, offset_ahead in ahead.items():
+            body.line(f"__builtin_prefetch(b{buffer} + {body.index(offset_ahead)});")

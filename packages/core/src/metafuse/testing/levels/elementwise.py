@@ -1,0 +1,99 @@
+"""Level "element-wise": every record that has an arity, on every dtype, shape and special value its domain allows.
+
+What it is: tests generated from the records; a record registered a moment ago is among them.
+What it is not: fusion; here each operator stands for itself.
+Who calls it: ``suite``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from hypothesis import given
+
+from ...ops.registry import Operator, Tensor, all_operators
+from ..compare import Case, run
+from ..kit import Kit, level
+from ..strategies import SHAPES, array, broadcasts, calls, dtypes_for, laid_out, primary, specials
+
+__all__ = ["test_elementwise", "test_elementwise_numbers", "test_elementwise_random", "test_elementwise_specials"]
+
+
+def records() -> list[tuple[str, Operator]]:
+    """Every element-wise record with a NumPy meaning."""
+    return [(r.name, r) for r in all_operators() if r.arity > 0 and r.numpy is not None]
+
+
+def _arrays(record: Operator, dtypes: list[str], shapes: tuple[Any, ...], random: Any) -> tuple[Any, ...]:
+    count = len(record.domain)
+    return tuple(
+        array(tensor, dtype, shape, random, (k + 1) / (count + 1))
+        for k, (tensor, dtype, shape) in enumerate(zip(record.domain, dtypes, shapes, strict=True))
+    )
+
+
+def _dtype_choices(record: Operator, kit: Kit) -> Iterator[tuple[list[str], bool]]:
+    """Dtypes per argument, and whether the combination is among those that meet every shape."""
+    kinds = [t.dtype for t in record.domain]
+    general = max(kinds, key=lambda k: len(dtypes_for(k, kit)))
+    thorough = primary(general, kit)
+    for dtype in dtypes_for(general, kit):
+        yield [dtype if dtype in dtypes_for(k, kit) else _fallback(k, kit) for k in kinds], dtype in thorough
+    if record.arity > 1:  # two types meet
+        few = thorough if not kit.profile.deep else dtypes_for(general, kit)
+        for first in few:
+            for second in dtypes_for(general, kit):
+                if first != second and all(d in dtypes_for(k, kit) for k in kinds for d in (first, second)):
+                    yield [first if k % 2 else second for k in range(record.arity)], False
+
+
+def _fallback(kind: str, kit: Kit) -> str:
+    return primary(kind, kit)[0]
+
+
+@level("element-wise", cases=records)
+def test_elementwise(conformance: Kit, case: Operator) -> None:
+    """Values of every dtype, and of the usual ones in every shape, against NumPy in float64."""
+    random = conformance.random("element-wise", case.name)
+    cases = []
+    for dtypes, thorough in _dtype_choices(case, conformance):
+        combinations = broadcasts(case.arity) if thorough or conformance.profile.deep else [(SHAPES[3],) * case.arity]
+        for shapes in combinations:
+            cases.append(Case.of(case, _arrays(case, dtypes, shapes, random)))
+    run(conformance, cases)
+
+
+@level("element-wise", cases=lambda: [(name, r) for name, r in records() if r.arity > 1])
+def test_elementwise_numbers(conformance: Kit, case: Operator) -> None:
+    """Python numbers in place of arrays, in every position."""
+    random = conformance.random("numbers", case.name)
+    cases = []
+    for place in range(case.arity):
+        for dtype in primary(case.domain[place].dtype, conformance):
+            dtypes = [
+                dtype if dtype in dtypes_for(t.dtype, conformance) else _fallback(t.dtype, conformance)
+                for t in case.domain
+            ]
+            args = list(_arrays(case, dtypes, ((5, 3),) * case.arity, random))
+            args[place] = args[place].reshape(-1)[0].item()
+            cases.append(Case.of(case, tuple(args)))
+    run(conformance, cases)
+
+
+@level("element-wise", cases=records)
+def test_elementwise_specials(conformance: Kit, case: Operator) -> None:
+    """NaN, infinities, signed zeros: what NumPy makes of them."""
+    cases = []
+    for dtype in dtypes_for("float", conformance):
+        args = []
+        for k, tensor in enumerate(case.domain):
+            if dtype not in dtypes_for(tensor.dtype, conformance):
+                args = []
+                break
+            values = specials(tensor, dtype)
+            args.append(values.reshape((1,) * k + (-1,) + (1,) * (case.arity - 1 - k)))
+        if args:
+            cases.append(Case.of(case, tuple(args)))
+    run(conformance, cases)
