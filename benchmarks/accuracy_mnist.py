@@ -42,7 +42,11 @@ def load_digits(example: ModuleType, limit: int | None) -> tuple[np.ndarray, ...
 def batches(count: int, size: int, epochs: int, seed: int) -> list[np.ndarray]:
     """The indices of every batch of a run: the same for both frameworks."""
     generator = np.random.default_rng(seed)
-    return [part for _ in range(epochs) for part in np.split(generator.permutation(count), range(size, count, size))]
+    return [
+        part
+        for _ in range(epochs)
+        for part in np.split(generator.permutation(count), range(size, count, size))
+    ]
 
 
 def run_metafuse(example: ModuleType, digits: tuple[np.ndarray, ...], options: Any, seed: int) -> float:

@@ -70,7 +70,11 @@ LAYERS = {
         lambda: T.AvgPool2d(3, 2, 1, True, False),
         (2, 3, 8, 6),
     ),
-    "avg-pool-ceil-pad": (lambda: nn.AvgPool2d(2, 3, 1, True), lambda: T.AvgPool2d(2, 3, 1, True), (2, 3, 8, 6)),
+    "avg-pool-ceil-pad": (
+        lambda: nn.AvgPool2d(2, 3, 1, True),
+        lambda: T.AvgPool2d(2, 3, 1, True),
+        (2, 3, 8, 6),
+    ),
     "adaptive-avg": (
         lambda: nn.AdaptiveAvgPool2d((3, 4)),
         lambda: T.AdaptiveAvgPool2d((3, 4)),
@@ -83,12 +87,18 @@ LAYERS = {
         (2, 3, 5, 7),
     ),
     "flatten": (lambda: nn.Flatten(), lambda: T.Flatten(), (2, 3, 4)),
-    "reflection-pad": (lambda: nn.ReflectionPad2d((1, 2, 3, 0)), lambda: T.ReflectionPad2d((1, 2, 3, 0)), (1, 2, 4, 5)),
+    "reflection-pad": (
+        lambda: nn.ReflectionPad2d((1, 2, 3, 0)),
+        lambda: T.ReflectionPad2d((1, 2, 3, 0)),
+        (1, 2, 4, 5),
+    ),
     "replication-pad": (lambda: nn.ReplicationPad2d(2), lambda: T.ReplicationPad2d(2), (1, 2, 4, 5)),
     "zero-pad": (lambda: nn.ZeroPad2d((1, -1, 2, 0)), lambda: T.ZeroPad2d((1, -1, 2, 0)), (1, 2, 4, 5)),
     "pixel-shuffle": (lambda: nn.PixelShuffle(2), lambda: T.PixelShuffle(2), (1, 8, 2, 3)),
     "sequential": (
-        lambda: nn.Sequential(nn.Conv(2, 4, 3), nn.BatchNorm(4), nn.Relu(), nn.Pool(2, 2), nn.Flatten(), nn.Linear(16, 3)),
+        lambda: nn.Sequential(
+            nn.Conv(2, 4, 3), nn.BatchNorm(4), nn.Relu(), nn.Pool(2, 2), nn.Flatten(), nn.Linear(16, 3)
+        ),
         lambda: T.Sequential(
             T.Conv2d(2, 4, 3), T.BatchNorm2d(4), T.ReLU(), T.MaxPool2d(2, 2), T.Flatten(), T.Linear(16, 3)
         ),
@@ -103,7 +113,9 @@ def close(found, expected, name, rtol=2e-4, atol=2e-5):
 
 def same_weights(ours, theirs):
     """Give our module the other's parameters; layers of one name have parameters of one name."""
-    ours.load_state_dict({k: v for k, v in theirs.state_dict().items() if not k.endswith("num_batches_tracked")})
+    ours.load_state_dict(
+        {k: v for k, v in theirs.state_dict().items() if not k.endswith("num_batches_tracked")}
+    )
 
 
 @pytest.mark.parametrize("name", LAYERS)

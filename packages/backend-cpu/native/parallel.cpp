@@ -76,6 +76,8 @@ public:
         ticket_.store(Ticket(loop_, 0, parts).word());
         // A helper that is just falling asleep may miss this; its parts are then done here.
         if (wake && sleepers_.load() > 0 && sleeping_.try_lock()) {
+            calls_ += 1;
+            sleepers_.store(0);  // they count as awake from now on: nobody calls them twice
             sleeping_.unlock();
             work_.notify_all();
         }
@@ -133,12 +135,11 @@ private:
         for (;;) {
             // Helpers beyond a lowered number of threads sleep on.
             const bool wanted = number < thread_count.load(std::memory_order_relaxed) - 1;
-            if (wanted && watch()) {
+            while (wanted && watch()) {
                 while (take(false)) {
                 }
-            } else {
-                sleep(number);
             }
+            sleep();
         }
     }
 
@@ -155,13 +156,12 @@ private:
         return false;
     }
 
-    void sleep(int number) {
+    // Until the next call. The loop that it came from may be over by then: another may follow at once.
+    void sleep() {
         std::unique_lock<std::mutex> lock(sleeping_);
+        const std::uint64_t heard = calls_;
         sleepers_.fetch_add(1);
-        work_.wait(lock, [&] {
-            return number < thread_count.load(std::memory_order_relaxed) - 1 && !Ticket(ticket_.load()).empty();
-        });
-        sleepers_.fetch_sub(1);
+        work_.wait(lock, [&] { return calls_ != heard; });
     }
 
     std::mutex running_;  // held by the thread whose loop it is
@@ -171,8 +171,9 @@ private:
     alignas(64) std::atomic<int> pending_{0};
     std::atomic<Body> body_{nullptr};
     std::atomic<void*> context_{nullptr};
-    alignas(64) std::atomic<int> sleepers_{0};
+    alignas(64) std::atomic<int> sleepers_{0};  // changed under sleeping_
     std::mutex sleeping_;
+    std::uint64_t calls_ = 0;  // guarded by sleeping_
     std::condition_variable work_;
 };
 

@@ -14,7 +14,7 @@ namespace {
 // get less of the machine take fewer of them.
 constexpr long long kElementsPerPart = 16384;
 constexpr long long kPartsPerThread = 4;
-// Steps with fewer innermost points are not worth waking a sleeping thread.
+// Fewer innermost points, in all the steps still to come, are not worth waking a sleeping thread.
 constexpr long long kElementsToWake = 131072;
 
 [[noreturn]] void mismatch(const std::string& symbol, const char* what, std::size_t given, std::size_t wanted) {
@@ -83,6 +83,12 @@ std::shared_ptr<const Program::Plan> Program::plan() const {
     for (const Step& step : steps_) {
         const long long worth = std::max(step.elements / kElementsPerPart, 1LL);
         divide(step, static_cast<int>(std::min(most, worth)), *fresh);
+    }
+    fresh->wake.resize(steps_.size());
+    long long coming = 0;
+    for (std::size_t s = steps_.size(); s-- > 0;) {
+        if (fresh->parts[s] > 1) coming += steps_[s].elements;
+        fresh->wake[s] = coming >= kElementsToWake;
     }
     plan_ = std::move(fresh);
     return plan_;
@@ -165,7 +171,7 @@ void Program::run(void* const* table, std::size_t count, const Scalar* scalars) 
         if (current->parts[s] == 1) {
             run_part(&region, 0);
         } else {
-            parallel(current->parts[s], region.step->elements >= kElementsToWake, run_part, &region);
+            parallel(current->parts[s], current->wake[s] != 0, run_part, &region);
         }
     }
 }

@@ -78,6 +78,7 @@ private:
     struct Plan {
         std::uint64_t generation;
         std::vector<int> parts;                 // per step; 1: on the calling thread, else for any thread to take
+        std::vector<char> wake;                 // per step: whether it and what follows is worth waking a thread
         std::vector<std::size_t> first_border;  // per step: where its parts + 1 borders start
         std::vector<std::size_t> borders;       // part p does chunks[borders[p] .. borders[p + 1])
         std::vector<Chunk> chunks;

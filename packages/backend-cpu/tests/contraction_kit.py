@@ -138,7 +138,9 @@ def library(text: str, flags: tuple[str, ...] = ()) -> ctypes.CDLL:
         return ctypes.CDLL(str(binary))
 
 
-def launch(product: Product, machine: Machine = MACHINE, flags: tuple[str, ...] = (), threads: int = 2) -> int:
+def launch(
+    product: Product, machine: Machine = MACHINE, flags: tuple[str, ...] = (), threads: int = 2
+) -> int:
     """Run all units on ``threads`` threads; answers their number."""
     text = emit(product.kernel(), "product", machine, compiler.vector_math())
     assert text is not None, "declined"
@@ -167,7 +169,9 @@ def matmul(a: Array, b: Array, out: Array, **more: Any) -> Product:
     batch = "uvw"[: out.ndim - 2]
     roles = dict.fromkeys(batch, "b") | {"m": "m", "n": "n", "k": "k"}
     extents = dict(zip(batch + "mn", out.shape, strict=True)) | {"k": a.shape[-1]}
-    return Product(roles, extents, (a, plain(batch + "mk")), (b, plain(batch + "kn")), out, batch + "mn", **more)
+    return Product(
+        roles, extents, (a, plain(batch + "mk")), (b, plain(batch + "kn")), out, batch + "mn", **more
+    )
 
 
 @dataclass(frozen=True)
@@ -190,12 +194,16 @@ def conv_forward(x: Array, w: Array, y: Array, window: Window, **more: Any) -> P
     """``y`` (N, G, O, P, Q) from ``x`` (N, G, C, H, W) and ``w`` (G, O, C, R, S)."""
     extents = dict(zip("NGOPQ", y.shape, strict=True)) | dict(zip("CRS", w.shape[2:], strict=True))
     roles = dict(zip("NGOPQCRS", "mbnmmkkk", strict=True))
-    return Product(roles, extents, (x, plain("NGC") + window.slides()), (w, plain("GOCRS")), y, "NGOPQ", **more)
+    return Product(
+        roles, extents, (x, plain("NGC") + window.slides()), (w, plain("GOCRS")), y, "NGOPQ", **more
+    )
 
 
 def conv_data(dy: Array, w: Array, dx: Array, window: Window, **more: Any) -> Product:
     """The gradient of ``x``: every element gathers from the windows that read it."""
-    extents = dict(zip("NGCHW", dx.shape, strict=True)) | dict(zip("ORS", (w.shape[1], *w.shape[3:]), strict=True))
+    extents = dict(zip("NGCHW", dx.shape, strict=True)) | dict(
+        zip("ORS", (w.shape[1], *w.shape[3:]), strict=True)
+    )
     roles = dict(zip("NGCHWORS", "mbnmmkkk", strict=True))
     back = [Dim({h: 1, r: -window.dilation}, window.padding, window.stride, True) for h, r in ("HR", "WS")]
     return Product(roles, extents, (dy, plain("NGO") + back), (w, plain("GOCRS")), dx, "NGCHW", **more)
@@ -203,6 +211,10 @@ def conv_data(dy: Array, w: Array, dx: Array, window: Window, **more: Any) -> Pr
 
 def conv_weight(dy: Array, x: Array, dw: Array, window: Window, **more: Any) -> Product:
     """The gradient of ``w``: a sum over all windows."""
-    extents = dict(zip("GOCRS", dw.shape, strict=True)) | dict(zip("NPQ", (dy.shape[0], *dy.shape[3:]), strict=True))
+    extents = dict(zip("GOCRS", dw.shape, strict=True)) | dict(
+        zip("NPQ", (dy.shape[0], *dy.shape[3:]), strict=True)
+    )
     roles = dict(zip("GOCRSNPQ", "bmnnnkkk", strict=True))
-    return Product(roles, extents, (dy, plain("NGOPQ")), (x, plain("NGC") + window.slides()), dw, "GOCRS", **more)
+    return Product(
+        roles, extents, (dy, plain("NGOPQ")), (x, plain("NGC") + window.slides()), dw, "GOCRS", **more
+    )

@@ -105,7 +105,10 @@ def test_tensor_dataset():
 
 
 def test_collate():
-    batch = [{"a": (1, 2.0), "b": "x", "c": True, "d": None}, {"a": (3, 4.0), "b": "y", "c": False, "d": None}]
+    batch = [
+        {"a": (1, 2.0), "b": "x", "c": True, "d": None},
+        {"a": (3, 4.0), "b": "y", "c": False, "d": None},
+    ]
     found = data.collate_batch(batch)
     np.testing.assert_array_equal(found["a"][0], np.array([1, 3], np.int32))
     assert found["a"][0].dtype == np.int32
@@ -140,7 +143,9 @@ def test_samplers():
 
 # -- MNIST -----------------------------------------------------------------------------------------------------
 def idx_bytes(array):
-    return struct.pack(">HBB", 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+    return (
+        struct.pack(">HBB", 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+    )
 
 
 @pytest.fixture
@@ -153,13 +158,15 @@ def folder(tmp_path):
 
 
 def test_mnist_from_files_placed_by_hand(folder, monkeypatch):
-    path, images, labels = folder
+    path, images, _ = folder
     dataset = data.MNIST(str(path), download=False, batch_size=4)
     x, y = next(iter(dataset))
     assert (x.shape, x.dtype, y.dtype) == ((4, 1, 28, 28), "float32", "int32")
     np.testing.assert_allclose(x.numpy()[:, 0], images[:4] / 255.0, rtol=1e-6)
     assert y.numpy().tolist() == [0, 1, 2, 3]
-    assert data.MNIST(path, transform=lambda a: a.astype(np.float32).mean())[3][0] == pytest.approx(images[3].mean())
+    assert data.MNIST(path, transform=lambda a: a.astype(np.float32).mean())[3][0] == pytest.approx(
+        images[3].mean()
+    )
     with pytest.raises(data.DownloadError, match="t10k-images-idx3-ubyte.gz is not in"):
         data.MNIST(path, train=False, download=False)
     monkeypatch.setenv("METAFUSE_DATA_DIR", str(path.parent))
@@ -191,7 +198,9 @@ def server(tmp_path):
 
         def do_GET(self):
             self.ranges.append(self.headers.get("Range"))
-            content = (root / self.path.strip("/")).read_bytes() if (root / self.path.strip("/")).exists() else None
+            content = (
+                (root / self.path.strip("/")).read_bytes() if (root / self.path.strip("/")).exists() else None
+            )
             if content is None:
                 self.send_error(404)
                 return

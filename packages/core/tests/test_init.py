@@ -30,7 +30,9 @@ def test_uniform_family():
     check_uniform(init.invariant_uniform(SHAPE).numpy(), 1 / math.sqrt(200))
     check_uniform(init.invariant_uniform(SHAPE, mode="fan_out").numpy(), 1 / math.sqrt(240))
     check_uniform(init.xavier_uniform(SHAPE, gain=2).numpy(), 2 * math.sqrt(6 / 440))
-    check_uniform(init.kaiming_uniform_(mf.zeros(SHAPE), a=0.2).numpy(), math.sqrt(2 / 1.04) * math.sqrt(3 / 200))
+    check_uniform(
+        init.kaiming_uniform_(mf.zeros(SHAPE), a=0.2).numpy(), math.sqrt(2 / 1.04) * math.sqrt(3 / 200)
+    )
     values = init.uniform([1000], "float64", 2, 5)
     assert values.dtype == "float64"
     assert 2 <= values.numpy().min() < 2.1

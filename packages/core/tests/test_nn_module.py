@@ -52,7 +52,15 @@ def test_names_and_parameters():
     assert len(net.parameters()) == len(NAMES)
     assert net.first.linear.weight.name() == "first.linear.weight"
     assert [n for n, _ in net.named_children()] == ["first", "rest"]
-    assert [n for n, _ in net.named_modules()] == ["", "first", "first.linear", "first.norm", "rest", "rest.0", "rest.1"]
+    assert [n for n, _ in net.named_modules()] == [
+        "",
+        "first",
+        "first.linear",
+        "first.norm",
+        "rest",
+        "rest.0",
+        "rest.1",
+    ]
     assert [n for n, p in net.named_parameters(recurse=False)] == []
 
 
@@ -85,7 +93,9 @@ def test_loading_refuses_other_shapes_and_changes_nothing():
     net = nn.Linear(2, 3)
     before = net.weight.numpy()
     state = {"weight": np.zeros((3, 3), np.float32), "bias": np.zeros(4, np.float32)}
-    with pytest.raises(ArgumentError, match=r"weight: \(3, 2\) here, \(3, 3\) given; bias: \(3,\) here, \(4,\) given"):
+    with pytest.raises(
+        ArgumentError, match=r"weight: \(3, 2\) here, \(3, 3\) given; bias: \(3,\) here, \(4,\) given"
+    ):
         net.load_state_dict(state)
     np.testing.assert_array_equal(net.weight.numpy(), before)
 
@@ -93,7 +103,9 @@ def test_loading_refuses_other_shapes_and_changes_nothing():
 def test_loading_tells_names_of_one_side_only():
     net = nn.Linear(2, 3)
     with pytest.warns(UserWarning, match=r"left as they are: bias.*unknown: extra"):
-        net.load_parameters({"weight": np.ones((3, 2)), "extra": np.ones(1), "bn.num_batches_tracked": np.ones(1)})
+        net.load_parameters(
+            {"weight": np.ones((3, 2)), "extra": np.ones(1), "bn.num_batches_tracked": np.ones(1)}
+        )
     np.testing.assert_array_equal(net.weight.numpy(), np.ones((3, 2)))
 
 

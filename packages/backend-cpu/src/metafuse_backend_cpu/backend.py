@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from metafuse.backend.contract import AbstractBackend, Capabilities, Handle, Loaded, Step
-from metafuse.backend.optional import SupportsCodeOp, SupportsHostView, SupportsPrograms
+from metafuse.backend.optional import SupportsAssembly, SupportsCodeOp, SupportsHostView, SupportsPrograms
 from metafuse.errors import ArgumentError, BackendError
 from metafuse.kernel.ir import Kernel
 
@@ -26,7 +26,9 @@ from .codeop import CodeOps
 __all__ = ["CpuBackend"]
 
 
-class CpuBackend(CodeOps, AbstractBackend, SupportsPrograms, SupportsHostView, SupportsCodeOp):
+class CpuBackend(
+    CodeOps, AbstractBackend, SupportsPrograms, SupportsHostView, SupportsCodeOp, SupportsAssembly
+):
     """Generated C++ on the cores of this machine.
 
     Environment: ``METAFUSE_NUM_THREADS``, ``METAFUSE_CPU_MEMORY_LIMIT``, ``METAFUSE_CXX``.
@@ -87,6 +89,10 @@ class CpuBackend(CodeOps, AbstractBackend, SupportsPrograms, SupportsHostView, S
     def compile(self, sources: Sequence[str]) -> bytes:
         """One shared object; see ``compiler``."""
         return compiler.compile(sources)
+
+    def assembly(self, source: str) -> str:
+        """What the compiler made of ``source``, without directives and labels that nothing refers to."""
+        return compiler.assembly(source)
 
     def load(self, binary: bytes, kernels: Mapping[str, Kernel | None]) -> dict[str, Loaded]:
         """Make a module callable. Symbols of snippets map to anything (``None``)."""

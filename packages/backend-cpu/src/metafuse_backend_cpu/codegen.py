@@ -16,46 +16,21 @@ A unit is whatever the schedule splits between threads: an element, a row, a til
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from metafuse.backend.contract import Machine
-from metafuse.dtypes import DType, float32
-from metafuse.kernel.cstyle import Dialect, guarded
+from metafuse.kernel.cstyle import guarded
 from metafuse.kernel.ir import Kernel
 from metafuse.kernel.scope import Printer, Scope
 
 from .access import Schedule, choose
+from .dialect import CpuDialect
 from .lanes import emit_lanes
 from .loops import emit_elements
-from .polynomials import polynomial
 from .reductions import emit_rows
 from .reuse import keep_in_outputs
 
-__all__ = ["emit"]
+__all__ = ["CpuDialect", "emit"]
 
-#: functions that glibc's libmvec has in vector form, for float and double
-_VECTOR = frozenset(
-    "exp log pow sin cos tan atan asin acos sinh cosh tanh asinh acosh atanh atan2 erf expm1 log1p".split()
-)
 _PRELUDE = guarded("SCALAR", "union mf_scalar { double f; long long i; };\n")
-
-
-@dataclass(frozen=True)
-class CpuDialect(Dialect):
-    """C++ for g++ and clang++; with ``vector_math`` glibc's vector functions are declared, without it our own are used."""
-
-    inline: str = "static inline __attribute__((always_inline))"
-    vector_math: bool = True
-
-    def function(self, name: str, dtype: DType) -> tuple[str, str]:
-        own = "" if self.vector_math or dtype is not float32 else polynomial(name, self.inline)
-        if own:
-            return f"mf_{name}f", own
-        callee, declaration = super().function(name, dtype)
-        if self.vector_math and name in _VECTOR:
-            vector = '__attribute__((simd("notinbranch"), const)) '
-            declaration = declaration.replace('extern "C" ', 'extern "C" ' + vector)
-        return callee, declaration
 
 
 def emit(kernel: Kernel, symbol: str, machine: Machine, vector_math: bool = True) -> str:
@@ -81,7 +56,7 @@ def emit(kernel: Kernel, symbol: str, machine: Machine, vector_math: bool = True
     if kernel.contraction is not None:
         from . import contraction
 
-        text = contraction.emit(kernel, symbol, machine)
+        text = contraction.emit(kernel, symbol, machine, vector_math)
         if text is not None:
             return text
     kernel = keep_in_outputs(kernel)
@@ -103,7 +78,7 @@ def _function(
     kernel: Kernel,
     symbol: str,
     machine: Machine,
-    dialect: Dialect,
+    dialect: CpuDialect,
     needs: dict[str, str],
     schedule: Schedule,
     exported: bool = True,
@@ -128,7 +103,7 @@ def _grain(symbol: str, grain: int) -> str:
 
 
 def _either(
-    kernel: Kernel, symbol: str, machine: Machine, dialect: Dialect, needs: dict[str, str], schedules: list[Schedule]
+    kernel: Kernel, symbol: str, machine: Machine, dialect: CpuDialect, needs: dict[str, str], schedules: list[Schedule]
 ) -> str:
     """Rows, or lanes where rows turn out to be very short at run time."""
     rows, lanes = schedules

@@ -34,7 +34,16 @@ from metafuse.runtime.compile_cache import CompileCache
 
 from .machine import cpu_features
 
-__all__ = ["CODE_MARKER", "Toolchain", "compile", "find", "fingerprint", "toolchain", "vector_math"]
+__all__ = [
+    "CODE_MARKER",
+    "Toolchain",
+    "assembly",
+    "compile",
+    "find",
+    "fingerprint",
+    "toolchain",
+    "vector_math",
+]
 
 #: The first line of a source that is a user's snippet.
 CODE_MARKER = "// metafuse: code"
@@ -92,17 +101,18 @@ class Toolchain:
     def kernel_arguments(self) -> list[str]:
         """Arguments that make a module of kernels."""
         libraries = ["-lmvec"] if self.vector_math else []
-        return [*_KERNEL_FLAGS, *self.flags, *_SHARED_FLAGS, *_as_needed(), *libraries, "-lm"]
+        return [*_KERNEL_FLAGS, *self.flags, *_SHARED_FLAGS, *_linker_flags(), *libraries, "-lm"]
 
     def code_arguments(self) -> list[str]:
         """Arguments that make a module of one user's snippet."""
         parallel = ["-fopenmp"] if self.openmp else []
-        return [*_CODE_FLAGS, *self.flags, *parallel, *_SHARED_FLAGS, "-lm"]
+        return [*_CODE_FLAGS, *self.flags, *parallel, *_SHARED_FLAGS, *_linker_flags(), "-lm"]
 
 
-def _as_needed() -> list[str]:
-    # Kernels use nothing of libstdc++, which the driver names anyway: loading is faster without it.
-    return [] if sys.platform == "darwin" else ["-Wl,--as-needed"]
+def _linker_flags() -> list[str]:
+    # Kernels use nothing of libstdc++, which the driver names anyway: loading is faster without it. A module's own
+    # functions are never replaced by equally named ones of the process.
+    return [] if sys.platform == "darwin" else ["-Wl,--as-needed", "-Wl,-Bsymbolic"]
 
 
 # -- finding ------------------------------------------------------------------------------------------------------
@@ -226,7 +236,7 @@ def _probe(command: tuple[str, ...]) -> Toolchain:
         flags = [flag for flag in flags if _try(command, [*required, flag, "-Werror"], simple) is not None]
     if not flags:
         _build(command, required, simple, "the compiler can't build a shared object")
-    loop = _try(command, [*required, *flags, *_as_needed(), "-lmvec", "-lm"], _VECTOR_MATH_PROGRAM)
+    loop = _try(command, [*required, *flags, *_linker_flags(), "-lmvec", "-lm"], _VECTOR_MATH_PROGRAM)
     openmp = _try(command, [*_CODE_FLAGS, *flags, *_SHARED_FLAGS, "-fopenmp"], _OPENMP_PROGRAM)
     return Toolchain(command, version, tuple(flags), loop is not None and b"_ZGV" in loop, openmp is not None)
 
@@ -259,6 +269,24 @@ def compile(sources: Sequence[str]) -> bytes:  # the contract's word
     return _build_mixed(known, snippets, kernels)
 
 
+def assembly(source: str) -> str:
+    """The instructions that ``compile`` makes of one source. Errors: as ``compile``."""
+    known = toolchain()
+    snippet = source.startswith(CODE_MARKER)
+    arguments = known.code_arguments() if snippet else known.kernel_arguments()
+    options = [a for a in arguments if a != "-shared" and not a.startswith(("-l", "-Wl,"))]
+
+    def build(folder: str) -> bytes:
+        target = os.path.join(folder, "module.s")
+        _checked(
+            [*known.command, *options, "-S", "-x", "c++", "-", "-o", target], source, "the code was rejected"
+        )
+        return Path(target).read_bytes()
+
+    lines = _in_folder(build).decode("utf-8", "replace").splitlines()
+    return "\n".join(line for line in lines if not line.lstrip().startswith(".") or line.startswith(".L"))
+
+
 def _joined(kernels: Sequence[str]) -> str:
     return "\n".join(f'#line 1 "kernel {number}"\n{source}' for number, source in enumerate(kernels))
 
@@ -278,7 +306,9 @@ def _build_mixed(known: Toolchain, snippets: Sequence[str], kernels: Sequence[st
                 for argument in arguments
                 if argument != "-shared" and not argument.startswith(("-l", "-Wl,"))
             ]
-            _checked([*known.command, *compiling, "-c", "-x", "c++", "-", "-o", objects[-1]], source, what)
+            _checked(
+                [*known.command, *compiling, "-c", "-x", "c++", "-", "-o", objects[-1]], source, what, folder
+            )
         target = os.path.join(folder, "module.so")
         linking = [argument for argument in known.code_arguments() if not argument.startswith("-l")]
         vector = ["-lmvec"] if known.vector_math else []
@@ -286,6 +316,7 @@ def _build_mixed(known: Toolchain, snippets: Sequence[str], kernels: Sequence[st
             [*known.command, *linking, *objects, *vector, "-lm", "-o", target],
             "",
             "the modules can't be linked",
+            folder,
         )
         return Path(target).read_bytes()
 
@@ -300,7 +331,12 @@ def _build(command: tuple[str, ...], arguments: Sequence[str], source: str, what
 
     def build(folder: str) -> bytes:
         target = os.path.join(folder, "module.so")
-        _checked([*command, *options, "-x", "c++", "-", "-x", "none", *libraries, "-o", target], source, what)
+        _checked(
+            [*command, *options, "-x", "c++", "-", "-x", "none", *libraries, "-o", target],
+            source,
+            what,
+            folder,
+        )
         return Path(target).read_bytes()
 
     return _in_folder(build)
@@ -340,9 +376,11 @@ class _DiskFull(CompileError):
 
 
 def _run(
-    arguments: Sequence[str], source: str, timeout: float | None = _PROBE_SECONDS
+    arguments: Sequence[str], source: str, timeout: float | None = _PROBE_SECONDS, folder: str | None = None
 ) -> subprocess.CompletedProcess[bytes]:
     environment = dict(os.environ, LC_ALL="C")  # messages that can be recognised and quoted
+    if folder is not None:
+        environment["TMPDIR"] = folder  # the compiler's own files go where ours are
     try:
         return subprocess.run(
             list(arguments),
@@ -362,9 +400,9 @@ def _run(
         ) from error
 
 
-def _checked(arguments: Sequence[str], source: str, what: str) -> None:
+def _checked(arguments: Sequence[str], source: str, what: str, folder: str) -> None:
     """Run the compiler; its failure becomes a ``CompileError`` with its words."""
-    done = _run(arguments, source, None)
+    done = _run(arguments, source, None, folder)
     if done.returncode == 0:
         return
     words = done.stderr.decode("utf-8", "replace")

@@ -5,7 +5,7 @@ matmul, batched matmul and, by index algebra alone, convolution forward, backwar
 kernel are only the tables that say which run-time size plays which part, and the epilogue that turns finished sums into
 stores. All extents, strides, paddings and divisors are read from ``sizes`` when the kernel runs.
 What it is not: a loop nest; other kernels, and those declined here, are ``codegen``'s. The engine's text is in
-``contraction_packing`` and ``contraction_engine``.
+``contraction_vectors``, ``contraction_packing`` and ``contraction_engine``.
 Who calls it: ``codegen``.
 """
 
@@ -23,6 +23,7 @@ from metafuse.kernel.scope import Printer, Scope, affine
 from .codegen import CpuDialect
 from .contraction_engine import ENGINE
 from .contraction_packing import PACKING
+from .contraction_vectors import VECTORS
 
 __all__ = ["emit"]
 
@@ -53,7 +54,9 @@ def emit(kernel: Kernel, symbol: str, machine: Machine, vector_math: bool = True
     printer = Printer(kernel, CpuDialect(vector_math=vector_math))
     run = epilogue.text(printer, symbol, types.sum)
     setup = _setup_text(kernel, printer, symbol, epilogue)
-    return "\n".join([_PRELUDE, _engine_text(machine), *printer.needs.values(), run, setup, _entry_text(symbol, types)])
+    return "\n".join(
+        [_PRELUDE, _engine_text(machine), *printer.needs.values(), run, setup, _entry_text(symbol, types)]
+    )
 
 
 # -- which kernels ----------------------------------------------------------------------------------------------------
@@ -87,7 +90,9 @@ def _types(kernel: Kernel) -> _Types | None:
     if sorted(found) != sorted([contraction.a.buffer, contraction.b.buffer]):
         return None
     total = _sum_type(dtype)
-    return _Types(total, *(_element_type(kernel.buffers[o.buffer].dtype, total) for o in (contraction.a, contraction.b)))
+    return _Types(
+        total, *(_element_type(kernel.buffers[o.buffer].dtype, total) for o in (contraction.a, contraction.b))
+    )
 
 
 def _sum_type(dtype: DType) -> str:
@@ -173,7 +178,9 @@ class _Epilogue:
         assert contraction is not None
         found = []
         for role in (contraction.n, contraction.m):
-            pattern = tuple(int(bool(set(affine(offset).coefficients) & set(role))) for offset in self.offsets)
+            pattern = tuple(
+                int(bool(set(affine(offset).coefficients) & set(role))) for offset in self.offsets
+            )
             if pattern[0] and pattern not in found:
                 found.append(pattern)
         return found
@@ -189,7 +196,9 @@ class _Epilogue:
         for number in range(self.kernel.outer):
             scope.bind("axis", number, f"axis[{number}]", lazy=True)
         for number, offset in enumerate(self.offsets):
-            scope.line(f"const long long base{number} = {scope.index(offset)}, stride{number} = stride[{number}];")
+            scope.line(
+                f"const long long base{number} = {scope.index(offset)}, stride{number} = stride[{number}];"
+            )
             scope.bind("axis", _BASE + number, f"base{number}")
             scope.bind("size", _STRIDE + number, f"stride{number}")
         for pattern in self._patterns():
@@ -295,9 +304,13 @@ def _setup_text(kernel: Kernel, printer: Printer, symbol: str, epilogue: _Epilog
     """The function that fills the engine's ``Problem`` and ``Epilogue`` from run-time sizes."""
     assert kernel.contraction is not None
     scope = Scope(printer)
-    scope.line(f"static const short text[] = {{{', '.join(map(str, _describe(kernel, kernel.contraction)))}}};")
+    scope.line(
+        f"static const short text[] = {{{', '.join(map(str, _describe(kernel, kernel.contraction)))}}};"
+    )
     scope.line("metafuse_contraction::parse(p, text, sizes, buffers);")
-    scope.line(f"e.run = {symbol}_run, e.expressions = {len(epilogue.offsets)}, e.joins = {int(epilogue.joins)};")
+    scope.line(
+        f"e.run = {symbol}_run, e.expressions = {len(epilogue.offsets)}, e.joins = {int(epilogue.joins)};"
+    )
     scope.line("for (int n = 0; n < e.expressions; n++)")
     scope.line("    for (int x = 0; x < metafuse_contraction::AXES; x++) e.offsets[n][x] = 0;")
     for number, offset in enumerate(epilogue.offsets):
@@ -348,7 +361,7 @@ def _engine_text(machine: Machine) -> str:
 #pragma GCC push_options
 #pragma GCC optimize("O2")  // the loops that matter are vectors by hand
 #endif
-namespace {{ namespace metafuse_contraction {{{PACKING}{ENGINE}}} }}
+namespace {{ namespace metafuse_contraction {{{VECTORS}{PACKING}{ENGINE}}} }}
 #if !defined(__clang__)
 #pragma GCC pop_options
 #endif

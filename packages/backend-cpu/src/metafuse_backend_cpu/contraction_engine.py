@@ -1,7 +1,7 @@
-"""The upper half of the contraction engine, as C++ text: run-time index algebra, blocking and the loop over one unit.
+"""The upper part of the contraction engine, as C++ text: run-time index algebra, blocking and the loop over units.
 
-What it is: the text ``ENGINE``, included once per translation unit after ``contraction_packing.PACKING``. It reads a
-contraction's description (``contraction._describe``) and the run-time sizes; nothing in it depends on one kernel.
+What it is: the text ``ENGINE``, included once per translation unit after ``contraction_vectors.VECTORS`` and
+``contraction_packing.PACKING``. It reads a contraction's description (``contraction._describe``) and the run-time sizes; nothing in it depends on one kernel.
 What it is not: the epilogue, which ``contraction`` writes per kernel and the engine calls through ``Epilogue``.
 Who calls it: ``contraction.emit``.
 
@@ -43,9 +43,6 @@ struct Plan {
     bool swapped;  // whether the lanes are the m axes
     i64 classes, batches, rows, lanes, row_block, lane_block, row_blocks, lane_blocks, units;
 };
-
-inline i64 ceiling(i64 a, i64 b) { return (a + b - 1) / b; }
-inline i64 least(i64 a, i64 b) { return a < b ? a : b; }
 
 // Reads what contraction._describe wrote: every number is a slot of `sizes`, an axis or a count.
 METAFUSE_PLAIN static void parse(Problem &p, const short *text, const i64 *sizes, void **buffers) {
@@ -101,7 +98,7 @@ METAFUSE_PLAIN static i64 spacing(const Problem &p, int role, const Epilogue *re
 template <class T> static double cost(i64 lanes, i64 rows, i64 depth, i64 operand_step, i64 result_step) {
     double width = Simd<T>::WIDTH, vectors = ceiling(lanes, Simd<T>::WIDTH), number = rows;
     double multiply = vectors * (rows > 4 ? ceiling(rows, ROWS) * ROWS / 2.0 : rows > 1 ? 2.5 : 1);
-    double pack = vectors * (operand_step == 1 ? 6 : 14) + number / width * 6;
+    double pack = rows == 1 ? vectors : vectors * (operand_step == 1 ? 6 : 14) + number / width * 6;
     return depth * (multiply + pack) + number * (result_step == 1 ? vectors * 3 : lanes * 1.5);
 }
 
@@ -206,96 +203,6 @@ METAFUSE_PLAIN static Space make_space(const Problem &p, const Lattice &l, int r
 }
 
 // -- one unit ---------------------------------------------------------------------------------------------------------
-template <class T> struct Scratch {
-    enum { WIDTH = Simd<T>::WIDTH, DEPTH = Simd<T>::DEPTH };
-    T tile[Simd<T>::TILE] __attribute__((aligned(METAFUSE_VECTOR_BYTES)));
-    T rows[ROW_LIMIT * Simd<T>::PITCH] __attribute__((aligned(METAFUSE_VECTOR_BYTES)));
-    T lanes[DEPTH * Simd<T>::PANEL] __attribute__((aligned(METAFUSE_VECTOR_BYTES)));
-    Lines<T> row_lines, lane_lines, row_depth, lane_depth;
-};
-struct Source { const void *data; i64 offset; const i64 *extent; };            // an operand, moved to the unit's origin
-template <class T> struct View { const T *data; i64 step_k, step; };  // rows or lanes of one k block, packed or in place
-
-template <class T, class S> struct Pack {
-    typedef Simd<T> V;
-    enum { WIDTH = V::WIDTH, DIRECT = Same<T, S>::value };
-
-    // Rows [0, row_lines.count) of this k block. Answers where strip 0 is: a row's elements either follow each other
-    // (step_k 1), or strips of V::STRIP rows do.
-    METAFUSE_PLAIN static View<T> rows(Scratch<T> &s, const Source &source, i64 lanes) {
-        const S *from = (const S *)source.data + source.offset;
-        const Lines<T> &lines = s.row_lines, &depth = s.row_depth;
-        Guards guards = find_guards(lines, 0, lines.groups(), depth, source.extent);
-        if constexpr (DIRECT) {
-            bool whole = lines.count == 1 || lines.count % ROWS == 0;
-            if (lanes <= V::PANEL && !guards.count && whole && lines.uniform && depth.uniform)
-                return View<T>{from + lines.offset[0] + depth.offset[0], depth.step, lines.step};
-            i64 flat = (i64)depth.segment_count * lines.count, tall = (i64)lines.segment_count * depth.count;
-            if (tall < flat && lines.segment_count <= lines.groups() * 6) {
-                for (int r = 0; r < lines.count; r += V::STRIP) {
-                    int groups = (int)least(V::STRIP / WIDTH, lines.groups() - r / WIDTH);
-                    copy_vectors<T>(from, lines, r / WIDTH, groups, depth, guards, s.rows + (i64)r * V::DEPTH, V::STRIP);
-                }
-                return View<T>{s.rows, V::STRIP, 1};
-            }
-            if (depth.segment_count <= depth.groups() * 6) {
-                copy_vectors<T>(from, depth, 0, depth.groups(), lines, guards, s.rows, V::PITCH);
-                return View<T>{s.rows, 1, V::PITCH};
-            }
-        }
-        copy_elements<T, S>(from, depth, 0, depth.count, lines, guards, s.rows, 1, V::PITCH);
-        return View<T>{s.rows, 1, V::PITCH};
-    }
-
-    // Lanes [begin, end) of this k block, `begin` a multiple of WIDTH, padded with zeros to whole vectors.
-    METAFUSE_PLAIN static View<T> lanes(Scratch<T> &s, const Source &source, int begin, int end, i64 rows) {
-        const S *from = (const S *)source.data + source.offset;
-        const Lines<T> &lines = s.lane_lines, &depth = s.lane_depth;
-        int group = begin / WIDTH, groups = (int)ceiling(end - begin, WIDTH);
-        Guards guards = find_guards(lines, group, group + groups, depth, source.extent);
-        int pieces = lines.first[group + groups] - lines.first[group];
-        if constexpr (DIRECT) {
-            bool side_by_side = lines.offset[end - 1] - lines.offset[begin] == end - 1 - begin && pieces == groups;
-            if (rows <= 2 * ROWS && !guards.count && side_by_side && depth.uniform && (end - begin) % WIDTH == 0)
-                return View<T>{from + lines.offset[begin] + depth.offset[0], depth.step, 1};
-            i64 flat = (i64)(pieces + groups) * depth.count;                       // loads and stores along lanes
-            i64 turned = (i64)depth.segment_count * (end - begin) + 5 * (i64)groups * depth.count;  // along k
-            if (flat <= turned && pieces <= groups * 8) {
-                copy_vectors<T>(from, lines, group, groups, depth, guards, s.lanes, V::PANEL);
-                return View<T>{s.lanes, V::PANEL, 1};
-            }
-            if (depth.segment_count <= depth.groups() * 8) {
-                copy_turned<T>(from, depth, lines, begin, end, guards, s.lanes, V::PANEL);
-                return View<T>{s.lanes, V::PANEL, 1};
-            }
-        }
-        for (int k = 0; k < depth.count; k++)
-            for (int i = end - begin; i < groups * WIDTH; i++) s.lanes[k * V::PANEL + i] = T(0);
-        copy_elements<T, S>(from, lines, begin, end, depth, guards, s.lanes, 1, V::PANEL);
-        return View<T>{s.lanes, V::PANEL, 1};
-    }
-};
-
-template <class T, int V>
-static void multiply_panel(int depth, const View<T> &lane, const View<T> &row, int rows, T *tile, i64 pitch, bool fresh) {
-    enum { STRIP = Simd<T>::STRIP };
-    for (int r = 0; r < rows;) {
-        bool strips = row.step == 1 && row.step_k == STRIP;
-        const T *from = row.data + (strips ? (i64)(r / STRIP) * STRIP * Simd<T>::DEPTH + r % STRIP : r * row.step);
-        T *to = tile + r * pitch;
-        if (rows - r > 4 || ROWS == 4) {
-            multiply<T, ROWS, V>(depth, lane.data, lane.step_k, from, row.step_k, row.step, to, pitch, fresh);
-            r += ROWS;
-        } else if (rows - r > 1) {
-            multiply<T, 4, V>(depth, lane.data, lane.step_k, from, row.step_k, row.step, to, pitch, fresh);
-            r += 4;
-        } else {
-            multiply<T, 1, V>(depth, lane.data, lane.step_k, from, row.step_k, row.step, to, pitch, fresh);
-            r += 1;
-        }
-    }
-}
-
 // All k blocks of one unit: tile[row][lane], rows `pitch` apart.
 template <class T, class SR, class SL>
 METAFUSE_PLAIN static void fill_tile(Scratch<T> &s, const Space &row_k, const Space &lane_k, const Source &row_source,
@@ -312,13 +219,14 @@ METAFUSE_PLAIN static void fill_tile(Scratch<T> &s, const Space &row_k, const Sp
         s.row_depth.fill(row_k, k, depth);
         s.lane_depth.fill(lane_k, k, depth);
         View<T> row = Pack<T, SR>::rows(s, row_source, lanes);
-        for (int at = 0; at < lanes;) {
+        bool fresh = k % V::LONG == 0, done = rows == 1 && Pack<T, SL>::one_row(s, lane_source, row, fresh);
+        for (int at = 0; at < lanes && !done;) {
             int left = (int)ceiling(lanes - at, V::WIDTH), vectors = left == 4 ? 2 : left < VECTORS ? left : VECTORS;
             int end = (int)least(lanes, at + vectors * V::WIDTH);
             View<T> lane = Pack<T, SL>::lanes(s, lane_source, at, end, rows);
             (vectors == 3   ? multiply_panel<T, 3>
              : vectors == 2 ? multiply_panel<T, 2>
-                            : multiply_panel<T, 1>)(depth, lane, row, rows, s.tile + at, pitch, k % V::LONG == 0);
+                            : multiply_panel<T, 1>)(depth, lane, row, rows, s.tile + at, pitch, fresh);
             at = end;
         }
         bool last = k + depth == row_k.total;

@@ -1,13 +1,12 @@
-"""The lower half of the contraction engine, as C++ text: vectors, copying operands into panels, the register kernel.
+"""The middle part of the contraction engine, as C++ text: copying blocks of the operands into panels.
 
-What it is: the text ``PACKING``, templates over the element type, included once per translation unit.
-What it is not: blocking, index algebra (``contraction_engine``) or anything that depends on one kernel (``contraction``).
-Who calls it: ``contraction.emit`` puts it in front of ``contraction_engine.ENGINE``.
+What it is: the text ``PACKING``, templates over the element types, included once per translation unit.
+What it is not: arithmetic (``contraction_vectors``), blocking (``contraction_engine``) or one kernel (``contraction``).
+Who calls it: ``contraction.emit``, which joins the parts.
 
-Words used in the text: the *lanes* of a contraction are the result positions that lie in one vector register, the *rows*
-those that are broadcast against them; either may be the ``m`` or the ``n`` axes. A *line table* lists positions along
-lanes, rows or ``k`` in order: the element offset that each adds, and the coordinate that it adds along every guarded
-dimension. A *segment* is a stretch of a vector's worth of positions that lie side by side in memory.
+Words used in the text: a *line table* lists positions along lanes, rows or ``k`` in order: the element offset that each
+adds, and the coordinate that it adds along every guarded dimension. A *segment* is a stretch of at most a vector's worth
+of positions that lie side by side in memory.
 """
 
 from __future__ import annotations
@@ -15,115 +14,6 @@ from __future__ import annotations
 __all__ = ["PACKING"]
 
 PACKING = r"""
-typedef long long i64;
-enum { AXES = 16, DIMS = 12, GUARDS = 4 };
-enum { ROWS = METAFUSE_VECTOR_REGISTERS == 32 ? 8 : 4, VECTORS = 3 };  // the register tile: ROWS x VECTORS vectors
-enum { ROW_LIMIT = 128, LANE_LIMIT = 512 };                            // of one unit: all its scratch is on the stack
-
-#if defined(__clang__)
-#define METAFUSE_PLAIN __attribute__((noinline))
-#define METAFUSE_RAMP
-#else
-#define METAFUSE_RAMP __attribute__((noinline, optimize("O3")))
-#define METAFUSE_PLAIN __attribute__((noinline, optimize("O1")))  // bookkeeping: not worth the compiler's time
-#endif
-
-template <class T> struct IntegerOf { typedef int type; };
-template <> struct IntegerOf<double> { typedef long long type; };
-template <> struct IntegerOf<unsigned long long> { typedef long long type; };
-template <class A, class B> struct Same { enum { value = 0 }; };
-template <class A> struct Same<A, A> { enum { value = 1 }; };
-
-template <class T> struct Simd {
-    typedef typename IntegerOf<T>::type Integer;
-    typedef T Vector __attribute__((vector_size(METAFUSE_VECTOR_BYTES)));
-    typedef T Loose __attribute__((vector_size(METAFUSE_VECTOR_BYTES), aligned(1), may_alias));
-    typedef Integer Integers __attribute__((vector_size(METAFUSE_VECTOR_BYTES)));
-    enum {
-        WIDTH = METAFUSE_VECTOR_BYTES / sizeof(T),
-        PANEL = WIDTH * VECTORS,                  // lanes of one packed panel
-        STRIP = WIDTH > ROWS ? WIDTH : ROWS,      // rows of one packed strip
-        DEPTH = 1024 / sizeof(T),                 // k positions of one block; its sum is one partial result
-        PITCH = DEPTH + WIDTH,                    // distance of rows packed along k: off the powers of two
-        TILE = (128 << 10) / sizeof(T),           // sums of one unit
-        LONG = 64 * DEPTH                         // sums of more products are carried in two levels
-    };
-};
-
-// -- masks: which elements of a vector exist -------------------------------------------------------------------------
-#if defined(__AVX512F__) && METAFUSE_VECTOR_BYTES == 64
-typedef Simd<float>::Vector Floats;
-typedef Simd<double>::Vector Doubles;
-template <class T> struct MaskOf { typedef unsigned type; };
-template <class T> inline unsigned mask_of(unsigned bits) { return bits; }
-template <class T> inline unsigned inside(typename Simd<T>::Integers at, typename Simd<T>::Integer extent) {
-    if constexpr (sizeof(T) == 4)
-        return __builtin_ia32_ucmpd512_mask(at, Simd<int>::Integers{} + (int)extent, 1, (unsigned short)-1);
-    else
-        return __builtin_ia32_ucmpq512_mask(at, typename Simd<T>::Integers{} + extent, 1, (unsigned char)-1);
-}
-template <class T> inline typename Simd<T>::Vector load(const T *from, unsigned mask, typename Simd<T>::Vector other) {
-    typedef typename Simd<T>::Vector Vector;
-    if constexpr (sizeof(T) == 4)
-        return (Vector)__builtin_ia32_loadups512_mask((const float *)from, (Floats)other, (unsigned short)mask);
-    else
-        return (Vector)__builtin_ia32_loadupd512_mask((const double *)from, (Doubles)other, (unsigned char)mask);
-}
-#else
-template <class T> struct MaskOf { typedef typename Simd<T>::Integers type; };
-template <class T> inline typename Simd<T>::Integers mask_of(unsigned bits) {
-    typename Simd<T>::Integers bit;
-    for (int i = 0; i < Simd<T>::WIDTH; i++) bit[i] = 1 << i;
-    return (bit & (typename Simd<T>::Integer)bits) != 0;
-}
-template <class T> inline typename Simd<T>::Integers inside(typename Simd<T>::Integers at, i64 extent) {
-    return (at >= 0) & (at < (typename Simd<T>::Integer)extent);
-}
-template <class T>
-inline typename Simd<T>::Vector load(const T *from, typename Simd<T>::Integers mask, typename Simd<T>::Vector other) {
-    typedef typename Simd<T>::Integers Integers;
-    typename Simd<T>::Vector found;
-#if defined(__AVX__) && METAFUSE_VECTOR_BYTES == 32
-    typedef Simd<float>::Vector Floats;
-    typedef Simd<double>::Vector Doubles;
-    if constexpr (sizeof(T) == 4)
-        found = (typename Simd<T>::Vector)__builtin_ia32_maskloadps256((const Floats *)from, mask);
-    else
-        found = (typename Simd<T>::Vector)__builtin_ia32_maskloadpd256((const Doubles *)from, mask);
-#else
-    for (int i = 0; i < Simd<T>::WIDTH; i++) found[i] = mask[i] ? from[i] : T(0);
-#endif
-    return (typename Simd<T>::Vector)((Integers)found | (Integers)other);  // `other` is zero where `found` is not
-}
-#endif
-
-// -- the alternating merge of the lower, of the upper halves of two vectors ------------------------------------------
-#if defined(__clang__)
-#define METAFUSE_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
-#else
-#define METAFUSE_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (typename Simd<T>::Integers){__VA_ARGS__})
-#endif
-template <class T> inline typename Simd<T>::Vector merge_low(typename Simd<T>::Vector a, typename Simd<T>::Vector b) {
-    if constexpr (Simd<T>::WIDTH == 16)
-        return METAFUSE_SHUFFLE(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-    else if constexpr (Simd<T>::WIDTH == 8)
-        return METAFUSE_SHUFFLE(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
-    else if constexpr (Simd<T>::WIDTH == 4)
-        return METAFUSE_SHUFFLE(a, b, 0, 4, 1, 5);
-    else
-        return METAFUSE_SHUFFLE(a, b, 0, 2);
-}
-template <class T> inline typename Simd<T>::Vector merge_high(typename Simd<T>::Vector a, typename Simd<T>::Vector b) {
-    if constexpr (Simd<T>::WIDTH == 16)
-        return METAFUSE_SHUFFLE(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-    else if constexpr (Simd<T>::WIDTH == 8)
-        return METAFUSE_SHUFFLE(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
-    else if constexpr (Simd<T>::WIDTH == 4)
-        return METAFUSE_SHUFFLE(a, b, 2, 6, 3, 7);
-    else
-        return METAFUSE_SHUFFLE(a, b, 1, 3);
-}
-
 // -- line tables ------------------------------------------------------------------------------------------------------
 struct Segment { i64 offset; unsigned mask; };  // lane i of the vector, where `mask` has it, is element offset + i
 
@@ -382,33 +272,114 @@ static void copy_elements(const S *data, const Lines<T> &along, int begin, int e
     }
 }
 
-// -- the register kernel ----------------------------------------------------------------------------------------------
-// tile[r][0..V vectors) (+)= sum over k < depth of row[k * row_k + r * row_step] * lane[k * lane_k ..].
-template <class T, int R, int V>
-static void multiply(int depth, const T *lane, i64 lane_k, const T *row, i64 row_k, i64 row_step, T *tile, i64 pitch,
-                     bool fresh) {
-    typedef typename Simd<T>::Vector Vector;
-    typedef typename Simd<T>::Loose Loose;
-    enum { WIDTH = Simd<T>::WIDTH };
-    Vector sum[R][V] = {};
-    const T *more = row + 4 * row_step;
-    for (int k = 0; k < depth; k++, lane += lane_k, row += row_k, more += row_k) {
-        Vector here[V];
-#pragma GCC unroll 4
-        for (int v = 0; v < V; v++) here[v] = *(const Loose *)(lane + v * WIDTH);
-#pragma GCC unroll 8
-        for (int r = 0; r < R; r++) {
-            T factor = r < 4 ? row[r * row_step] : more[(r - 4) * row_step];
-#pragma GCC unroll 4
-            for (int v = 0; v < V; v++) sum[r][v] += here[v] * factor;
+// -- blocks of one unit ----------------------------------------------------------------------------------------------
+template <class T> struct Scratch {
+    enum { WIDTH = Simd<T>::WIDTH, DEPTH = Simd<T>::DEPTH };
+    T tile[Simd<T>::TILE] __attribute__((aligned(METAFUSE_VECTOR_BYTES)));
+    T rows[ROW_LIMIT * Simd<T>::PITCH] __attribute__((aligned(METAFUSE_VECTOR_BYTES)));
+    T lanes[DEPTH * Simd<T>::PANEL] __attribute__((aligned(METAFUSE_VECTOR_BYTES)));
+    Lines<T> row_lines, lane_lines, row_depth, lane_depth;
+};
+struct Source { const void *data; i64 offset; const i64 *extent; };            // an operand, moved to the unit's origin
+template <class T> struct View { const T *data; i64 step_k, step; };  // rows or lanes of one k block, packed or in place
+
+template <class T, class S> struct Pack {
+    typedef Simd<T> V;
+    enum { WIDTH = V::WIDTH, DIRECT = Same<T, S>::value };
+
+    // Rows [0, row_lines.count) of this k block. Answers where strip 0 is: a row's elements either follow each other
+    // (step_k 1), or strips of V::STRIP rows do.
+    METAFUSE_PLAIN static View<T> rows(Scratch<T> &s, const Source &source, i64 lanes) {
+        const S *from = (const S *)source.data + source.offset;
+        const Lines<T> &lines = s.row_lines, &depth = s.row_depth;
+        Guards guards = find_guards(lines, 0, lines.groups(), depth, source.extent);
+        if constexpr (DIRECT) {
+            bool whole = lines.count == 1 || lines.count % ROWS == 0;
+            if (lanes <= V::PANEL && !guards.count && whole && lines.uniform && depth.uniform)
+                return View<T>{from + lines.offset[0] + depth.offset[0], depth.step, lines.step};
+            i64 flat = (i64)depth.segment_count * lines.count, tall = (i64)lines.segment_count * depth.count;
+            if (tall < flat && lines.segment_count <= lines.groups() * 6) {
+                for (int r = 0; r < lines.count; r += V::STRIP) {
+                    int groups = (int)least(V::STRIP / WIDTH, lines.groups() - r / WIDTH);
+                    copy_vectors<T>(from, lines, r / WIDTH, groups, depth, guards, s.rows + (i64)r * V::DEPTH, V::STRIP);
+                }
+                return View<T>{s.rows, V::STRIP, 1};
+            }
+            if (depth.segment_count <= depth.groups() * 6) {
+                copy_vectors<T>(from, depth, 0, depth.groups(), lines, guards, s.rows, V::PITCH);
+                return View<T>{s.rows, 1, V::PITCH};
+            }
+        }
+        copy_elements<T, S>(from, depth, 0, depth.count, lines, guards, s.rows, 1, V::PITCH);
+        return View<T>{s.rows, 1, V::PITCH};
+    }
+
+    // Lanes [begin, end) of this k block, `begin` a multiple of WIDTH, padded with zeros to whole vectors.
+    METAFUSE_PLAIN static View<T> lanes(Scratch<T> &s, const Source &source, int begin, int end, i64 rows) {
+        const S *from = (const S *)source.data + source.offset;
+        const Lines<T> &lines = s.lane_lines, &depth = s.lane_depth;
+        int group = begin / WIDTH, groups = (int)ceiling(end - begin, WIDTH);
+        Guards guards = find_guards(lines, group, group + groups, depth, source.extent);
+        int pieces = lines.first[group + groups] - lines.first[group];
+        if constexpr (DIRECT) {
+            bool side_by_side = lines.offset[end - 1] - lines.offset[begin] == end - 1 - begin && pieces == groups;
+            if (rows <= 2 * ROWS && !guards.count && side_by_side && depth.uniform && (end - begin) % WIDTH == 0)
+                return View<T>{from + lines.offset[begin] + depth.offset[0], depth.step, 1};
+            i64 flat = (i64)(pieces + groups) * depth.count;                       // loads and stores along lanes
+            i64 turned = (i64)depth.segment_count * (end - begin) + 5 * (i64)groups * depth.count;  // along k
+            if (flat <= turned && pieces <= groups * 8) {
+                copy_vectors<T>(from, lines, group, groups, depth, guards, s.lanes, V::PANEL);
+                return View<T>{s.lanes, V::PANEL, 1};
+            }
+            if (depth.segment_count <= depth.groups() * 8) {
+                copy_turned<T>(from, depth, lines, begin, end, guards, s.lanes, V::PANEL);
+                return View<T>{s.lanes, V::PANEL, 1};
+            }
+        }
+        for (int k = 0; k < depth.count; k++)
+            for (int i = end - begin; i < groups * WIDTH; i++) s.lanes[k * V::PANEL + i] = T(0);
+        copy_elements<T, S>(from, lines, begin, end, depth, guards, s.lanes, 1, V::PANEL);
+        return View<T>{s.lanes, V::PANEL, 1};
+    }
+
+    // One row against all lanes of this k block, straight from memory: answers whether that can be done.
+    METAFUSE_PLAIN static bool one_row(Scratch<T> &s, const Source &source, const View<T> &row, bool fresh) {
+        const Lines<T> &lines = s.lane_lines, &depth = s.lane_depth;
+        if constexpr (DIRECT) {
+            const T *from = (const T *)source.data + source.offset;
+            if (find_guards(lines, 0, lines.groups(), depth, source.extent).count || !depth.uniform) return false;
+            if (lines.uniform && lines.step == 1 && lines.count % (8 * WIDTH) == 0) {
+                from += lines.offset[0] + depth.offset[0];
+                for (int at = 0; at < lines.count; at += 8 * WIDTH)
+                    multiply<T, 1, 8>(depth.count, from + at, depth.step, row.data, row.step_k, 0, s.tile + at, 0, fresh);
+                return true;
+            }
+            if (depth.step == 1 && row.step_k == 1) {
+                multiply_along<T>(depth.count, from + depth.offset[0], lines.offset, lines.count, row.data, s.tile, fresh);
+                return true;
+            }
+        }
+        return false;
+    }
+};
+
+template <class T, int V>
+static void multiply_panel(int depth, const View<T> &lane, const View<T> &row, int rows, T *tile, i64 pitch, bool fresh) {
+    enum { STRIP = Simd<T>::STRIP };
+    for (int r = 0; r < rows;) {
+        bool strips = row.step == 1 && row.step_k == STRIP;
+        const T *from = row.data + (strips ? (i64)(r / STRIP) * STRIP * Simd<T>::DEPTH + r % STRIP : r * row.step);
+        T *to = tile + r * pitch;
+        if (rows - r > 4 || ROWS == 4) {
+            multiply<T, ROWS, V>(depth, lane.data, lane.step_k, from, row.step_k, row.step, to, pitch, fresh);
+            r += ROWS;
+        } else if (rows - r > 1) {
+            multiply<T, 4, V>(depth, lane.data, lane.step_k, from, row.step_k, row.step, to, pitch, fresh);
+            r += 4;
+        } else {
+            multiply<T, 1, V>(depth, lane.data, lane.step_k, from, row.step_k, row.step, to, pitch, fresh);
+            r += 1;
         }
     }
-#pragma GCC unroll 8
-    for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
-        for (int v = 0; v < V; v++) {
-            Vector *to = (Vector *)(tile + r * pitch + v * WIDTH);
-            *to = fresh ? sum[r][v] : *to + sum[r][v];
-        }
 }
 """

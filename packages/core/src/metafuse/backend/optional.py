@@ -16,7 +16,7 @@ import numpy as np
 from ..dtypes import DType
 from .contract import Handle, Loaded, Step
 
-__all__ = ["SupportsCodeOp", "SupportsHostView", "SupportsPrograms"]
+__all__ = ["SupportsAssembly", "SupportsCodeOp", "SupportsHostView", "SupportsPrograms"]
 
 
 class SupportsPrograms(ABC):
@@ -37,6 +37,14 @@ class SupportsHostView(ABC):
     @abstractmethod
     def host_view(self, handle: Handle, nbytes: int) -> np.ndarray[Any, Any]:
         """A writable uint8 array over the memory itself; valid until ``free``."""
+
+
+class SupportsAssembly(ABC):
+    """Can show what its compiler made of a source text (``flags.debug = 5``)."""
+
+    @abstractmethod
+    def assembly(self, source: str) -> str:
+        """The assembly text, or another low-level one, of what ``emit`` answered."""
 
 
 class SupportsCodeOp(ABC):

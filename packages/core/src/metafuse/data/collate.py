@@ -47,17 +47,23 @@ def collate_batch(batch: list[Any]) -> Any:
         return {key: collate_batch([item[key] for item in batch]) for key in first}
     if isinstance(first, (tuple, list)):
         if any(len(item) != len(first) for item in batch):
-            raise ArgumentError(f"[collate_batch] items have different lengths: {sorted({len(i) for i in batch})}")
+            raise ArgumentError(
+                f"[collate_batch] items have different lengths: {sorted({len(i) for i in batch})}"
+            )
         return [collate_batch(list(column)) for column in zip(*batch, strict=True)]
     if hasattr(first, "__array_interface__") or hasattr(first, "__array__"):  # images of PIL, and the like
         return _stack([np.asarray(item) for item in batch])
-    raise DTypeError(f"[collate_batch] can't stack {type(first).__name__}; define collate_batch in the data set")
+    raise DTypeError(
+        f"[collate_batch] can't stack {type(first).__name__}; define collate_batch in the data set"
+    )
 
 
 def _stack(arrays: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
     shapes = {a.shape for a in arrays}
     if len(shapes) > 1:
-        raise ArgumentError(f"[collate_batch] items of one batch have different shapes: {sorted(shapes)}; pad or resize them")
+        raise ArgumentError(
+            f"[collate_batch] items of one batch have different shapes: {sorted(shapes)}; pad or resize them"
+        )
     return np.stack(arrays)
 
 

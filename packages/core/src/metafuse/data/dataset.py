@@ -42,9 +42,18 @@ class Dataset:
         ...         self.set_attrs(batch_size=2, total_len=5)
         ...     def __getitem__(self, k):
         ...         return k, float(k * k)
-        >>> [tuple(y.numpy()) for x, y in Squares()]
-        [(0.0, 1.0), (4.0, 9.0), (16.0,)]
+        >>> [y.numpy().tolist() for x, y in Squares()]
+        [[0.0, 1.0], [4.0, 9.0], [16.0]]
     """
+
+    batch_size: int
+    shuffle: bool
+    drop_last: bool
+    num_workers: int
+    buffer_size: int
+    stop_grad: bool
+    keep_numpy_array: bool
+    endless: bool
 
     def __init__(
         self,
@@ -74,12 +83,16 @@ class Dataset:
                  "endless", "total_len", "sampler"}  # fmt: skip
         for name, value in kw.items():
             if name not in known and not hasattr(self, name):
-                raise ArgumentError(f"[set_attrs] {type(self).__name__} has no attribute {name!r}; it has {sorted(known)}")
+                raise ArgumentError(
+                    f"[set_attrs] {type(self).__name__} has no attribute {name!r}; it has {sorted(known)}"
+                )
             check = _CHECKS.get(name)
             if check and not check[0](value):
                 raise ArgumentError(f"[set_attrs] {name} must be {check[1]}, got {value!r}")
             if name == "num_workers" and value:
-                raise ArgumentError(f"[set_attrs] worker processes are not offered yet, got num_workers={value}; use 0")
+                raise ArgumentError(
+                    f"[set_attrs] worker processes are not offered yet, got num_workers={value}; use 0"
+                )
             setattr(self, name, value)
         return self
 
@@ -194,7 +207,9 @@ def DataLoader(dataset: Dataset, *args: Any, **kargs: Any) -> Dataset:
         raise DTypeError(f"[DataLoader] dataset must be a Dataset, got {type(dataset).__name__}")
     names = ("batch_size", "shuffle", "drop_last", "num_workers")
     if len(args) > len(names):
-        raise ArgumentError(f"[DataLoader] takes at most {len(names)} positional options {names}, got {len(args)}")
+        raise ArgumentError(
+            f"[DataLoader] takes at most {len(names)} positional options {names}, got {len(args)}"
+        )
     return dataset.set_attrs(**dict(zip(names, args)), **kargs)
 
 

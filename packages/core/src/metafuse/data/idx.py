@@ -32,11 +32,15 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray[Any, Any]:
     except (OSError, EOFError) as error:
         raise ArgumentError(f"[read_idx] {os.fspath(path)!r} is damaged: {error}") from error
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in _TYPES:
-        raise ArgumentError(f"[read_idx] {os.fspath(path)!r} is no IDX file: it begins with {content[:4].hex()}")
+        raise ArgumentError(
+            f"[read_idx] {os.fspath(path)!r} is no IDX file: it begins with {content[:4].hex()}"
+        )
     dtype, ndim = np.dtype(_TYPES[content[2]]), content[3]
     shape = tuple(int(n) for n in np.frombuffer(content[4 : 4 + 4 * ndim], ">i4"))
     wanted = int(np.prod(shape)) * dtype.itemsize
     body = content[4 + 4 * ndim :]
     if len(shape) != ndim or len(body) != wanted:
-        raise ArgumentError(f"[read_idx] {os.fspath(path)!r} is damaged: {len(body)} bytes of data, {wanted} expected")
+        raise ArgumentError(
+            f"[read_idx] {os.fspath(path)!r} is damaged: {len(body)} bytes of data, {wanted} expected"
+        )
     return np.frombuffer(body, dtype).reshape(shape).astype(dtype.newbyteorder("="))

@@ -77,7 +77,9 @@ class MNIST(Dataset):
             if path.is_file():
                 return path
         if not download:
-            raise downloads.DownloadError(f"[MNIST] {name} is not in {self.data_root}; put it there or use download=True")
+            raise downloads.DownloadError(
+                f"[MNIST] {name} is not in {self.data_root}; put it there or use download=True"
+            )
         return downloads.fetch([mirror + name for mirror in _MIRRORS], packed, _MD5[name])
 
     def __getitem__(self, index: int) -> tuple[Any, int]:

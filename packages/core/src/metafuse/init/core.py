@@ -131,7 +131,8 @@ def uniform(shape: Any, dtype: Any = "float32", low: float = 0, high: float = 1)
         >>> bool(x.min() >= 2) and bool(x.max() <= 3)
         True
     """
-    return _parameter(random(_extents("uniform", shape)) * float(high - low) + float(low), dtype)
+    share: Any = random(_extents("uniform", shape))
+    return _parameter(share * float(high - low) + float(low), dtype)
 
 
 def uniform_(var: Var, low: float = 0, high: float = 1) -> Var:

@@ -60,11 +60,13 @@ class Sequential(Module):
         """Add a module (or a function of one argument) at the end."""
         return self.add_module(str(len(self._layers)), mod)
 
-    def add_module(self, name: str, mod: Any) -> Module:  # type: ignore[override]
+    def add_module(self, name: str, mod: Any) -> Module:
         """Add ``mod`` under ``name``, or put it in the place of the module of that name."""
         if not isinstance(mod, Module):
             if not callable(mod):
-                raise DTypeError(f"[{type(self).__name__}] needs modules or functions, got {type(mod).__name__}")
+                raise DTypeError(
+                    f"[{type(self).__name__}] needs modules or functions, got {type(mod).__name__}"
+                )
             mod = make_module(mod)()
         self._layers[str(name)] = mod
         return self

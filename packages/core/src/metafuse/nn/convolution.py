@@ -145,12 +145,21 @@ class ConvTranspose(_Convolution):
         dilation: Any = 1,
     ) -> None:
         self._set(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
-        self.output_padding = integers(type(self).__name__, "output_padding", output_padding, self._spatial, 0)
+        self.output_padding = integers(
+            type(self).__name__, "output_padding", output_padding, self._spatial, 0
+        )
 
     def execute(self, x: Any) -> Any:
         function = neural.conv_transpose if self._spatial == 2 else neural.conv_transpose3d
         return function(
-            x, self.weight, self.bias, self.stride, self.padding, self.output_padding, self.groups, self.dilation
+            x,
+            self.weight,
+            self.bias,
+            self.stride,
+            self.padding,
+            self.output_padding,
+            self.groups,
+            self.dilation,
         )
 
 

@@ -58,7 +58,12 @@ class Bilinear(Module):
     _shown = ("in1_features", "in2_features", "out_features")
 
     def __init__(
-        self, in1_features: int, in2_features: int, out_features: int, bias: bool = True, dtype: Any = "float32"
+        self,
+        in1_features: int,
+        in2_features: int,
+        out_features: int,
+        bias: bool = True,
+        dtype: Any = "float32",
     ) -> None:
         self.in1_features = integer("Bilinear", "in1_features", in1_features, 1)
         self.in2_features = integer("Bilinear", "in2_features", in2_features, 1)

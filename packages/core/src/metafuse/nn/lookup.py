@@ -45,7 +45,11 @@ class Embedding(Module):
         self.padding_idx = padding_idx
         self.weight = init.gauss([self.num_embeddings, self.embedding_dim], dtype)
         if padding_idx is not None:
-            if not -num_embeddings <= integer("Embedding", "padding_idx", padding_idx, -num_embeddings) < num_embeddings:
+            if (
+                not -num_embeddings
+                <= integer("Embedding", "padding_idx", padding_idx, -num_embeddings)
+                < num_embeddings
+            ):
                 raise ArgumentError(
                     f"[Embedding] padding_idx must be in {-num_embeddings}..{num_embeddings - 1}, got {padding_idx!r}"
                 )

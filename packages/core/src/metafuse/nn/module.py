@@ -74,7 +74,7 @@ class Module:
         return ((k, v) for k, v in self.__dict__.items() if isinstance(v, Module))
 
     def named_modules(self) -> list[tuple[str, Module]]:
-        """This module (name ``""``) and all below it, each once, parents first."""
+        """The module itself (name ``""``) and all below it, each once, parents first."""
         found: list[tuple[str, Module]] = []
         seen: set[int] = set()
         stack: list[tuple[str, Module]] = [("", self)]
@@ -89,7 +89,7 @@ class Module:
         return found
 
     def modules(self) -> list[Module]:
-        """This module and all below it."""
+        """The module itself and all below it."""
         return [module for _, module in self.named_modules()]
 
     def named_children(self) -> list[tuple[str, Module]]:
@@ -336,7 +336,9 @@ def make_module(func: Callable[..., Any], exec_n_args: int = 1) -> type[Module]:
         6.0
     """
     if not callable(func) or exec_n_args < 0:
-        raise ArgumentError(f"[make_module] needs a function and exec_n_args >= 0, got {func!r} and {exec_n_args!r}")
+        raise ArgumentError(
+            f"[make_module] needs a function and exec_n_args >= 0, got {func!r} and {exec_n_args!r}"
+        )
 
     class MakeModule(Module):
         def __init__(self, *args: Any, **kw: Any) -> None:
@@ -351,4 +353,3 @@ def make_module(func: Callable[..., Any], exec_n_args: int = 1) -> type[Module]:
     MakeModule.__name__ = MakeModule.__qualname__ = getattr(func, "__name__", "MakeModule")
     MakeModule.__doc__ = f"Layer that calls ``{MakeModule.__name__}``."
     return MakeModule
-

@@ -99,7 +99,14 @@ class BatchNorm(_Norm):
     def execute(self, x: Any) -> Any:
         self._check_channels(x, self.num_features)
         return neural.batch_norm(
-            x, self.running_mean, self.running_var, self.weight, self.bias, self.is_train, self.momentum, self.eps
+            x,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            self.is_train,
+            self.momentum,
+            self.eps,
         )
 
 
@@ -164,7 +171,9 @@ class LayerNorm(_Norm):
         kind = type(self).__name__
         count = len(normalized_shape) if isinstance(normalized_shape, (tuple, list)) else 1
         if count == 0:
-            raise ArgumentError(f"[{kind}] normalized_shape must have at least one extent, got {normalized_shape!r}")
+            raise ArgumentError(
+                f"[{kind}] normalized_shape must have at least one extent, got {normalized_shape!r}"
+            )
         self.normalized_shape = integers(kind, "normalized_shape", normalized_shape, count, 1)
         self.eps = _eps(kind, eps)
         self.elementwise_affine = bool(elementwise_affine)
@@ -195,12 +204,19 @@ class GroupNorm(_Norm):
     _shown = ("num_groups", "num_channels", "eps")
 
     def __init__(
-        self, num_groups: int, num_channels: int, eps: float = 1e-05, affine: bool = True, is_train: bool = True
+        self,
+        num_groups: int,
+        num_channels: int,
+        eps: float = 1e-05,
+        affine: bool = True,
+        is_train: bool = True,
     ) -> None:
         self.num_groups = integer("GroupNorm", "num_groups", num_groups, 1)
         self.num_channels = integer("GroupNorm", "num_channels", num_channels, 1)
         if self.num_channels % self.num_groups:
-            raise ArgumentError(f"[GroupNorm] num_groups must divide num_channels, got {num_groups} and {num_channels}")
+            raise ArgumentError(
+                f"[GroupNorm] num_groups must divide num_channels, got {num_groups} and {num_channels}"
+            )
         self.eps = _eps("GroupNorm", eps)
         self.affine = bool(affine)
         self.is_train = bool(is_train)

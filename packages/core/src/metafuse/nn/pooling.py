@@ -66,8 +66,13 @@ class Pool(Module):
         self.kernel_size = integers(kind, "kernel_size", kernel_size, spatial, 1)
         self.stride = self.kernel_size if stride is None else integers(kind, "stride", stride, spatial, 1)
         self.padding = integers(kind, "padding", padding, spatial, 0)
-        self.dilation = (1,) * spatial if dilation is None else integers(kind, "dilation", dilation, spatial, 1)
-        if any(2 * p > d * (k - 1) + 1 for p, k, d in zip(self.padding, self.kernel_size, self.dilation, strict=True)):
+        self.dilation = (
+            (1,) * spatial if dilation is None else integers(kind, "dilation", dilation, spatial, 1)
+        )
+        if any(
+            2 * p > d * (k - 1) + 1
+            for p, k, d in zip(self.padding, self.kernel_size, self.dilation, strict=True)
+        ):
             raise ArgumentError(
                 f"[{kind}] padding must be at most half of the window, got padding {self.padding} with "
                 f"kernel_size {self.kernel_size} and dilation {self.dilation}"

@@ -70,7 +70,9 @@ def restore(module: Module, params: Mapping[str, Any]) -> None:
         if own[name].shape != value.shape
     ]
     if wrong:
-        raise ArgumentError(f"[load_state_dict] shapes differ: {'; '.join(wrong)}; load weights of the same network")
+        raise ArgumentError(
+            f"[load_state_dict] shapes differ: {'; '.join(wrong)}; load weights of the same network"
+        )
     for name, value in arrays.items():
         var = own[name]
         wanted = var.requires_grad
@@ -90,7 +92,8 @@ def save(arrays: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
     handle, temporary = tempfile.mkstemp(dir=os.path.dirname(target), prefix=".saving-")
     try:
         with os.fdopen(handle, "wb") as file:
-            np.savez(file, **{name: to_numpy(value) for name, value in arrays.items()})
+            entries: dict[str, Any] = {name: to_numpy(value) for name, value in arrays.items()}
+            np.savez(file, **entries)
         os.replace(temporary, target)
     except BaseException:
         os.unlink(temporary)

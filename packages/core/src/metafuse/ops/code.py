@@ -51,10 +51,13 @@ class CodeSource:
             )
         ins = [(spec.dtype, len(spec.shape)) for _, spec in inputs]
         outs = [(output[1].dtype, len(output[1].shape))]
-        digest = hashlib.sha256(repr((self, ins, outs)).encode()).hexdigest()[:16]
-        symbol = f"code_{digest}"
-        text = backend.emit_code(symbol, self.header, self.source, ins, outs, dict(self.aliases))
-        loaded = kernels.obtain_source(symbol, text)
+        key = (self, *ins, *outs)
+        loaded = kernels.snippets.get(key)
+        if loaded is None:  # expanding the macros of a long snippet takes longer than running a short one
+            digest = hashlib.sha256(repr((self, ins, outs)).encode()).hexdigest()[:16]
+            symbol = f"code_{digest}"
+            text = backend.emit_code(symbol, self.header, self.source, ins, outs, dict(self.aliases))
+            loaded = kernels.snippets[key] = kernels.obtain_source(symbol, text)
         shapes = backend.launch_code(
             loaded,
             [(b.handle, s.shape) for b, s in inputs],

@@ -106,7 +106,7 @@ class Optimizer:
         for group in self.param_groups:
             for p, g in zip(group["params"], group["grads"], strict=True):
                 if p is v and g is not None:
-                    return g  # type: ignore[no-any-return]
+                    return g
         raise GradientError(
             f"[opt_grad] no gradient is kept for {v.name() or 'this Var'}; read it between optimizer.backward(loss) and step()"
         )
@@ -129,7 +129,13 @@ class Optimizer:
                 else:
                     part = (size.sqr() if norm_type == 2 else size ** float(norm_type)).sum()
                     total = part if total is None else total + part
-            norm = total if norm_type == float("inf") else total.sqrt() if norm_type == 2 else total ** (1.0 / norm_type)
+            norm = (
+                total
+                if norm_type == float("inf")
+                else total.sqrt()
+                if norm_type == 2
+                else total ** (1.0 / norm_type)
+            )
             factor = (max_norm / (norm + 1e-6)).minimum(1.0)
             for group, k in held:
                 group["grads"][k] = group["grads"][k] * factor
@@ -167,7 +173,9 @@ class Optimizer:
 
     def update(self, p: Var, g: Var, state: dict[str, Var], options: dict[str, Any]) -> None:
         """The rule for one parameter: record new values of ``p`` and of its state with ``write``."""
-        raise NotImplementedError(f"[{type(self).__name__}] has no update method; define update(p, g, state, options)")
+        raise NotImplementedError(
+            f"[{type(self).__name__}] has no update method; define update(p, g, state, options)"
+        )
 
     def _state(self, group: Group, k: int) -> dict[str, Var]:
         """The state of parameter ``k`` of ``group``, made when first used."""
@@ -198,7 +206,9 @@ class Optimizer:
         kind = type(self).__name__
         groups = state.get("groups", [])
         if groups and len(groups) != len(self.param_groups):
-            raise ArgumentError(f"[{kind}] the state has {len(groups)} groups, this optimizer {len(self.param_groups)}")
+            raise ArgumentError(
+                f"[{kind}] the state has {len(groups)} groups, this optimizer {len(self.param_groups)}"
+            )
         for group, entry in zip(self.param_groups, groups):
             for name in self.slots:
                 arrays = entry["state"].get(name, [])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..var import Var
 from .optimizer import Optimizer, check_number, write
 
 __all__ = ["RMSprop"]
@@ -34,8 +33,8 @@ class RMSprop(Optimizer):
         self.eps = check_number("RMSprop", "eps", eps)
         self.alpha = check_number("RMSprop", "alpha", alpha)
 
-    def update(self, p: Any, g: Any, state: dict[str, Var], options: dict[str, Any]) -> None:
+    def update(self, p: Any, g: Any, state: dict[str, Any], options: dict[str, Any]) -> None:
         alpha = options["alpha"]
-        v: Any = state["values"] * alpha + g * g * (1 - alpha)  # type: ignore[operator]
+        v: Any = state["values"] * alpha + g * g * (1 - alpha)
         write(state["values"], v)
         write(p, p - g * options["lr"] / (v.sqrt() + options["eps"]))

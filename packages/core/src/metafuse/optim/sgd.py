@@ -48,7 +48,9 @@ class SGD(Optimizer):
         self.dampening = check_number("SGD", "dampening", dampening)
         self.nesterov = bool(nesterov)
         if nesterov and (momentum <= 0 or dampening != 0):
-            raise ArgumentError(f"[SGD] nesterov needs momentum > 0 and dampening 0, got {momentum} and {dampening}")
+            raise ArgumentError(
+                f"[SGD] nesterov needs momentum > 0 and dampening 0, got {momentum} and {dampening}"
+            )
 
     def _state(self, group: dict[str, Any], k: int) -> dict[str, Var]:
         return super()._state(group, k) if self.option(group, "momentum") else {}

@@ -34,6 +34,10 @@ def build_plan(
 
     ``retained``: positions that a later gradient may read; what of them reaches memory anyway is handed out too."""
     graph = ProgramGraph(nodes, leaves, roots)
+    if flags.debug >= 3:
+        from ..debug import passes as shown
+
+        shown.show_graph(graph)
     matches = _run("contraction", find_contractions, graph)
     _run("materialise", mark_stored, graph)
     groups: list[Group] = _run("fuse", fuse, graph, matches)
@@ -51,7 +55,12 @@ def build_plan(
 def _run(name: str, step: Callable[..., Any], *arguments: Any) -> Any:
     started = perf_counter()
     result = step(*arguments)
-    timings[name] = timings.get(name, 0.0) + perf_counter() - started
+    seconds = perf_counter() - started
+    timings[name] = timings.get(name, 0.0) + seconds
+    if flags.debug >= 3:
+        from ..debug import passes as shown
+
+        shown.show_pass(name, arguments, result, seconds)
     return result
 
 

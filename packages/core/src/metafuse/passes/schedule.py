@@ -54,6 +54,8 @@ class ProgramPlan:
     results: tuple[tuple[int, int], ...]
     donations: tuple[tuple[int, int, int], ...]
     scalar_kinds: str
+    #: how often nodes of the program refer to each of its nodes
+    references: tuple[int, ...]
     #: calls as lowered, in launch order, for explain and debugging
     groups: tuple[LoweredCall | int, ...]
 
@@ -118,7 +120,7 @@ def plan_memory(graph: ProgramGraph, launches: list[list[Item]], kept: dict[int,
     )
     return ProgramPlan(
         tuple(steps), graph.leaves, tuple(outputs), tuple(temporaries), results,
-        _donations(graph, launches, deaths, kept, slots), graph.scalar_kinds,
+        _donations(graph, launches, deaths, kept, slots), graph.scalar_kinds, tuple(graph.references[: graph.count]),
         tuple(item for launch in launches for item in launch),
     )  # fmt: skip
 

@@ -12,7 +12,7 @@ younger than what was asked for, as one program.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import RLock
 from typing import Any
@@ -21,6 +21,7 @@ import numpy as np
 
 from ..backend.contract import AbstractBackend, Step, host_bytes
 from ..backend.optional import SupportsHostView, SupportsPrograms
+from ..config import flags
 from ..errors import KernelError, MetafuseError
 from ..graph.node import Node, Spec, describe_origin, state
 from ..passes.pipeline import build_plan
@@ -29,7 +30,7 @@ from ..plugins.registry import registry
 from .buffer import Buffer
 from .kernels import KernelTable, statistics
 
-__all__ = ["Program", "evaluate", "last_program", "read", "upload", "view"]
+__all__ = ["Program", "evaluate", "last_program", "observers", "preview", "read", "upload", "view"]
 
 #: how many programs are kept; the oldest go first
 PROGRAM_LIMIT = 512
@@ -55,6 +56,8 @@ class _Device:
 _devices: dict[str, _Device] = {}
 _lock = RLock()
 last_program: list[Program] = []
+#: called with every launch (``debug.launches.Launch``); while there is one, launches run one by one
+observers: list[Callable[[Any], None]] = []
 
 
 def device() -> _Device:
@@ -63,6 +66,10 @@ def device() -> _Device:
     found = _devices.get(backend.name)
     if found is None or found.backend is not backend:
         found = _devices[backend.name] = _Device(backend)
+        if flags.debug:
+            from ..debug import log
+
+            log.device(backend)
     return found
 
 
@@ -124,6 +131,28 @@ def evaluate(targets: Sequence[Node] | None) -> None:
             _run(roots)
 
 
+def preview(
+    targets: Sequence[Node],
+) -> tuple[list[Node], list[Node], tuple[int, ...], tuple[int, ...]]:
+    """What ``evaluate`` would run now: nodes in order, the stored arrays they read, and the positions that are handed out
+    and that gradients may need. Runs nothing; what is pending stays so."""
+    with _lock:
+        waiting = list(state.pending)
+        try:
+            roots = _take_pending([t for t in targets if t.buffer is None])
+        finally:
+            state.pending = waiting
+        try:
+            nodes = _collect(roots)
+            _, leaves, _, needs = _describe(nodes)
+            held = _held(nodes, roots, needs)
+        finally:
+            for node in roots:
+                node.pos = 0
+        shown = tuple(k for k, flag in enumerate(held) if flag)
+        return nodes, leaves, shown, tuple(k for k, flag in enumerate(needs) if flag)
+
+
 def _take_pending(targets: Sequence[Node] | None) -> list[Node]:
     """Live pending nodes up to the age of the youngest target, each once; younger ones stay pending."""
     limit = max(t.order for t in targets) if targets is not None else None
@@ -168,7 +197,9 @@ def _run(roots: list[Node]) -> None:
         statistics.plans += 1
     statistics.programs += 1
     try:
-        slots = _bind(program.plan, dev, leaves, donate=not any(needs) and not state.pending)
+        donate = bool(program.plan.donations) and not any(needs) and not state.pending
+        donate = donate and _unshared(nodes, held, program.plan)
+        slots = _bind(program.plan, dev, leaves, donate)
         _launch(program, dev, slots, scalars, nodes)
     except BaseException:
         _restore(roots)
@@ -325,6 +356,16 @@ def _bind(plan: ProgramPlan, dev: _Device, leaves: list[Node], donate: bool) -> 
     return slots
 
 
+def _unshared(nodes: list[Node], held: list[bool], plan: ProgramPlan) -> bool:
+    """Whether nothing outside of the program refers to its inner nodes, so that nobody will compute them again.
+
+    Expected references: the node list, the argument of getrefcount, and the program's own nodes."""
+    for k, uses in enumerate(plan.references):
+        if not held[k] and sys.getrefcount(nodes[k]) > uses + 2:
+            return False
+    return True
+
+
 def _move(node: Node, dev: _Device) -> Buffer:
     """The leaf's value on this device; it stays there."""
     node.buffer = upload(read(node), node.spec)
@@ -335,6 +376,13 @@ def _launch(
     program: Program, dev: _Device, slots: list[Buffer], scalars: list[float | int], nodes: list[Node]
 ) -> None:
     backend = dev.backend
+    if observers or flags.debug >= 2:
+        from ..debug import launches
+
+        launches.run_timed(
+            program.plan, backend, dev.kernels, slots, scalars, lambda s: _run_opaque(s, dev, slots, nodes)
+        )
+        return
     handles = [b.handle for b in slots]
     for part in program.parts:
         if isinstance(part, OpaqueStep):

@@ -11,15 +11,16 @@ import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
+from time import perf_counter
 from typing import Any
 
 from ..backend.contract import AbstractBackend, Loaded
-from ..config import flags, notice
+from ..config import flags
 from ..kernel.expr import Expr, walk
 from ..kernel.ir import Kernel
 from .compile_cache import CompileCache
 
-__all__ = ["KernelTable", "statistics"]
+__all__ = ["KernelTable", "statistics", "symbol_of"]
 
 
 class Statistics:
@@ -41,6 +42,7 @@ class KernelTable:
         self.backend = backend
         self.loaded: dict[Kernel, Loaded] = {}
         self.sources: dict[str, Loaded] = {}
+        self.snippets: dict[Any, Loaded] = {}  # a user's snippet with the kinds of its arrays -> code
         self._cache: CompileCache | None = None
         self._lock = Lock()
 
@@ -56,7 +58,7 @@ class KernelTable:
         missing = [k for k in dict.fromkeys(kernels) if k not in self.loaded]
         if missing:
             with self._lock:
-                named = [(k, f"{k.name}_{_digest(k)}") for k in missing if k not in self.loaded]
+                named = [(k, symbol_of(k)) for k in missing if k not in self.loaded]
                 texts = {symbol: (self.backend.emit(k, symbol), k) for k, symbol in named}
                 for symbol, loaded in self._load_all(texts).items():
                     self.loaded[texts[symbol][1]] = loaded
@@ -74,6 +76,11 @@ class KernelTable:
         fingerprint = backend.fingerprint()
         result: dict[str, Loaded] = {}
         fresh: list[str] = []
+        if flags.debug >= 4:
+            from ..debug import log
+
+            for symbol, (source, _) in texts.items():
+                log.source(symbol, source, backend)
         for symbol, (source, kernel) in texts.items():
             binary = self.cache.lookup(fingerprint, source)
             loaded = None if binary is None else self._load_cached(binary, symbol, kernel)
@@ -82,12 +89,15 @@ class KernelTable:
             else:
                 statistics.disk_hits += 1
                 result[symbol] = loaded
+        if flags.debug and result:
+            from ..debug import log
+
+            log.from_disk(list(result))
         if not fresh:
             return result
         jobs = max(1, min(backend.capabilities.compile_jobs, len(fresh)))
         batches = [fresh[k::jobs] for k in range(jobs)]
-        if flags.debug >= 1:
-            notice(f"[compile] {len(fresh)} kernels in {jobs} batches on {backend.name}: {', '.join(fresh)}")
+        begin = perf_counter()
 
         def build(batch: list[str]) -> bytes:
             return backend.compile([texts[s][0] for s in batch])
@@ -101,6 +111,10 @@ class KernelTable:
             statistics.compilations += len(batch)
             result.update(backend.load(binary, {s: texts[s][1] for s in batch}))
             self.cache.store(fingerprint, [texts[s][0] for s in batch], binary)
+        if flags.debug:
+            from ..debug import log
+
+            log.compiled(fresh, perf_counter() - begin, jobs, backend)
         return result
 
     def _load_cached(self, binary: bytes, symbol: str, kernel: Any) -> Loaded | None:
@@ -109,6 +123,11 @@ class KernelTable:
             return self.backend.load(binary, {symbol: kernel})[symbol]
         except Exception:
             return None
+
+
+def symbol_of(kernel: Kernel) -> str:
+    """The name under which a kernel is emitted and compiled."""
+    return f"{kernel.name}_{_digest(kernel)}"
 
 
 def _digest(kernel: Kernel) -> str:

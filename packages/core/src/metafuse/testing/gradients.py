@@ -1,6 +1,7 @@
 """Numeric check of gradients.
 
-What it is: ``check_grads``, which compares the gradients of any function of Vars with central differences in float64.
+What it is: ``check_grads``, which compares the gradients of any function of Vars with central differences in float64,
+and ``Check``, the same in steps, so that many functions can be evaluated as one program.
 What it is not: part of computing gradients (``ops.autograd``).
 Who calls it: the level "autograd", and users for functions and operators of their own.
 
@@ -10,7 +11,8 @@ eps**(1/3), about 6e-6, balances the two.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,10 +21,11 @@ from ..errors import ArgumentError
 from ..ops.autograd import grad
 from ..ops.creation import array64
 from ..ops.meta import fill
+from ..ops.reduce import reduce
 from ..ops.scalar import multiply
 from ..var import Var, sync
 
-__all__ = ["GradientError", "check_grads"]
+__all__ = ["Check", "GradientError", "check_grads"]
 
 Array = np.ndarray[Any, Any]
 
@@ -36,6 +39,7 @@ def check_grads(
     inputs: Sequence[Any],
     *,
     order: int = 1,
+    numpy: Callable[..., Any] | None = None,
     rtol: float = 1e-5,
     atol: float = 1e-6,
     step: float = 6e-6,
@@ -52,6 +56,7 @@ def check_grads(
         function: takes Vars, answers a Var or several; answers that are no floats are left out.
         inputs: arrays or Vars; floats are turned into float64 and differentiated, anything else is passed on as it is.
         order: 2 also checks the gradients of the gradients.
+        numpy: a function of arrays with the same meaning to take differences of; default: ``function`` itself.
         rtol, atol: allowed difference, relative to the numeric derivative and absolute.
         step: how far to go in each direction.
         directions: how many random directions to try.
@@ -66,19 +71,19 @@ def check_grads(
         >>> from metafuse.testing import check_grads
         >>> check_grads(lambda x, y: mf.exp(x) * y, [[0.5, 1.0], [2.0, -3.0]], order=2)
     """
-    values = [_host(x) for x in inputs]
-    places = [k for k, x in enumerate(values) if isinstance(x, np.ndarray) and x.dtype == np.float64]
-    if not places:
-        raise ArgumentError("[check_grads] none of the inputs is floating; there is nothing to differentiate")
     label = name or getattr(function, "__name__", "function")
-    random = np.random.default_rng(seed)
-    _Check(function, values, places, random, label, rtol, atol, step).run(directions)
+    first = Check(function, inputs, numpy, rtol=rtol, atol=atol, step=step, seed=seed, name=label)
+    checks = [first]
     for lower in range(1, order):
 
         def derivative(*arguments: Any, _lower: int = lower) -> list[Var]:
-            return _derivatives(function, arguments, places, _lower, seed + _lower)
+            return _derivatives(function, arguments, first.places, _lower, seed)
 
-        _Check(derivative, values, places, random, f"{label}, derivative {lower}", rtol, atol, step).run(directions)
+        again = f"{label}, derivative {lower}"
+        checks.append(Check(derivative, inputs, None, rtol=rtol, atol=atol, step=step, seed=seed, name=again))
+    sync([v for check in checks for v in check.analytic])
+    for check in checks:
+        check.finish(directions)
 
 
 def _host(x: Any) -> Any:
@@ -91,39 +96,39 @@ def _host(x: Any) -> Any:
     return x
 
 
-def _var(x: Any) -> Any:
-    return array64(x) if isinstance(x, np.ndarray) else x
+def _answers(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,)
+
+
+def _weights(shapes: Iterable[tuple[int, ...]], seed: int) -> list[Array]:
+    random = np.random.default_rng(seed)
+    return [np.asarray(random.uniform(0.5, 1.5, shape)) for shape in shapes]
 
 
 def _weighted(answers: Any, seed: int) -> Var:
     """The sum of all floating answers, each element times a random weight that depends on ``seed`` only."""
-    total: Var | None = None
-    random = np.random.default_rng(seed)
-    for y in answers if isinstance(answers, (tuple, list)) else (answers,):
-        if not y.dtype.is_float:
-            continue
-        weights = array64(random.uniform(0.5, 1.5, tuple(y.shape)).astype(y.dtype.numpy)).stop_grad()
-        part = multiply(y, weights).sum()  # type: ignore[attr-defined]
-        total = part if total is None else total + part  # type: ignore[operator]
-    if total is None:
+    floats = [y for y in _answers(answers) if y.dtype.is_float]
+    if not floats:
         raise ArgumentError("[check_grads] the function answers no floating Var; there is nothing to differentiate")
-    return total
+    total: Any = None
+    for y, w in zip(floats, _weights((tuple(y.shape) for y in floats), seed), strict=True):
+        part = reduce(multiply(y, array64(w.astype(y.dtype.numpy)).stop_grad()), "add")
+        total = part if total is None else total + part
+    return total  # type: ignore[no-any-return]
 
 
-def _derivatives(function: Callable[..., Any], arguments: Sequence[Any], places: list[int], order: int, seed: int) -> list[Var]:
+def _derivatives(
+    function: Callable[..., Any], arguments: Sequence[Any], places: list[int], order: int, seed: int
+) -> list[Var]:
     """Gradients of the weighted answers, ``order`` times, with respect to the arguments at ``places``."""
     answers = function(*arguments)
-    found: list[Var] = []
     for number in range(order):
-        loss = _weighted(answers, seed + number)
-        found = answers = _gradients(loss, [arguments[k] for k in places])
-    return found
+        answers = _gradients(_weighted(answers, seed + number), [arguments[k] for k in places])
+    return list(answers)
 
 
 def _gradients(loss: Var, targets: list[Var]) -> list[Var]:
     """Zeros where the loss does not depend on a target: here that is an answer like any other."""
-    import warnings
-
     if not loss.requires_grad:
         return [fill(tuple(t.shape), 0, t.dtype) for t in targets]
     with warnings.catch_warnings():
@@ -132,70 +137,89 @@ def _gradients(loss: Var, targets: list[Var]) -> list[Var]:
         return found
 
 
-class _Check:
-    """One function at one point."""
+class Check:
+    """The check of one function at one point. ``analytic`` are the Vars to evaluate, then ``finish`` compares.
+
+    The arguments are those of ``check_grads``.
+    """
 
     def __init__(
-        self, function: Callable[..., Any], values: list[Any], places: list[int], random: np.random.Generator,
-        label: str, rtol: float, atol: float, step: float,
+        self, function: Callable[..., Any], inputs: Sequence[Any], numpy: Callable[..., Any] | None = None, *,
+        rtol: float = 1e-5, atol: float = 1e-6, step: float = 6e-6, seed: int = 0, name: str = "function",
     ) -> None:  # fmt: skip
-        self.function, self.values, self.places, self.random = function, values, places, random
-        self.label, self.rtol, self.atol, self.step = label, rtol, atol, step
-        self.seed = int(random.integers(2**31))
+        self.function, self.numpy, self.name = function, numpy, name
+        self.rtol, self.atol, self.step = rtol, atol, step
+        self.values = [_host(x) for x in inputs]
+        self.places = [k for k, x in enumerate(self.values) if isinstance(x, np.ndarray) and x.dtype == np.float64]
+        if not self.places:
+            raise ArgumentError(f"[check_grads] none of the inputs of {name} is floating; nothing to differentiate")
+        self.random = np.random.default_rng([seed, 1])
+        self.seed = int(self.random.integers(2**31))
+        arguments = self._vars(self.values)
+        answers = function(*arguments)
+        self.floating = [y.dtype.is_float for y in _answers(answers)]
+        self.analytic = _gradients(_weighted(answers, self.seed), [arguments[k] for k in self.places])
 
-    def loss(self, values: Sequence[Any]) -> tuple[Var, list[Any]]:
-        arguments = [_var(x) for x in values]
-        return _weighted(self.function(*arguments), self.seed), arguments
+    @staticmethod
+    def _vars(values: Sequence[Any]) -> list[Any]:
+        return [array64(x) if isinstance(x, np.ndarray) else x for x in values]
 
-    def run(self, directions: int) -> None:
-        loss, arguments = self.loss(self.values)
-        gradients = _gradients(loss, [arguments[k] for k in self.places])
-        sync([loss, *gradients])
-        analytic = [g.numpy() for g in gradients]
+    def finish(self, directions: int = 2) -> None:
+        """Compare along random directions; raise ``GradientError`` where a derivative is wrong."""
+        analytic = [g.numpy() for g in self.analytic]
         for k, g in zip(self.places, analytic, strict=True):
             if g.shape != self.values[k].shape or g.dtype != np.float64:
+                wanted = f"float64{list(self.values[k].shape)}"
                 raise GradientError(
-                    f"[{self.label}] gradient of input {k}: {g.dtype}{list(g.shape)}, expected "
-                    f"float64{list(self.values[k].shape)}"
+                    f"[{self.name}] gradient of input {k}: {g.dtype}{list(g.shape)}, expected {wanted}"
                 )
         for _ in range(directions):
             chosen = [self.random.uniform(-1, 1, self.values[k].shape) for k in self.places]
             slope = sum(float((g * d).sum()) for g, d in zip(analytic, chosen, strict=True))
             size = sum(float(np.abs(g * d).sum()) for g, d in zip(analytic, chosen, strict=True))
-            (numeric,) = self.numeric([chosen])
-            if not self.close(slope, numeric, size):
-                self.locate(analytic)
+            numeric = self._numeric(chosen)
+            if not self._close(slope, numeric, size):
+                self._locate(analytic)
                 raise GradientError(
-                    f"[{self.label}] derivative along a random direction: {slope:.9g}, numeric {numeric:.9g}"
+                    f"[{self.name}] derivative along a random direction: {slope:.9g}, numeric {numeric:.9g}"
                 )
 
-    def close(self, analytic: float, numeric: float, size: float = 0.0) -> bool:
+    def _close(self, analytic: float, numeric: float, size: float = 0.0) -> bool:
         """NaN is never close."""
         return abs(analytic - numeric) <= self.atol + self.rtol * max(abs(numeric), size)
 
-    def numeric(self, batch: list[list[Array]]) -> list[float]:
-        """Central differences along several directions, as one program."""
-        losses = []
-        for chosen in batch:
-            for sign in (1, -1):
-                moved = list(self.values)
-                for k, d in zip(self.places, chosen, strict=True):
-                    moved[k] = moved[k] + sign * self.step * d
-                losses.append(self.loss(moved)[0])
-        sync(losses)
-        found = [float(x.item()) for x in losses]
-        return [(a - b) / (2 * self.step) for a, b in zip(found[::2], found[1::2], strict=True)]
+    def _numeric(self, chosen: list[Array]) -> float:
+        """The central difference along a direction."""
+        both = []
+        for sign in (1, -1):
+            moved = list(self.values)
+            for k, d in zip(self.places, chosen, strict=True):
+                moved[k] = moved[k] + sign * self.step * d
+            both.append(moved)
+        if self.numpy is not None:
+            high, low = map(self._host_loss, both)
+        else:
+            losses = [_weighted(self.function(*self._vars(moved)), self.seed) for moved in both]
+            sync(losses)
+            high, low = (float(x.item()) for x in losses)
+        return (high - low) / (2 * self.step)
 
-    def locate(self, analytic: list[Array]) -> None:
+    def _host_loss(self, moved: list[Any]) -> float:
+        assert self.numpy is not None
+        answers = [y for y, floats in zip(_answers(self.numpy(*moved)), self.floating, strict=True) if floats]
+        weights = _weights((np.shape(y) for y in answers), self.seed)
+        return sum(float(np.sum(np.asarray(y, np.float64) * w)) for y, w in zip(answers, weights, strict=True))
+
+    def _locate(self, analytic: list[Array]) -> None:
         """Raise with the first element whose derivative is wrong."""
         for number, k in enumerate(self.places):
             for at in list(np.ndindex(self.values[k].shape))[:200]:
                 chosen = [np.zeros_like(self.values[p]) for p in self.places]
                 chosen[number][at] = 1.0
-                (numeric,) = self.numeric([chosen])
-                if not self.close(float(analytic[number][at]), numeric):
+                numeric = self._numeric(chosen)
+                if not self._close(float(analytic[number][at]), numeric):
                     place = ",".join(map(str, at))
                     raise GradientError(
-                        f"[{self.label}] gradient of input {k} at ({place}): {analytic[number][at]:.9g}, "
+                        f"[{self.name}] gradient of input {k} at ({place}): {analytic[number][at]:.9g}, "
                         f"numeric {numeric:.9g}"
                     )

@@ -20,7 +20,7 @@ from ..ops.registry import Sample, Tensor
 from .kit import Kit
 
 __all__ = [
-    "SHAPES", "array", "broadcasts", "calls", "dtypes_for", "laid_out", "mapped", "primary", "sample_arguments",
+    "SHAPES", "SHIFTS", "array", "broadcasts", "calls", "dtypes_for", "laid_out", "mapped", "primary", "sample_arguments",
     "shapes", "specials",
 ]  # fmt: skip
 
@@ -31,6 +31,9 @@ _KINDS = {"float": "f", "int": "iu", "bool": "b", "any": "fiub", "number": "fiu"
 
 #: shapes every element-wise operator meets: empty, single, tails beside any vector width, several dimensions
 SHAPES: tuple[tuple[int, ...], ...] = ((0,), (1,), (7,), (67,), (3, 0, 2), (1, 5), (5, 3), (2, 3, 4), (1, 1, 1, 3))
+
+#: where ``distinct`` values of several arguments lie on their grids, so that no two arguments share a value
+SHIFTS = (0.3719, 0.7043, 0.1511, 0.5877)
 
 
 def dtypes_for(kind: str, kit: Kit) -> list[str]:
@@ -127,7 +130,7 @@ def sample_arguments(sample: Sample, choose: Callable[[str], str], random: np.ra
         if not isinstance(value, Tensor):
             return value
         # a Var has at least one dimension
-        return array(value, choose(value.dtype), value.shape or (1,), random, random.uniform(0.25, 0.75))
+        return array(value, choose(value.dtype), value.shape or (1,), random, random.uniform(0.1, 0.9))
 
     return mapped(tuple(sample.args), leaf), mapped(dict(sample.kwargs), leaf)
 

@@ -5,9 +5,10 @@ What it is not: layers with parameters (``nn``).
 Who calls it: users through ``metafuse.nn`` and ``metafuse``, and the layers.
 """
 
-from . import activation, basic, convolution, loss, normalisation, pooling, products
+from . import activation, basic, columns, convolution, loss, normalisation, pooling, products
 from .activation import *
 from .basic import *
+from .columns import *
 from .convolution import *
 from .loss import *
 from .normalisation import *
@@ -17,6 +18,7 @@ from .products import *
 __all__ = [
     *activation.__all__,
     *basic.__all__,
+    *columns.__all__,
     *convolution.__all__,
     *loss.__all__,
     *normalisation.__all__,

@@ -83,7 +83,8 @@ def relu(x: Any) -> Any:
         >>> mf.nn.relu(mf.array([-1.0, 2.0])).numpy()
         array([0., 2.], dtype=float32)
     """
-    return check_var("relu", "x", x).maximum(0)
+    x = check_var("relu", "x", x)
+    return x.maximum(0)
 
 
 @operator(
@@ -97,7 +98,8 @@ def relu6(x: Any) -> Any:
         >>> mf.nn.relu6(mf.array([-1.0, 2.0, 9.0])).numpy()
         array([0., 2., 6.], dtype=float32)
     """
-    return check_var("relu6", "x", x).maximum(0).minimum(6)
+    x = check_var("relu6", "x", x)
+    return x.maximum(0).minimum(6)
 
 
 @operator(
@@ -239,7 +241,8 @@ def hardtanh(x: Any, min_val: float = -1, max_val: float = 1) -> Any:
     _need_number("hardtanh", "max_val", max_val)
     if min_val > max_val:
         raise ArgumentError(f"[hardtanh] min_val must not exceed max_val, got {min_val!r} and {max_val!r}")
-    return check_var("hardtanh", "x", x).maximum(min_val).minimum(max_val)
+    x = check_var("hardtanh", "x", x)
+    return x.maximum(min_val).minimum(max_val)
 
 
 def shifted(x: Any, axes: tuple[int, ...]) -> Any:
@@ -278,7 +281,7 @@ def softmax(x: Any, dim: Any = None, log: bool = False) -> Any:
 def _softmax_gradient(node: Any, upstream: Any) -> list[Any]:
     """From the answer alone, so that nothing of the forward pass is computed again."""
     axes, log = node.sig.attrs
-    y = wrap(node)
+    y: Any = wrap(node)
     if log:
         return [None, upstream - y.exp() * upstream.sum(axes, keepdims=True)]
     return [None, y * (upstream - (upstream * y).sum(axes, keepdims=True))]

@@ -14,7 +14,7 @@ from typing import Any
 
 from ...errors import ArgumentError, ShapeError
 
-__all__ = ["choice", "fraction", "integer", "integers", "need_ndim", "window_count"]
+__all__ = ["choice", "fraction", "integer", "integers", "need_ndim", "slide", "window_count"]
 
 
 def integer(op: str, name: str, value: object, minimum: int) -> int:
@@ -22,7 +22,7 @@ def integer(op: str, name: str, value: object, minimum: int) -> int:
     try:
         if isinstance(value, bool):
             raise TypeError
-        number = operator.index(value)  # type: ignore[call-overload]
+        number = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         raise ArgumentError(
             f"[{op}] {name} must be an integer, got {value!r}; give a whole number >= {minimum}"
@@ -71,6 +71,11 @@ def need_ndim(op: str, name: str, x: Any, allowed: Sequence[int], meaning: str) 
     if x.ndim not in allowed:
         wanted = " or ".join(map(str, allowed))
         raise ShapeError(f"[{op}] {name} must have {wanted} dimensions {meaning}, got shape {tuple(x.shape)}")
+
+
+def slide(out: int, kernel: int, stride: int, padding: int, dilation: int) -> str:
+    """The index along one dimension that window ``i<out>`` reads at its element ``i<kernel>``."""
+    return f"i{out}*{stride}-{padding}+i{kernel}*{dilation}"
 
 
 def window_count(

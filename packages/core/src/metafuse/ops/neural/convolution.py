@@ -1,4 +1,4 @@
-"""Convolutions of one, two and three spatial dimensions, their transposes, and unfold/fold.
+"""Convolutions of one, two and three spatial dimensions, and their transposes.
 
 What it is: compositions of reindex, multiply and sum. The compiler recognises the product that is summed as a contraction,
 here as in anybody's own composition, and gives it to a library or a tiled kernel.
@@ -11,14 +11,13 @@ another stride compiles nothing.
 
 from __future__ import annotations
 
-from math import prod
 from typing import Any
 
 from ...errors import ArgumentError, ShapeError
 from ..meta import check_var
 from ..registry import Sample, Tensor, operator
-from . import oracles
-from .checks import integer, integers, need_ndim, window_count
+from . import window_oracles as oracles
+from .checks import integer, integers, need_ndim, slide, window_count
 
 __all__ = [
     "conv",
@@ -28,8 +27,6 @@ __all__ = [
     "conv_transpose",
     "conv_transpose2d",
     "conv_transpose3d",
-    "fold",
-    "unfold",
 ]
 
 
@@ -67,11 +64,6 @@ def _check_channels(op: str, x: Any, weight: Any, bias: Any, groups: int, transp
         raise ShapeError(f"[{op}] bias must have shape ({outputs},), got {tuple(bias.shape)}")
 
 
-def _slide(out: int, kernel: int, stride: int, padding: int, dilation: int) -> str:
-    """The index along one dimension that window ``i<out>`` reads at its element ``i<kernel>``."""
-    return f"i{out}*{stride}-{padding}+i{kernel}*{dilation}"
-
-
 def _add_bias(y: Any, bias: Any) -> Any:
     return y if bias is None else y + bias.broadcast(y.shape, [0, *range(2, y.ndim)])
 
@@ -105,7 +97,7 @@ def _convolve(
     first = len(head)  # number of the first output axis; the window's axes follow the output's
     shape = [*head, *out, *kernel]
     slides = [
-        _slide(first + d, first + spatial + d, stride[d], padding[d], dilation[d]) for d in range(spatial)
+        slide(first + d, first + spatial + d, stride[d], padding[d], dilation[d]) for d in range(spatial)
     ]
     if groups == 1:
         windows = x.reindex(shape, ["i0", "i2", *slides])
@@ -169,8 +161,8 @@ def conv2d(
 ) -> Any:
     """Convolution over two spatial dimensions.
 
-    ``y[n,o,h,w] = bias[o] + sum over c,p,q of x[n, c, h*stride-padding+p*dilation, w*stride-padding+q*dilation] * weight[o,c,p,q]``,
-    with zeros outside of ``x``.
+    ``y[n,o,h,w] = bias[o] + sum over c,p,q of x[n,c,h*stride-padding+p*dilation,w*stride-padding+q*dilation] *
+    weight[o,c,p,q]``, with zeros outside of ``x``.
 
     Args:
         x: ``[batch, channels, height, width]``.
@@ -266,7 +258,7 @@ def _spread(
         shape, [first - 1, *range(first + spatial, first + 2 * spatial)]
     ) * weight.broadcast(shape, [0, *here])
     slides = [
-        _slide(first + d, first + spatial + d, stride[d], padding[d], dilation[d]) for d in range(spatial)
+        slide(first + d, first + spatial + d, stride[d], padding[d], dilation[d]) for d in range(spatial)
     ]
     leading = ["i0", "i1", "i3"] if grouped else ["i0", "i2"]
     target = [batch, groups, outputs, *out] if grouped else [batch, outputs, *out]
@@ -343,73 +335,3 @@ def conv_transpose3d(
 
 conv = conv2d
 conv_transpose2d = conv_transpose
-
-_UNFOLD = [Sample((Tensor((2, 2, 4, 5)), 2)), Sample((Tensor((1, 2, 5, 5)), (3, 2), 1, 1, 2))]
-_FOLD = [Sample((Tensor((2, 8, 12)), (4, 5), 2)), Sample((Tensor((1, 12, 9)), (5, 5), (3, 2), 1, 1, 2))]
-
-
-@operator(category="nn", numpy=oracles.unfold, samples=_UNFOLD, source="im2col")
-def unfold(X: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Any:
-    """Cut an image in windows, each a column.
-
-    Args:
-        X: ``[batch, channels, height, width]``.
-        kernel_size, dilation, stride: one integer >= 1 or two.
-        padding: zeros put on both sides, >= 0.
-
-    Result: ``[batch, channels * kernel height * kernel width, number of windows]``.
-
-    Example:
-        >>> import metafuse as mf
-        >>> mf.nn.unfold(mf.ones([1, 2, 4, 4]), 2, stride=2).shape
-        (1, 8, 4)
-    """
-    X = check_var("unfold", "X", X)
-    need_ndim("unfold", "X", X, [4], "(batch, channels, height, width)")
-    kernel = integers("unfold", "kernel_size", kernel_size, 2, 1)
-    dilation = integers("unfold", "dilation", dilation, 2, 1)
-    padding = integers("unfold", "padding", padding, 2, 0)
-    stride = integers("unfold", "stride", stride, 2, 1)
-    out = tuple(map(window_count, ["unfold"] * 2, X.shape[2:], kernel, stride, padding, dilation))
-    batch, channels = X.shape[:2]
-    slides = [_slide(4 + d, 2 + d, stride[d], padding[d], dilation[d]) for d in range(2)]
-    columns = X.reindex([batch, channels, *kernel, *out], ["i0", "i1", *slides])
-    return columns.reshape([batch, channels * prod(kernel), prod(out)])
-
-
-@operator(category="nn", numpy=oracles.fold, samples=_FOLD, source="col2im: the gradient of unfold")
-def fold(
-    X: Any, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
-) -> Any:
-    """Put windows back into an image and add where they overlap: the transpose of ``unfold``.
-
-    Args:
-        X: ``[batch, channels * kernel height * kernel width, number of windows]``.
-        output_size: height and width of the image.
-        kernel_size, dilation, padding, stride: as in ``unfold``.
-
-    Result: ``[batch, channels, height, width]``.
-
-    Example:
-        >>> import metafuse as mf
-        >>> mf.nn.fold(mf.ones([1, 8, 4]), (4, 4), 2, stride=2).shape
-        (1, 2, 4, 4)
-    """
-    X = check_var("fold", "X", X)
-    need_ndim("fold", "X", X, [3], "(batch, channels * window, windows)")
-    size = integers("fold", "output_size", output_size, 2, 1)
-    kernel = integers("fold", "kernel_size", kernel_size, 2, 1)
-    dilation = integers("fold", "dilation", dilation, 2, 1)
-    padding = integers("fold", "padding", padding, 2, 0)
-    stride = integers("fold", "stride", stride, 2, 1)
-    out = tuple(map(window_count, ["fold"] * 2, size, kernel, stride, padding, dilation))
-    batch, columns, windows = X.shape
-    if columns % prod(kernel) or windows != prod(out):
-        raise ShapeError(
-            f"[fold] X has shape {tuple(X.shape)}, but kernel_size {kernel} on output_size {size} gives "
-            f"[batch, channels * {prod(kernel)}, {prod(out)}]"
-        )
-    channels = columns // prod(kernel)
-    slides = [_slide(4 + d, 2 + d, stride[d], padding[d], dilation[d]) for d in range(2)]
-    spread = X.reshape([batch, channels, *kernel, *out])
-    return spread.reindex_reduce("add", [batch, channels, *size], ["i0", "i1", *slides])

@@ -17,7 +17,7 @@ from ...kernel.ir import IDENTITY
 from ..meta import check_var, index
 from ..registry import Sample, Tensor, operator
 from ..scalar import where
-from . import oracles
+from . import window_oracles as oracles
 from .checks import choice, integers, need_ndim, window_count
 
 __all__ = [

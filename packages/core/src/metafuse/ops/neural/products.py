@@ -27,7 +27,9 @@ def _batched(op: str, a: Any, b: Any) -> tuple[Any, Any]:
     need_ndim(op, "a", a, [3], "(batch, rows, columns)")
     need_ndim(op, "b", b, [3], "(batch, rows, columns)")
     if a.shape[0] != b.shape[0]:
-        raise ShapeError(f"[{op}] a and b must have one batch extent, got {tuple(a.shape)} and {tuple(b.shape)}")
+        raise ShapeError(
+            f"[{op}] a and b must have one batch extent, got {tuple(a.shape)} and {tuple(b.shape)}"
+        )
     return a, b
 
 
@@ -44,7 +46,10 @@ def bmm(a: Any, b: Any) -> Any:
 
 
 @operator(
-    category="nn", numpy=lambda a, b: a @ b.transpose(0, 2, 1), samples=[Sample((_A, _T))], source="NumPy matmul"
+    category="nn",
+    numpy=lambda a, b: a @ b.transpose(0, 2, 1),
+    samples=[Sample((_A, _T))],
+    source="NumPy matmul",
 )
 def bmm_transpose(a: Any, b: Any) -> Any:
     """``a[n] @ b[n].T`` for each n.
@@ -72,5 +77,6 @@ def baddbmm(input: Any, batch1: Any, batch2: Any, beta: float = 1, alpha: float 
         >>> mf.nn.baddbmm(mf.ones([1, 1, 1]), mf.ones([1, 1, 2]), mf.ones([1, 2, 1])).item()
         3.0
     """
-    product = matmul(*_batched("baddbmm", batch1, batch2))
-    return check_var("baddbmm", "input", input) * beta + product * alpha
+    product: Any = matmul(*_batched("baddbmm", batch1, batch2))
+    input = check_var("baddbmm", "input", input)
+    return input * beta + product * alpha

@@ -16,7 +16,7 @@ from hypothesis import given
 from ...ops.registry import Operator, Tensor, all_operators
 from ..compare import Case, run
 from ..kit import Kit, level
-from ..strategies import SHAPES, array, broadcasts, calls, dtypes_for, laid_out, primary, specials
+from ..strategies import SHAPES, SHIFTS, array, broadcasts, calls, dtypes_for, laid_out, primary, specials
 
 __all__ = ["test_elementwise", "test_elementwise_numbers", "test_elementwise_random", "test_elementwise_specials"]
 
@@ -27,9 +27,8 @@ def records() -> list[tuple[str, Operator]]:
 
 
 def _arrays(record: Operator, dtypes: list[str], shapes: tuple[Any, ...], random: Any) -> tuple[Any, ...]:
-    count = len(record.domain)
     return tuple(
-        array(tensor, dtype, shape, random, (k + 1) / (count + 1))
+        array(tensor, dtype, shape, random, SHIFTS[k])
         for k, (tensor, dtype, shape) in enumerate(zip(record.domain, dtypes, shapes, strict=True))
     )
 

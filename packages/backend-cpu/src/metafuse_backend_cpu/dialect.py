@@ -1,0 +1,40 @@
+"""C++ as the CPU's compilers take it: which functions loops may call so that they still vectorise.
+
+What it is: ``CpuDialect``.
+What it is not: the spelling of operations (``metafuse.kernel.cstyle``).
+Who calls it: ``codegen`` and ``contraction``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from metafuse.dtypes import DType, float32
+from metafuse.kernel.cstyle import Dialect
+
+from .polynomials import polynomial
+
+__all__ = ["CpuDialect"]
+
+#: functions that glibc's libmvec has in vector form, for float and double
+_VECTOR = frozenset(
+    "exp log pow sin cos tan atan asin acos sinh cosh tanh asinh acosh atanh atan2 erf expm1 log1p".split()
+)
+
+
+@dataclass(frozen=True)
+class CpuDialect(Dialect):
+    """C++ for g++ and clang++; with ``vector_math`` glibc's vector functions are declared, without it our own are used."""
+
+    inline: str = "static inline __attribute__((always_inline))"
+    vector_math: bool = True
+
+    def function(self, name: str, dtype: DType) -> tuple[str, str]:
+        own = "" if self.vector_math or dtype is not float32 else polynomial(name, self.inline)
+        if own:
+            return f"mf_{name}f", own
+        callee, declaration = super().function(name, dtype)
+        if self.vector_math and name in _VECTOR:
+            vector = '__attribute__((simd("notinbranch"), const)) '
+            declaration = declaration.replace('extern "C" ', 'extern "C" ' + vector)
+        return callee, declaration
