@@ -129,31 +129,39 @@ def test_a_dynamic_number_of_results(run):
     assert count.tolist() == [positive.size + 4]
 
 
-@pytest.mark.parametrize(
-    ("shape", "words"),
-    [
-        ("{6, 2}", "dimension 0 can't become 6: it is 5 at most"),
-        ("{-1, 2}", "-1"),
-        ("{5, 3}", "only dimension 0"),
-        ("{5}", "1 dimensions"),
-    ],
-)
-def test_wrong_dynamic_shapes(run, shape, words):
-    with pytest.raises(KernelError, match=words):
-        run(f"out->set_shape({shape});", [], [((5, 2), "float32")])
+WRONG_SHAPES = {
+    "{6, 2}": "dimension 0 can't become 6: it is 5 at most",
+    "{-1, 2}": "dimension 0 can't become -1",
+    "{5, 3}": "only dimension 0",
+    "{5}": "1 dimensions given",
+}
 
 
-@pytest.mark.parametrize("name", sorted(DTYPES))
-def test_every_element_type(run, name):
-    x = np.array([0, 1, 1, 0, 1]).astype(DTYPES[name].numpy)
-    (made,) = run(
-        "for (int i = 0; i < in0_shape0; ++i) { in0_type x = @in0(i); @out(i) = x; }\n"
-        f'static_assert(std::is_same<@in0_type, {name}>::value && std::is_same<out_type, {name}>::value, "");',
-        [x],
-        [((5,), name)],
+def test_wrong_dynamic_shapes(backend, table):
+    choices = "".join(
+        f'if (data["k"] == {k}) out->set_shape({shape});\n' for k, shape in enumerate(WRONG_SHAPES)
     )
-    assert made.dtype == x.dtype
-    assert np.array_equal(made, x)
+    source = choices + 'if (data["k"] == 4) in0->set_shape({1});'
+    text = backend.emit_code("shapes", "", source, [(float32, 1)], [(float32, 2)])
+    loaded = backend.load(backend.compile([text]), {"shapes": None})["shapes"]
+    handle = table.handles[table.add(np.zeros((5, 2), np.float32))]
+    for k, words in enumerate([*WRONG_SHAPES.values(), "only outputs"]):
+        with pytest.raises(KernelError, match=words):
+            backend.launch_code(loaded, [(handle, (1,))], [(handle, (5, 2))], {"k": k})
+
+
+def test_every_element_type(run):
+    names = sorted(DTYPES)
+    inputs = [np.array([0, 1, 1, 0, 1]).astype(DTYPES[name].numpy) for name in names]
+    lines = [
+        f"for (int i = 0; i < in{k}_shape0; ++i) {{ in{k}_type x = @in{k}(i); @out{k}(i) = x; }}\n"
+        f"static_assert(is_same<@in{k}_type, {name}>::value && is_same<out{k}_type, {name}>::value);"
+        for k, name in enumerate(names)
+    ]
+    made = run("\n".join(lines), inputs, [((5,), name) for name in names])
+    for x, y in zip(inputs, made, strict=True):
+        assert y.dtype == x.dtype
+        assert np.array_equal(x, y)
 
 
 def test_in_place(backend, table):

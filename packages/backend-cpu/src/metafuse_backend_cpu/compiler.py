@@ -14,17 +14,13 @@ first line is ``CODE_MARKER`` are users' snippets, which may use all of C++ and 
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shlex
 import shutil
-import signal
-import subprocess
 import sys
-import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -33,6 +29,7 @@ from metafuse.errors import BackendUnavailable, CompileError
 from metafuse.runtime.compile_cache import CompileCache
 
 from .machine import cpu_features
+from .process import build_module, checked, in_folder, run
 
 __all__ = [
     "CODE_MARKER",
@@ -49,7 +46,6 @@ __all__ = [
 CODE_MARKER = "// metafuse: code"
 #: Raised when the flags or the probes below change meaning, so that older facts are not used.
 FACTS_VERSION = 1
-_PROBE_SECONDS = 60
 
 # In order of use; a flag that the compiler refuses is left out.
 _OPTIONAL_FLAGS = (
@@ -227,7 +223,7 @@ def _wanted_flags() -> list[str]:
 
 def _probe(command: tuple[str, ...]) -> Toolchain:
     """Ask the compiler for its version, and let it build small programs."""
-    version = _run([*command, "--version"], "").stdout.decode("utf-8", "replace").strip()
+    version = run([*command, "--version"], "").stdout.decode("utf-8", "replace").strip()
     simple = 'extern "C" int probe() { return 1; }'
     required = [*_KERNEL_FLAGS, *_SHARED_FLAGS]
     flags = _wanted_flags()
@@ -235,7 +231,7 @@ def _probe(command: tuple[str, ...]) -> Toolchain:
     if _try(command, [*required, *flags, "-Werror"], simple) is None:
         flags = [flag for flag in flags if _try(command, [*required, flag, "-Werror"], simple) is not None]
     if not flags:
-        _build(command, required, simple, "the compiler can't build a shared object")
+        build_module(command, required, simple, "the compiler can't build a shared object")
     loop = _try(command, [*required, *flags, *_linker_flags(), "-lmvec", "-lm"], _VECTOR_MATH_PROGRAM)
     openmp = _try(command, [*_CODE_FLAGS, *flags, *_SHARED_FLAGS, "-fopenmp"], _OPENMP_PROGRAM)
     return Toolchain(command, version, tuple(flags), loop is not None and b"_ZGV" in loop, openmp is not None)
@@ -243,7 +239,7 @@ def _probe(command: tuple[str, ...]) -> Toolchain:
 
 def _try(command: tuple[str, ...], arguments: Sequence[str], source: str) -> bytes | None:
     try:
-        return _build(command, arguments, source, "probe")
+        return build_module(command, arguments, source, "probe")
     except CompileError:
         return None
 
@@ -261,11 +257,11 @@ def compile(sources: Sequence[str]) -> bytes:  # the contract's word
     snippets = [source for source in sources if source.startswith(CODE_MARKER)]
     kernels = [source for source in sources if not source.startswith(CODE_MARKER)]
     if not snippets:
-        return _build(
+        return build_module(
             known.command, known.kernel_arguments(), _joined(kernels), "the generated code was rejected"
         )
     if len(snippets) == 1 and not kernels:
-        return _build(known.command, known.code_arguments(), snippets[0], "the code was rejected")
+        return build_module(known.command, known.code_arguments(), snippets[0], "the code was rejected")
     return _build_mixed(known, snippets, kernels)
 
 
@@ -278,12 +274,15 @@ def assembly(source: str) -> str:
 
     def build(folder: str) -> bytes:
         target = os.path.join(folder, "module.s")
-        _checked(
-            [*known.command, *options, "-S", "-x", "c++", "-", "-o", target], source, "the code was rejected"
+        checked(
+            [*known.command, *options, "-S", "-x", "c++", "-", "-o", target],
+            source,
+            "the code was rejected",
+            folder,
         )
         return Path(target).read_bytes()
 
-    lines = _in_folder(build).decode("utf-8", "replace").splitlines()
+    lines = in_folder(build).decode("utf-8", "replace").splitlines()
     return "\n".join(line for line in lines if not line.lstrip().startswith(".") or line.startswith(".L"))
 
 
@@ -306,13 +305,13 @@ def _build_mixed(known: Toolchain, snippets: Sequence[str], kernels: Sequence[st
                 for argument in arguments
                 if argument != "-shared" and not argument.startswith(("-l", "-Wl,"))
             ]
-            _checked(
+            checked(
                 [*known.command, *compiling, "-c", "-x", "c++", "-", "-o", objects[-1]], source, what, folder
             )
         target = os.path.join(folder, "module.so")
         linking = [argument for argument in known.code_arguments() if not argument.startswith("-l")]
         vector = ["-lmvec"] if known.vector_math else []
-        _checked(
+        checked(
             [*known.command, *linking, *objects, *vector, "-lm", "-o", target],
             "",
             "the modules can't be linked",
@@ -320,112 +319,4 @@ def _build_mixed(known: Toolchain, snippets: Sequence[str], kernels: Sequence[st
         )
         return Path(target).read_bytes()
 
-    return _in_folder(build)
-
-
-def _build(command: tuple[str, ...], arguments: Sequence[str], source: str, what: str) -> bytes:
-    """Compile one text to a shared object."""
-    # Libraries stand behind the source that needs them.
-    options = [argument for argument in arguments if not argument.startswith("-l")]
-    libraries = [argument for argument in arguments if argument.startswith("-l")]
-
-    def build(folder: str) -> bytes:
-        target = os.path.join(folder, "module.so")
-        _checked(
-            [*command, *options, "-x", "c++", "-", "-x", "none", *libraries, "-o", target],
-            source,
-            what,
-            folder,
-        )
-        return Path(target).read_bytes()
-
-    return _in_folder(build)
-
-
-def _in_folder(build: Callable[[str], bytes]) -> bytes:
-    """Run ``build(folder)`` in a temporary folder; where that disk is full or missing, in the next one."""
-    problem: Exception | None = None
-    for parent in _folders():
-        try:
-            with tempfile.TemporaryDirectory(
-                prefix="metafuse-", dir=parent, ignore_cleanup_errors=True
-            ) as folder:
-                return build(folder)
-        except OSError as error:
-            problem = problem or error
-        except _DiskFull as error:
-            problem = problem or error
-    raise CompileError(
-        f"[compile] no room for the compiler's files: {problem}; point TMPDIR at a disk with space"
-    )
-
-
-def _folders() -> list[str | None]:
-    try:
-        first: list[str | None] = [tempfile.gettempdir()]
-    except OSError:
-        first = []
-    return [
-        *first,
-        *(folder for folder in ("/dev/shm", "/var/tmp") if folder not in first and os.path.isdir(folder)),
-    ]
-
-
-class _DiskFull(CompileError):
-    """The compiler failed for want of space; another folder may do."""
-
-
-def _run(
-    arguments: Sequence[str], source: str, timeout: float | None = _PROBE_SECONDS, folder: str | None = None
-) -> subprocess.CompletedProcess[bytes]:
-    environment = dict(os.environ, LC_ALL="C")  # messages that can be recognised and quoted
-    if folder is not None:
-        environment["TMPDIR"] = folder  # the compiler's own files go where ours are
-    try:
-        return subprocess.run(
-            list(arguments),
-            input=source.encode("utf-8", "surrogateescape"),
-            capture_output=True,
-            timeout=timeout,
-            env=environment,
-            check=False,
-        )
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise CompileError(f"[compile] {arguments[0]!r} can't be started: {error}") from error
-    except subprocess.TimeoutExpired as error:
-        raise CompileError(
-            f"[compile] {arguments[0]!r} gave no answer within {timeout:.0f} seconds"
-        ) from error
-
-
-def _checked(arguments: Sequence[str], source: str, what: str, folder: str) -> None:
-    """Run the compiler; its failure becomes a ``CompileError`` with its words."""
-    done = _run(arguments, source, None, folder)
-    if done.returncode == 0:
-        return
-    words = done.stderr.decode("utf-8", "replace")
-    if done.returncode < 0:
-        number = -done.returncode
-        try:
-            name = signal.Signals(number).name
-        except ValueError:
-            name = str(number)
-        words = f"the compiler was killed by {name} (out of memory?)\n{words}"
-    if "No space left on device" in words or "Disk quota exceeded" in words:
-        raise _DiskFull(readable(words))
-    raise CompileError(f"[compile] {what} by {arguments[0]}:\n{readable(words)}")
-
-
-def readable(words: str, limit: int = 24) -> str:
-    """The part of a compiler's message that helps: its errors with what directly explains them, at most ``limit`` lines."""
-    lines = [line.rstrip() for line in words.splitlines() if line.strip()]
-    kept = [
-        line for line in lines if "error" in line or "undefined reference" in line or "killed" in line.lower()
-    ]
-    if not kept:
-        kept = lines
-    if len(kept) > limit:
-        kept = [*kept[:limit], f"... and {len(kept) - limit} more lines"]
-    return "\n".join(kept) or "(no message)"
+    return in_folder(build)

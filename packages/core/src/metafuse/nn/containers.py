@@ -88,6 +88,11 @@ class Sequential(Module):
             return layers[name]
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
+    @property
+    def layers(self) -> dict[str, Module]:
+        """Modules by name."""
+        return self._layers
+
     def __iter__(self) -> Iterator[Module]:
         return iter(self._layers.values())
 
@@ -172,6 +177,11 @@ class ParameterDict(Module):
 
     def __setitem__(self, idx: Any, var: Var) -> None:
         self.add_param(str(idx), var)
+
+    @property
+    def params(self) -> dict[str, Var]:
+        """Vars by name."""
+        return self._params
 
     def __iter__(self) -> Iterator[Var]:
         return iter(self._params.values())

@@ -1,0 +1,129 @@
+"""Running a compiler: processes, temporary folders, and messages that people can read.
+
+What it is: the one place that starts processes, always from lists of arguments and never through a shell.
+What it is not: knowledge about compilers (``compiler``). Who calls it: ``compiler``.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from metafuse.errors import CompileError
+
+__all__ = ["build_module", "checked", "in_folder", "readable", "run"]
+
+PROBE_SECONDS = 60
+
+
+def build_module(command: tuple[str, ...], arguments: Sequence[str], source: str, what: str) -> bytes:
+    """Compile one text to a shared object."""
+    # Libraries stand behind the source that needs them.
+    options = [argument for argument in arguments if not argument.startswith("-l")]
+    libraries = [argument for argument in arguments if argument.startswith("-l")]
+
+    def build(folder: str) -> bytes:
+        target = os.path.join(folder, "module.so")
+        checked(
+            [*command, *options, "-x", "c++", "-", "-x", "none", *libraries, "-o", target],
+            source,
+            what,
+            folder,
+        )
+        return Path(target).read_bytes()
+
+    return in_folder(build)
+
+
+def in_folder(build: Callable[[str], bytes]) -> bytes:
+    """Run ``build(folder)`` in a temporary folder; where that disk is full or missing, in the next one."""
+    problem: Exception | None = None
+    for parent in _folders():
+        try:
+            with tempfile.TemporaryDirectory(
+                prefix="metafuse-", dir=parent, ignore_cleanup_errors=True
+            ) as folder:
+                return build(folder)
+        except OSError as error:
+            problem = problem or error
+        except DiskFull as error:
+            problem = problem or error
+    raise CompileError(
+        f"[compile] no room for the compiler's files: {problem}; point TMPDIR at a disk with space"
+    )
+
+
+def _folders() -> list[str | None]:
+    try:
+        first: list[str | None] = [tempfile.gettempdir()]
+    except OSError:
+        first = []
+    return [
+        *first,
+        *(folder for folder in ("/dev/shm", "/var/tmp") if folder not in first and os.path.isdir(folder)),
+    ]
+
+
+class DiskFull(CompileError):
+    """The compiler failed for want of space; another folder may do."""
+
+
+def run(
+    arguments: Sequence[str], source: str, timeout: float | None = PROBE_SECONDS, folder: str | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    environment = dict(os.environ, LC_ALL="C")  # messages that can be recognised and quoted
+    if folder is not None:
+        environment["TMPDIR"] = folder  # the compiler's own files go where ours are
+    try:
+        return subprocess.run(
+            list(arguments),
+            input=source.encode("utf-8", "surrogateescape"),
+            capture_output=True,
+            timeout=timeout,
+            env=environment,
+            check=False,
+        )
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise CompileError(f"[compile] {arguments[0]!r} can't be started: {error}") from error
+    except subprocess.TimeoutExpired as error:
+        raise CompileError(
+            f"[compile] {arguments[0]!r} gave no answer within {timeout:.0f} seconds"
+        ) from error
+
+
+def checked(arguments: Sequence[str], source: str, what: str, folder: str) -> None:
+    """Run the compiler; its failure becomes a ``CompileError`` with its words."""
+    done = run(arguments, source, None, folder)
+    if done.returncode == 0:
+        return
+    words = done.stderr.decode("utf-8", "replace")
+    if done.returncode < 0:
+        number = -done.returncode
+        try:
+            name = signal.Signals(number).name
+        except ValueError:
+            name = str(number)
+        words = f"the compiler was killed by {name} (out of memory?)\n{words}"
+    if "No space left on device" in words or "Disk quota exceeded" in words:
+        raise DiskFull(readable(words))
+    raise CompileError(f"[compile] {what} by {arguments[0]}:\n{readable(words)}")
+
+
+def readable(words: str, limit: int = 24) -> str:
+    """The part of a compiler's message that helps: its errors with what directly explains them, at most ``limit`` lines."""
+    lines = [line.rstrip() for line in words.splitlines() if line.strip()]
+    kept = [
+        line for line in lines if "error" in line or "undefined reference" in line or "killed" in line.lower()
+    ]
+    if not kept:
+        kept = lines
+    if len(kept) > limit:
+        kept = [*kept[:limit], f"... and {len(kept) - limit} more lines"]
+    return "\n".join(kept) or "(no message)"

@@ -1,0 +1,129 @@
+"""Bad input gets an exception of ours when the function is called, in words that help, and never reaches a compiler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import metafuse as mf
+from metafuse.errors import ArgumentError, DTypeError, IndexExpressionError, MetafuseError, ShapeError
+from metafuse.runtime.kernels import statistics
+
+
+def x() -> mf.Var:
+    return mf.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+
+
+CASES: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
+    ("object array", lambda: mf.array(np.array([object()])), DTypeError, r"\[array\].*object"),
+    ("string", lambda: mf.array("abc"), DTypeError, r"\[array\]"),
+    ("ragged", lambda: mf.array([[1], [1, 2]]), DTypeError, r"\[array\]"),
+    ("complex", lambda: mf.array(np.array([1j])), DTypeError, r"complex"),
+    ("none", lambda: x() + None, DTypeError, r"\[add\]"),
+    ("broadcast", lambda: x() + mf.ones(2), ShapeError, r"\[add\].*\[2, 3\] and \[2\].*3 against 2"),
+    ("matmul", lambda: x() @ x(), ShapeError, r"\[matmul\].*3 against 2"),
+    ("reshape", lambda: x().reshape(4, 2), ShapeError, r"\[reshape\].*6 elements"),
+    ("reshape two -1", lambda: x().reshape(-1, -1), ShapeError, r"\[reshape\]"),
+    ("transpose", lambda: x().transpose(0, 0), ShapeError, r"\[transpose\]"),
+    ("sum dim", lambda: x().sum(2), ShapeError, r"dim must be in -2..1"),
+    ("sum dim twice", lambda: x().sum((0, -2)), ShapeError, r"differ"),
+    ("sum dim type", lambda: x().sum(0.5), DTypeError, r"dim must be an integer"),
+    ("max of nothing", lambda: mf.zeros(0, 3).max(0), ArgumentError, r"no elements"),
+    ("index range", lambda: x()[5], IndexError, r"index 5 is out of bounds"),
+    ("too many indices", lambda: x()[0, 0, 0], ShapeError, r"too many"),
+    ("float index", lambda: x()[0.5], DTypeError, r"\[getitem\]"),
+    ("NaN index", lambda: x()[np.array([np.nan])], DTypeError, r"NaN"),
+    ("float index array", lambda: x()[mf.array([0.5])], DTypeError, r"integers or bool"),
+    ("assignment shape", lambda: x().__setitem__(0, mf.ones(2)), ShapeError, r"\[setitem\]"),
+    ("assign", lambda: x().assign(mf.ones(3)), ArgumentError, r"\[assign\]"),
+    ("unknown dtype", lambda: mf.zeros(2, dtype="complex64"), DTypeError, r"\[dtype\]"),
+    ("negative extent", lambda: mf.zeros(-1), ShapeError, r">= 0"),
+    ("arange step", lambda: mf.arange(0, 3, 0), ArgumentError, r"step must not be 0"),
+    ("arange NaN", lambda: mf.arange(float("nan")), ArgumentError, r"finite"),
+    ("integer too large", lambda: mf.array([1], "uint8") + 300, DTypeError, r"300 does not fit uint8"),
+    ("bits of floats", lambda: x() & 1, DTypeError, r"\[bitwise_and\]"),
+    ("grad of integers", lambda: mf.grad(mf.arange(3), x()), DTypeError, r"\[grad\]"),
+    ("grad target", lambda: mf.grad(x().sum(), [1.0]), DTypeError, r"targets\[0\]"),
+    ("unknown name", lambda: x().reindex([2], ["i0", "i5"]), IndexExpressionError, r"(?s)i5.*position"),
+    ("syntax", lambda: x().reindex([2], ["i0", "i0+"]), IndexExpressionError, r"(?s)\[reindex\].*i0\+"),
+    ("comment", lambda: x().reindex([2], ["i0", "i0//x"]), IndexExpressionError, r"\[reindex\]"),
+    ("index count", lambda: x().reindex([2], ["i0"]), ShapeError, r"one index expression per dimension"),
+    ("index type", lambda: x().reindex([2], [0, 0]), DTypeError, r"list of strings"),
+    ("extra missing", lambda: x().reindex([2], ["i0", "@e0(i0)"]), IndexExpressionError, r"e0"),
+    ("extra arguments", lambda: x().reindex([2], ["i0", "@e0(i0,i0)"], extras=[mf.arange(2)]), IndexExpressionError, r"e0"),
+    ("reduce op", lambda: x().reindex_reduce("plus", [2], ["i0"]), ArgumentError, r"op must be one of"),
+    ("reindex_reduce shape", lambda: x().reindex_reduce("add", [-2], ["i0"]), ShapeError, r">= 0"),
+    ("concat", lambda: mf.concat([x(), mf.ones(3, 4)]), ShapeError, r"\[concat\]"),
+    ("concat nothing", lambda: mf.concat([]), ArgumentError, r"\[concat\]"),
+    ("split", lambda: mf.split(x(), [1, 2]), ShapeError, r"\[split\]"),
+    ("item", lambda: x().item(), ArgumentError, r"\[item\]"),
+    ("random type", lambda: mf.random([2], type="cauchy"), ArgumentError, r"\[random\]"),
+    ("random dtype", lambda: mf.rand(2, dtype="int32"), DTypeError, r"floating"),
+    ("seed", lambda: mf.set_global_seed(-1), ArgumentError, r"seed"),
+    ("code without source", lambda: mf.code([1], "float32", []), ArgumentError, r"cpu_src"),
+    ("code shape", lambda: mf.code([2, -1], "float32", [], cpu_src=";"), ShapeError, r"\[code\]"),
+    ("code gradients", lambda: mf.code([1], "float32", [x()], cpu_src=";", cpu_grad_src=["", ""]), ArgumentError, r"one source per input"),
+    ("conv stride", lambda: mf.nn.Conv(1, 2, 3, stride=0), ArgumentError, r"stride must be >= 1, got"),
+    ("conv kernel", lambda: mf.nn.Conv(1, 2, -3), ArgumentError, r"kernel"),
+    ("pool kernel", lambda: mf.nn.Pool(0), ArgumentError, r"kernel"),
+    ("pool stride", lambda: mf.nn.Pool(2, -1), ArgumentError, r"stride"),
+    ("linear", lambda: mf.nn.Linear(3, 2)(mf.ones(2, 4)), ShapeError, r"4"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "kind", "words"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
+def test_bad_input_is_refused_when_the_function_is_called(
+    call: Callable[[], Any], kind: type[Exception], words: str
+) -> None:
+    before = statistics.compilations
+    with pytest.raises(kind, match=words) as caught:
+        call()
+    assert isinstance(caught.value, (MetafuseError, IndexError))
+    assert str(caught.value).startswith("[")
+    assert statistics.compilations == before
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.arange(12.0).reshape(3, 4).T,
+        np.arange(12.0)[::-1],
+        np.arange(12.0).reshape(3, 4)[::-1, ::2],
+        np.broadcast_to(np.arange(3.0), (4, 3)),
+        np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        np.arange(3.0).astype(">f8"),
+        np.arange(6, dtype=np.int16)[1::2],
+    ],
+    ids=["transposed", "reversed", "strided", "broadcast", "fortran", "big-endian", "int16"],
+)
+def test_any_strides_simply_work(value: np.ndarray[Any, Any]) -> None:
+    value = value.view()
+    value.flags.writeable = False
+    np.testing.assert_allclose((mf.array(value) * 2).numpy(), value.astype(np.float64) * 2)
+
+
+def test_data_indices_outside_are_left_out_not_read() -> None:
+    places = mf.array([0, 7, -9, 1])
+    np.testing.assert_array_equal(mf.array([1.0, 2.0])[places].numpy(), [1, 0, 0, 2])
+    target = mf.zeros(2)
+    target[places] = mf.array([1.0, 2.0, 3.0, 4.0])
+    np.testing.assert_array_equal(target.numpy(), [1, 4])
+
+
+def test_large_64_bit_integers_are_not_narrowed() -> None:
+    big = np.array([2**40, 1])
+    assert mf.array(big).dtype == "int64"
+    np.testing.assert_array_equal(mf.array(big).numpy(), big)
+
+
+def test_a_missing_gradient_is_named_with_the_place_of_the_cut() -> None:
+    weight = mf.array([1.0]).name("encoder.weight")
+    with mf.no_grad():
+        hidden = weight * 2
+    loss = (hidden + mf.array([1.0])).sum()
+    with pytest.warns(UserWarning, match=r"encoder\.weight.*cut at multiply.*test_bad_input\.py"):
+        g = mf.grad(loss, weight)
+    assert g.item() == 0.0
