@@ -9,6 +9,7 @@ Who calls it: ``test_contraction``.
 from __future__ import annotations
 
 import ctypes
+import itertools
 import subprocess
 import tempfile
 import threading
@@ -19,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from codegen_kit import MACHINE, Array, Nest, Scalar
-
 from metafuse.backend.contract import Machine
 from metafuse.dtypes import DType, as_dtype, float32, int64
 from metafuse.kernel.expr import Expr, add, axis, call, cast, const, load, mul
@@ -98,6 +98,15 @@ class Product(Nest):
         guard = () if condition is None else (condition, const(0, kind))
         return Operand(buffer, tuple(indices)), cast(load(buffer, kind, offset, *guard), dtype)
 
+    def offset(self, buffer: int, *index: Expr | int | None) -> Expr:
+        """The flat offset of an element; every stride is a run-time size, so that one text serves all layouts."""
+        array, total = self.arrays[buffer], const(0)
+        for at, stride in zip(index, array.strides, strict=True):
+            if at is not None:
+                place = axis(at) if isinstance(at, int) else at
+                total = add(total, mul(place, self.size(stride // array.itemsize)))
+        return total
+
     def slot(self, value: int) -> int:
         """The number of a new run-time size."""
         return int(self.size(value).value)
@@ -155,7 +164,7 @@ def launch(
         module.product(pointers, numbers, scalars, ctypes.c_longlong(begin), ctypes.c_longlong(end))
 
     cuts = [units * i // threads for i in range(threads + 1)]
-    workers = [threading.Thread(target=part, args=pair) for pair in zip(cuts, cuts[1:], strict=False)]
+    workers = [threading.Thread(target=part, args=pair) for pair in itertools.pairwise(cuts)]
     for worker in workers:
         worker.start()
     for worker in workers:

@@ -84,7 +84,7 @@ def _function(
     exported: bool = True,
 ) -> str:
     """The three symbols of one schedule."""
-    printer = Printer(kernel, dialect, needs)
+    printer = Printer(kernel, dialect, needs, schedule.axis)
     root = Scope(printer)
     units, grain = _EMIT[schedule.kind](kernel, root, machine, schedule)
     count = "".join(f"    {line}\n" for line in units)

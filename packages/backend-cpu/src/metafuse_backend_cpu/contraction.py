@@ -123,10 +123,6 @@ def _solvable(contraction: Contraction) -> bool:
 
 
 # -- the epilogue -----------------------------------------------------------------------------------------------------
-def _axes(root: Expr) -> set[int]:
-    return {node.value for node in walk(root) if node.op == "axis"}
-
-
 @dataclass
 class _Epilogue:
     """What happens to finished sums: the stages after the first, with their affine offsets set apart.

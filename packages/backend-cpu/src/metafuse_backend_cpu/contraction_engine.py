@@ -1,7 +1,8 @@
 """The upper part of the contraction engine, as C++ text: run-time index algebra, blocking and the loop over units.
 
 What it is: the text ``ENGINE``, included once per translation unit after ``contraction_vectors.VECTORS`` and
-``contraction_packing.PACKING``. It reads a contraction's description (``contraction._describe``) and the run-time sizes; nothing in it depends on one kernel.
+``contraction_packing.PACKING``. It reads a contraction's description (``contraction._describe``) and the run-time sizes;
+nothing in it depends on one kernel.
 What it is not: the epilogue, which ``contraction`` writes per kernel and the engine calls through ``Epilogue``.
 Who calls it: ``contraction.emit``.
 
@@ -107,7 +108,8 @@ template <class T> METAFUSE_PLAIN static Plan make_plan(const Problem &p, const 
     Plan plan = {};
     i64 m = span(p, M, true), n = span(p, N, true), depth = span(p, K, false);
     // In cycles of two fused multiply-adds, from measurements: the m axes as lanes or the n axes?
-    plan.swapped = cost<T>(m, n, depth, spacing(p, M, 0), spacing(p, M, &e)) < cost<T>(n, m, depth, spacing(p, N, 0), spacing(p, N, &e));
+    double along_m = cost<T>(m, n, depth, spacing(p, M, 0), spacing(p, M, &e));
+    plan.swapped = along_m < cost<T>(n, m, depth, spacing(p, N, 0), spacing(p, N, &e));
     plan.lanes = plan.swapped ? m : n, plan.rows = plan.swapped ? n : m;
     plan.batches = span(p, BATCH, false), plan.classes = 1;
     for (int role = M; role <= N; role++)
@@ -239,8 +241,8 @@ METAFUSE_PLAIN static void fill_tile(Scratch<T> &s, const Space &row_k, const Sp
 
 // Hands the tile to the epilogue in runs of lanes whose offsets advance evenly.
 template <class T>
-METAFUSE_PLAIN static void finish(const Problem &p, const Lattice &l, const Epilogue &e, const Scratch<T> &s, int row_role, i64 row0, i64 lane0,
-                   i64 pitch, void **buffers, const i64 *sizes, const void *scalars) {
+METAFUSE_PLAIN static void finish(const Problem &p, const Lattice &l, const Epilogue &e, const Scratch<T> &s, int row_role,
+                                  i64 row0, i64 lane0, i64 pitch, void **buffers, const i64 *sizes, const void *scalars) {
     int lane_role = row_role == M ? N : M, last = p.count[lane_role] - 1;
     i64 axis[AXES] = {}, delta[AXES] = {}, stride[EXPRESSIONS] = {}, run = 1;
     while (last > 0 && l.count[p.axis[lane_role][last]] == 1) last--;
@@ -277,8 +279,8 @@ METAFUSE_PLAIN static void finish(const Problem &p, const Lattice &l, const Epil
 
 // Units [begin, end) of a contraction with operand elements A and B and sums of T.
 template <class T, class A, class B>
-METAFUSE_PLAIN static void contract(const Problem &p, const Epilogue &e, void **buffers, const i64 *sizes, const void *scalars, i64 begin,
-                     i64 end) {
+METAFUSE_PLAIN static void contract(const Problem &p, const Epilogue &e, void **buffers, const i64 *sizes, const void *scalars,
+                                    i64 begin, i64 end) {
     Plan plan = make_plan<T>(p, e);
     Scratch<T> s;
     s.row_lines.count = s.lane_lines.count = s.row_depth.count = s.lane_depth.count = 0;  // no tables yet
@@ -295,7 +297,8 @@ METAFUSE_PLAIN static void contract(const Problem &p, const Epilogue &e, void **
         s.row_lines.fill(rows, row0, (int)row_count);
         s.lane_lines.fill(lanes, lane0, (int)lane_count);
         i64 pitch = ceiling(lane_count, Simd<T>::WIDTH) * Simd<T>::WIDTH;
-        Source row_source = {row_operand.data, rows.offset, rows.extent}, lane_source = {lane_operand.data, lanes.offset, lanes.extent};
+        Source row_source = {row_operand.data, rows.offset, rows.extent};
+        Source lane_source = {lane_operand.data, lanes.offset, lanes.extent};
         (plan.swapped ? fill_tile<T, B, A> : fill_tile<T, A, B>)(s, row_k, lane_k, row_source, lane_source, pitch);
         finish<T>(p, l, e, s, row_role, row0, lane0, pitch, buffers, sizes, scalars);
     }

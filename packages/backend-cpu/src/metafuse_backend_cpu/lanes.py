@@ -32,7 +32,8 @@ _MOST_LANES, _FEWEST_LANES = 2048, 64
 #: How many inner points ahead is prefetched, in tiles of at least so many lanes and loops of at least so many points.
 #: Between the rows of a tile lies the rest of a matrix, and the hardware does not foresee the jump.
 _AHEAD, _WIDE, _LONG = 4, 128, 16
-#: vectors no wider than addresses where elements are picked one by one: wider ones are no faster and slow to compile
+#: no more lanes at once than addresses fit in a vector, where small elements are picked one by one: a loop of 64 picks for
+#: bytes is no faster and takes the compiler many times as long
 _PICKED = " simdlen(8)"
 
 
@@ -220,8 +221,9 @@ def _loads(stages: Sequence[Stage]) -> list[Expr]:
 
 
 def _picks(lanes: _Lanes, stages: Sequence[Stage]) -> bool:
-    """Whether some load is not contiguous along the lanes."""
-    return any(affine(node.args[0]).stride(lanes.axis) in ("strided", "gather") for node in _loads(stages))
+    """Whether a load of elements under 4 bytes is not contiguous along the lanes."""
+    small = [node for node in _loads(stages) if lanes.kernel.buffers[node.value].dtype.itemsize < 4]
+    return any(affine(node.args[0]).stride(lanes.axis) in ("strided", "gather") for node in small)
 
 
 def _prefetch(lanes: _Lanes, guard: Scope, scope: Scope, stages: list[Stage]) -> None:

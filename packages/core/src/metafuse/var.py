@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
-from weakref import ref
+from weakref import ReferenceType, ref
 
 import numpy as np
 
@@ -42,6 +42,7 @@ class Var:
     _node: Node
     _name: str | None = None
     _hooks: tuple[Callable[[Any], Any], ...] = ()
+    _origin: tuple[ReferenceType[Any], Any] | None = None  # the Var and index that `x[index]` was taken from
     __array_priority__ = 1000  # NumPy hands `ndarray * Var` to Var
 
     def __init__(self, data: Any, dtype: Any = None) -> None:

@@ -81,11 +81,17 @@ def _uniform(node: Expr) -> bool:
 
 @dataclass
 class Printer:
-    """What all blocks of one kernel share. ``needs``: helper texts that the kernel relies on, in order of first use."""
+    """What all blocks of one kernel share.
+
+    ``needs``: helper texts that the kernel relies on, in order of first use. ``vector_axis``: the axis along which the
+    compiler is to vectorise, if any. A conditional load that is not contiguous along it is spelled as an unconditional one
+    of element 0 where the condition fails, since compilers turn only contiguous loads into masked ones.
+    """
 
     kernel: Kernel
     dialect: Dialect
     needs: dict[str, str] = field(default_factory=dict)
+    vector_axis: int = -1
     count: int = 0
 
     def fresh(self, letter: str) -> str:
@@ -220,20 +226,23 @@ class Scope:
 
     def _define_load(self, node: Expr) -> None:
         index, home = self._index(node.args[0])
-        memory = f"b{node.value}[{index}]"
-        if node.dtype.kind == "b":
-            memory += " != 0"
+        condition, otherwise, picked = "", "", False
         if len(node.args) == 3:
             (condition, where), (otherwise, there) = self._operand(node.args[1]), self._operand(node.args[2])
-            memory = f"{condition} ? {memory} : {otherwise}"
             home = max(home, where, there, key=lambda scope: scope.depth)
+            picked = affine(node.args[0]).stride(self.printer.vector_axis) in ("strided", "gather")
         fence: Scope = self
         if not self.printer.kernel.buffers[node.value].writes:
             while not fence.holds_loads and fence.parent is not None:
                 fence = fence.parent
         home = max(home, fence, key=lambda scope: scope.depth)
         home.under_condition = True
-        home._local(node, memory)
+        if picked:
+            index = home._share(f"{condition} ? {index} : 0", "const long long")
+        memory = f"b{node.value}[{index}]" + (" != 0" if node.dtype.kind == "b" else "")
+        if picked:
+            memory = home._share(memory, f"const {type_name(node.dtype, self.printer.dialect)}")
+        home._local(node, f"{condition} ? {memory} : {otherwise}" if condition else memory)
 
     def _index(self, offset: Expr) -> tuple[str, Scope]:
         split = affine(offset)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import ref
 
 import numpy as np
 
@@ -150,9 +150,6 @@ def _integer(operator: str, item: Any, extent: int, d: int) -> int:
     return number % extent if extent else number
 
 
-_origins: WeakKeyDictionary[Var, tuple[Var, Any]] = WeakKeyDictionary()
-
-
 def getitem(x: Var, index: Any) -> Var:
     """Elements of ``x`` chosen as in NumPy; a single element has shape ``[1]``.
 
@@ -167,7 +164,7 @@ def getitem(x: Var, index: Any) -> Var:
     plan = _plan("getitem", x, index)
     result = gather(x, plan.space, plan.where, plan.extras, "getitem")
     result = meta.reshape(result, plan.shape)
-    _origins[result] = (x, index)
+    result._origin = (ref(x), index)
     return result
 
 
@@ -191,9 +188,10 @@ def setitem(x: Var, index: Any, value: Any) -> Var:
     spread = meta.broadcast_to(meta.reshape(given, shape), plan.space)
     before = meta.identity(x)
     x._bind(scatter(before, "void", spread, plan.where, plan.extras, "setitem")._node)
-    origin = _origins.get(x)
-    if origin is not None:
-        setitem(origin[0], origin[1], x)
+    if x._origin is not None:
+        parent, place = x._origin[0](), x._origin[1]
+        if parent is not None:
+            setitem(parent, place, x)
     return x
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from math import sqrt
 from typing import Any
 
-from ..var import Var
 from .optimizer import Optimizer, check_betas, check_number, write
 
 __all__ = ["Adam", "AdamW"]
@@ -43,21 +42,16 @@ class Adam(Optimizer):
         self.betas = check_betas(kind, betas, 2)
         self.weight_decay = check_number(kind, "weight_decay", weight_decay)
 
-    def update(self, p: Any, g: Any, state: dict[str, Var], options: dict[str, Any]) -> None:
+    def update(self, p: Any, g: Any, state: dict[str, Any], options: dict[str, Any]) -> None:
         if options["weight_decay"]:
             g = p * options["weight_decay"] + g
-        m, v = self._moments(g, state, options["betas"])
         b0, b1 = options["betas"]
+        m = state["m"] * b0 + g * (1 - b0)
+        v = state["values"] * b1 + g * g * (1 - b1)
         rate = options["lr"] * sqrt(1 - b1**self.n_step) / (1 - b0**self.n_step)
-        write(p, p - m * rate / (v.sqrt() + options["eps"]))
-
-    def _moments(self, g: Any, state: dict[str, Any], betas: tuple[float, float]) -> tuple[Any, Any]:
-        """New first and second moments, written to the state."""
-        m = state["m"] * betas[0] + g * (1 - betas[0])
-        v = state["values"] * betas[1] + g * g * (1 - betas[1])
-        write(state["m"], m)
-        write(state["values"], v)
-        return m, v
+        fresh = p - m * rate / (v.sqrt() + options["eps"])
+        for var, value in ((state["m"], m), (state["values"], v), (p, fresh)):
+            write(var, value)
 
 
 class AdamW(Adam):
@@ -67,9 +61,12 @@ class AdamW(Adam):
     Arguments as in ``Adam``.
     """
 
-    def update(self, p: Any, g: Any, state: dict[str, Var], options: dict[str, Any]) -> None:
-        m, v = self._moments(g, state, options["betas"])
+    def update(self, p: Any, g: Any, state: dict[str, Any], options: dict[str, Any]) -> None:
         b0, b1 = options["betas"]
+        m = state["m"] * b0 + g * (1 - b0)
+        v = state["values"] * b1 + g * g * (1 - b1)
         scale = v.sqrt() / sqrt(1 - b1**self.n_step) + options["eps"]
         shrunk = p * (1 - options["lr"] * options["weight_decay"])
-        write(p, shrunk - m * (options["lr"] / (1 - b0**self.n_step)) / scale)
+        fresh = shrunk - m * (options["lr"] / (1 - b0**self.n_step)) / scale
+        for var, value in ((state["m"], m), (state["values"], v), (p, fresh)):
+            write(var, value)

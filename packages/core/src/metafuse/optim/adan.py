@@ -63,8 +63,14 @@ class Adan(Optimizer):
         v = state["v"] * b1 + d * (1 - b1)
         look = g + d * b1
         n = state["n"] * b2 + look * look * (1 - b2)
-        for name, value in (("m", m), ("v", v), ("n", n), ("before", g)):
-            write(state[name], value)
         scale = n.sqrt() / sqrt(1 - b2**step) + options["eps"]
         move = (m * (lr / (1 - b0**step)) + v * (lr * b1 / (1 - b1**step))) / scale
-        write(p, (p - move) / (1 + lr * options["weight_decay"]))
+        fresh = (p - move) / (1 + lr * options["weight_decay"])
+        for var, value in (
+            (state["m"], m),
+            (state["v"], v),
+            (state["n"], n),
+            (state["before"], g),
+            (p, fresh),
+        ):
+            write(var, value)

@@ -230,9 +230,12 @@ class Optimizer:
 
 
 def write(var: Var, value: Var) -> None:
-    """Give ``var`` a new value without a gradient path, and leave it as trainable as it was."""
+    """Give ``var`` the value that was recorded for it, and leave it as trainable as it was.
+
+    The handles change places, which costs no node; ``value`` holds the old value afterwards, so this comes last in a rule.
+    """
     wanted = var.requires_grad
-    var.update(value)
+    var.swap(value)
     var.requires_grad = wanted
 
 

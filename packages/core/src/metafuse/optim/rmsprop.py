@@ -36,5 +36,6 @@ class RMSprop(Optimizer):
     def update(self, p: Any, g: Any, state: dict[str, Any], options: dict[str, Any]) -> None:
         alpha = options["alpha"]
         v: Any = state["values"] * alpha + g * g * (1 - alpha)
+        fresh = p - g * options["lr"] / (v.sqrt() + options["eps"])
         write(state["values"], v)
-        write(p, p - g * options["lr"] / (v.sqrt() + options["eps"]))
+        write(p, fresh)

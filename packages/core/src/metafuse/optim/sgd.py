@@ -55,13 +55,14 @@ class SGD(Optimizer):
     def _state(self, group: dict[str, Any], k: int) -> dict[str, Var]:
         return super()._state(group, k) if self.option(group, "momentum") else {}
 
-    def update(self, p: Any, g: Any, state: dict[str, Var], options: dict[str, Any]) -> None:
+    def update(self, p: Any, g: Any, state: dict[str, Any], options: dict[str, Any]) -> None:
         momentum, decay, keep = options["momentum"], options["weight_decay"], 1.0 - options["dampening"]
         d = p * decay + g if decay else g
         v = d * keep if keep != 1 else d
         if momentum:
             v = state["values"] * momentum + v
+            fresh = p - (d + v * momentum if options["nesterov"] else v) * options["lr"]
             write(state["values"], v)
-            if options["nesterov"]:
-                v = d + v * momentum
-        write(p, p - v * options["lr"])
+        else:
+            fresh = p - v * options["lr"]
+        write(p, fresh)

@@ -107,6 +107,9 @@ def fuse(graph: ProgramGraph, matches: dict[int, Match]) -> list[Group]:
             groups.append(target)
             outer_level = False
         _add(target, atom, outer_level, reads, groups, home)
+        if target.inner and target.kind == "reduce":
+            for maker in {home[n].index: home[n] for n in reads if n in home and home[n] is not target}.values():
+                _absorb(target, maker, groups, home)
         for number in reads:
             by_read.setdefault(number, []).append(target)
     return _ordered(groups)
@@ -277,7 +280,7 @@ def _try_join(
     graph: ProgramGraph, group: Group, atom: Atom, reads: set[int], home: dict[int, Group]
 ) -> tuple[Atom, bool] | None:
     """The atom renumbered to the group's axes and whether it is of outer level, or ``None`` if it can't join."""
-    if group.kind in ("scatter", "store", "opaque") or atom.kind not in ("map", "reduce"):
+    if group.kind in ("scatter", "store", "opaque", "empty") or atom.kind not in ("map", "reduce"):
         return None
     if atom.expr is None or group.operations + weight(atom.expr) > MAX_GROUP_OPERATIONS:
         return None
@@ -288,9 +291,56 @@ def _try_join(
         if other is not None and other is not group and other.before >> group.index & 1:
             return None
     for placed in _alignments(group, atom):
-        if _reads_in_place(group, placed[0]):
+        if _reads_in_place(group.places, placed[0]):
             return placed
-    return None
+    return (atom, False) if _widened(group, atom) else None
+
+
+def _absorb(group: Group, maker: Group, groups: list[Group], home: dict[int, Group]) -> None:
+    """Take in an earlier group of maps over the group's outer points, if all its values are read at their own place."""
+    outer = group.outer_axes
+    if maker.kind != "map" or maker.inner is not None or maker.extents != tuple(group.extents[k] for k in outer):
+        return
+    between = [g for g in groups if group.before >> g.index & 1 and g.before >> maker.index & 1]
+    if between or group.operations + maker.operations > MAX_GROUP_OPERATIONS:
+        return
+    moved = [_renumbered(a, outer) for a, _ in maker.atoms]
+    places = {a.number: a.place for a in moved if a.place is not None}
+    if not all(_reads_in_place(places, a) for a, _ in group.atoms):
+        return
+    group.atoms[:0] = [(a, True) for a in moved]
+    group.places.update(places)
+    group.reads |= maker.reads
+    group.operations += maker.operations
+    group.before = (group.before | maker.before) & ~(1 << maker.index)
+    for number in places:
+        home[number] = group
+    for other in groups:
+        if other is not group and other.before >> maker.index & 1:
+            other.before = (other.before & ~(1 << maker.index)) | 1 << group.index | group.before
+    maker.atoms.clear()
+    maker.places.clear()
+    maker.reads.clear()
+    maker.kind = "empty"
+
+
+def _widened(group: Group, atom: Atom) -> bool:
+    """Turn a group of maps over a fold's results into that fold's group, if the fold reads them at its own place."""
+    if atom.kind != "reduce" or group.kind != "map" or group.inner is not None or group.extents == atom.extents:
+        return False
+    outer = tuple(k for k in range(len(atom.extents)) if k not in atom.inner)
+    if group.extents != tuple(atom.extents[k] for k in outer):
+        return False
+    moved = [_renumbered(a, outer) for a, _ in group.atoms]
+    places = {a.number: a.place for a in moved if a.place is not None}
+    if not atom.reads() & places.keys() or not _reads_in_place(places, atom):
+        return False
+    group.extents = atom.extents
+    group.inner = atom.inner
+    group.kind = "reduce"
+    group.atoms = [(a, True) for a in moved]
+    group.places = places
+    return True
 
 
 def _alignments(group: Group, atom: Atom) -> list[tuple[Atom, bool]]:
@@ -332,10 +382,10 @@ def _renumbered(atom: Atom, axes: Sequence[int]) -> Atom:
                 rewrite(atom.place, substitute, memo))  # fmt: skip
 
 
-def _reads_in_place(group: Group, atom: Atom) -> bool:
+def _reads_in_place(places: dict[int, Expr], atom: Atom) -> bool:
     """Every value of the group that the atom reads is read exactly where the same point stores it."""
     for x in atom.loads():
-        place = group.places.get(x.value)
+        place = places.get(x.value)
         if place is not None and (len(x.args) != 1 or x.args[0] != place):
             return False
     return True
@@ -372,7 +422,7 @@ def _add(
 def _ordered(groups: list[Group]) -> list[Group]:
     """A topological order that keeps the order of creation where it can."""
     done = 0
-    waiting = list(groups)
+    waiting = [g for g in groups if g.atoms]
     result: list[Group] = []
     while waiting:
         rest: list[Group] = []
