@@ -116,7 +116,9 @@ def other_sizes(mf: Any, np: Any, statistics: Any) -> dict[str, float]:
 def run_child(folder: str) -> dict[str, float]:
     environment = dict(os.environ, METAFUSE_CACHE_DIR=folder, **{CHILD: "1"})
     begin = time.perf_counter()
-    done = subprocess.run([sys.executable, __file__], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, __file__], env=environment, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise SystemExit(done.stderr)
     answer = json.loads(done.stdout)

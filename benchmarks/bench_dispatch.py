@@ -14,9 +14,10 @@ import harness
 
 OPTIONS = harness.start(__doc__ or "", runs=41, seconds=10)
 
-import metafuse as mf  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+
+import metafuse as mf  # noqa: E402
 from metafuse.runtime.kernels import statistics  # noqa: E402
 
 STEPS = 500
@@ -47,7 +48,14 @@ def main() -> int:
     print(f"{harness.machine(OPTIONS)}; 1,000 dependent operators on 4 float32\n")
     table = harness.Table("Dispatch", "PyTorch", OPTIONS, unit="us")
     plans = statistics.plans
-    table.row("record and run 1,000 operators", ours, theirs, target=1, problem=harness.agree(ours(), theirs()), names=names)
+    table.row(
+        "record and run 1,000 operators",
+        ours,
+        theirs,
+        target=1,
+        problem=harness.agree(ours(), theirs()),
+        names=names,
+    )
     taken = harness.interleave({"record": lambda: chain(a, b)}, OPTIONS.runs, 2)["record"]
     whole = harness.interleave({"both": ours}, OPTIONS.runs, 2)["both"]
     print(f"\nper operator: recording {taken.median * 1e3:.2f} µs, evaluation {(whole.median - taken.median) * 1e3:.2f} µs; "

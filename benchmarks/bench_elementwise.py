@@ -15,9 +15,10 @@ import harness
 
 OPTIONS = harness.start(__doc__ or "", runs=9, seconds=20)
 
-import metafuse as mf  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+
+import metafuse as mf  # noqa: E402
 
 COUNT = 1 << 24
 
@@ -68,7 +69,13 @@ def main() -> int:
     names = harness.kernels(lambda: adds(ours).sync())
     problem = harness.agree(adds(ours), adds(theirs))
     table.row("5 additions", lambda: adds(ours).sync(), lambda: adds(theirs), names=names, problem=problem)
-    table.row("5 additions against copy_", lambda: adds(ours).sync(), lambda: spare.copy_(theirs), target=0.8, names=names)
+    table.row(
+        "5 additions against copy_",
+        lambda: adds(ours).sync(),
+        lambda: spare.copy_(theirs),
+        target=0.8,
+        names=names,
+    )
     return int(table.failed > 0)
 
 

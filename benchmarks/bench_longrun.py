@@ -17,12 +17,11 @@ from pathlib import Path
 
 import harness
 
-OPTIONS = harness.start(
-    __doc__ or "", steps={"type": int, "default": 10_000, "help": "steps of training"}
-)
+OPTIONS = harness.start(__doc__ or "", steps={"type": int, "default": 10_000, "help": "steps of training"})
+
+import numpy as np  # noqa: E402
 
 import metafuse as mf  # noqa: E402
-import numpy as np  # noqa: E402
 from metafuse.graph.node import Node, state  # noqa: E402
 from metafuse.runtime import executor  # noqa: E402
 from metafuse.runtime.buffer import live_bytes  # noqa: E402
@@ -129,7 +128,10 @@ def long_graph(count: int = 100_000) -> int:
         recorded = time.perf_counter()
         right = y.numpy().tolist() == [float(count), float(count + 1)]
         print(f"| record, {round_name} | {recorded - begin:.2f} |")
-        print(f"| run, {round_name} | {time.perf_counter() - recorded:.2f} {'' if right else '**wrong**'} |", flush=True)
+        print(
+            f"| run, {round_name} | {time.perf_counter() - recorded:.2f} {'' if right else '**wrong**'} |",
+            flush=True,
+        )
         failed += not right
     z = mf.array([1.0]).start_grad()
     y = z
@@ -137,7 +139,9 @@ def long_graph(count: int = 100_000) -> int:
     for _ in range(count // 4):
         y = y * 1.0
     right = mf.grad(y, z).numpy().tolist() == [1.0]
-    print(f"| gradient through {count // 4} | {time.perf_counter() - begin:.2f} {'' if right else '**wrong**'} |")
+    print(
+        f"| gradient through {count // 4} | {time.perf_counter() - begin:.2f} {'' if right else '**wrong**'} |"
+    )
     return failed + (not right)
 
 

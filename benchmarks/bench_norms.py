@@ -15,13 +15,17 @@ from typing import Any
 import harness
 
 OPTIONS = harness.start(
-    __doc__ or "", runs=15, seconds=4, strict={"action": "store_true", "help": "more than two kernels are a failure"}
+    __doc__ or "",
+    runs=15,
+    seconds=4,
+    strict={"action": "store_true", "help": "more than two kernels are a failure"},
 )
 
-import metafuse as mf  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
+
+import metafuse as mf  # noqa: E402
 
 TARGET = 1.3
 RANDOM = np.random.default_rng(0)

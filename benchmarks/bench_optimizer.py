@@ -13,9 +13,10 @@ import harness
 
 OPTIONS = harness.start(__doc__ or "", runs=25, seconds=12)
 
-import metafuse as mf  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+
+import metafuse as mf  # noqa: E402
 from metafuse.runtime.kernels import statistics  # noqa: E402
 
 

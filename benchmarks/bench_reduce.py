@@ -1,6 +1,6 @@
 """Sums and means over all elements, rows and columns of a matrix, against PyTorch and NumPy; and how accurate they are.
 
-    python benchmarks/bench_reduce.py
+python benchmarks/bench_reduce.py
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import harness
 
 OPTIONS = harness.start(__doc__ or "", runs=21, seconds=3, numpy_is_peer=True)
 
-import metafuse as mf  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+
+import metafuse as mf  # noqa: E402
 
 SIZE = 4096
 AXES: tuple[tuple[str, Any], ...] = (("all", None), ("rows", 1), ("columns", 0))
@@ -49,7 +50,9 @@ def accuracy() -> int:
     """Errors of means whose exact value is known; 1 if one of metafuse's is off by more than rounding."""
     ones = np.ones(10_000_000, np.float32)
     tenths = np.full(10_000_000, 0.1, np.float32)
-    print("\n### Accuracy of the mean of 10^7 float32: absolute error\n\n| values | metafuse | PyTorch | NumPy |\n|---|---|---|---|")
+    print(
+        "\n### Accuracy of the mean of 10^7 float32: absolute error\n\n| values | metafuse | PyTorch | NumPy |\n|---|---|---|---|"
+    )
     worst = 0.0
     for name, values, exact in (("ones", ones, 1.0), ("0.1", tenths, float(np.float32(0.1)))):
         errors = [

@@ -24,11 +24,12 @@ OPTIONS = harness.start(
     profile={"action": "store_true", "help": "time per kernel of metafuse"},
 )
 
-import metafuse as mf  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from metafuse.debug import record_launches  # noqa: E402
 from torch import nn  # noqa: E402
+
+import metafuse as mf  # noqa: E402
+from metafuse.debug import record_launches  # noqa: E402
 
 
 def example() -> Any:
@@ -79,7 +80,9 @@ def main() -> int:
     other = peer()
     ours = example().Model()
     ours.train()
-    trained = [p for p in ours.parameters() if p.requires_grad]  # running statistics are no parameters in PyTorch
+    trained = [
+        p for p in ours.parameters() if p.requires_grad
+    ]  # running statistics are no parameters in PyTorch
     for mine, theirs in zip(trained, other.parameters(), strict=True):
         mine.update(theirs.detach().numpy().reshape(mine.shape)).start_grad()
     optimizer = mf.nn.SGD(ours.parameters(), 0.05, 0.9, 1e-4)

@@ -31,14 +31,18 @@ class Options:
     extra: argparse.Namespace
 
 
-def start(description: str, *, runs: int = 15, seconds: float = 6.0, numpy_is_peer: bool = False, **more: Any) -> Options:
+def start(
+    description: str, *, runs: int = 15, seconds: float = 6.0, numpy_is_peer: bool = False, **more: Any
+) -> Options:
     """Parse the command line and give every framework the same number of threads.
 
     ``more``: further options by name, as keyword arguments of ``add_argument``. Where NumPy is compared with, variables
     that steer its matrix library are dropped, so that it runs as it comes.
     """
     parser = argparse.ArgumentParser(description=description.split("\n")[0])
-    parser.add_argument("--threads", type=int, default=min(2, usable_cores()), help="threads of every framework")
+    parser.add_argument(
+        "--threads", type=int, default=min(2, usable_cores()), help="threads of every framework"
+    )
     parser.add_argument("--runs", type=int, default=runs, help="runs of each side, taken in turn")
     parser.add_argument("--seconds", type=float, default=seconds, help="stop a case after this long")
     for name, arguments in more.items():
@@ -172,7 +176,10 @@ class Table:
         self.scale = {"s": 1.0, "ms": 1e3, "us": 1e6}[unit]
         self.failed = 0
         shown = "µs" if unit == "us" else unit
-        print(f"### {title}\n\n{shown} per run: median (quartiles); ratio: median over pairs of runs (quartiles), {theirs} / metafuse\n")
+        print(
+            f"### {title}\n\n{shown} per run: median (quartiles); "
+            f"ratio: median over pairs of runs (quartiles), {theirs} / metafuse\n"
+        )
         print(f"| case | metafuse | {theirs} | ratio | of best runs | target | kernels |")
         print("|---|---|---|---|---|---|---|", flush=True)
 
@@ -193,7 +200,9 @@ class Table:
             self.failed += 1
             print(f"| {case} | | | **results differ: {problem}** | | | {shown} |", flush=True)
             return 0.0
-        taken = interleave({"ours": ours, "theirs": theirs}, self.options.runs, self.options.seconds, repeat=repeat)
+        taken = interleave(
+            {"ours": ours, "theirs": theirs}, self.options.runs, self.options.seconds, repeat=repeat
+        )
         mine, other = taken["ours"], taken["theirs"]
         pairs = Sample([b / a for a, b in zip(mine.seconds, other.seconds, strict=True)])
         low, high = pairs.quartiles
@@ -221,7 +230,11 @@ def machine(options: Options) -> str:
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        lines = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        lines = [
+            line.split(":", 1)[1].strip()
+            for line in info.read_text().splitlines()
+            if line.startswith("model name")
+        ]
         model = lines[0] if lines else model
     versions = [f"Python {platform.python_version()}"]
     for name in ("numpy", "torch"):

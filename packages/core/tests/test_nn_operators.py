@@ -125,6 +125,28 @@ def test_masked_logits_give_no_nan():
     assert loss.item() == 0
 
 
+@pytest.mark.parametrize("op", ["maximum", "minimum"])
+def test_pooling_gives_the_gradient_to_the_first_of_equals(op):
+    x = mf.array(np.ones((1, 1, 4, 4), np.float32))
+    g = mf.grad(mf.nn.pool(x, 2, op).sum(), x).numpy()[0, 0]
+    np.testing.assert_array_equal(g, [[1, 0, 1, 0], [0, 0, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]])
+    g = mf.grad(mf.nn.adaptive_max_pool(x, 3).sum(), x).numpy()
+    assert g.sum() == 9
+    y, places = mf.nn.max_pool2d(x, 3, 2, 1, return_indices=True)
+    np.testing.assert_array_equal(places.numpy()[0, 0], [[0, 1], [4, 5]])
+
+
+def test_pooling_twice_differentiable():
+    x = mf.array64(np.random.default_rng(0).permutation(16).reshape(1, 1, 4, 4))
+    y = mf.nn.pool(x, 2, "maximum")
+    g = mf.grad((y * y * y).sum(), x)
+    second = mf.grad(g.sum(), x).numpy()
+    values = x.numpy()
+    tops = values.reshape(2, 2, 2, 2).max((1, 3))
+    expected = np.where(np.isin(values[0, 0], tops), 6 * values[0, 0], 0)
+    np.testing.assert_allclose(second[0, 0], expected)
+
+
 def test_dropout_statistics_and_gradient():
     mf.set_global_seed(3)
     x = mf.ones([100, 100])

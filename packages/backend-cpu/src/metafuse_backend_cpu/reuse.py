@@ -22,8 +22,13 @@ _COSTLY = frozenset(
 )
 
 
-def _costly(node: Expr) -> bool:
-    return any(part.op in _COSTLY for part in walk(node))
+def _costly(root: Expr) -> set[Expr]:
+    """The nodes under ``root`` that contain a costly intrinsic."""
+    found: set[Expr] = set()
+    for node in walk(root):
+        if node.op in _COSTLY or any(a in found for a in node.args):
+            found.add(node)
+    return found
 
 
 def keep_in_outputs(kernel: Kernel) -> Kernel:
@@ -47,15 +52,15 @@ def _kept(kernel: Kernel, number: int, store: Stage) -> Kernel | None:
     if touched != 1 or store.buffer in loaded or store.offset is None or _loads(store.offset):
         return None
     dtype = kernel.buffers[store.buffer].dtype
-    wanted = [n for n in reversed(list(walk(store.expr))) if n.dtype is dtype and _costly(n)]
-    for expression in wanted:
-        first = [
-            s.phase
-            for s in kernel.stages
-            if s.kind == "reduce" and s.phase < store.phase and any(n == expression for n in walk(s.expr))
-        ]
-        if first:
-            return _with_store(kernel, number, expression, min(first))
+    earlier: dict[Expr, int] = {}
+    for stage in kernel.stages:
+        if stage.kind == "reduce" and stage.phase < store.phase:
+            for node in walk(stage.expr):
+                earlier[node] = min(stage.phase, earlier.get(node, stage.phase))
+    costly = _costly(store.expr)
+    for expression in reversed(list(walk(store.expr))):  # the largest first
+        if expression in costly and expression.dtype is dtype and expression in earlier:
+            return _with_store(kernel, number, expression, earlier[expression])
     return None
 
 
@@ -92,11 +97,12 @@ def invariants(kernel: Kernel, roots: Iterable[Expr], inner: Collection[int]) ->
             own = not (node.op == "axis" and node.value in inner)
             own = own and not (node.op == "load" and kernel.buffers[node.value].writes)
             fixed[node] = own and all(fixed[a] for a in node.args)
+        costly = _costly(root)
         stack = [root]
         while stack:
             node = stack.pop()
             if not fixed[node]:
                 stack.extend(node.args)
-            elif _costly(node) and any(part.op in ("axis", "value") for part in walk(node)):
+            elif node in costly and any(part.op in ("axis", "value") for part in walk(node)):
                 found[node] = None
     return list(found)

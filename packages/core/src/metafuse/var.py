@@ -267,7 +267,7 @@ def record(sig: Signature, inputs: tuple[Node, ...], scalars: tuple[float | int,
                 break
     node.requires_grad = requires
     frame: Any = _getframe(2)
-    while frame.f_globals["__name__"][:8] == "metafuse" and frame.f_back is not None:
+    while frame.f_globals.get("__name__", "")[:8] == "metafuse" and frame.f_back is not None:
         frame = frame.f_back
     node.origin = (frame.f_code, frame.f_lasti)
     var: Var = _new(Var)
@@ -297,7 +297,7 @@ def from_host(value: np.ndarray[Any, Any], dtype: DType, requires_grad: bool) ->
     var: Var = _new(Var)
     node = leaf(spec, executor.upload(value, spec), requires_grad)
     frame: Any = _getframe(1)
-    while frame.f_globals["__name__"][:8] == "metafuse" and frame.f_back is not None:
+    while frame.f_globals.get("__name__", "")[:8] == "metafuse" and frame.f_back is not None:
         frame = frame.f_back
     node.origin = (frame.f_code, frame.f_lasti)
     var._bind(node)

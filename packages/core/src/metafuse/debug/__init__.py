@@ -7,7 +7,15 @@ Who calls it: users, as ``metafuse.debug``.
 
 from typing import Any
 
-__all__ = ["Explanation", "Launch", "LiveArray", "display_memory_info", "explain", "live_arrays", "record_launches"]
+__all__ = [
+    "Explanation",
+    "Launch",
+    "LiveArray",
+    "display_memory_info",
+    "explain",
+    "live_arrays",
+    "record_launches",
+]
 
 _HOME = {
     "Explanation": "explain",

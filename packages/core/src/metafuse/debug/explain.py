@@ -20,7 +20,7 @@ from ..passes.schedule import OpaqueStep, PlannedStep, ProgramPlan
 from ..runtime import executor
 from ..runtime.kernels import symbol_of
 from ..var import Var
-from .text import amount, columns, contraction_line, node_rows, origin, phases_line
+from .text import amount, columns, contraction_line, counted, node_rows, origin, phases_line
 
 __all__ = ["Explanation", "explain"]
 
@@ -71,7 +71,9 @@ def explain(values: Var | Sequence[Var], source: bool = True) -> Explanation:
     wanted = [values] if isinstance(values, Var) else list(values)
     for k, v in enumerate(wanted):
         if not isinstance(v, Var):
-            raise DTypeError(f"[explain] values[{k}] must be a Var, got {type(v).__name__}; give a Var or a list of them")
+            raise DTypeError(
+                f"[explain] values[{k}] must be a Var, got {type(v).__name__}; give a Var or a list of them"
+            )
     specs = ", ".join(repr(v._node.spec) for v in wanted)
     if all(v._node.buffer is not None for v in wanted):
         return Explanation(f"{specs}: stored; nothing to run")
@@ -81,8 +83,8 @@ def explain(values: Var | Sequence[Var], source: bool = True) -> Explanation:
     report = _Report(plan, nodes, leaves, frozenset(shown), backend)
     kernels = tuple(report.launch_name(k) for k in range(len(plan.steps)))
     head = (
-        f"{specs}: pending; {len(nodes)} operators on {len(leaves)} stored arrays become "
-        f"{len(report.kernels)} kernels in {len(plan.steps)} launches on {backend.name}"
+        f"{specs}: pending; {counted(len(nodes), 'operator')} on {counted(len(leaves), 'stored array')} become "
+        f"{counted(len(report.kernels), 'kernel')} in {counted(len(plan.steps), 'launch')} on {backend.name}"
     )
     parts = [head, report.graph(), report.describe_kernels(), report.launches(), report.memory()]
     if source:
@@ -111,7 +113,9 @@ class _Report:
         items = iter(plan.groups)
         for step in plan.steps:
             count = len(step.calls) if isinstance(step, PlannedStep) else 1
-            self.lowered.append([x for x in (next(items) for _ in range(count)) if isinstance(x, LoweredCall)])
+            self.lowered.append(
+                [x for x in (next(items) for _ in range(count)) if isinstance(x, LoweredCall)]
+            )
             if isinstance(step, PlannedStep):
                 self.kernels.setdefault(step.kernel, len(self.kernels))
         self.sizes = {k: leaf.spec.nbytes for k, leaf in enumerate(leaves)}
@@ -123,7 +127,11 @@ class _Report:
         count = len(self.nodes)
         if value < count:
             return f"n{value}"
-        return f"a{value - count}" if value < count + len(self.leaves) else f"p{value - count - len(self.leaves)}"
+        return (
+            f"a{value - count}"
+            if value < count + len(self.leaves)
+            else f"p{value - count - len(self.leaves)}"
+        )
 
     def launch_name(self, number: int) -> str:
         """Kernel of a launch, or the operator of an opaque step."""
@@ -172,7 +180,9 @@ class _Report:
         count = len(self.nodes)
         number = {node: k for k, node in enumerate(self.nodes)}
         read = {
-            v for v, b in zip(item.values, item.kernel.buffers, strict=True) if b.reads and v not in item.writes
+            v
+            for v, b in zip(item.values, item.kernel.buffers, strict=True)
+            if b.reads and v not in item.writes
         }
         partial = any(v >= count + len(self.leaves) for v in read)
         seen: set[int] = set()
@@ -187,7 +197,9 @@ class _Report:
             if partial and self.nodes[k].sig.kind == "reduce":
                 continue  # folds partial results: what leads to them is in the kernel that makes those
             stack.extend(
-                i for x in self.nodes[k].inputs if x.buffer is None and (i := number[x]) not in read and i not in seen
+                i
+                for x in self.nodes[k].inputs
+                if x.buffer is None and (i := number[x]) not in read and i not in seen
             )
         names = [self.nodes[k].sig.name for k in sorted(seen)]
         return [n if names.count(n) == 1 else f"{n} x {names.count(n)}" for n in dict.fromkeys(names)]
@@ -230,9 +242,13 @@ class _Report:
         plan = self.plan
         stored = sum(leaf.spec.nbytes for leaf in self.leaves)
         rows = [
-            ["stored arrays", f"{len(self.leaves)} slots", amount(stored)],
-            ["results", f"{len(plan.outputs)} slots", amount(sum(n for _, n in plan.outputs))],
-            ["temporaries", f"{len(plan.temporaries)} slots", amount(sum(n for _, n in plan.temporaries))],
+            ["stored arrays", counted(len(self.leaves), "slot"), amount(stored)],
+            ["results", counted(len(plan.outputs), "slot"), amount(sum(n for _, n in plan.outputs))],
+            [
+                "temporaries",
+                counted(len(plan.temporaries), "slot"),
+                amount(sum(n for _, n in plan.temporaries)),
+            ],
         ]
         lines = ["memory", *columns(rows)]
         at = {slot: position for position, slot in plan.results}
@@ -249,7 +265,10 @@ class _Report:
 
     def sources(self) -> str:
         """What the backend compiles."""
-        parts = [f"k{k} source\n{self.backend.emit(kernel, symbol_of(kernel)).rstrip()}" for kernel, k in self.kernels.items()]
+        parts = [
+            f"k{k} source\n{self.backend.emit(kernel, symbol_of(kernel)).rstrip()}"
+            for kernel, k in self.kernels.items()
+        ]
         for step in self.plan.steps:
             if isinstance(step, OpaqueStep):
                 text = getattr(self.nodes[step.position].sig.attrs, "source", "")

@@ -20,7 +20,7 @@ from ..runtime import executor
 from ..runtime.buffer import Buffer
 from ..runtime.kernels import KernelTable
 from .log import tell
-from .text import amount, duration
+from .text import amount, counted, duration
 
 __all__ = ["Launch", "record_launches", "run_timed"]
 
@@ -71,7 +71,8 @@ def run_timed(
     """Run the steps of ``plan`` one by one; print each at level 2 and hand it to the observers."""
     handles = [buffer.handle for buffer in slots]
     if flags.debug >= 2:
-        tell("run", f"{len(plan.steps)} launches, {plan.leaves} arrays in, {len(plan.results)} values out")
+        launches, arrays = counted(len(plan.steps), "launch"), counted(plan.leaves, "array")
+        tell("run", f"{launches}, {arrays} in, {counted(len(plan.results), 'value')} out")
     backend.synchronize()
     for step in plan.steps:
         begin = perf_counter()

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from ..backend.contract import AbstractBackend
 from ..backend.optional import SupportsAssembly
 from ..config import flags
+from .text import counted
 
 __all__ = ["compiled", "device", "from_disk", "source", "tell"]
 
@@ -34,14 +35,14 @@ def device(backend: AbstractBackend) -> None:
 
 def from_disk(symbols: Sequence[str]) -> None:
     """Kernels were found in the disk cache."""
-    tell("cache", f"{len(symbols)} kernels from disk: {', '.join(symbols)}")
+    tell("cache", f"{counted(len(symbols), 'kernel')} from disk: {', '.join(symbols)}")
 
 
 def compiled(symbols: Sequence[str], seconds: float, jobs: int, backend: AbstractBackend) -> None:
     """Kernels were compiled."""
     tell(
         "compile",
-        f"{len(symbols)} kernels on {backend.name} in {seconds * 1e3:.0f} ms, {jobs} at a time: {', '.join(symbols)}",
+        f"{counted(len(symbols), 'kernel')} on {backend.name} in {seconds * 1e3:.0f} ms, {jobs} at a time: {', '.join(symbols)}",
     )
 
 

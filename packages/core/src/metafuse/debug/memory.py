@@ -86,7 +86,13 @@ def display_memory_info(limit: int = 20, file: TextIO | None = None) -> None:
         if stats is not None:
             print(f"{name}: " + ", ".join(f"{k} {v}" for k, v in stats().items()), file=out)
     rows = [
-        [amount(a.nbytes), a.spec, a.operator, a.origin, a.name or ("" if a.held else "(kept for a gradient)")]
+        [
+            amount(a.nbytes),
+            a.spec,
+            a.operator,
+            a.origin,
+            a.name or ("" if a.held else "(kept for a gradient)"),
+        ]
         for a in arrays[:limit]
     ]
     for line in columns(rows):

@@ -17,7 +17,7 @@ from ..passes.lower import LoweredCall
 from ..passes.program_graph import ProgramGraph
 from ..passes.schedule import OpaqueStep, ProgramPlan
 from .log import tell
-from .text import amount, columns, node_rows
+from .text import amount, columns, counted, node_rows
 
 __all__ = ["show_graph", "show_pass"]
 
@@ -25,11 +25,13 @@ __all__ = ["show_graph", "show_pass"]
 def show_graph(graph: ProgramGraph) -> None:
     """The graph of a new program, as recorded."""
     leaves = [_Leaf(spec) for spec in graph.specs[graph.count : graph.count + graph.leaves]]
-    rows = [["v" + str(graph.count + k), "array", repr(leaf.spec), "stored", ""] for k, leaf in enumerate(leaves)]
+    rows = [
+        ["v" + str(graph.count + k), "array", repr(leaf.spec), "stored", ""] for k, leaf in enumerate(leaves)
+    ]
     for k, row in enumerate(node_rows(graph.nodes, [])):
         inputs = ", ".join(f"v{i}" for i in graph.inputs[k])
         rows.append([f"v{k}", row[1], row[2], inputs, row[4]])
-    tell("graph", f"new program of {graph.count} nodes\n" + "\n".join(columns(rows, "")))
+    tell("graph", f"new program of {counted(graph.count, 'node')}\n" + "\n".join(columns(rows, "")))
 
 
 class _Leaf:
@@ -49,7 +51,9 @@ def show_pass(name: str, arguments: Sequence[Any], result: Any, seconds: float) 
 
 def _lines(result: Any) -> list[str]:
     if isinstance(result, dict):
-        return [line for key, value in result.items() if isinstance(value, Match) for line in [_match(key, value)]]
+        return [
+            line for key, value in result.items() if isinstance(value, Match) for line in [_match(key, value)]
+        ]
     if isinstance(result, ProgramPlan):
         return _plan(result)
     if isinstance(result, (list, tuple)):
@@ -74,16 +78,22 @@ def _item(number: int, item: Any) -> list[str]:
 
 def _match(number: int, match: Match) -> str:
     roles = match.roles() or ()
-    words = ", ".join(f"{name} {list(axes)}" for name, axes in zip(("batch", "m", "n", "k"), roles, strict=False))
+    words = ", ".join(
+        f"{name} {list(axes)}" for name, axes in zip(("batch", "m", "n", "k"), roles, strict=False)
+    )
     return f"v{number} = contraction of v{match.a.source} and v{match.b.source} over {list(match.extents)}: axes {words}"
 
 
 def _plan(plan: ProgramPlan) -> list[str]:
-    lines = [f"outputs {amount(sum(n for _, n in plan.outputs))}, temporaries {amount(sum(n for _, n in plan.temporaries))}"]
+    lines = [
+        f"outputs {amount(sum(n for _, n in plan.outputs))}, temporaries {amount(sum(n for _, n in plan.temporaries))}"
+    ]
     for step in plan.steps:
         if isinstance(step, OpaqueStep):
             lines.append(f"opaque v{step.position}: slots {list(step.inputs)} -> {step.output}")
         else:
-            lines.append(f"{step.kernel.name}: slots {'; '.join(str(list(call.slots)) for call in step.calls)}")
+            lines.append(
+                f"{step.kernel.name}: slots {'; '.join(str(list(call.slots)) for call in step.calls)}"
+            )
     lines += [f"slot {output} may take over slot {leaf}" for output, leaf, _ in plan.donations]
     return lines

@@ -13,7 +13,16 @@ from collections.abc import Sequence
 from ..graph.node import Node, describe_origin
 from ..kernel.ir import Contraction, Kernel, Operand
 
-__all__ = ["amount", "columns", "contraction_line", "duration", "node_rows", "origin", "phases_line"]
+__all__ = [
+    "amount",
+    "columns",
+    "contraction_line",
+    "counted",
+    "duration",
+    "node_rows",
+    "origin",
+    "phases_line",
+]
 
 
 def amount(nbytes: float) -> str:
@@ -28,6 +37,17 @@ def amount(nbytes: float) -> str:
             return f"{nbytes:.0f} B" if unit == "B" else f"{nbytes:.1f} {unit}"
         nbytes /= 1024
     return f"{nbytes:.2f} GiB"
+
+
+def counted(number: int, word: str) -> str:
+    """A number with its noun.
+
+    Example:
+        >>> counted(1, "kernel"), counted(2, "launch")
+        ('1 kernel', '2 launches')
+    """
+    ending = "" if number == 1 else "es" if word.endswith("ch") else "s"
+    return f"{number} {word}{ending}"
 
 
 def duration(seconds: float) -> str:
@@ -48,7 +68,8 @@ def columns(rows: Sequence[Sequence[str]], indent: str = "  ") -> list[str]:
         return []
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     return [
-        (indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip() for row in rows
+        (indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip()
+        for row in rows
     ]
 
 

@@ -14,6 +14,9 @@ Meaning, as a program::
                 run the phase's stages of level "inner", in list order
             run the phase's stages of level "outer", in list order
 
+Stages of one phase and level read everything they read at a point before any of them writes there: two buffers of a call may be
+the same memory where a store writes the element that was read.
+
 A *reduce* stage folds its expression over all inner points and defines a value that later phases (and the outer
 stages of its own phase) may read. A *let* stage names a value for one outer point. A *store* writes one element.
 A *scatter* folds its expression into the element that it addresses; several inner points may address the same element,

@@ -238,7 +238,8 @@ class Scope:
         home = max(home, fence, key=lambda scope: scope.depth)
         home.under_condition = True
         if picked:
-            index = home._share(f"{condition} ? {index} : 0", "const long long")
+            # not a choice: compilers would turn it, with the load, back into a branch
+            index = home._share(f"({index}) & -(long long){condition}", "const long long")
         memory = f"b{node.value}[{index}]" + (" != 0" if node.dtype.kind == "b" else "")
         if picked:
             memory = home._share(memory, f"const {type_name(node.dtype, self.printer.dialect)}")

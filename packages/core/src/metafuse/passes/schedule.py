@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ..backend.contract import Call
 from ..kernel.expr import walk
-from ..kernel.ir import Kernel
+from ..kernel.ir import Kernel, Stage
 from .fuse import Group
 from .lower import LoweredCall
 from .program_graph import ProgramGraph
@@ -217,10 +217,10 @@ def _donations(
                 for value in set(item.values):
                     readers[value] = readers.get(value, 0) + 1
         for item in launch:
-            if not isinstance(item, LoweredCall) or item.kernel.inner:
+            if not isinstance(item, LoweredCall):
                 continue
             for stage in item.kernel.stages:
-                if stage.kind != "store" or item.values[stage.buffer] not in kept:
+                if stage.kind != "store" or stage.level != "outer" or item.values[stage.buffer] not in kept:
                     continue
                 output = item.values[stage.buffer]
                 for slot, value in enumerate(item.values):
@@ -232,7 +232,7 @@ def _donations(
                         and readers[value] == 1
                         and graph.specs[value].nbytes == graph.specs[output].nbytes
                         and graph.specs[value].dtype.itemsize == graph.specs[output].dtype.itemsize
-                        and _read_only_at(item.kernel, slot, stage.offset)
+                        and _read_only_by(item.kernel, slot, stage)
                     ):
                         found.append((slots[output], slots[value], graph.references[value]))
                         taken.add(value)
@@ -240,13 +240,17 @@ def _donations(
     return tuple(found)
 
 
-def _read_only_at(kernel: Kernel, slot: int, place: object) -> bool:
-    """Whether every read of buffer ``slot`` is at ``place``."""
+def _read_only_by(kernel: Kernel, slot: int, store: Stage) -> bool:
+    """Whether buffer ``slot`` is read at the place of ``store`` only, and by nobody after it.
+
+    Where there are inner axes, only the storing stage itself may read it: stages may then run as loops of their own."""
     for stage in kernel.stages:
         for root in (stage.expr, stage.offset, stage.condition):
             for x in walk(root) if root is not None else ():
-                if x.op == "load" and x.value == slot and x.args[0] != place:
+                if x.op != "load" or x.value != slot:
+                    continue
+                if x.args[0] != store.offset or stage.level != "outer" or stage.phase > store.phase:
+                    return False
+                if kernel.inner and stage is not store:
                     return False
     return True
-
-

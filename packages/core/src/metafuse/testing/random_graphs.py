@@ -250,7 +250,7 @@ _STEPS = (
 
 
 @st.composite
-def graphs(draw: st.DrawFn, kit: Kit, max_steps: int = 14) -> Graph:
+def graphs(draw: st.DrawFn, kit: Kit, max_steps: int = 24) -> Graph:
     """Programs over two to four leaves, float64 where the backend has it."""
     dtype = "float64" if kit.supports("float64") else "float32"
     builder = _Builder(draw, dtype)
@@ -258,7 +258,7 @@ def graphs(draw: st.DrawFn, kit: Kit, max_steps: int = 14) -> Graph:
     for k in range(draw(st.integers(2, 4))):
         shape = draw(st.sampled_from(((3, 4), (4, 3), (4, 4), (1, 4), (5,), (2, 3, 4), (17,), (1, 1))))
         builder.leaf(array(_LEAF, dtype, shape, random, SHIFTS[k]))
-    for name in draw(st.lists(st.sampled_from(_STEPS), min_size=1, max_size=max_steps)):
+    for name in draw(st.lists(st.sampled_from(_STEPS), min_size=min(6, max_steps), max_size=max_steps)):
         before = len(builder.values)
         getattr(builder, name)()
         added = builder.values[before:]

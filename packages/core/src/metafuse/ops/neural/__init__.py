@@ -5,8 +5,19 @@ What it is not: layers with parameters (``nn``).
 Who calls it: users through ``metafuse.nn`` and ``metafuse``, and the layers.
 """
 
-from . import activation, basic, columns, convolution, loss, normalisation, pooling, products
+from . import (
+    activation,
+    adaptive_pooling,
+    basic,
+    columns,
+    convolution,
+    loss,
+    normalisation,
+    pooling,
+    products,
+)
 from .activation import *
+from .adaptive_pooling import *
 from .basic import *
 from .columns import *
 from .convolution import *
@@ -17,6 +28,7 @@ from .products import *
 
 __all__ = [
     *activation.__all__,
+    *adaptive_pooling.__all__,
     *basic.__all__,
     *columns.__all__,
     *convolution.__all__,

@@ -4,7 +4,7 @@ What it is: a reindex that lays the windows out as extra axes, and a reduction o
 What it is not: a layer (``nn.pooling``).
 Who calls it: users and ``nn.pooling``.
 
-A maximum or minimum that occurs several times in a window gives every occurrence the gradient.
+Where a maximum or minimum occurs several times in a window, the first occurrence gets the gradient.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import Any
 
 from ...errors import ArgumentError, DTypeError
 from ...kernel.ir import IDENTITY
-from ..meta import check_var, index
+from ...var import wrap
+from ..autograd import no_grad
+from ..meta import check_var, index, with_gradient
 from ..registry import Sample, Tensor, operator
 from ..scalar import where
 from . import window_oracles as oracles
 from .checks import choice, integers, need_ndim, window_count
 
 __all__ = [
-    "adaptive_avg_pool",
-    "adaptive_max_pool",
     "avg_pool2d",
     "avg_pool3d",
     "max_pool2d",
@@ -35,39 +35,33 @@ __all__ = [
 POOL_OPERATORS = ("maximum", "minimum", "mean", "add")
 
 
-def _image(spatial: int) -> Tensor:
+def sample_image(spatial: int) -> Tensor:
     return Tensor((2, 2, *(5, 6, 4)[:spatial]), "float", -3.0, 3.0, distinct=True)
 
 
 def _pool_samples(spatial: int) -> list[Sample]:
-    return [Sample((_image(spatial), 2, op, 1, 2)) for op in POOL_OPERATORS] + [
-        Sample((_image(spatial), 2, "maximum"))
+    return [Sample((sample_image(spatial), 2, op, 1, 2)) for op in POOL_OPERATORS] + [
+        Sample((sample_image(spatial), 2, "maximum"))
     ]
 
 
 def _max_samples(spatial: int) -> list[Sample]:
     several = (3, 2, 2)[:spatial]
     return [
-        Sample((_image(spatial), 2)),
-        Sample((_image(spatial), several, 1, 1)),
-        Sample((_image(spatial), 2), {"dilation": 2, "stride": 1}),
-        Sample((_image(spatial), 2), {"ceil_mode": True, "return_indices": True}),
+        Sample((sample_image(spatial), 2)),
+        Sample((sample_image(spatial), several, 1, 1)),
+        Sample((sample_image(spatial), 2), {"dilation": 2, "stride": 1}),
+        Sample((sample_image(spatial), 2), {"ceil_mode": True, "return_indices": True}),
     ]
 
 
 def _mean_samples(spatial: int) -> list[Sample]:
     return [
-        Sample((_image(spatial), 2)),
-        Sample((_image(spatial), 3, 2, 1), {"ceil_mode": True}),
-        Sample((_image(spatial), 3, 2, 1), {"ceil_mode": True, "count_include_pad": False}),
-        Sample((_image(spatial), 3, 2, 1), {"count_include_pad": False}),
+        Sample((sample_image(spatial), 2)),
+        Sample((sample_image(spatial), 3, 2, 1), {"ceil_mode": True}),
+        Sample((sample_image(spatial), 3, 2, 1), {"ceil_mode": True, "count_include_pad": False}),
+        Sample((sample_image(spatial), 3, 2, 1), {"count_include_pad": False}),
     ]
-
-
-_ADAPTIVE = [Sample((_image(2), size)) for size in (1, (5, 3), (2, 4), (None, 5))] + [
-    Sample((_image(1), 3)),
-    Sample((_image(3), 3)),
-]
 
 
 class _Windows:
@@ -123,16 +117,46 @@ class _Windows:
             counts = count if counts is None else counts * count
         return total / counts.cast(self.x.dtype)  # type: ignore[union-attr]
 
-    def positions(self, extreme: Any, outside: float | int) -> Any:
-        """The flat index, within one channel of ``x``, of the first element of each window that equals ``extreme``."""
-        windows = self.view(outside)
-        flat = None
-        for d in range(self.spatial):
-            place = index(windows.shape, 2 + d) * self.stride[d] - self.padding[d]
-            place = place + index(windows.shape, 2 + self.spatial + d) * self.dilation[d]
+    def positions(self, first: Any) -> Any:
+        """Where in one channel of ``x``, counted row by row, element number ``first`` of each window lies."""
+        flat, rest = None, first
+        inside = []
+        for d in reversed(range(self.spatial)):
+            inside.append(rest % self.kernel[d])
+            rest = rest // self.kernel[d]
+        for d, step in enumerate(reversed(inside)):
+            place = index(first.shape, 2 + d) * self.stride[d] - self.padding[d] + step * self.dilation[d]
             flat = place if flat is None else flat * self.size[d] + place
-        same = windows == extreme.broadcast(windows.shape, self.axes)
-        return where(same, flat, prod(self.size)).min(self.axes)
+        return flat
+
+
+def extreme(windows: Any, op: str, axes: list[int]) -> tuple[Any, Any]:
+    """The maximum (or minimum) over the trailing ``axes``, and the number of the first element that equals it.
+
+    Only that element gets the gradient, however many are equal: images have flat regions, where it would count several times.
+    """
+    with no_grad():
+        result = windows.max(axes) if op == "maximum" else windows.min(axes)
+        same = windows == result.broadcast(windows.shape, axes)
+        first = where(same, _numbers(windows.shape, axes), prod(windows.shape[axes[0] :])).min(axes)
+    if windows.dtype.is_float:
+        result = with_gradient(result, [windows, first], op, tuple(axes), _extreme_gradient)
+    return result, first
+
+
+def _numbers(shape: Any, axes: Any) -> Any:
+    """The number of each element within its window."""
+    flat = None
+    for axis in axes:
+        flat = index(shape, axis) if flat is None else flat * shape[axis] + index(shape, axis)
+    return flat
+
+
+def _extreme_gradient(node: Any, upstream: Any) -> list[Any]:
+    axes, shape = node.sig.attrs, node.inputs[1].spec.shape
+    first = wrap(node.inputs[2])
+    chosen = _numbers(shape, axes) == first.broadcast(shape, axes)  # type: ignore[attr-defined]
+    return [None, where(chosen, upstream.broadcast(shape, axes), 0.0), None]
 
 
 def window_pool(
@@ -159,9 +183,8 @@ def window_pool(
     if op == "add":
         return windows.view(0).sum(windows.axes)
     outside = IDENTITY(op, x.dtype)
-    view = windows.view(outside)
-    result = view.max(windows.axes) if op == "maximum" else view.min(windows.axes)
-    return (result, windows.positions(result, outside)) if return_indices else result
+    result, first = extreme(windows.view(outside), op, windows.axes)
+    return (result, windows.positions(first)) if return_indices else result
 
 
 @operator(category="nn", numpy=oracles.pool, samples=_pool_samples(2), source="window reduction")
@@ -324,74 +347,3 @@ def avg_pool3d(
     return window_pool(
         "avg_pool3d", x, kernel_size, "mean", stride, padding, None, ceil_mode, count_include_pad
     )
-
-
-def _adaptive(op: str, x: Any, output_size: Any, kind: str) -> Any:
-    """Windows ``floor(i*size/out) <= j < ceil((i+1)*size/out)`` along each spatial dimension."""
-    x = check_var(op, "x", x)
-    need_ndim(op, "x", x, [3, 4, 5], "(batch, channels, ...)")
-    spatial = x.ndim - 2
-    size = tuple(x.shape[2:])
-    if isinstance(output_size, (tuple, list)) and len(output_size) == spatial:
-        output_size = [s if o is None else o for o, s in zip(output_size, size, strict=True)]
-    out = integers(op, "output_size", size if output_size is None else output_size, spatial, 1)
-    axes = list(range(2 + spatial, 2 + 2 * spatial))
-    if all(s % o == 0 for s, o in zip(size, out, strict=True)):  # equal windows, side by side
-        return window_pool(op, x, tuple(s // o for s, o in zip(size, out, strict=True)), kind)
-    kernel = [
-        max((i + 1) * s // o + ((i + 1) * s % o > 0) - i * s // o for i in range(o))
-        for s, o in zip(size, out, strict=True)
-    ]
-    indexes, beyond = ["i0", "i1"], []
-    for d, (s, o) in enumerate(zip(size, out, strict=True)):
-        place = f"i{2 + d}*{s}/{o}+i{axes[d]}"
-        indexes.append(place)
-        beyond.append(f"{place} >= ((i{2 + d}+1)*{s}+{o - 1})/{o}")
-    outside = 0 if kind == "mean" else IDENTITY(kind, x.dtype)
-    windows = x.reindex([*x.shape[:2], *out, *kernel], indexes, outside, beyond)
-    if kind == "maximum":
-        return windows.max(axes)
-    total = windows.sum(axes)
-    for d, (s, o) in enumerate(zip(size, out, strict=True)):
-        i = index([o], 0)
-        count = ((i + 1) * s + (o - 1)) // o - i * s // o
-        total = total / count.cast(x.dtype).reshape([o] + [1] * (spatial - 1 - d))
-    return total
-
-
-@operator(
-    category="nn",
-    numpy=oracles.adaptive_avg_pool,
-    samples=_ADAPTIVE,
-    source="window mean, windows floor(i*n/o) to ceil((i+1)*n/o)",
-)
-def adaptive_avg_pool(x: Any, output_size: Any) -> Any:
-    """Mean pooling to a given size.
-
-    Args:
-        x: ``[batch, channels, ...]`` with one to three spatial dimensions, floating point.
-        output_size: an integer >= 1 or one per spatial dimension (``None``: that dimension stays as it is).
-
-    Example:
-        >>> import metafuse as mf
-        >>> mf.nn.adaptive_avg_pool(mf.ones([1, 2, 5, 7]), (2, 3)).shape
-        (1, 2, 2, 3)
-    """
-    return _adaptive("adaptive_avg_pool", x, output_size, "mean")
-
-
-@operator(
-    category="nn",
-    numpy=oracles.adaptive_max_pool,
-    samples=_ADAPTIVE,
-    source="window maximum, windows floor(i*n/o) to ceil((i+1)*n/o)",
-)
-def adaptive_max_pool(x: Any, output_size: Any) -> Any:
-    """Maximum pooling to a given size; arguments as in ``adaptive_avg_pool``.
-
-    Example:
-        >>> import metafuse as mf
-        >>> mf.nn.adaptive_max_pool(mf.ones([1, 2, 5, 7]), 1).shape
-        (1, 2, 1, 1)
-    """
-    return _adaptive("adaptive_max_pool", x, output_size, "maximum")

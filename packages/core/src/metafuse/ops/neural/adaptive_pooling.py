@@ -1,0 +1,96 @@
+"""Pooling to a given size, with windows of about equal extent.
+
+What it is: windows ``floor(i*size/out) <= j < ceil((i+1)*size/out)``, laid out by one reindex with a condition, and a reduction.
+Where the sizes divide, it is plain pooling.
+What it is not: a layer (``nn.pooling``).
+Who calls it: users and ``nn.pooling``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...kernel.ir import IDENTITY
+from ..meta import check_var, index
+from ..registry import Sample, operator
+from . import window_oracles as oracles
+from .checks import integers, need_ndim
+from .pooling import extreme, sample_image, window_pool
+
+__all__ = ["adaptive_avg_pool", "adaptive_max_pool"]
+
+_ADAPTIVE = [Sample((sample_image(2), size)) for size in (1, (5, 3), (2, 4), (None, 5))] + [
+    Sample((sample_image(1), 3)),
+    Sample((sample_image(3), 3)),
+]
+
+
+def _adaptive(op: str, x: Any, output_size: Any, kind: str) -> Any:
+    """Windows ``floor(i*size/out) <= j < ceil((i+1)*size/out)`` along each spatial dimension."""
+    x = check_var(op, "x", x)
+    need_ndim(op, "x", x, [3, 4, 5], "(batch, channels, ...)")
+    spatial = x.ndim - 2
+    size = tuple(x.shape[2:])
+    if isinstance(output_size, (tuple, list)) and len(output_size) == spatial:
+        output_size = [s if o is None else o for o, s in zip(output_size, size, strict=True)]
+    out = integers(op, "output_size", size if output_size is None else output_size, spatial, 1)
+    axes = list(range(2 + spatial, 2 + 2 * spatial))
+    if all(s % o == 0 for s, o in zip(size, out, strict=True)):  # equal windows, side by side
+        return window_pool(op, x, tuple(s // o for s, o in zip(size, out, strict=True)), kind)
+    kernel = [
+        max((i + 1) * s // o + ((i + 1) * s % o > 0) - i * s // o for i in range(o))
+        for s, o in zip(size, out, strict=True)
+    ]
+    indexes, beyond = ["i0", "i1"], []
+    for d, (s, o) in enumerate(zip(size, out, strict=True)):
+        place = f"i{2 + d}*{s}/{o}+i{axes[d]}"
+        indexes.append(place)
+        beyond.append(f"{place} >= ((i{2 + d}+1)*{s}+{o - 1})/{o}")
+    outside = 0 if kind == "mean" else IDENTITY(kind, x.dtype)
+    windows = x.reindex([*x.shape[:2], *out, *kernel], indexes, outside, beyond)
+    if kind == "maximum":
+        return extreme(windows, kind, axes)[0]
+    total = windows.sum(axes)
+    for d, (s, o) in enumerate(zip(size, out, strict=True)):
+        i = index([o], 0)
+        count = ((i + 1) * s + (o - 1)) // o - i * s // o
+        total = total / count.cast(x.dtype).reshape([o] + [1] * (spatial - 1 - d))
+    return total
+
+
+@operator(
+    category="nn",
+    numpy=oracles.adaptive_avg_pool,
+    samples=_ADAPTIVE,
+    source="window mean, windows floor(i*n/o) to ceil((i+1)*n/o)",
+)
+def adaptive_avg_pool(x: Any, output_size: Any) -> Any:
+    """Mean pooling to a given size.
+
+    Args:
+        x: ``[batch, channels, ...]`` with one to three spatial dimensions, floating point.
+        output_size: an integer >= 1 or one per spatial dimension (``None``: that dimension stays as it is).
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.adaptive_avg_pool(mf.ones([1, 2, 5, 7]), (2, 3)).shape
+        (1, 2, 2, 3)
+    """
+    return _adaptive("adaptive_avg_pool", x, output_size, "mean")
+
+
+@operator(
+    category="nn",
+    numpy=oracles.adaptive_max_pool,
+    samples=_ADAPTIVE,
+    source="window maximum, windows floor(i*n/o) to ceil((i+1)*n/o)",
+)
+def adaptive_max_pool(x: Any, output_size: Any) -> Any:
+    """Maximum pooling to a given size; arguments as in ``adaptive_avg_pool``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.adaptive_max_pool(mf.ones([1, 2, 5, 7]), 1).shape
+        (1, 2, 1, 1)
+    """
+    return _adaptive("adaptive_max_pool", x, output_size, "maximum")
