@@ -94,18 +94,34 @@ class Nest:
         self.stages.append(Stage("let", "outer", expr, phase, result=len(self.stages)))
         return Expr("value", (), expr.dtype, len(self.stages) - 1)
 
-    def store(self, array: Array, index: Sequence[Expr | int | None], expr: Expr, phase: int = 0, level: str = "inner") -> None:
+    def store(
+        self,
+        array: Array,
+        index: Sequence[Expr | int | None],
+        expr: Expr,
+        phase: int = 0,
+        level: str = "inner",
+    ) -> None:
         """A store stage."""
         buffer = self.argument(array, writes=True, reads=False)
-        self.stages.append(Stage("store", level, expr, phase, buffer=buffer, offset=self.offset(buffer, *index)))
+        self.stages.append(
+            Stage("store", level, expr, phase, buffer=buffer, offset=self.offset(buffer, *index))
+        )
 
     def scatter(
-        self, op: str, array: Array, index: Sequence[Expr | int | None], expr: Expr, condition: Expr | None = None
+        self,
+        op: str,
+        array: Array,
+        index: Sequence[Expr | int | None],
+        expr: Expr,
+        condition: Expr | None = None,
     ) -> None:
         """A scatter stage."""
         buffer = self.argument(array, writes=True)
         offset = self.offset(buffer, *index)
-        self.stages.append(Stage("scatter", "inner", expr, 0, op, buffer=buffer, offset=offset, condition=condition))
+        self.stages.append(
+            Stage("scatter", "inner", expr, 0, op, buffer=buffer, offset=offset, condition=condition)
+        )
 
     def kernel(self) -> Kernel:
         """The record."""
@@ -157,7 +173,9 @@ def oracle(nest: Nest) -> list[Array]:
         )
         for s in kernel.stages
     )  # fmt: skip
-    params = tuple(BufferParam(float64 if p.dtype.is_float else p.dtype, p.writes, p.reads) for p in kernel.buffers)
+    params = tuple(
+        BufferParam(float64 if p.dtype.is_float else p.dtype, p.writes, p.reads) for p in kernel.buffers
+    )
     dtypes = tuple(float64 if d.is_float else d for d in kernel.scalars)
     lifted = Kernel(kernel.outer, kernel.inner, params, kernel.sizes, dtypes, stages)
     backend = ReferenceBackend()
@@ -176,7 +194,9 @@ def oracle(nest: Nest) -> list[Array]:
         flat = flat_memory(array).astype(param.dtype.numpy)
         view = backend.host_view(handle, flat.nbytes).view(flat.dtype)
         strides = tuple(s // array.itemsize * flat.itemsize for s in array.strides)
-        results.append(np.lib.stride_tricks.as_strided(view, array.shape, strides) if array.size else array.copy())
+        results.append(
+            np.lib.stride_tricks.as_strided(view, array.shape, strides) if array.size else array.copy()
+        )
     return results
 
 
@@ -188,7 +208,9 @@ def flat_memory(array: Array) -> Array:
     return np.lib.stride_tricks.as_strided(array, (last + 1,), (array.itemsize,))
 
 
-def check(nest: Nest, chunks: int = 1, relative: float = 2e-6, absolute: float = 1e-6, vector_math: bool = True) -> None:
+def check(
+    nest: Nest, chunks: int = 1, relative: float = 2e-6, absolute: float = 1e-6, vector_math: bool = True
+) -> None:
     """Run, and compare every written array with the oracle (integers exactly)."""
     expected = oracle(nest)
     run(nest, chunks, vector_math)
@@ -196,6 +218,8 @@ def check(nest: Nest, chunks: int = 1, relative: float = 2e-6, absolute: float =
         if not param.writes:
             continue
         if array.dtype.kind == "f":
-            np.testing.assert_allclose(array.astype(np.float64), want.astype(array.dtype), rtol=relative, atol=absolute)
+            np.testing.assert_allclose(
+                array.astype(np.float64), want.astype(array.dtype), rtol=relative, atol=absolute
+            )
         else:
             np.testing.assert_array_equal(array, want)

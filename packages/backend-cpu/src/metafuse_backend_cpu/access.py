@@ -74,7 +74,8 @@ def _cost(found: list[Access], number: int, kernel: Kernel) -> float:
     """What running vectors along axis ``number`` costs. Accesses outside of the inner loops hardly count."""
     inner = kernel.inner > 0
     return sum(
-        _COST[access.offset.stride(number)] * (0.05 if inner and access.level == "outer" else 1.0) for access in found
+        _COST[access.offset.stride(number)] * (0.05 if inner and access.level == "outer" else 1.0)
+        for access in found
     )
 
 
@@ -124,4 +125,3 @@ def _across(found: list[Access], lane: int, axes: int) -> int:
             for number in range(axes):
                 votes[number] += number != lane and access.offset.stride(number) == "unit"
     return votes.index(max(votes)) if any(votes) else -1
-

@@ -70,7 +70,9 @@ def emit(kernel: Kernel, symbol: str, machine: Machine, vector_math: bool = True
     return _PRELUDE + "".join(needs.values()) + body
 
 
-_ARGUMENTS = "void **buffers, const long long *sizes, const mf_scalar *scalars, long long begin, long long end"
+_ARGUMENTS = (
+    "void **buffers, const long long *sizes, const mf_scalar *scalars, long long begin, long long end"
+)
 _EMIT = {"elements": emit_elements, "rows": emit_rows, "lanes": emit_lanes}
 
 
@@ -103,7 +105,12 @@ def _grain(symbol: str, grain: int) -> str:
 
 
 def _either(
-    kernel: Kernel, symbol: str, machine: Machine, dialect: CpuDialect, needs: dict[str, str], schedules: list[Schedule]
+    kernel: Kernel,
+    symbol: str,
+    machine: Machine,
+    dialect: CpuDialect,
+    needs: dict[str, str],
+    schedules: list[Schedule],
 ) -> str:
     """Rows, or lanes where rows turn out to be very short at run time."""
     rows, lanes = schedules

@@ -194,7 +194,11 @@ def _inner(lanes: _Lanes, unit: Scope, stages: list[Stage], found: dict[int, Acc
         if blocked:
             moves = " ".join(f"a{k}[k] += p{k}[k]; p{k}[k] = 0;" for k in blocked)
             scope.line(f"if (++filled == {_BLOCK}) {{ filled = 0;")
-            scope.lines += [f"    {SIMD}", f"    for (long long k = 0; k < lane1 - lane0; ++k) {{ {moves} }}", "}"]
+            scope.lines += [
+                f"    {SIMD}",
+                f"    for (long long k = 0; k < lane1 - lane0; ++k) {{ {moves} }}",
+                "}",
+            ]
 
 
 def _finish(lanes: _Lanes, body: Scope, stages: list[Stage], found: dict[int, Accumulator]) -> None:
@@ -202,7 +206,9 @@ def _finish(lanes: _Lanes, body: Scope, stages: list[Stage], found: dict[int, Ac
     for number, each in found.items():
         place = lanes.place("a", number)
         place = f"({place} + {lanes.place('p', number)})" if each.blocked else place
-        body.line(f"const {type_name(each.dtype, body.printer.dialect)} w{number} = {each.result(place, body)};")
+        body.line(
+            f"const {type_name(each.dtype, body.printer.dialect)} w{number} = {each.result(place, body)};"
+        )
         body.bind("value", number, f"w{number}")
         if number in lanes.kept:
             body.line(f"{lanes.place('v', number)} = w{number};")
@@ -236,7 +242,9 @@ def _prefetch(lanes: _Lanes, guard: Scope, scope: Scope, stages: list[Stage]) ->
             ahead.setdefault(node.value, add(node.args[0], mul(offset.coefficients[last], const(_AHEAD))))
     if not ahead or not lanes.kernel.inner:
         return
-    guard.line(f"const long long far = lane1 - lane0 >= {_WIDE} && {extent(guard, last)} >= {_LONG} ? lane1 : lane0;")
+    guard.line(
+        f"const long long far = lane1 - lane0 >= {_WIDE} && {extent(guard, last)} >= {_LONG} ? lane1 : lane0;"
+    )
     narrow = min(lanes.kernel.buffers[buffer].dtype.itemsize for buffer in ahead)
     with scope.block(f"for (long long line = lane0; line < far; line += {64 // narrow})") as body:
         body.bind("axis", lanes.axis, "line")

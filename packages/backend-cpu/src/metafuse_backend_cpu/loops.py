@@ -171,9 +171,15 @@ def _tiles(kernel: Kernel, root: Scope, axes: list[int], schedule: Schedule) -> 
         ):
             size = extent(scope, number)
             scope.line(f"const long long {name}0 = {position} * {length};")
-            scope.line(f"const long long {name}1 = {name}0 + {length} < {size} ? {name}0 + {length} : {size};")
+            scope.line(
+                f"const long long {name}1 = {name}0 + {length} < {size} ? {name}0 + {length} : {size};"
+            )
         scope = stack.enter_context(scope.block(loop(f"i{across}", "row0", "row1"), holds_loads=True))
         scope.bind("axis", across, f"i{across}")
         _body_loop(kernel, scope, [lane], "lane0", "lane1")
-    counts = [tiles(across, f"sizes[{across}]"), tiles(lane, f"sizes[{lane}]"), *(f"sizes[{k}]" for k in others)]
+    counts = [
+        tiles(across, f"sizes[{across}]"),
+        tiles(lane, f"sizes[{lane}]"),
+        *(f"sizes[{k}]" for k in others),
+    ]
     return [f"return {' * '.join(f'({count})' for count in counts)};"], 1

@@ -94,4 +94,6 @@ _TEXTS = {"exp": _EXP, "log": _LOG, "tanh": _TANH, "erf": _ERF}
 
 def polynomial(name: str, inline: str) -> str:
     """The guarded text that defines ``mf_<name>f``; ``""`` if there is none."""
-    return "".join(guarded(f"{part}f", _TEXTS[part].replace("INLINE", inline)) for part in _NEEDS.get(name, ()))
+    return "".join(
+        guarded(f"{part}f", _TEXTS[part].replace("INLINE", inline)) for part in _NEEDS.get(name, ())
+    )

@@ -127,7 +127,10 @@ def emit_rows(kernel: Kernel, root: Scope, machine: Machine, schedule: Schedule)
 def _row_phase(kernel: Kernel, unit: Scope, schedule: Schedule, stages: list[Stage]) -> None:
     found = [Accumulator.of(stage, unit) for stage in stages if stage.kind == "reduce"]
     for each in found:
-        unit.line(f"{each.kind} a{each.number} = {each.start};" + (f" int n{each.number} = 0;" if each.picks else ""))
+        unit.line(
+            f"{each.kind} a{each.number} = {each.start};"
+            + (f" int n{each.number} = 0;" if each.picks else "")
+        )
     with ExitStack() as stack:
         scope = stack.enter_context(unit.guard(runs_inner(unit, kernel)))
         order = [k for k in range(kernel.outer, kernel.outer + kernel.inner) if k != schedule.axis]
@@ -155,7 +158,9 @@ def _row_loop(scope: Scope, stages: list[Stage], found: list[Accumulator], axis:
     with ExitStack() as stack:
         start, stop = "0", size
         if blocked:
-            scope = stack.enter_context(scope.block(f"for (long long from = 0; from < {size}; from += {_BLOCK})"))
+            scope = stack.enter_context(
+                scope.block(f"for (long long from = 0; from < {size}; from += {_BLOCK})")
+            )
             scope.line(f"const long long to = from + {_BLOCK} < {size} ? from + {_BLOCK} : {size};")
             scope.line("".join(f"double p{each.number} = 0; " for each in blocked).strip())
             start, stop = "from", "to"

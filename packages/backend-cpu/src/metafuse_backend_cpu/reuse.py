@@ -77,7 +77,9 @@ def _with_store(kernel: Kernel, number: int, expression: Expr, phase: int) -> Ke
         if stage.phase > phase:
             again = rewrite(stage.expr, lambda node: back if node == expression else None)
             others = [root for root in (stage.offset, stage.condition) if root is not None]
-            left = any(n.op == "load" and n.value != store.buffer for root in (again, *others) for n in walk(root))
+            left = any(
+                n.op == "load" and n.value != store.buffer for root in (again, *others) for n in walk(root)
+            )
             if left or (stage.level == "outer" and back in set(walk(again))):
                 return None
             stage = replace(stage, expr=again)

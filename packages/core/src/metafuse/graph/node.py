@@ -15,7 +15,7 @@ import itertools
 from collections.abc import Callable
 from types import CodeType
 from typing import TYPE_CHECKING, Any
-from weakref import ReferenceType
+from weakref import ReferenceType, WeakValueDictionary
 
 from ..dtypes import DType
 from ..kernel.expr import Expr, walk, weight
@@ -40,7 +40,7 @@ KINDS: dict[str, str] = {
 class Spec:
     """Shape and dtype of a value; interned, so compare with ``is``."""
 
-    __slots__ = ("shape", "dtype", "size")
+    __slots__ = ("shape", "dtype", "size", "__weakref__")
 
     def __init__(self, shape: tuple[int, ...], dtype: DType) -> None:
         self.shape = shape
@@ -59,7 +59,8 @@ class Spec:
         return f"{self.dtype}[{','.join(map(str, self.shape))}]"
 
 
-_specs: dict[tuple[tuple[int, ...], DType], Spec] = {}
+# Interned weakly: a program whose shapes or indexes change all the time leaves nothing behind.
+_specs: WeakValueDictionary[tuple[tuple[int, ...], DType], Spec] = WeakValueDictionary()
 
 
 def spec_of(shape: tuple[int, ...], dtype: DType) -> Spec:
@@ -81,7 +82,7 @@ class Signature:
 
     __slots__ = (
         "kind", "name", "attrs", "inputs", "spec", "body", "scalars", "gradient", "differentiable", "cost", "reads_axis",
-        "steps",
+        "steps", "__weakref__",
     )  # fmt: skip
 
     def __init__(
@@ -120,7 +121,7 @@ class Signature:
         return f"{self.name}({', '.join(map(repr, self.inputs))}) -> {self.spec!r}"
 
 
-_signatures: dict[Any, Signature] = {}
+_signatures: WeakValueDictionary[Any, Signature] = WeakValueDictionary()
 
 
 def signature(

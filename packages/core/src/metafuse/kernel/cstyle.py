@@ -21,16 +21,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..dtypes import DType, float32, float64
+from ..errors import DTypeError
 from .expr import Expr
 
 __all__ = ["Dialect", "HELPERS", "guarded", "literal", "operation", "type_name", "unsigned_of"]
 
 #: intrinsic -> C function for double; float32 appends an "f"
 LIBRARY = {
-    **{name: name for name in ("sqrt", "atan2", "exp", "log", "expm1", "log1p", "sin", "cos", "tan", "asin", "acos")},
-    **{name: name for name in ("atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "floor", "ceil")},
-    **{"trunc": "trunc", "pow": "pow", "abs": "fabs", "round": "rint", "cmod": "fmod"},
-}
+    name: name
+    for name in (
+        "sqrt pow exp log expm1 log1p sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh erf "
+        "floor ceil trunc"
+    ).split()
+} | {"abs": "fabs", "round": "rint", "cmod": "fmod"}
 _INFIX = {"add": "+", "sub": "-", "mul": "*"}
 _COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 _BITS = {"bitand": "&", "bitor": "|", "bitxor": "^", "and": "&", "or": "|"}
@@ -93,7 +96,9 @@ def literal(value: float | int | bool, dtype: DType, dialect: Dialect) -> str:
         text = text if dtype is float64 else text + "f"
         text = text if dtype.itemsize > 2 else f"({kind}){text}"
         return f"({text})" if text[0] in "-(" else text
-    number = int(np.array(int(value) & (2 ** (8 * dtype.itemsize) - 1), f"u{dtype.itemsize}").view(dtype.numpy))
+    number = int(
+        np.array(int(value) & (2 ** (8 * dtype.itemsize) - 1), f"u{dtype.itemsize}").view(dtype.numpy)
+    )
     suffix = ("U" if dtype.kind == "u" else "") + ("LL" if dtype.itemsize == 8 else "")
     if number == -(2 ** (8 * dtype.itemsize - 1)) and dtype.itemsize >= 4:
         return f"({number + 1}{suffix} - 1)"
@@ -167,7 +172,10 @@ def _floating(node: Expr, args: Sequence[str], dialect: Dialect, needs: dict[str
     if op in ("floordiv", "mod"):
         fmod = _library("cmod", dtype, dialect, needs)
         floor = _library("floor", dtype, dialect, needs)
-        return _helper("float_" + op, dialect, needs) + f"({', '.join(args)}, {fmod}({', '.join(args)}), {floor})"
+        return (
+            _helper("float_" + op, dialect, needs)
+            + f"({', '.join(args)}, {fmod}({', '.join(args)}), {floor})"
+        )
     if op == "cdiv":
         return _library("trunc", dtype, dialect, needs) + f"({args[0]} / {args[1]})"
     return _library(op, dtype, dialect, needs) + f"({', '.join(args)})"
@@ -191,7 +199,9 @@ def _integer(node: Expr, args: Sequence[str], dialect: Dialect, needs: dict[str,
     if op == "neg":
         return f"({kind})(0 - ({wide}){args[0]})"
     if op == "abs":
-        return f"{args[0]} < 0 ? ({kind})(0 - ({wide}){args[0]}) : {args[0]}" if dtype.kind == "i" else args[0]
+        return (
+            f"{args[0]} < 0 ? ({kind})(0 - ({wide}){args[0]}) : {args[0]}" if dtype.kind == "i" else args[0]
+        )
     if op == "bitnot":
         return f"({kind})~{args[0]}"
     if op in ("min", "max"):
@@ -200,7 +210,7 @@ def _integer(node: Expr, args: Sequence[str], dialect: Dialect, needs: dict[str,
         return args[0]
     name = {"div": "cdiv"}.get(op, op)
     if name not in HELPERS:
-        raise ValueError(f"[{op}] has no meaning on {dtype}: the C-family printer can't spell it; cast to a float first")
+        raise DTypeError(f"[{op}] has no meaning on {dtype} elements; cast them to a floating type first")
     return f"({kind}){_helper(name, dialect, needs)}<{kind}>({', '.join(args)})"
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from ..errors import BackendError
 from .cstyle import Dialect, literal, operation, type_name
 from .expr import Expr, add, const, mul, walk
 from .ir import Kernel
@@ -107,7 +108,7 @@ class Scope:
         self.printer = printer
         self.parent = parent
         self.holds_loads = holds_loads
-        self.depth = 0 if parent is None else parent.depth + 1
+        self.depth: int = 0 if parent is None else parent.depth + 1
         self.lines: list[str] = []
         self._bound: dict[tuple[str, int], tuple[str, bool]] = {}
         self._known: dict[Expr, str] = {}
@@ -222,7 +223,10 @@ class Scope:
             convert = "!!" if node.dtype.kind == "b" else f"({type_name(node.dtype, self.printer.dialect)})"
             self._root()._local(node, f"{convert}scalars[{node.value}].{member}", f"c{node.value}")
         else:
-            raise ValueError(f"[{self.printer.kernel.name}] {node!r} is used where it is not defined yet; order the phases")
+            name = self.printer.kernel.name
+            raise BackendError(
+                f"[{name}] a kernel uses what no earlier phase defines: {node!r}; check how it was lowered"
+            )
 
     def _define_load(self, node: Expr) -> None:
         index, home = self._index(node.args[0])

@@ -92,6 +92,8 @@ def broadcast_shapes(operator: str, shapes: Sequence[tuple[int, ...]]) -> tuple[
 
 
 NUMBERS = (bool, int, float)
+#: signatures an operator keeps for argument specs it has met
+KNOWN_LIMIT = 4096
 
 
 def _check_number(operator: str, value: Any, dtype: DType) -> None:
@@ -142,6 +144,13 @@ class Elementwise:
         self.condition = condition  # the first argument is a test and has no part in the common dtype
         self.known: dict[Any, Signature] = {}
         self.with_gradient = any(g is not None for g in gradients)
+
+    def remember(self, key: Any, arguments: tuple[Any, ...]) -> Signature:
+        """Infer and keep; what is kept is bounded."""
+        if len(self.known) >= KNOWN_LIMIT:
+            self.known.clear()
+        sig = self.known[key] = self.infer(arguments)
+        return sig
 
     def infer(self, key: tuple[Any, ...]) -> Signature:
         """The signature for arguments that are specs or Python number types."""
@@ -197,7 +206,7 @@ class Elementwise:
         spec = node.spec
         sig = self.known.get(spec)
         if sig is None:
-            sig = self.known[spec] = self.infer((spec,))
+            sig = self.remember(spec, (spec,))
         return record(sig, (node,))
 
     def general(self, *arguments: Any) -> Var:
@@ -212,7 +221,7 @@ class Elementwise:
         key = tuple(a._node.spec if type(a) is Var else type(a) for a in arguments)
         sig = self.known.get(key)
         if sig is None:
-            sig = self.known[key] = self.infer(key)
+            sig = self.remember(key, key)
         scalars = tuple(a for a in arguments if type(a) is not Var)
         for a, d in zip(scalars, sig.scalars, strict=True):
             _check_number(self.name, a, d)
@@ -341,6 +350,8 @@ def cast(x: Any, dtype: Any) -> Var:
     key = (node.spec, target)
     sig = _casts.get(key)
     if sig is None:
+        if len(_casts) >= KNOWN_LIMIT:
+            _casts.clear()
         body = _as(load(0, node.spec.dtype), target)
         sig = _casts[key] = signature(
             "map", f"cast_{target}", (True,), (node.spec,), spec_of(node.spec.shape, target), body, (), _cast_gradient

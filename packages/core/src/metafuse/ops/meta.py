@@ -18,7 +18,7 @@ from ..kernel.expr import Expr, add, axis, const, mul, walk
 from ..kernel.expr import cast as cast_expr
 from ..kernel.ir import REDUCTIONS
 from ..var import Var, record, wrap
-from .elementwise import cast
+from .elementwise import KNOWN_LIMIT, cast
 
 __all__ = [
     "IndexMap", "broadcast_to", "expand_dims", "fill", "gather", "identity", "index", "reduce_dims", "reshape",
@@ -183,6 +183,8 @@ def broadcast_to(x: Var, shape: tuple[int, ...]) -> Var:
         return x
     sig = _broadcasts.get((spec, shape))
     if sig is None:
+        if len(_broadcasts) >= KNOWN_LIMIT:
+            _broadcasts.clear()
         offset = len(shape) - len(spec.shape)
         places = tuple(
             axis(k + offset) if n == shape[k + offset] else const(0) for k, n in enumerate(spec.shape)

@@ -84,7 +84,7 @@ class _Lowering:
             self._draft(atom, outer_level)
         self._drop_unused_lets()
         shared = tuple((v, p) for v, p in self.spilled.items() if v != p and self._may_share(v, p))
-        order = (*group.outer_axes, *(sorted(group.inner) if group.inner else ()))
+        order = (*group.outer_axes, *self._inner_order())
         outer = len(group.outer_axes)
         rename = {axis(k): axis(new) for new, k in enumerate(order)}
         renamed: dict[Expr, Expr] = {}
@@ -121,6 +121,20 @@ class _Lowering:
             tuple(n for n, (_, writes) in self.buffers.items() if writes),
             shared,
         )
+
+    def _inner_order(self) -> list[int]:
+        """Inner axes in loop order. Where elements may meet in any order, the longest axis goes innermost: windows are short,
+        and along the axis that they move on no two elements meet."""
+        inner = sorted(self.group.inner or ())
+        atom = self.group.atoms[0][0]
+        if atom.kind != "scatter" or atom.op == "void" or atom.place is None or len(inner) < 2:
+            return inner
+        affine = as_affine(atom.place)
+        if affine is None:
+            return inner
+        steps = dict(affine.coefficients)
+        last = max(inner, key=lambda k: (self.group.extents[k] if steps.get(k) else 0, -abs(steps.get(k, 0))))
+        return [*(k for k in inner if k != last), last]
 
     def _may_share(self, value: int, partner: int) -> bool:
         """Whether every other reader of a spilled value is done before its partner is written over it."""

@@ -311,8 +311,8 @@ def _build(
     launches = [s for s in plan.steps if isinstance(s, PlannedStep)]
     try:
         loaded = iter(dev.kernels.obtain([s.kernel for s in launches]))
-    except MetafuseError:
-        raise
+    except MetafuseError as error:
+        raise type(error)(f"{error}\noperators: {_story(nodes)}") from error
     except Exception as error:
         raise KernelError(f"[compile] {error}; operators: {_story(nodes)}") from error
     parts: list[Any] = []
@@ -404,7 +404,10 @@ def _launch(
 def _run_opaque(step: OpaqueStep, dev: _Device, slots: list[Buffer], nodes: list[Node]) -> None:
     node = nodes[step.position]
     inputs = [(slots[s], i.spec) for s, i in zip(step.inputs, node.inputs, strict=True)]
-    node.sig.attrs.run(dev.backend, dev.kernels, inputs, (slots[step.output], node.spec), node.scalars)
+    try:
+        node.sig.attrs.run(dev.backend, dev.kernels, inputs, (slots[step.output], node.spec), node.scalars)
+    except MetafuseError as error:
+        raise type(error)(f"{error}\nrecorded at {describe_origin(node)}") from error
 
 
 def _story(nodes: list[Node], limit: int = 12) -> str:

@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from hypothesis import given
+from hypothesis import strategies as st
 
 from ...ops.registry import Operator, Tensor, all_operators
 from ..compare import Case, run
 from ..kit import Kit, level
+from ..draws import drawn_checks
 from ..strategies import SHAPES, SHIFTS, array, broadcasts, calls, dtypes_for, laid_out, primary, specials
 
 __all__ = ["test_elementwise", "test_elementwise_numbers", "test_elementwise_random", "test_elementwise_specials"]
@@ -96,3 +97,18 @@ def test_elementwise_specials(conformance: Kit, case: Operator) -> None:
         if args:
             cases.append(Case.of(case, tuple(args)))
     run(conformance, cases)
+
+
+@level("element-wise")
+def test_elementwise_random(conformance: Kit) -> None:
+    """Calls of any operator that hypothesis draws: mixed dtypes, broadcast shapes, host arrays of any layout."""
+    table = dict(records())
+
+    def check(drawn: tuple[str, list[Any]]) -> None:
+        with conformance.active():
+            run(conformance, [Case.of(table[drawn[0]], tuple(drawn[1]))])
+
+    strategy = st.sampled_from(sorted(table)).flatmap(
+        lambda name: st.tuples(st.just(name), calls(table[name].domain, conformance))
+    )
+    drawn_checks(conformance, conformance.profile.calls, check, strategy)

@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from ...ops.creation import array64
 from ...ops.meta import identity
@@ -22,25 +21,16 @@ from ...ops.registry import Operator
 from ...ops.scalar import exp, log, sqrt
 from ...var import Var, sync
 from ..compare import Case, ConformanceError, compare, run
+from ..draws import drawn_checks
 from ..kit import Kit, level
 from ..random_graphs import Graph, graphs, run_on_device, run_on_host
 from ..strategies import dtypes_for
 from .samples import check_samples, sampled
 
 __all__ = [
-    "quick", "test_composed_samples", "test_compositions", "test_many_parameters", "test_new_numbers_in_an_old_program",
+    "test_composed_samples", "test_compositions", "test_many_parameters", "test_new_numbers_in_an_old_program",
     "test_random_graphs", "test_updates_in_place", "test_values_that_others_hold",
 ]  # fmt: skip
-
-
-def quick(kit: Kit, examples: int, check: Any, strategy: Any) -> None:
-    """Run ``check`` on ``examples`` draws: the same ones in the quick profile, from the profile's seed in the deep one."""
-    options = settings(
-        max_examples=examples, deadline=None, database=None, derandomize=not kit.profile.deep, print_blob=False,
-        suppress_health_check=list(HealthCheck), phases=[Phase.generate, Phase.shrink],
-    )  # fmt: skip
-    tried = options(given(strategy)(check))
-    (seed(kit.profile.seed)(tried) if kit.profile.deep else tried)()
 
 
 @level("fusion", cases=sampled("fusion"))
@@ -205,4 +195,4 @@ def test_random_graphs(conformance: Kit) -> None:
                 if problem:
                     raise ConformanceError(f"[random graph] v{number} on {conformance.name}: {problem}\n{graph!r}")
 
-    quick(conformance, conformance.profile.graphs, check, graphs(conformance))
+    drawn_checks(conformance, conformance.profile.graphs, check, graphs(conformance))
