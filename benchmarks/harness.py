@@ -7,6 +7,7 @@ threads of all of them. A ``Table`` takes cases; a case whose two sides compute 
 from __future__ import annotations
 
 import argparse
+import atexit
 import gc
 import os
 import platform
@@ -19,6 +20,11 @@ from pathlib import Path
 from typing import Any
 
 __all__ = ["Options", "Sample", "Table", "agree", "interleave", "kernels", "machine", "start"]
+
+
+#: cores used by other programs from which on a measurement is marked
+BUSY = 0.2
+_clock = [time.perf_counter]
 
 
 @dataclass
@@ -47,7 +53,16 @@ def start(
     parser.add_argument("--seconds", type=float, default=seconds, help="stop a case after this long")
     for name, arguments in more.items():
         parser.add_argument("--" + name.replace("_", "-"), **arguments)
+    parser.add_argument(
+        "--cpu-time",
+        action="store_true",
+        help="CPU time instead of passed time: for a look on a busy machine, with --threads 1",
+    )
     options = parser.parse_args()
+    if options.cpu_time:
+        _clock.append(time.process_time)
+        print("(CPU time, not passed time)\n")
+    atexit.register(_tell_others, _busy())
     for library in ("numpy", "torch", "metafuse"):
         assert library not in sys.modules, f"start() must come before {library} is imported"
     if numpy_is_peer:
@@ -68,6 +83,32 @@ def usable_cores() -> int:
     """Cores that this process may run on."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+# -- other programs -------------------------------------------------------------------------------------------------
+def _busy() -> tuple[float, float, float] | None:
+    """(passed time, seconds that all cores were busy, seconds of them for this process and its children)."""
+    try:
+        with open("/proc/stat", encoding="ascii") as stream:
+            user, nice, system, _, _, irq, soft, *_ = map(int, stream.readline().split()[1:])
+    except (OSError, ValueError):
+        return None  # not Linux
+    mine = os.times()
+    ours = mine.user + mine.system + mine.children_user + mine.children_system
+    return time.perf_counter(), (user + nice + system + irq + soft) / os.sysconf("SC_CLK_TCK"), ours
+
+
+def _tell_others(before: tuple[float, float, float] | None) -> None:
+    """Print how much of the machine others had; figures from a busy machine must not look like any others."""
+    after = _busy()
+    if before is None or after is None:
+        return
+    passed, busy, ours = (b - a for a, b in zip(before, after, strict=True))
+    share = max(0.0, busy - ours) / passed
+    if share > BUSY:
+        print(
+            f"\n**Measured on a busy machine: other programs used {share:.1f} cores. These figures are not to be relied on.**"
+        )
 
 
 # -- time ---------------------------------------------------------------------------------------------------------
@@ -105,6 +146,7 @@ def interleave(
         for call in sides.values():
             call()
     samples = {name: Sample() for name in sides}
+    clock = _clock[-1]
     order = list(sides.items())
     end = time.perf_counter() + seconds
     gc.collect()
@@ -112,10 +154,10 @@ def interleave(
     try:
         for number in range(runs):
             for name, call in order if number % 2 == 0 else reversed(order):
-                begin = time.perf_counter()
+                begin = clock()
                 for _ in range(repeat):
                     call()
-                samples[name].seconds.append((time.perf_counter() - begin) / repeat)
+                samples[name].seconds.append((clock() - begin) / repeat)
             if time.perf_counter() > end and number >= 4:
                 break
     finally:

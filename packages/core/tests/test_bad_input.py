@@ -65,7 +65,7 @@ CASES: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
     ("seed", lambda: mf.set_global_seed(-1), ArgumentError, r"seed"),
     ("code without source", lambda: mf.code([1], "float32", []), ArgumentError, r"cpu_src"),
     ("code shape", lambda: mf.code([2, -1], "float32", [], cpu_src=";"), ShapeError, r"\[code\]"),
-    ("code gradients", lambda: mf.code([1], "float32", [x()], cpu_src=";", cpu_grad_src=["", ""]), ArgumentError, r"one source per input"),
+    ("code gradients", lambda: mf.code([1], "float32", [x()], ";", ["", ""]), ArgumentError, r"one source per input"),
     ("conv stride", lambda: mf.nn.Conv(1, 2, 3, stride=0), ArgumentError, r"stride must be >= 1, got"),
     ("conv kernel", lambda: mf.nn.Conv(1, 2, -3), ArgumentError, r"kernel"),
     ("pool kernel", lambda: mf.nn.Pool(0), ArgumentError, r"kernel"),

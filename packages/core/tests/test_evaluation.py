@@ -63,7 +63,9 @@ def test_numbers_are_run_time_arguments() -> None:
     (x * 0.5 + 3.0).sync()
     before = (statistics.plans, statistics.compilations)
     for k in range(5):
-        np.testing.assert_allclose((x * (0.1 * k) + float(k)).numpy(), np.array([1, 2]) * 0.1 * k + k, rtol=1e-6)
+        np.testing.assert_allclose(
+            (x * (0.1 * k) + float(k)).numpy(), np.array([1, 2]) * 0.1 * k + k, rtol=1e-6
+        )
     assert (statistics.plans, statistics.compilations) == before
 
 

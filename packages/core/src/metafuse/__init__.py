@@ -13,9 +13,9 @@ from . import errors
 from .config import flag_scope, flags
 from .dtypes import DType, as_dtype
 from .errors import MetafuseError
-from .ops import *  # noqa: F403 - registers every operator and exports the functions that are no records
+from .ops import *
 from .ops import registry as _registry
-from .ops.scalar import pow  # noqa: A004
+from .ops.scalar import pow
 from .var import Var, sync, sync_all
 
 __version__ = "0.1.0"
@@ -45,4 +45,6 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY, "explain", "Module", "Dataset", *(r.name for r in _registry.all_operators())})
+    return sorted(
+        {*globals(), *_LAZY, "explain", "Module", "Dataset", *(r.name for r in _registry.all_operators())}
+    )

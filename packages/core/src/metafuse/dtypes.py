@@ -151,9 +151,7 @@ def as_dtype(value: object) -> DType:
     try:
         return DTYPES[np.dtype(value).name]  # type: ignore[call-overload]
     except (TypeError, KeyError):
-        raise DTypeError(
-            f"[dtype] unknown element type: {value!r}; use one of {', '.join(DTYPES)}"
-        ) from None
+        raise DTypeError(f"[dtype] unknown element type: {value!r}; use one of {', '.join(DTYPES)}") from None
 
 
 def of_python(value: object) -> DType:

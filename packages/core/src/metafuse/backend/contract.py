@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import DTYPES, DType
+from ..dtypes import DTYPES
 from ..kernel.expr import INTRINSICS
 from ..kernel.ir import Kernel
 
@@ -174,7 +174,7 @@ class Descriptor:
 
 def host_bytes(array: np.ndarray[Any, Any]) -> memoryview:
     """The bytes of a C-contiguous array as the memoryview that ``copy_in`` and ``copy_out`` take."""
-    return memoryview(array.reshape(-1).view(np.uint8))
+    return memoryview(array.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
 
 
 def default_threads() -> int:

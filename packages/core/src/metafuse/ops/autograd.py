@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from ..errors import DTypeError, GradientError
 from ..graph.node import Node, describe_origin, state
-from ..var import Var, wrap
+from ..var import Var
 from .meta import fill
 
 __all__ = ["enable_grad", "grad", "no_grad"]
@@ -97,7 +97,9 @@ def grad(loss: Var, targets: Any, retain_graph: bool = True) -> Any:
     single = type(targets) is Var
     wanted: Sequence[Var] = [targets] if single else list(targets)
     if type(loss) is not Var or not loss.dtype.is_float:
-        raise DTypeError(f"[grad] loss must be a floating Var, got {getattr(loss, 'dtype', type(loss).__name__)}")
+        raise DTypeError(
+            f"[grad] loss must be a floating Var, got {getattr(loss, 'dtype', type(loss).__name__)}"
+        )
     for k, t in enumerate(wanted):
         if type(t) is not Var:
             raise DTypeError(f"[grad] targets[{k}] must be a Var, got {type(t).__name__}")

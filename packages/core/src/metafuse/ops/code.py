@@ -122,7 +122,9 @@ def code(
         raise ArgumentError("[code] cpu_src is empty; give the statements that compute out")
     gradients = tuple(cpu_grad_src)
     if gradients and len(gradients) != len(given):
-        raise ArgumentError(f"[code] cpu_grad_src needs one source per input ({len(given)}), got {len(gradients)}")
+        raise ArgumentError(
+            f"[code] cpu_grad_src needs one source per input ({len(given)}), got {len(gradients)}"
+        )
     numbers = _data(data)
     dynamic = bool(extents) and extents[0] < 0
     shown = (-extents[0], *extents[1:]) if dynamic else extents
@@ -140,7 +142,9 @@ def _shape(shape: Any) -> tuple[int, ...]:
     several = shape if isinstance(shape, (tuple, list)) else (shape,)
     extents = tuple(int(n) for n in several)
     if not extents or any(n < 0 for n in extents[1:]):
-        raise ShapeError(f"[code] only the first extent may be negative (a dynamic upper bound), got {list(extents)}")
+        raise ShapeError(
+            f"[code] only the first extent may be negative (a dynamic upper bound), got {list(extents)}"
+        )
     return extents
 
 
@@ -161,7 +165,9 @@ def _dynamic(attrs: CodeSource, inputs: list[Var], spec: Spec, numbers: dict[str
         x.sync()
     dev = executor.device()
     if not isinstance(dev.backend, SupportsCodeOp):
-        raise BackendError(f"[code] backend '{dev.backend.name}' can't run C++ snippets; install metafuse-backend-cpu")
+        raise BackendError(
+            f"[code] backend '{dev.backend.name}' can't run C++ snippets; install metafuse-backend-cpu"
+        )
     ins = [(x.dtype, x.ndim) for x in inputs]
     digest = hashlib.sha256(repr((attrs, ins, spec.dtype, len(spec.shape))).encode()).hexdigest()[:16]
     text = dev.backend.emit_code(
@@ -186,7 +192,12 @@ def _gradient(node: Node, upstream: Var) -> list[Var | None]:
     inputs = [wrap(n) for n in node.inputs]
     answer = identity(wrap(node)).stop_grad()
     count = len(inputs)
-    aliases = (("dout", f"in{count}"), ("pout", f"in{count + 1}"), ("dout0", f"in{count}"), ("pout0", f"in{count + 1}"))
+    aliases = (
+        ("dout", f"in{count}"),
+        ("pout", f"in{count + 1}"),
+        ("dout0", f"in{count}"),
+        ("pout0", f"in{count + 1}"),
+    )
     results: list[Var | None] = []
     for source, x in zip(attrs.gradients, inputs, strict=True):
         if not source.strip() or not x.dtype.is_float:

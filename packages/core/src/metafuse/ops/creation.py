@@ -20,7 +20,10 @@ from .elementwise import cast
 from .meta import check_shape, fill, index
 from .registry import Sample, Tensor, operator
 
-__all__ = ["arange", "array", "array64", "empty", "eye", "full", "full_like", "linspace", "ones", "ones_like", "zeros", "zeros_like"]  # fmt: skip
+__all__ = [
+    "arange", "array", "array64", "empty", "eye", "full", "full_like", "linspace", "ones", "ones_like", "zeros",
+    "zeros_like",
+]  # fmt: skip
 
 _NARROW = {float64: float32, int64: int32, uint64: uint32}
 
@@ -51,7 +54,9 @@ def array(data: Any, dtype: Any = None) -> Var:
     try:
         value = np.asarray(data)
     except (ValueError, TypeError) as error:
-        raise DTypeError(f"[array] can't make an array of {_brief(data)}: {error}; give equally long rows") from None
+        raise DTypeError(
+            f"[array] can't make an array of {_brief(data)}: {error}; give equally long rows"
+        ) from None
     if value.dtype.kind not in "biuf" or value.dtype.name == "longdouble" or value.dtype.itemsize > 8:
         raise DTypeError(
             f"[array] element type {value.dtype} of {_brief(data)} is not supported; use bool, integers or floats"
@@ -59,7 +64,11 @@ def array(data: Any, dtype: Any = None) -> Var:
     if value.ndim == 0:
         value = value.reshape(1)
     own = as_dtype(value.dtype.name)
-    target = as_dtype(dtype) if dtype is not None else _default(value, own, isinstance(data, (np.ndarray, np.generic)))
+    target = (
+        as_dtype(dtype)
+        if dtype is not None
+        else _default(value, own, isinstance(data, (np.ndarray, np.generic)))
+    )
     if target is not own or not value.dtype.isnative:
         with np.errstate(all="ignore"):
             value = value.astype(target.numpy)
@@ -101,7 +110,9 @@ def _brief(data: Any) -> str:
 
 def _extents(operator_name: str, shape: tuple[Any, ...]) -> tuple[int, ...]:
     """Extents given as ``f(2, 3)`` or ``f([2, 3])``."""
-    return check_shape(operator_name, shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape)
+    return check_shape(
+        operator_name, shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
+    )
 
 
 def _split_dtype(shape: tuple[Any, ...], dtype: Any) -> tuple[tuple[Any, ...], Any]:
@@ -123,8 +134,8 @@ def zeros(*shape: Any, dtype: Any = float32) -> Var:
 
     Example:
         >>> import metafuse as mf
-        >>> mf.zeros(2, 2).numpy().sum()
-        np.float32(0.0)
+        >>> mf.zeros(2, 2).sum().item()
+        0.0
     """
     return _constant("zeros", 0, shape, dtype)
 
@@ -226,7 +237,9 @@ def arange(start: Any = 0, end: Any = None, step: Any = 1, dtype: Any = None) ->
     position = index((count,), 0, kind)
     if start == 0 and step == 1:
         return position
-    return cast(position * (int(step) if whole else float(step)) + (int(start) if whole else float(start)), kind)
+    return cast(
+        position * (int(step) if whole else float(step)) + (int(start) if whole else float(start)), kind
+    )
 
 
 def linspace(start: float, end: float, steps: int, dtype: Any = float32) -> Var:
@@ -256,5 +269,3 @@ def eye(n: int, m: int | None = None, dtype: Any = float32) -> Var:
     shape = check_shape("eye", (n, n if m is None else m))
     rows, columns = index(shape)
     return cast(rows == columns, dtype)
-
-

@@ -215,9 +215,7 @@ class Elementwise:
             raise TypeError(f"[{self.name}] takes {self.arity} arguments, got {len(arguments)}")
         if not any(type(a) is Var for a in arguments):
             arguments = (self.convert(arguments[0]), *arguments[1:])
-        arguments = tuple(
-            a if type(a) is Var or type(a) in NUMBERS else self.convert(a) for a in arguments
-        )
+        arguments = tuple(a if type(a) is Var or type(a) in NUMBERS else self.convert(a) for a in arguments)
         key = tuple(a._node.spec if type(a) is Var else type(a) for a in arguments)
         sig = self.known.get(key)
         if sig is None:
@@ -354,7 +352,14 @@ def cast(x: Any, dtype: Any) -> Var:
             _casts.clear()
         body = _as(load(0, node.spec.dtype), target)
         sig = _casts[key] = signature(
-            "map", f"cast_{target}", (True,), (node.spec,), spec_of(node.spec.shape, target), body, (), _cast_gradient
+            "map",
+            f"cast_{target}",
+            (True,),
+            (node.spec,),
+            spec_of(node.spec.shape, target),
+            body,
+            (),
+            _cast_gradient,
         )
     return record(sig, (node,))
 

@@ -34,7 +34,9 @@ class _Rule:
         found = list(answer) if isinstance(answer, (tuple, list)) else [answer]
         name = type(self.function).__name__
         if len(found) != len(self.specs):
-            raise GradientError(f"[{name}] grad must answer {len(self.specs)} gradients, one per Var input, got {len(found)}")
+            raise GradientError(
+                f"[{name}] grad must answer {len(self.specs)} gradients, one per Var input, got {len(found)}"
+            )
         for k, (g, spec) in enumerate(zip(found, self.specs, strict=True)):
             if g is not None and tuple(g.shape) != spec.shape:
                 raise GradientError(
@@ -83,7 +85,8 @@ class Function:
         outputs = list(answer) if several else [answer]
         rule = _Rule(self, inputs, len(outputs))
         results = [
-            _attach(rule, k, o, inputs) if type(o) is Var and o.dtype.is_float else o for k, o in enumerate(outputs)
+            _attach(rule, k, o, inputs) if type(o) is Var and o.dtype.is_float else o
+            for k, o in enumerate(outputs)
         ]
         return type(answer)(results) if several else results[0]
 

@@ -1,7 +1,7 @@
 """Operators that run on the host: what no loop nest says well, and what has a shape only its values know.
 
-What it is: ``argsort`` and ``sort`` through NumPy as opaque nodes with gradients; ``nonzero`` and ``unique``, evaluated when called.
-What it is not: a general escape hatch (``numpy_code`` is one).
+What it is: ``argsort`` and ``sort`` through NumPy as opaque nodes with gradients; ``nonzero``, evaluated when called.
+What it is not: a general escape hatch for users.
 Who calls it: users, ``scalar.where`` with one argument, ``indexing`` for bool masks.
 """
 

@@ -20,7 +20,8 @@ import numpy as np
 from ..dtypes import bool_, int64
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..graph.index_map import IndexMap
-from ..kernel.expr import Expr, add, axis, call, cast as cast_expr, const, load, mul, select
+from ..kernel.expr import Expr, add, axis, call, const, load, mul, select
+from ..kernel.expr import cast as cast_expr
 from ..var import Var
 from . import meta
 from .elementwise import broadcast_shapes, cast
@@ -142,7 +143,9 @@ def _slice(operator: str, item: slice, extent: int) -> tuple[int, int, int]:
 
 def _integer(operator: str, item: Any, extent: int, d: int) -> int:
     if isinstance(item, bool) or not hasattr(item, "__index__"):
-        raise DTypeError(f"[{operator}] can't index with {type(item).__name__} {item!r}; use integers, slices, None, ...")
+        raise DTypeError(
+            f"[{operator}] can't index with {type(item).__name__} {item!r}; use integers, slices, None, ..."
+        )
     number = int(item.__index__())
     if not -extent <= number < extent:
         # IndexError is what iteration protocols and users expect here
@@ -184,7 +187,9 @@ def setitem(x: Var, index: Any, value: Any) -> Var:
     while len(shape) > len(plan.space) and shape and shape[0] == 1:
         shape = shape[1:]
     if broadcast_shapes("setitem", [shape, plan.space]) != plan.space:
-        raise ShapeError(f"[setitem] value of shape {list(given.shape)} does not fit the selection {list(plan.space)}")
+        raise ShapeError(
+            f"[setitem] value of shape {list(given.shape)} does not fit the selection {list(plan.space)}"
+        )
     spread = meta.broadcast_to(meta.reshape(given, shape), plan.space)
     before = meta.identity(x)
     x._bind(scatter(before, "void", spread, plan.where, plan.extras, "setitem")._node)
@@ -195,5 +200,9 @@ def setitem(x: Var, index: Any, value: Any) -> Var:
     return x
 
 
-register(Operator("getitem", "indexing", getitem, None, (), "NumPy indexing", True, ("getitem", "__getitem__")))
-register(Operator("setitem", "indexing", setitem, None, (), "NumPy indexing", True, ("setitem", "__setitem__")))
+register(
+    Operator("getitem", "indexing", getitem, None, (), "NumPy indexing", True, ("getitem", "__getitem__"))
+)
+register(
+    Operator("setitem", "indexing", setitem, None, (), "NumPy indexing", True, ("setitem", "__setitem__"))
+)

@@ -42,8 +42,8 @@ def matmul(a: Any, b: Any) -> Var:
 
     Example:
         >>> import metafuse as mf
-        >>> (mf.ones(2, 3) @ mf.ones(3, 4)).numpy()[0, 0]
-        np.float32(3.0)
+        >>> (mf.ones(2, 3) @ mf.ones(3, 4))[0, 0].item()
+        3.0
     """
     a, b = check_var("matmul", "a", a), check_var("matmul", "b", b)
     row, column = a.ndim == 1, b.ndim == 1
@@ -82,4 +82,4 @@ def _reversed_matmul(self: Var, other: Any) -> Var:
     return matmul(other, self)
 
 
-Var.__rmatmul__ = _reversed_matmul  # type: ignore[attr-defined]
+Var.__rmatmul__ = _reversed_matmul  # type: ignore[method-assign]

@@ -28,7 +28,9 @@ __all__ = [
 
 
 # -- one to many, many to one ------------------------------------------------------------------------------------
-def gather(x: Var, shape: tuple[int, ...], where: IndexMap, extras: Sequence[Var] = (), name: str = "reindex") -> Var:
+def gather(
+    x: Var, shape: tuple[int, ...], where: IndexMap, extras: Sequence[Var] = (), name: str = "reindex"
+) -> Var:
     """``y[i] = x[where(i)]`` of ``shape``; extras are inputs 1, 2, ... of the index expressions."""
     nodes = (x._node, *(e._node for e in extras))
     specs = tuple(n.spec for n in nodes)
@@ -64,7 +66,11 @@ def _as_reduction(upstream: Var, source: Spec, where: IndexMap) -> Var | None:
         return None
     kept: list[int] = []
     for extent, index in zip(source.shape, where.indexes, strict=True):
-        if index.op == "axis" and index.value not in kept and upstream._node.spec.shape[index.value] == extent:
+        if (
+            index.op == "axis"
+            and index.value not in kept
+            and upstream._node.spec.shape[index.value] == extent
+        ):
             kept.append(index.value)
         elif not (index.op == "const" and index.value == 0 and extent == 1):
             return None
@@ -73,7 +79,9 @@ def _as_reduction(upstream: Var, source: Spec, where: IndexMap) -> Var | None:
     order = sorted(kept)
     if order != kept:
         places = tuple(axis(kept.index(k)) for k in order)
-        summed = gather(summed, tuple(summed.shape[order.index(k)] for k in kept), IndexMap(places), (), "transpose")
+        summed = gather(
+            summed, tuple(summed.shape[order.index(k)] for k in kept), IndexMap(places), (), "transpose"
+        )
     return reshape(summed, source.shape)
 
 
@@ -190,7 +198,14 @@ def broadcast_to(x: Var, shape: tuple[int, ...]) -> Var:
             axis(k + offset) if n == shape[k + offset] else const(0) for k, n in enumerate(spec.shape)
         )
         sig = _broadcasts[(spec, shape)] = signature(
-            "reindex", "broadcast", IndexMap(places), (spec,), spec_of(shape, spec.dtype), None, (), _gather_gradient
+            "reindex",
+            "broadcast",
+            IndexMap(places),
+            (spec,),
+            spec_of(shape, spec.dtype),
+            None,
+            (),
+            _gather_gradient,
         )
     return record(sig, (x._node,))
 
@@ -206,7 +221,11 @@ def sum_to(x: Var, shape: tuple[int, ...]) -> Var:
 
 
 def with_gradient(
-    output: Var, inputs: Sequence[Var], name: str, attrs: Any, gradient: Callable[[Node, Var], list[Var | None]]
+    output: Var,
+    inputs: Sequence[Var],
+    name: str,
+    attrs: Any,
+    gradient: Callable[[Node, Var], list[Var | None]],
 ) -> Var:
     """``output`` (computed under ``no_grad``) as a node whose gradient with respect to ``inputs`` is ``gradient``.
 
@@ -276,7 +295,9 @@ def check_dim(operator: str, dim: Any, ndim: int) -> int:
         raise DTypeError(f"[{operator}] dim must be an integer, got {dim!r}")
     number = int(dim.__index__())
     if not -ndim <= number < ndim:
-        raise ShapeError(f"[{operator}] dim must be in {-ndim}..{ndim - 1} for {ndim} dimensions, got {number}")
+        raise ShapeError(
+            f"[{operator}] dim must be in {-ndim}..{ndim - 1} for {ndim} dimensions, got {number}"
+        )
     return number % ndim
 
 
@@ -315,5 +336,3 @@ def check_reduction(operator: str, op: Any, void: bool = False) -> str:
 def read_extras(indexes: Sequence[Expr]) -> set[int]:
     """The numbers of the extra inputs that index expressions read."""
     return {int(e.value) for x in indexes for e in walk(x) if e.op == "load"}
-
-

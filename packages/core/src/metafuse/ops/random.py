@@ -91,7 +91,7 @@ def _float_type(operator: str, dtype: Any) -> DType:
     return kind
 
 
-def random(shape: Any = (1,), dtype: Any = float32, type: str = "uniform") -> Var:  # noqa: A002
+def random(shape: Any = (1,), dtype: Any = float32, type: str = "uniform") -> Var:
     """Random numbers of ``shape``: ``type`` "uniform" in [0, 1) or "normal" (mean 0, deviation 1).
 
     Example:
@@ -207,5 +207,3 @@ def randperm(n: int, dtype: Any = "int32") -> Var:
 
     order, _ = argsort(_uniform(check_shape("randperm", n)))
     return cast(order, dtype)
-
-

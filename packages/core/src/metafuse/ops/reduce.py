@@ -74,14 +74,16 @@ def _fold(x: Var, op: str, dim: Any, keepdims: bool, operator_name: str) -> Var:
     dims = check_dims(operator_name, dim, x.ndim)
     shape = tuple(x.shape)
     if op in ("maximum", "minimum") and 0 in (shape[k] for k in dims):
-        raise ArgumentError(f"[{operator_name}] shape {list(shape)} has no elements along {list(dims)}; nothing to pick")
+        raise ArgumentError(
+            f"[{operator_name}] shape {list(shape)} has no elements along {list(dims)}; nothing to pick"
+        )
     folded = reduce_dims(x, op, dims)
     kept = tuple(1 if k in dims else n for k, n in enumerate(shape)) if keepdims else tuple(folded.shape)
     return reshape(folded, kept or (1,))
 
 
 @operator(category="reduce", numpy=_oracle(np.sum), samples=_SAMPLES, method=True)
-def sum(x: Any, dim: Any = None, keepdims: bool = False) -> Var:  # noqa: A001 - the reference API's name
+def sum(x: Any, dim: Any = None, keepdims: bool = False) -> Var:
     """Sum over ``dim`` (all dimensions if ``None``). bool gives int32; other dtypes stay.
 
     Example:
@@ -99,13 +101,13 @@ def prod(x: Any, dim: Any = None, keepdims: bool = False) -> Var:
 
 
 @operator(category="reduce", numpy=_oracle(np.max), samples=_DISTINCT, method=True)
-def max(x: Any, dim: Any = None, keepdims: bool = False) -> Var:  # noqa: A001 - the reference API's name
+def max(x: Any, dim: Any = None, keepdims: bool = False) -> Var:
     """Largest element over ``dim``; NaN if there is one. All equal maxima receive the gradient."""
     return _fold(check_var("max", "x", x), "maximum", dim, keepdims, "max")
 
 
 @operator(category="reduce", numpy=_oracle(np.min), samples=_DISTINCT, method=True)
-def min(x: Any, dim: Any = None, keepdims: bool = False) -> Var:  # noqa: A001 - the reference API's name
+def min(x: Any, dim: Any = None, keepdims: bool = False) -> Var:
     """Smallest element over ``dim``; NaN if there is one. All equal minima receive the gradient."""
     return _fold(check_var("min", "x", x), "minimum", dim, keepdims, "min")
 
@@ -158,7 +160,7 @@ def std(x: Any, dim: Any = None, keepdims: bool = False) -> Var:
 @operator(category="reduce", numpy=_oracle(lambda x, axis, keepdims: np.all(x, axis=axis, keepdims=keepdims)),
           samples=[Sample((Tensor((3, 4), "bool"),)), Sample((Tensor((3, 4), "bool"), 1))],
           method=("all", "all_"), differentiable=False)  # fmt: skip
-def all(x: Any, dim: Any = None, keepdims: bool = False) -> Var:  # noqa: A001 - the reference API's name
+def all(x: Any, dim: Any = None, keepdims: bool = False) -> Var:
     """Whether every element along ``dim`` is true (non-zero)."""
     return reduce(check_var("all", "x", x), "logical_and", dim, keepdims)
 
@@ -166,7 +168,7 @@ def all(x: Any, dim: Any = None, keepdims: bool = False) -> Var:  # noqa: A001 -
 @operator(category="reduce", numpy=_oracle(lambda x, axis, keepdims: np.any(x, axis=axis, keepdims=keepdims)),
           samples=[Sample((Tensor((3, 4), "bool"),)), Sample((Tensor((3, 4), "bool"), 1))],
           method=("any", "any_"), differentiable=False)  # fmt: skip
-def any(x: Any, dim: Any = None, keepdims: bool = False) -> Var:  # noqa: A001 - the reference API's name
+def any(x: Any, dim: Any = None, keepdims: bool = False) -> Var:
     """Whether some element along ``dim`` is true (non-zero)."""
     return reduce(check_var("any", "x", x), "logical_or", dim, keepdims)
 

@@ -25,6 +25,7 @@ from .registry import Operator, register
 
 __all__ = ["reindex", "reindex_reduce"]
 
+
 def _names(x: tuple[int, ...], y: tuple[int, ...]) -> dict[str, int]:
     names = {"XDIM": len(x), "YDIM": len(y)}
     for letter, shape in (("x", x), ("y", y)):
@@ -64,7 +65,11 @@ def _index_map(
 
 
 def _texts(operator: str, argument: str, values: Any) -> tuple[str, ...]:
-    if isinstance(values, str) or not isinstance(values, Sequence) or not all(isinstance(v, str) for v in values):
+    if (
+        isinstance(values, str)
+        or not isinstance(values, Sequence)
+        or not all(isinstance(v, str) for v in values)
+    ):
         raise DTypeError(f"[{operator}] {argument} must be a list of strings, got {values!r}")
     return tuple(values)
 
@@ -111,7 +116,9 @@ def reindex(
     space = check_shape("reindex", shape)
     if not space:
         if not found:
-            raise ShapeError("[reindex] an empty shape takes the shape of extras[0], but extras is empty; give a shape")
+            raise ShapeError(
+                "[reindex] an empty shape takes the shape of extras[0], but extras is empty; give a shape"
+            )
         space = tuple(found[0].shape)
     texts = _texts("reindex", "indexes", indexes)
     _check_count("reindex", texts, target)

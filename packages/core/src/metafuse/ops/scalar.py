@@ -79,7 +79,7 @@ negative = elementwise(
     "negative", "``-x``.", lambda a: call("neg", a), rule=same, numpy=np.negative, gradients=[lambda g, x, y: -g],
     domain=[Tensor((), "number")], methods=["negative", "__neg__"],
 )  # fmt: skip
-abs = elementwise(  # noqa: A001 - the reference API's name
+abs = elementwise(
     "abs", "Absolute value.", lambda a: call("abs", a), rule=same, numpy=np.abs,
     gradients=[lambda g, x, y: g * sign(x)], domain=[Tensor((), "number", 0.2, 3.0)], methods=["abs", "__abs__"],
 )  # fmt: skip
@@ -122,7 +122,7 @@ power = elementwise(
 )  # fmt: skip
 
 
-def pow(x: Any, y: Any) -> Var:  # noqa: A001 - the reference API's name
+def pow(x: Any, y: Any) -> Var:
     """``x ** y``: small whole exponents become products, everything else ``power``."""
     if type(x) is Var and type(y) in (int, float):
         if y == 2:

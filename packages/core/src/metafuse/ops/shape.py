@@ -54,7 +54,9 @@ def reshape(x: Any, *shape: Any) -> Var:
         known *= n if n != -1 else 1
     if -1 in wanted:
         if known == 0 or size % known:
-            raise ShapeError(f"[reshape] {list(x.shape)} ({size} elements) does not fit {wanted}; check the extents")
+            raise ShapeError(
+                f"[reshape] {list(x.shape)} ({size} elements) does not fit {wanted}; check the extents"
+            )
         wanted[wanted.index(-1)] = size // known
         known = size
     if known != size:
@@ -141,7 +143,9 @@ def squeeze(x: Any, dim: int | None = None) -> Var:
         return meta.reshape(x, tuple(n for n in x.shape if n != 1) or (1,))
     number = check_dim("squeeze", dim, x.ndim)
     if x.shape[number] != 1:
-        raise ShapeError(f"[squeeze] dimension {dim} must have extent 1, got {x.shape[number]} in {list(x.shape)}")
+        raise ShapeError(
+            f"[squeeze] dimension {dim} must have extent 1, got {x.shape[number]} in {list(x.shape)}"
+        )
     return meta.reshape(x, tuple(n for k, n in enumerate(x.shape) if k != number) or (1,))
 
 

@@ -58,7 +58,10 @@ class Match:
     def roles(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...]] | None:
         """Axes as (batch, m, n, k), or ``None`` if this is no product worth tiling."""
         in_a, in_b = self.a.axes, self.b.axes
-        batch, m, n, k = [], [], [], []
+        batch: list[int] = []
+        m: list[int] = []
+        n: list[int] = []
+        k: list[int] = []
         for x in range(len(self.extents)):
             if x in in_a and x in in_b:
                 (batch if x < self.outer else k).append(x)
@@ -76,7 +79,13 @@ def find_contractions(graph: ProgramGraph) -> dict[int, Match]:
     found: dict[int, Match] = {}
     for number in range(graph.count):
         kind = graph.kind(number)
-        match = _of_reduce(graph, number) if kind == "reduce" else _of_scatter(graph, number) if kind == "scatter" else None
+        match = (
+            _of_reduce(graph, number)
+            if kind == "reduce"
+            else _of_scatter(graph, number)
+            if kind == "scatter"
+            else None
+        )
         if match is None or match.roles() is None:
             continue
         found[number] = match
@@ -174,12 +183,20 @@ def _is_zero_fill(graph: ProgramGraph, number: int) -> bool:
 
 
 def _solve(
-    graph: ProgramGraph, number: int, where: IndexMap, a: View, b: View, extents: tuple[int, ...], index: Index
+    graph: ProgramGraph,
+    number: int,
+    where: IndexMap,
+    a: View,
+    b: View,
+    extents: tuple[int, ...],
+    index: Index,
 ) -> Match | None:
     """Turn ``dest[f(axes)] += a * b`` into a sum over the axes that remain once each destination dimension is solved."""
     target = graph.specs[number].shape
     kept_dims = [d for d, n in enumerate(target) if n != 1]
-    solved: dict[int, tuple[int, int, Affine]] = {}  # source axis -> (destination dim, coefficient, its affine form)
+    solved: dict[
+        int, tuple[int, int, Affine]
+    ] = {}  # source axis -> (destination dim, coefficient, its affine form)
     for d, position in enumerate(where.indexes):
         affine = as_affine(rewrite(position, lambda x: index[x.value] if x.op == "axis" else None))
         if affine is None:

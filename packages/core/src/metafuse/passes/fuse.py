@@ -79,11 +79,12 @@ class Group:
         """Axes not folded over, ascending."""
         return tuple(k for k in range(len(self.extents)) if self.inner is None or k not in self.inner)
 
-
     def small_values(self) -> frozenset[int]:
         """Values of one element per outer point of a group that also has inner axes."""
         return frozenset(
-            atom.number for atom, outer_level in self.atoms if self.inner and (outer_level or atom.kind == "reduce")
+            atom.number
+            for atom, outer_level in self.atoms
+            if self.inner and (outer_level or atom.kind == "reduce")
         )
 
 
@@ -108,7 +109,9 @@ def fuse(graph: ProgramGraph, matches: dict[int, Match]) -> list[Group]:
             outer_level = False
         _add(target, atom, outer_level, reads, groups, home)
         if target.inner and target.kind == "reduce":
-            for maker in {home[n].index: home[n] for n in reads if n in home and home[n] is not target}.values():
+            for maker in {
+                home[n].index: home[n] for n in reads if n in home and home[n] is not target
+            }.values():
                 _absorb(target, maker, groups, home)
         for number in reads:
             by_read.setdefault(number, []).append(target)
@@ -190,7 +193,9 @@ def _split(graph: ProgramGraph, whole: Atom, kept: tuple[int, ...]) -> list[Atom
     if results >= FEW_RESULTS or length < LONG_FOLD or whole.op == "void":
         return None
     cut = max(sorted(whole.inner), key=lambda k: min(whole.extents[k], PARTIALS))
-    parts = next((p for p in range(min(PARTIALS, whole.extents[cut]), 1, -1) if whole.extents[cut] % p == 0), 0)
+    parts = next(
+        (p for p in range(min(PARTIALS, whole.extents[cut]), 1, -1) if whole.extents[cut] % p == 0), 0
+    )
     if parts < FEW_RESULTS:
         return None
     chunk = whole.extents[cut] // parts
@@ -220,7 +225,10 @@ def _split(graph: ProgramGraph, whole: Atom, kept: tuple[int, ...]) -> list[Atom
     reading = load(partial, graph.specs[partial].dtype, offset(second_index, part_shape))
     rest = tuple(k for k in range(len(part_shape)) if k != folded)
     second_place = offset(tuple(axis(k) for k in rest), tuple(part_shape[k] for k in rest))
-    return [first, Atom(whole.number, "reduce", part_shape, frozenset({folded}), reading, whole.op, second_place)]
+    return [
+        first,
+        Atom(whole.number, "reduce", part_shape, frozenset({folded}), reading, whole.op, second_place),
+    ]
 
 
 def _written_in_place(graph: ProgramGraph) -> dict[int, int]:
@@ -273,7 +281,9 @@ def _candidates(reads: set[int], home: dict[int, Group], by_read: dict[int, list
     """Groups that make something the atom reads, then groups that read the same arrays; latest first."""
     makers = {home[n].index: home[n] for n in reads if n in home}
     sharers = {g.index: g for n in reads for g in by_read.get(n, ()) if g.index not in makers}
-    return [makers[k] for k in sorted(makers, reverse=True)] + [sharers[k] for k in sorted(sharers, reverse=True)]
+    return [makers[k] for k in sorted(makers, reverse=True)] + [
+        sharers[k] for k in sorted(sharers, reverse=True)
+    ]
 
 
 def _try_join(
@@ -299,7 +309,11 @@ def _try_join(
 def _absorb(group: Group, maker: Group, groups: list[Group], home: dict[int, Group]) -> None:
     """Take in an earlier group of maps over the group's outer points, if all its values are read at their own place."""
     outer = group.outer_axes
-    if maker.kind != "map" or maker.inner is not None or maker.extents != tuple(group.extents[k] for k in outer):
+    if (
+        maker.kind != "map"
+        or maker.inner is not None
+        or maker.extents != tuple(group.extents[k] for k in outer)
+    ):
         return
     between = [g for g in groups if group.before >> g.index & 1 and g.before >> maker.index & 1]
     if between or group.operations + maker.operations > MAX_GROUP_OPERATIONS:
@@ -326,7 +340,12 @@ def _absorb(group: Group, maker: Group, groups: list[Group], home: dict[int, Gro
 
 def _widened(group: Group, atom: Atom) -> bool:
     """Turn a group of maps over a fold's results into that fold's group, if the fold reads them at its own place."""
-    if atom.kind != "reduce" or group.kind != "map" or group.inner is not None or group.extents == atom.extents:
+    if (
+        atom.kind != "reduce"
+        or group.kind != "map"
+        or group.inner is not None
+        or group.extents == atom.extents
+    ):
         return False
     outer = tuple(k for k in range(len(atom.extents)) if k not in atom.inner)
     if group.extents != tuple(atom.extents[k] for k in outer):

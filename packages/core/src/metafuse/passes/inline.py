@@ -10,9 +10,9 @@ reindex that may miss is loaded only where it hits.
 
 from __future__ import annotations
 
+from ..graph.index_map import IndexMap
 from ..graph.node import Node
 from ..kernel.expr import Expr, axis, call, cast, const, load, rewrite, select
-from ..graph.index_map import IndexMap
 from .affine import offset
 from .program_graph import ProgramGraph
 
@@ -82,12 +82,18 @@ class Inliner:
         spec = graph.specs[number]
         if graph.has_storage(number) and not root:
             place = index[0] if flat else offset(index, spec.shape)
-            return load(number, spec.dtype, *((place,) if guard is None else (place, guard, const(0, spec.dtype))))
+            return load(
+                number, spec.dtype, *((place,) if guard is None else (place, guard, const(0, spec.dtype)))
+            )
         node = graph.nodes[number]
         kind = node.sig.kind
         if kind == "map":
             return self._map(node, state, done, stack)
-        if kind == "alias" and not flat and squeezed(spec.shape) == squeezed(graph.specs[graph.inputs[number][0]].shape):
+        if (
+            kind == "alias"
+            and not flat
+            and squeezed(spec.shape) == squeezed(graph.specs[graph.inputs[number][0]].shape)
+        ):
             below = unsqueezed(index, spec.shape, graph.specs[graph.inputs[number][0]].shape)
             return self._need((graph.inputs[number][0], below, False, guard), done, stack)
         if kind == "alias":
@@ -148,7 +154,9 @@ class Inliner:
             return load(inner.value, inner.dtype, inner.args[0], inner.args[1], missed)
         return select(hit, inner, missed)
 
-    def resolve(self, number: int, where: IndexMap, index: Index, guard: Expr | None) -> tuple[Index, Expr | None]:
+    def resolve(
+        self, number: int, where: IndexMap, index: Index, guard: Expr | None
+    ) -> tuple[Index, Expr | None]:
         """A reindex's (or scatter's) address at ``index``, and the condition under which it is taken."""
         graph = self.graph
         target = graph.specs[number if graph.kind(number) == "scatter" else graph.inputs[number][0]].shape
@@ -207,5 +215,3 @@ def broadcast_index(index: Index, shape: tuple[int, ...], full: tuple[int, ...])
         return index
     skip = len(full) - len(shape)
     return tuple(const(0) if n == 1 else index[k + skip] for k, n in enumerate(shape))
-
-

@@ -68,11 +68,18 @@ class _Lowering:
         self.drafts: list[_Draft] = []
         self.inlined: dict[int, Expr] = {}  # full-level values of the group, by number
         self.spilled = self._choose_spilled()
-        self.stored_in: dict[int, tuple[int, Expr]] = {}  # spilled value -> phase that computes it, its expression
+        self.stored_in: dict[
+            int, tuple[int, Expr]
+        ] = {}  # spilled value -> phase that computes it, its expression
         self.results = 0
-        self.phases: tuple[dict[Expr, int], dict[Expr, int]] = ({}, {})  # phase of an expression, at outer/inner level
+        self.phases: tuple[dict[Expr, int], dict[Expr, int]] = (
+            {},
+            {},
+        )  # phase of an expression, at outer/inner level
         self.resolved: dict[Expr, Expr] = {}
-        self.ready: dict[int, tuple[int, int]] = {}  # value number -> phase from which (outer, inner) stages read it
+        self.ready: dict[
+            int, tuple[int, int]
+        ] = {}  # value number -> phase from which (outer, inner) stages read it
         self.sizes: list[int] = []
         self.buffers: dict[int, list[bool]] = {}  # value -> [reads, writes]
         self.scalars: dict[int, tuple[int, DType]] = {}
@@ -104,7 +111,8 @@ class _Lowering:
             outer=outer,
             inner=len(extents) - outer,
             buffers=tuple(
-                BufferParam(self.graph.specs[n].dtype, writes, reads) for n, (reads, writes) in self.buffers.items()
+                BufferParam(self.graph.specs[n].dtype, writes, reads)
+                for n, (reads, writes) in self.buffers.items()
             ),
             sizes=len(self.sizes),
             scalars=tuple(d for _, d in self.scalars.values()),
@@ -158,8 +166,16 @@ class _Lowering:
                 chosen[atom.number] = atom.number
                 continue
             for later in full[k + 1 :]:
-                same = self.graph.specs[later.number].dtype.itemsize == self.graph.specs[atom.number].dtype.itemsize
-                if later.number in self.needed and later.place == atom.place and same and later.number not in chosen.values():
+                same = (
+                    self.graph.specs[later.number].dtype.itemsize
+                    == self.graph.specs[atom.number].dtype.itemsize
+                )
+                if (
+                    later.number in self.needed
+                    and later.place == atom.place
+                    and same
+                    and later.number not in chosen.values()
+                ):
                     chosen[atom.number] = later.number
                     break
         return chosen
@@ -189,14 +205,18 @@ class _Lowering:
             self.drafts.append(_Draft("reduce", "inner", expr, phase, atom.op, value.value))
             self.inlined[atom.number] = value
             if keep:
-                self.drafts.append(_Draft("store", "outer", value, phase, value=atom.number, place=atom.place))
+                self.drafts.append(
+                    _Draft("store", "outer", value, phase, value=atom.number, place=atom.place)
+                )
         elif outer_level:
             phase = self._phase(expr, inner=False)
             value = self._define(expr.dtype, phase, phase + 1)
             self.drafts.append(_Draft("let", "outer", expr, phase, result=value.value))
             self.inlined[atom.number] = value
             if keep:
-                self.drafts.append(_Draft("store", "outer", value, phase, value=atom.number, place=atom.place))
+                self.drafts.append(
+                    _Draft("store", "outer", value, phase, value=atom.number, place=atom.place)
+                )
         else:
             inner = bool(self.group.inner)
             phase = self._phase(expr, inner=inner)
@@ -356,7 +376,9 @@ class _Lowering:
         condition = self._symbolic(draft.condition, memo) if draft.condition is not None else None
         place = self._symbolic_index(draft.place, memo) if draft.place is not None else None
         slot = self._buffer(draft.value, draft.kind == "scatter", True) if draft.value >= 0 else -1
-        return Stage(draft.kind, draft.level, expr, draft.phase, draft.op, draft.result, slot, place, condition)
+        return Stage(
+            draft.kind, draft.level, expr, draft.phase, draft.op, draft.result, slot, place, condition
+        )
 
     def _symbolic(self, root: Expr, memo: dict[Expr, Expr]) -> Expr:
         """Index constants become sizes, values become buffer slots, scalars get their slots."""
@@ -416,7 +438,9 @@ class _Lowering:
         for place, stride in zip(view.places, row_major(self.graph.specs[view.source].shape), strict=True):
             if not place.affine.coefficients and not place.affine.constant:
                 continue
-            constant = self._size(place.affine.constant).value if place.affine.constant or place.guarded else None
+            constant = (
+                self._size(place.affine.constant).value if place.affine.constant or place.guarded else None
+            )
             dims.append(
                 DimIndex(
                     tuple((k, self._size(c).value) for k, c in place.affine.coefficients),

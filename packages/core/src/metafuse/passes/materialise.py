@@ -25,6 +25,7 @@ REPEATED = 12
 #: a value with several users that reads at least this many arrays is cheaper to read back than to compute again
 MANY_READS = 3
 
+
 def mark_stored(graph: ProgramGraph) -> None:
     """Fill ``graph.stored``."""
     cost = [0] * len(graph.specs)
@@ -45,9 +46,7 @@ def mark_stored(graph: ProgramGraph) -> None:
         for i in inputs:
             gathered |= {i} if graph.has_storage(i) else reads[i]
         reads[number] = frozenset(gathered)
-        flat[number] = (kind == "alias" and (
-            flat[inputs[0]] or graph.has_storage(graph.base(inputs[0])) or not _same_space(graph, number))) or (kind == "map" and _same_shape(graph, number) and all(
-            graph.has_storage(i) or flat[i] for i in inputs))  # fmt: skip
+        flat[number] = _is_flat(graph, number, flat)
         if kind in ("reduce", "scatter", "opaque"):
             graph.stored.add(number)
         elif kind == "alias":
@@ -55,8 +54,10 @@ def mark_stored(graph: ProgramGraph) -> None:
                 base = graph.base(number)
                 if not graph.has_storage(base):
                     graph.stored.add(base if graph.specs[base].dtype is node.spec.dtype else number)
-        elif number in graph.roots or operations[number] > MAX_OPERATIONS or _worth_keeping(
-            graph, number, cost[number], len(reads[number])
+        elif (
+            number in graph.roots
+            or operations[number] > MAX_OPERATIONS
+            or _worth_keeping(graph, number, cost[number], len(reads[number]))
         ):
             graph.stored.add(number)
         if graph.has_storage(number):
@@ -78,6 +79,18 @@ def _must_store_input(graph: ProgramGraph, user: int, number: int, cost: int, fl
     # a single element that is used everywhere is computed outside of all loops
     larger = graph.specs[user].size > graph.specs[number].size > 1
     return kind in ("map", "reindex") and larger and cost >= REPEATED
+
+
+def _is_flat(graph: ProgramGraph, number: int, flat: list[bool]) -> bool:
+    """Whether the value can be computed from a flat offset, so that a reshape may pass through it."""
+    inputs = graph.inputs[number]
+    kind = graph.kind(number)
+    if kind == "alias":
+        source = inputs[0]
+        return flat[source] or graph.has_storage(graph.base(source)) or not _same_space(graph, number)
+    if kind != "map" or not _same_shape(graph, number):
+        return False
+    return all(graph.has_storage(i) or flat[i] for i in inputs)
 
 
 def _same_space(graph: ProgramGraph, alias: int) -> bool:

@@ -115,9 +115,7 @@ def plan_memory(graph: ProgramGraph, launches: list[list[Item]], kept: dict[int,
             if isinstance(item, LoweredCall)
         )
         steps.append(PlannedStep(first.kernel, calls))
-    results = tuple(
-        (position, slots[value]) for value, positions in kept.items() for position in positions
-    )
+    results = tuple((position, slots[value]) for value, positions in kept.items() for position in positions)
     return ProgramPlan(
         tuple(steps), graph.leaves, tuple(outputs), tuple(temporaries), results,
         _donations(graph, launches, deaths, kept, slots), graph.scalar_kinds, tuple(graph.references[: graph.count]),

@@ -415,5 +415,3 @@ def _story(nodes: list[Node], limit: int = 12) -> str:
     shown = [f"{n.sig!r} at {describe_origin(n)}" for n in nodes[-limit:]]
     more = f" and {len(nodes) - limit} more" if len(nodes) > limit else ""
     return "; ".join(shown) + more
-
-

@@ -132,7 +132,9 @@ def symbol_of(kernel: Kernel) -> str:
 
 def _digest(kernel: Kernel) -> str:
     """A name for the kernel's structure that is the same in every process, unlike ``hash``."""
-    lines = [f"{kernel.outer} {kernel.inner} {kernel.buffers} {kernel.sizes} {kernel.scalars} {kernel.contraction}"]
+    lines = [
+        f"{kernel.outer} {kernel.inner} {kernel.buffers} {kernel.sizes} {kernel.scalars} {kernel.contraction}"
+    ]
     numbers: dict[Expr, int] = {}
     for stage in kernel.stages:
         roots = (stage.expr, stage.offset, stage.condition)
@@ -142,5 +144,7 @@ def _digest(kernel: Kernel) -> str:
                     numbers[x] = len(numbers)
                     lines.append(f"{x.op} {x.dtype} {x.value!r} {[numbers[a] for a in x.args]}")
         at = [None if root is None else numbers[root] for root in roots]
-        lines.append(f"{stage.kind} {stage.level} {stage.phase} {stage.op} {stage.result} {stage.buffer} {at}")
+        lines.append(
+            f"{stage.kind} {stage.level} {stage.phase} {stage.op} {stage.result} {stage.buffer} {at}"
+        )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
