@@ -14,12 +14,7 @@ from typing import Any
 
 import harness
 
-OPTIONS = harness.start(
-    __doc__ or "",
-    runs=15,
-    seconds=4,
-    strict={"action": "store_true", "help": "more than two kernels are a failure"},
-)
+OPTIONS = harness.start(__doc__ or "", runs=15, seconds=4)
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
@@ -62,15 +57,11 @@ def compare(
     mf.sync_all()
     names = harness.kernels(lambda: ours(*mine).sync())
     table.row(f"{case} forward", lambda: ours(*mine).sync(), lambda: theirs(*other), target=TARGET, names=names,
-              problem=problem or too_many(names))  # fmt: skip
+              most=2, problem=problem)  # fmt: skip
     problem = harness.agree(backward(), torch_backward(), 1e-3, 1e-4)
     names = harness.kernels(backward)
     table.row(f"{case} backward", backward, torch_backward, target=TARGET, names=names,
-              problem=problem or too_many(names))  # fmt: skip
-
-
-def too_many(names: list[str]) -> str:
-    return f"{len(names)} kernels: {', '.join(names)}" if OPTIONS.extra.strict and len(names) > 2 else ""
+              most=2, problem=problem)  # fmt: skip
 
 
 def main() -> int:

@@ -58,7 +58,15 @@ def start(
         action="store_true",
         help="CPU time instead of passed time: for a look on a busy machine, with --threads 1",
     )
+    parser.add_argument(
+        "--keep-pages",
+        action="store_true",
+        help="let malloc keep large blocks, so that the peers' results need no fresh pages (Linux)",
+    )
     options = parser.parse_args()
+    if options.keep_pages:
+        _keep_pages()
+        print("(malloc keeps large blocks)\n")
     if options.cpu_time:
         _clock.append(time.process_time)
         print("(CPU time, not passed time)\n")
@@ -77,6 +85,18 @@ def start(
     except ImportError:
         pass  # some benchmarks have no peer
     return Options(options.threads, options.runs, options.seconds, options)
+
+
+def _keep_pages() -> None:
+    """Have the C library serve large blocks from its heap and never give them back.
+
+    By default it maps blocks beyond a threshold (32 MiB at most, found by trial at run time) anew each time, and the
+    kernel then clears every page."""
+    import ctypes
+
+    libc = ctypes.CDLL(None)
+    for parameter, value in ((-4, 0), (-1, 2**31 - 1)):  # M_MMAP_MAX, M_TRIM_THRESHOLD
+        libc.mallopt(parameter, value)
 
 
 def usable_cores() -> int:
@@ -183,7 +203,7 @@ def agree(ours: Any, theirs: Any, relative: float = 1e-4, absolute: float = 1e-5
     difference = np.abs(a.astype(np.float64) - b.astype(np.float64))
     allowed = absolute + relative * np.abs(b.astype(np.float64))
     if not np.all(difference <= allowed):
-        return f"largest difference {np.nanmax(difference):.3g} at magnitude {np.nanmax(np.abs(b)):.3g}"
+        return f"largest difference {np.max(difference):.3g} at magnitude {np.max(np.abs(b)):.3g}"
     return ""
 
 
@@ -234,10 +254,16 @@ class Table:
         target: float | None = None,
         problem: str = "",
         names: Sequence[str] | None = None,
+        most: int | None = None,
         repeat: int = 1,
     ) -> float:
-        """Measure one case; answers the ratio (0 where results disagree). ``problem``: what ``agree`` answered."""
+        """Measure one case; answers the ratio (0 where results disagree). ``problem``: what ``agree`` answered.
+
+        ``names`` are the kernels launched, of which there may be ``most``."""
         shown = "" if names is None else str(len(names))
+        if names is not None and most is not None and len(names) > most:
+            self.failed += 1
+            shown += f", **at most {most}**"
         if problem:
             self.failed += 1
             print(f"| {case} | | | **results differ: {problem}** | | | {shown} |", flush=True)

@@ -108,7 +108,7 @@ def test(model: Model, data: Dataset) -> float:
 def main(argv: list[str] | None = None) -> float:
     """Train and test; answers the accuracy on the test digits."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--lr", type=float, default=0.05)
     parser.add_argument("--momentum", type=float, default=0.9)

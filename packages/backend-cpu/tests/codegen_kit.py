@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from metafuse.backend.contract import Call, Machine, Step
+from metafuse.backend.contract import Call, Machine, Step, host_bytes
 from metafuse.dtypes import DType, as_dtype, float32, float64, int64
 from metafuse.kernel.expr import Expr, add, axis, cast, const, load, mul, rewrite
 from metafuse.kernel.ir import BufferParam, Kernel, Stage
@@ -70,12 +70,15 @@ class Nest:
     def offset(self, buffer: int, *index: Expr | int | None) -> Expr:
         """The flat offset of an element: axis numbers, expressions, or ``ALL`` per dimension."""
         array, total = self.arrays[buffer], const(0)
+        steps = [stride // array.itemsize for stride in array.strides]
+        unit = max(
+            (k for k, step in enumerate(steps) if step == 1), default=-1
+        )  # extents 1 and 0 have any stride
         for position, at in enumerate(index):
-            if at is None:
-                continue
-            expression = axis(at) if isinstance(at, int) else at
-            stride = array.strides[position] // array.itemsize
-            total = add(total, expression if stride == 1 else mul(expression, self.size(stride)))
+            if at is not None:
+                expression = axis(at) if isinstance(at, int) else at
+                size = None if position == unit else self.size(steps[position])
+                total = add(total, expression if size is None else mul(expression, size))
         return total
 
     def read(self, array: Array, *index: Expr | int | None) -> Expr:
@@ -158,7 +161,8 @@ def run(nest: Nest, chunks: int = 1, vector_math: bool = True) -> None:
 
 def oracle(nest: Nest) -> list[Array]:
     """What the arrays should hold after ``run``, floats computed in float64; call it before ``run``."""
-    kernel, memo = nest.kernel(), {}
+    kernel = nest.kernel()
+    memo: dict[Expr, Expr] = {}
 
     def lift(node: Expr) -> Expr:
         wide = float64 if node.dtype.is_float else node.dtype
@@ -183,7 +187,7 @@ def oracle(nest: Nest) -> list[Array]:
     for array, param in zip(nest.arrays, params, strict=True):
         handle = backend.alloc(max(1, array.base.nbytes if array.base is not None else array.nbytes) * 8)
         flat = flat_memory(array).astype(param.dtype.numpy)
-        backend.copy_in(handle, memoryview(flat).cast("B") if flat.size else memoryview(b""))
+        backend.copy_in(handle, host_bytes(flat))
         handles.append(handle)
     loaded = backend.load(backend.compile([backend.emit(lifted, "kernel")]), {"kernel": lifted})["kernel"]
     numbers = range(len(handles))

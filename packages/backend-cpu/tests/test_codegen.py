@@ -360,7 +360,7 @@ def test_long_sums_are_accurate(dtype: DType, across: bool) -> None:
     nest.store(out, (0,), total, level="outer")
     run(nest)
     exact = x.astype(np.longdouble).sum(0 if across else 1)
-    assert np.abs(out / exact - 1).max() < (2e-15 if dtype is float64 else 6e-8)
+    assert np.abs(out / exact - 1).max() < (5e-15 if dtype is float64 else 6e-8)
 
 
 def test_middle_axis() -> None:

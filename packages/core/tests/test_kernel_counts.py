@@ -187,6 +187,7 @@ def test_training_holds_a_constant_number_of_nodes_and_buffers() -> None:
 
 
 # -- long graphs --------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["null", "reference", "cpu"])
 def test_a_chain_of_100000_nodes_runs(name: str) -> None:
     if name not in {status.descriptor.name for status in registry().backends() if status.usable}:

@@ -21,15 +21,17 @@ import shutil
 import sys
 import threading
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from metafuse.errors import BackendUnavailable, CompileError
 from metafuse.runtime.compile_cache import CompileCache
 
+from .libraries import requested
 from .machine import cpu_features
-from .process import build_module, checked, in_folder, run
+from .process import build_module, checked, in_folder, run, write_objects
 
 __all__ = [
     "CODE_MARKER",
@@ -66,6 +68,7 @@ _KERNEL_FLAGS = (
 _CODE_FLAGS = ("-std=gnu++17", "-O3", "-fno-math-errno", "-Wno-narrowing")
 _SHARED_FLAGS = ("-fPIC", "-shared", "-pipe")
 
+_REJECTED = "the generated code was rejected"
 _VECTOR_MATH_PROGRAM = """
 extern "C" __attribute__((simd("notinbranch"), const)) float expf(float);
 extern "C" void probe(float* x) {
@@ -246,7 +249,7 @@ def _try(command: tuple[str, ...], arguments: Sequence[str], source: str) -> byt
 
 # -- compiling ----------------------------------------------------------------------------------------------------
 def compile(sources: Sequence[str]) -> bytes:  # the contract's word
-    """One shared object that holds all ``sources``.
+    """One shared object that holds all ``sources`` and the libraries that they ask for.
 
     Kernels of one call are compiled as one text; what several of them bring along is guarded against being defined
     twice. Safe to call from several threads.
@@ -256,13 +259,13 @@ def compile(sources: Sequence[str]) -> bytes:  # the contract's word
     known = toolchain()
     snippets = [source for source in sources if source.startswith(CODE_MARKER)]
     kernels = [source for source in sources if not source.startswith(CODE_MARKER)]
-    if not snippets:
-        return build_module(
-            known.command, known.kernel_arguments(), _joined(kernels), "the generated code was rejected"
-        )
+    libraries = requested(kernels, _fingerprint(known), partial(_build_library, known))
+    if not snippets and all(library.done() for library in libraries):
+        objects = [library.result() for library in libraries]
+        return build_module(known.command, known.kernel_arguments(), _joined(kernels), _REJECTED, objects)
     if len(snippets) == 1 and not kernels:
         return build_module(known.command, known.code_arguments(), snippets[0], "the code was rejected")
-    return _build_mixed(known, snippets, kernels)
+    return _build_parts(known, snippets, kernels, libraries)
 
 
 def assembly(source: str) -> str:
@@ -270,7 +273,7 @@ def assembly(source: str) -> str:
     known = toolchain()
     snippet = source.startswith(CODE_MARKER)
     arguments = known.code_arguments() if snippet else known.kernel_arguments()
-    options = [a for a in arguments if a != "-shared" and not a.startswith(("-l", "-Wl,"))]
+    options = _without_linking(arguments)
 
     def build(folder: str) -> bytes:
         target = os.path.join(folder, "module.s")
@@ -290,33 +293,49 @@ def _joined(kernels: Sequence[str]) -> str:
     return "\n".join(f'#line 1 "kernel {number}"\n{source}' for number, source in enumerate(kernels))
 
 
-def _build_mixed(known: Toolchain, snippets: Sequence[str], kernels: Sequence[str]) -> bytes:
-    """Snippets and kernels need different flags: an object file of each, then a link."""
+def _without_linking(arguments: Sequence[str]) -> list[str]:
+    return [part for part in arguments if part != "-shared" and not part.startswith(("-l", "-Wl,"))]
+
+
+def _build_library(known: Toolchain, source: str) -> bytes:
+    def build(folder: str) -> bytes:
+        target = _build_object(known, known.kernel_arguments(), source, _REJECTED, folder, "library")
+        return Path(target).read_bytes()
+
+    return in_folder(build)
+
+
+def _build_object(
+    known: Toolchain, arguments: Sequence[str], source: str, what: str, folder: str, name: str
+) -> str:
+    """Compile one text to an object file; answers its path."""
+    target = os.path.join(folder, f"{name}.o")
+    options = _without_linking(arguments)
+    checked([*known.command, *options, "-c", "-x", "c++", "-", "-o", target], source, what, folder)
+    return target
+
+
+def _build_parts(
+    known: Toolchain, snippets: Sequence[str], kernels: Sequence[str], libraries: Sequence[Future[bytes]]
+) -> bytes:
+    """An object file of each snippet and one of all kernels, for they need different flags, then a link. Meanwhile the
+    libraries may be made."""
 
     def build(folder: str) -> bytes:
-        objects: list[str] = []
         parts = [(source, known.code_arguments(), "the code was rejected") for source in snippets]
         if kernels:
-            parts.append((_joined(kernels), known.kernel_arguments(), "the generated code was rejected"))
-        for number, (source, arguments, what) in enumerate(parts):
-            objects.append(os.path.join(folder, f"{number}.o"))
-            compiling = [
-                argument
-                for argument in arguments
-                if argument != "-shared" and not argument.startswith(("-l", "-Wl,"))
-            ]
-            checked(
-                [*known.command, *compiling, "-c", "-x", "c++", "-", "-o", objects[-1]], source, what, folder
-            )
+            parts.append((_joined(kernels), known.kernel_arguments(), _REJECTED))
+        objects = [
+            _build_object(known, arguments, source, what, folder, str(number))
+            for number, (source, arguments, what) in enumerate(parts)
+        ]
+        objects += write_objects([library.result() for library in libraries], folder)
         target = os.path.join(folder, "module.so")
-        linking = [argument for argument in known.code_arguments() if not argument.startswith("-l")]
+        arguments = known.code_arguments() if snippets else known.kernel_arguments()
+        linking = [argument for argument in arguments if not argument.startswith("-l")]
         vector = ["-lmvec"] if known.vector_math else []
-        checked(
-            [*known.command, *linking, *objects, *vector, "-lm", "-o", target],
-            "",
-            "the modules can't be linked",
-            folder,
-        )
+        command = [*known.command, *linking, *objects, *vector, "-lm", "-o", target]
+        checked(command, "", "the modules can't be linked", folder)
         return Path(target).read_bytes()
 
     return in_folder(build)

@@ -4,8 +4,8 @@ What it is: ``emit``, the text of a kernel whose first stage sums the product of
 matmul, batched matmul and, by index algebra alone, convolution forward, backward-data and backward-weight. Specific to a
 kernel are only the tables that say which run-time size plays which part, and the epilogue that turns finished sums into
 stores. All extents, strides, paddings and divisors are read from ``sizes`` when the kernel runs.
-What it is not: a loop nest; other kernels, and those declined here, are ``codegen``'s. The engine's text is in
-``contraction_vectors``, ``contraction_packing`` and ``contraction_engine``.
+What it is not: a loop nest; other kernels, and those declined here, are ``codegen``'s. The engine is a library of its own
+(``contraction_library``), to which the text refers.
 Who calls it: ``codegen``.
 """
 
@@ -21,9 +21,7 @@ from metafuse.kernel.ir import Contraction, Kernel, Operand, Stage
 from metafuse.kernel.scope import Printer, Scope, affine
 
 from .codegen import CpuDialect
-from .contraction_engine import ENGINE
-from .contraction_packing import PACKING
-from .contraction_vectors import VECTORS
+from .contraction_library import Types, entry, reference
 
 __all__ = ["emit"]
 
@@ -43,7 +41,8 @@ def emit(kernel: Kernel, symbol: str, machine: Machine, vector_math: bool = True
         machine: decides register tiles and blocks.
         vector_math: whether the compiler has vector versions of the C library's functions.
 
-    The text needs no header and may be concatenated with others of the same machine.
+    The text needs no header and may be concatenated with others of the same machine. Its first line names the library that
+    it has to be linked with.
     """
     types = _types(kernel)
     if types is None or kernel.contraction is None:
@@ -52,24 +51,14 @@ def emit(kernel: Kernel, symbol: str, machine: Machine, vector_math: bool = True
     if not epilogue.collect():
         return None
     printer = Printer(kernel, CpuDialect(vector_math=vector_math))
-    run = epilogue.text(printer, symbol, types.sum)
-    setup = _setup_text(kernel, printer, symbol, epilogue)
-    return "\n".join(
-        [_PRELUDE, _engine_text(machine), *printer.needs.values(), run, setup, _entry_text(symbol, types)]
-    )
+    run = epilogue.text(printer, symbol, types[0])
+    table = _table_text(kernel, printer, symbol, epilogue, machine)
+    needs = "".join(printer.needs.values())
+    return f"{reference(types, machine)}{_PRELUDE}{needs}{run}\n{table}{_entry_text(symbol, entry(types))}"
 
 
 # -- which kernels ----------------------------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class _Types:
-    """C types: of the sums, and of the elements of operands a and b as the engine reads them."""
-
-    sum: str
-    a: str
-    b: str
-
-
-def _types(kernel: Kernel) -> _Types | None:
+def _types(kernel: Kernel) -> Types | None:
     """The element types, or ``None`` if the kernel is not a plain sum of products of two loads within the limits."""
     contraction, stage = kernel.contraction, kernel.stages[0]
     if contraction is None or kernel.outer + kernel.inner > AXES or not (contraction.m or contraction.n):
@@ -90,9 +79,10 @@ def _types(kernel: Kernel) -> _Types | None:
     if sorted(found) != sorted([contraction.a.buffer, contraction.b.buffer]):
         return None
     total = _sum_type(dtype)
-    return _Types(
-        total, *(_element_type(kernel.buffers[o.buffer].dtype, total) for o in (contraction.a, contraction.b))
+    first, second = (
+        _element_type(kernel.buffers[o.buffer].dtype, total) for o in (contraction.a, contraction.b)
     )
+    return total, first, second
 
 
 def _sum_type(dtype: DType) -> str:
@@ -296,69 +286,33 @@ def _describe_operand(operand: Operand) -> list[int]:
     return numbers
 
 
-def _setup_text(kernel: Kernel, printer: Printer, symbol: str, epilogue: _Epilogue) -> str:
-    """The function that fills the engine's ``Problem`` and ``Epilogue`` from run-time sizes."""
+def _table_text(kernel: Kernel, printer: Printer, symbol: str, epilogue: _Epilogue, machine: Machine) -> str:
+    """What the engine is handed: the description, the epilogue, and the function that knows the epilogue's offsets."""
     assert kernel.contraction is not None
     scope = Scope(printer)
-    scope.line(
-        f"static const short text[] = {{{', '.join(map(str, _describe(kernel, kernel.contraction)))}}};"
-    )
-    scope.line("metafuse_contraction::parse(p, text, sizes, buffers);")
-    scope.line(
-        f"e.run = {symbol}_run, e.expressions = {len(epilogue.offsets)}, e.joins = {int(epilogue.joins)};"
-    )
-    scope.line("for (int n = 0; n < e.expressions; n++)")
-    scope.line("    for (int x = 0; x < metafuse_contraction::AXES; x++) e.offsets[n][x] = 0;")
     for number, offset in enumerate(epilogue.offsets):
         for along, coefficient in affine(offset).coefficients.items():
-            scope.line(f"e.offsets[{number}][{along}] = {scope.index(coefficient)};")
-    head = (
-        f"static void {symbol}_setup(metafuse_contraction::Problem &p, metafuse_contraction::Epilogue &e,\n"
-        "        const long long *sizes, void **buffers) {"
+            scope.line(f"offsets[{number}][{along}] = {scope.index(coefficient)};")
+    lines = "".join(f"    {line}\n" for line in scope.lines)
+    text = ", ".join(map(str, _describe(kernel, kernel.contraction)))
+    return (
+        f"static void {symbol}_place(const long long *sizes, long long (*offsets)[{AXES}]) {{\n{lines}}}\n"
+        f"static const short {symbol}_text[] = {{{text}}};\n"
+        f"static const mf_contraction {symbol}_table = {{{symbol}_text, {symbol}_run, {symbol}_place, "
+        f"{len(epilogue.offsets)}, {int(epilogue.joins)}, {max(machine.cores, 1)}}};\n"
     )
-    return "\n".join([head, *("    " + line for line in scope.lines), "}"])
 
 
-def _entry_text(symbol: str, types: _Types) -> str:
+def _entry_text(symbol: str, engine: str) -> str:
     return f"""extern "C" void {symbol}(void **buffers, const long long *sizes, const mf_scalar *scalars, long long begin,
         long long end) {{
-    if (begin >= end) return;
-    metafuse_contraction::Problem p;
-    metafuse_contraction::Epilogue e;
-    {symbol}_setup(p, e, sizes, buffers);
-    metafuse_contraction::contract<{types.sum}, {types.a}, {types.b}>(p, e, buffers, sizes, scalars, begin, end);
+    {engine}(&{symbol}_table, buffers, sizes, scalars, begin, end);
 }}
 extern "C" long long {symbol}_units(const long long *sizes) {{
-    metafuse_contraction::Problem p;
-    metafuse_contraction::Epilogue e;
-    {symbol}_setup(p, e, sizes, 0);
-    return metafuse_contraction::make_plan<{types.sum}>(p, e).units;
+    return {engine}_units(&{symbol}_table, sizes);
 }}
 extern "C" {{
 extern const long long {symbol}_grain;
 const long long {symbol}_grain = 1;
 }}
 """
-
-
-def _engine_text(machine: Machine) -> str:
-    """The engine with the machine's figures, once per translation unit."""
-    width = max(size for size in (16, 32, 64) if size <= max(machine.vector_bytes, 16))
-    return f"""#ifndef METAFUSE_CONTRACTION
-#define METAFUSE_CONTRACTION
-#define METAFUSE_VECTOR_BYTES {width}
-#define METAFUSE_CORES {max(machine.cores, 1)}
-#if defined(__AVX512F__) || defined(__aarch64__)
-#define METAFUSE_VECTOR_REGISTERS 32
-#else
-#define METAFUSE_VECTOR_REGISTERS 16
-#endif
-#if !defined(__clang__)
-#pragma GCC push_options
-#pragma GCC optimize("O2")  // the loops that matter are vectors by hand
-#endif
-namespace {{ namespace metafuse_contraction {{{VECTORS}{PACKING}{ENGINE}}} }}
-#if !defined(__clang__)
-#pragma GCC pop_options
-#endif
-#endif"""

@@ -1,10 +1,9 @@
 """The upper part of the contraction engine, as C++ text: run-time index algebra, blocking and the loop over units.
 
-What it is: the text ``ENGINE``, included once per translation unit after ``contraction_vectors.VECTORS`` and
-``contraction_packing.PACKING``. It reads a contraction's description (``contraction._describe``) and the run-time sizes;
-nothing in it depends on one kernel.
-What it is not: the epilogue, which ``contraction`` writes per kernel and the engine calls through ``Epilogue``.
-Who calls it: ``contraction.emit``.
+What it is: the text ``ENGINE``, which follows ``contraction_vectors.VECTORS`` and ``contraction_packing.PACKING``. It reads
+a contraction's description (``contraction._describe``) and the run-time sizes; nothing in it depends on one kernel.
+What it is not: the epilogue, which ``contraction`` writes per kernel and the engine calls through ``mf_contraction``.
+Who calls it: ``contraction_library``.
 
 One *unit* is one batch point, one residue class, and one block of rows by lanes with all of ``k``: units never share
 results. Residue classes do away with divisors: where a dimension is ``(c * m + d * k + e) / s``, positions ``m`` of one
@@ -30,14 +29,20 @@ struct Problem {
     int count[ROLES], axis[ROLES][AXES];
     Operand operand[2];
 };
-// What one kernel does with finished results: `run` handles `count` of them along one line of lanes. `offsets` gives the
-// coefficient of every axis in every affine offset that `run` uses; `joins` says that it uses axes in no other way.
+// What one kernel does with finished results: `kernel.run` handles `count` of them along one line of lanes. `offsets` gives
+// the coefficient of every axis in every affine offset that `run` uses; `joins` says that it uses axes in no other way.
 struct Epilogue {
-    void (*run)(void **, const i64 *sizes, const void *scalars, const i64 *axis, const i64 *delta, const i64 *stride,
-                i64 count, const void *values);
+    const mf_contraction &kernel;
     int expressions;
     bool joins;
     i64 offsets[EXPRESSIONS][AXES];
+
+    METAFUSE_PLAIN Epilogue(const mf_contraction &kernel, const i64 *sizes)
+        : kernel(kernel), expressions(kernel.expressions), joins(kernel.joins) {
+        for (int n = 0; n < expressions; n++)
+            for (int x = 0; x < AXES; x++) offsets[n][x] = 0;
+        kernel.place(sizes, offsets);
+    }
 };
 struct Lattice { i64 start[AXES], step[AXES], count[AXES]; bool empty; };
 struct Plan {
@@ -114,7 +119,7 @@ template <class T> METAFUSE_PLAIN static Plan make_plan(const Problem &p, const 
     plan.batches = span(p, BATCH, false), plan.classes = 1;
     for (int role = M; role <= N; role++)
         for (int i = 0; i < p.count[role]; i++) plan.classes *= p.split[p.axis[role][i]];
-    i64 problems = plan.batches * plan.classes;
+    i64 problems = plan.batches * plan.classes, cores = e.kernel.cores;
     if (problems * m * n == 0) return plan;
     plan.row_blocks = ceiling(plan.rows, ROW_LIMIT);
     plan.row_block = ceiling(ceiling(plan.rows, plan.row_blocks), ROWS) * ROWS;
@@ -125,9 +130,9 @@ template <class T> METAFUSE_PLAIN static Plan make_plan(const Problem &p, const 
         plan.row_block = ceiling(ceiling(plan.rows, plan.row_blocks), ROWS) * ROWS;
         plan.lane_block = ceiling(ceiling(plan.lanes, plan.lane_blocks), WIDTH) * WIDTH;
         plan.units = problems * plan.row_blocks * plan.lane_blocks;
-        bool even = plan.units >= 2 * METAFUSE_CORES && plan.units % METAFUSE_CORES == 0;
+        bool even = plan.units >= 2 * cores && plan.units % cores == 0;
         i64 work = plan.row_block * plan.lane_block * depth;
-        if (even || plan.units >= 8 * METAFUSE_CORES || work < 1 << 18) break;
+        if (even || plan.units >= 8 * cores || work < 1 << 18) break;
         if (plan.lane_block > WIDTH && (plan.lane_block >= 2 * plan.row_block || plan.row_block <= ROWS))
             plan.lane_blocks++;
         else if (plan.row_block > ROWS)
@@ -271,16 +276,25 @@ METAFUSE_PLAIN static void finish(const Problem &p, const Lattice &l, const Epil
                 axis[x] = l.start[x] + (i ? rest % l.count[x] : rest) * l.step[x];
                 if (i) rest /= l.count[x];
             }
-            e.run(buffers, sizes, scalars, axis, delta, stride, number, s.tile + r * pitch + at);
+            e.kernel.run(buffers, sizes, scalars, axis, delta, stride, number, s.tile + r * pitch + at);
         }
         at += number;
     }
 }
 
+template <class T> METAFUSE_PLAIN static i64 units(const mf_contraction &kernel, const i64 *sizes) {
+    Problem p;
+    parse(p, kernel.text, sizes, 0);
+    return make_plan<T>(p, Epilogue(kernel, sizes)).units;
+}
+
 // Units [begin, end) of a contraction with operand elements A and B and sums of T.
 template <class T, class A, class B>
-METAFUSE_PLAIN static void contract(const Problem &p, const Epilogue &e, void **buffers, const i64 *sizes, const void *scalars,
+METAFUSE_PLAIN static void contract(const mf_contraction &kernel, void **buffers, const i64 *sizes, const void *scalars,
                                     i64 begin, i64 end) {
+    Problem p;
+    parse(p, kernel.text, sizes, buffers);
+    Epilogue e(kernel, sizes);
     Plan plan = make_plan<T>(p, e);
     Scratch<T> s;
     s.row_lines.count = s.lane_lines.count = s.row_depth.count = s.lane_depth.count = 0;  // no tables yet

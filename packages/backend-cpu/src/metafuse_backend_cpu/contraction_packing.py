@@ -1,8 +1,8 @@
 """The middle part of the contraction engine, as C++ text: copying blocks of the operands into panels.
 
-What it is: the text ``PACKING``, templates over the element types, included once per translation unit.
+What it is: the text ``PACKING``, templates over the element types.
 What it is not: arithmetic (``contraction_vectors``), blocking (``contraction_engine``) or one kernel (``contraction``).
-Who calls it: ``contraction.emit``, which joins the parts.
+Who calls it: ``contraction_library``, which joins the parts.
 
 Words used in the text: a *line table* lists positions along lanes, rows or ``k`` in order: the element offset that each
 adds, and the coordinate that it adds along every guarded dimension. A *segment* is a stretch of at most a vector's worth

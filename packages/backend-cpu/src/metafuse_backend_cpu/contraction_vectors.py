@@ -1,8 +1,8 @@
 """The lowest part of the contraction engine, as C++ text: vectors, masks, and the loops that multiply.
 
-What it is: the text ``VECTORS``, templates over the element type, included once per translation unit.
+What it is: the text ``VECTORS``, templates over the element type.
 What it is not: packing (``contraction_packing``), blocking (``contraction_engine``) or one kernel (``contraction``).
-Who calls it: ``contraction.emit``, which joins the parts.
+Who calls it: ``contraction_library``, which joins the parts.
 
 Words used in all parts: the *lanes* of a contraction are the result positions that lie in one vector register, the *rows*
 those that are broadcast against them; either may be the ``m`` or the ``n`` axes.

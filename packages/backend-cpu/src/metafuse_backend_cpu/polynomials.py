@@ -33,8 +33,9 @@ _EXP = """INLINE float mf_expf(float x) {
 _LOG = """INLINE float mf_logf(float x) {
     const bool tiny = x < 1.17549435e-38f;
     const float scaled = tiny ? x * 8388608.0f : x;
-    const int bits = __builtin_bit_cast(int, scaled), e = (bits - 0x3f2aaaab) >> 23;
-    const float f = __builtin_bit_cast(float, bits - (int)((unsigned int)e << 23)) - 1.0f;
+    const unsigned int bits = __builtin_bit_cast(unsigned int, scaled);
+    const int e = (int)(bits - 0x3f2aaaabU) >> 23;
+    const float f = __builtin_bit_cast(float, bits - ((unsigned int)e << 23)) - 1.0f;
     const float n = (float)(tiny ? e - 23 : e), s = f * f;
     float p = 0.120281845f;
     p = p * f - 0.12865302f;

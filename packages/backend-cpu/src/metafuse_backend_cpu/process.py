@@ -16,28 +16,34 @@ from pathlib import Path
 
 from metafuse.errors import CompileError
 
-__all__ = ["build_module", "checked", "in_folder", "readable", "run"]
+__all__ = ["build_module", "checked", "in_folder", "readable", "run", "write_objects"]
 
 PROBE_SECONDS = 60
 
 
-def build_module(command: tuple[str, ...], arguments: Sequence[str], source: str, what: str) -> bytes:
-    """Compile one text to a shared object."""
+def build_module(
+    command: tuple[str, ...], arguments: Sequence[str], source: str, what: str, objects: Sequence[bytes] = ()
+) -> bytes:
+    """Compile one text to a shared object and link it with ``objects``."""
     # Libraries stand behind the source that needs them.
     options = [argument for argument in arguments if not argument.startswith("-l")]
     libraries = [argument for argument in arguments if argument.startswith("-l")]
 
     def build(folder: str) -> bytes:
         target = os.path.join(folder, "module.so")
-        checked(
-            [*command, *options, "-x", "c++", "-", "-x", "none", *libraries, "-o", target],
-            source,
-            what,
-            folder,
-        )
+        linked = [*write_objects(objects, folder), *libraries]
+        checked([*command, *options, "-x", "c++", "-", "-x", "none", *linked, "-o", target], source, what, folder)
         return Path(target).read_bytes()
 
     return in_folder(build)
+
+
+def write_objects(objects: Sequence[bytes], folder: str) -> list[str]:
+    """Write object files into ``folder``; answers their paths."""
+    paths = [os.path.join(folder, f"library{number}.o") for number in range(len(objects))]
+    for path, content in zip(paths, objects, strict=True):
+        Path(path).write_bytes(content)
+    return paths
 
 
 def in_folder(build: Callable[[str], bytes]) -> bytes:

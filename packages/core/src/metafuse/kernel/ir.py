@@ -154,3 +154,11 @@ class Kernel:
     contraction: Contraction | None = None
     #: a readable name made from the operators inside, for logs, traces and symbols; not part of equality
     name: str = field(default="kernel", compare=False)
+
+    def __hash__(self) -> int:
+        """Computed once: kernels are keys of several tables."""
+        known = self.__dict__.get("_hash")
+        if known is None:
+            known = hash((self.outer, self.inner, self.buffers, self.sizes, self.scalars, self.stages, self.contraction))
+            object.__setattr__(self, "_hash", known)
+        return known  # type: ignore[no-any-return]

@@ -45,6 +45,10 @@ def lower(graph: ProgramGraph, group: Group, needed: frozenset[int]) -> LoweredC
     return _Lowering(graph, group, needed).run()
 
 
+#: every kernel met so far by itself, so that equal kernels are one object and tables find them by identity
+_known: dict[Kernel, Kernel] = {}
+
+
 @dataclass
 class _Draft:
     """A stage whose expressions still hold constants and the group's axis numbers."""
@@ -121,7 +125,7 @@ class _Lowering:
             name=self._name(),
         )
         return LoweredCall(
-            kernel,
+            _known.setdefault(kernel, kernel),
             tuple(self.buffers),
             tuple(self.sizes),
             tuple(self.scalars),

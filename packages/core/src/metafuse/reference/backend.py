@@ -23,6 +23,8 @@ __all__ = ["ReferenceBackend"]
 
 _ALIGNMENT = 64
 _HEADER = "# metafuse reference module\n"
+#: how many modules are kept as Python scopes
+_RECENT = 8
 
 Array = np.ndarray[Any, Any]
 
@@ -42,6 +44,7 @@ class ReferenceBackend(AbstractBackend, SupportsHostView):
 
     def __init__(self) -> None:
         self.capabilities = Capabilities()
+        self._modules: dict[bytes, dict[str, Any]] = {}
 
     # -- memory -------------------------------------------------------------------------------------------------------
     def alloc(self, nbytes: int) -> Handle:
@@ -79,16 +82,20 @@ class ReferenceBackend(AbstractBackend, SupportsHostView):
         return text.encode()
 
     def load(self, binary: bytes, kernels: Mapping[str, Kernel]) -> dict[str, Loaded]:
-        try:
-            text = binary.decode()
-        except UnicodeDecodeError:
-            text = ""
-        if not text.startswith(_HEADER):
-            raise BackendError(
-                f"[reference] not a reference module: {binary[:40]!r}...; compile its sources again"
-            )
-        scope = dict(SCOPE)
-        exec(_code(text), scope)
+        scope = self._modules.get(binary)
+        if scope is None:
+            try:
+                text = binary.decode()
+            except UnicodeDecodeError:
+                text = ""
+            if not text.startswith(_HEADER):
+                raise BackendError(f"[reference] not a reference module: {binary[:40]!r}...; compile its sources again")
+            scope = dict(SCOPE)
+            exec(_code(text), scope)
+            # kernels of one batch share a module, and each is asked for by itself where it comes from the cache
+            for oldest in list(self._modules)[: 1 - _RECENT]:
+                del self._modules[oldest]
+            self._modules[binary] = scope
         missing = sorted(kernels.keys() - scope.keys())
         if missing:
             raise BackendError(
