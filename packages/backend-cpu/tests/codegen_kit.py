@@ -27,8 +27,6 @@ from metafuse_backend_cpu.codegen import emit
 
 Array = np.ndarray[Any, Any]
 MACHINE = Machine(cores=2, vector_bytes=64, l1_bytes=48 << 10, l2_bytes=1 << 20)
-#: stands for a broadcast dimension in an index
-ALL = None
 
 
 class Scalar(ctypes.Union):
@@ -68,9 +66,10 @@ class Nest:
         return len(self.arrays) - 1
 
     def offset(self, buffer: int, *index: Expr | int | None) -> Expr:
-        """The flat offset of an element: axis numbers, expressions, or ``ALL`` per dimension."""
+        """The flat offset of an element: axis numbers, expressions, or ``None`` (broadcast) per dimension."""
         array, total = self.arrays[buffer], const(0)
-        steps = [stride // array.itemsize for stride in array.strides]
+        shaped = array if array.size else np.empty([max(1, n) for n in array.shape], array.dtype)
+        steps = [stride // array.itemsize for stride in shaped.strides]
         unit = max(
             (k for k, step in enumerate(steps) if step == 1), default=-1
         )  # extents 1 and 0 have any stride

@@ -24,8 +24,9 @@ from metafuse.backend.contract import Machine
 from metafuse.dtypes import DType, as_dtype, float32, int64
 from metafuse.kernel.expr import Expr, add, axis, call, cast, const, load, mul
 from metafuse.kernel.ir import Contraction, DimIndex, Kernel, Operand
-from metafuse_backend_cpu import compiler
+from metafuse_backend_cpu import compiler, contraction_library
 from metafuse_backend_cpu.contraction import emit
+from metafuse_backend_cpu.libraries import LIBRARY_MARKER
 
 
 @dataclass(frozen=True)
@@ -136,8 +137,10 @@ def position(index: DimIndex) -> tuple[Expr, list[Expr]]:
 
 @lru_cache(maxsize=None)
 def library(text: str, flags: tuple[str, ...] = ()) -> ctypes.CDLL:
-    """``text`` compiled with additional ``flags`` and loaded."""
+    """``text`` and the library that it uses, compiled with additional ``flags`` and loaded."""
     known = compiler.toolchain()
+    if text.startswith(LIBRARY_MARKER):
+        text = contraction_library.source(text.partition("\n")[0].removeprefix(LIBRARY_MARKER)) + text
     with tempfile.TemporaryDirectory() as folder:
         source, binary = Path(folder) / "product.cpp", Path(folder) / "product.so"
         source.write_text(text)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+import metafuse as mf
 from metafuse import config
-from metafuse.config import SETTINGS, Flags, cache_directory, flag_scope, flags, notice, watch
+from metafuse.config import SETTINGS, Flags, cache_directory, flag_scope, flags, notice, observe, watch
 from metafuse.errors import ArgumentError
 
 
 def test_values_start_from_the_environment_when_first_read(monkeypatch):
     fresh = Flags()
+    monkeypatch.delenv("METAFUSE_VERIFY", raising=False)
     monkeypatch.setenv("METAFUSE_DEBUG", "3")
     monkeypatch.setenv("METAFUSE_BACKEND", " reference ")
     assert (fresh.debug, fresh.backend, fresh.verify) == (3, "reference", SETTINGS["verify"].default)
@@ -97,6 +99,29 @@ def test_a_watcher_can_refuse_a_value(monkeypatch):
     with pytest.raises(ArgumentError, match="not three"), flag_scope(verify=0, debug=3):
         pass
     assert flags.debug == before
+
+
+def test_an_observer_hears_the_value_and_every_change(monkeypatch):
+    monkeypatch.setattr(config, "_observers", {})
+    heard = []
+    before = flags.debug
+    observe("debug", heard.append)
+    with flag_scope(debug=4):
+        flags.debug = 2
+    assert heard == [before, 4, 2, before]
+    with pytest.raises(ArgumentError, match="no flag"):
+        observe("debgu", heard.append)
+
+
+def test_without_lazy_execution_operators_run_when_they_are_called():
+    with flag_scope(lazy_execution=0):
+        x = mf.array([1.0, 2.0])
+        y = x * 2 + 1
+        assert y._node.buffer is not None
+        assert mf.grad((y * y).sum(), x).tolist() == [12.0, 20.0]
+    z = x * 3
+    assert z._node.buffer is None
+    assert z.tolist() == [3.0, 6.0]
 
 
 def test_cache_directory_follows_flag_then_xdg(monkeypatch, tmp_path):

@@ -2,7 +2,8 @@
 
 What it is: ``emit``, which looks at how a kernel walks through memory, chooses one of three schedules for it and puts
 the parts of the source text together.
-What it is not: a compiler driver (``compiler``), nor the loops themselves (``loops``, ``reductions``, ``contraction``).
+What it is not: a compiler driver (``compiler``), nor the loops themselves (``loops``, ``reductions``, ``lanes`` and
+``contraction``).
 Who calls it: ``CpuBackend.emit``.
 
 The text of one kernel exports three symbols and needs no header, no OpenMP runtime and no C++ library::

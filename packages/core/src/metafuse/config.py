@@ -23,7 +23,7 @@ from typing import Any
 
 from .errors import ArgumentError
 
-__all__ = ["SETTINGS", "Setting", "cache_directory", "flag_scope", "flags", "notice", "watch"]
+__all__ = ["SETTINGS", "Setting", "cache_directory", "flag_scope", "flags", "notice", "observe", "watch"]
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ SETTINGS: dict[str, Setting] = {
             "num_threads",
             int,
             0,
-            "Threads that kernels may use; read when a backend starts. 0: as many as there are usable cores.",
+            "Threads that kernels may use; read when a backend starts. 0: `OMP_NUM_THREADS`, else the usable cores.",
         ),
         Setting("backend", str, "", "Name of the backend to compute on. Empty: the best usable one."),
         Setting(
@@ -134,6 +134,7 @@ SETTINGS: dict[str, Setting] = {
 }
 
 _watchers: dict[str, list[Callable[[Any], None]]] = {}
+_observers: dict[str, list[Callable[[Any], None]]] = {}
 
 
 class UnknownFlag(ArgumentError, AttributeError):
@@ -180,7 +181,13 @@ class Flags:
         value = setting.checked(value, name)
         for callback in _watchers.get(name, ()):
             callback(value)
+        self._store(name, value)
+
+    def _store(self, name: str, value: Any) -> None:
+        """Keep a value that was checked, and tell those who follow it."""
         object.__setattr__(self, name, value)
+        for callback in _observers.get(name, ()):
+            callback(value)
 
     def __delattr__(self, name: str) -> None:
         raise ArgumentError(f"[flags] {name!r} can't be deleted; assign a value")
@@ -200,6 +207,14 @@ def watch(name: str, callback: Callable[[Any], None]) -> None:
     if name not in SETTINGS:
         raise _unknown(name)
     _watchers.setdefault(name, []).append(callback)
+
+
+def observe(name: str, callback: Callable[[Any], None]) -> None:
+    """Call ``callback(value)`` now and whenever ``flags.<name>`` has changed: for code too hot to read the flag itself."""
+    if name not in SETTINGS:
+        raise _unknown(name)
+    _observers.setdefault(name, []).append(callback)
+    callback(getattr(flags, name))
 
 
 class flag_scope(ContextDecorator):  # noqa: N801 - reads as a statement, like contextlib's
@@ -247,7 +262,7 @@ class flag_scope(ContextDecorator):  # noqa: N801 - reads as a statement, like c
     @staticmethod
     def _restore(former: dict[str, Any]) -> None:
         for name, value in former.items():
-            object.__setattr__(flags, name, value)  # it was accepted before: no check may refuse it now
+            flags._store(name, value)  # it was accepted before: no check may refuse it now
 
 
 def cache_directory() -> Path:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ..config import flags
 from ..dtypes import DTYPES
 from ..kernel.expr import INTRINSICS
 from ..kernel.ir import Kernel
@@ -178,10 +179,11 @@ def host_bytes(array: np.ndarray[Any, Any]) -> memoryview:
 
 
 def default_threads() -> int:
-    """How many threads kernels may use: ``METAFUSE_NUM_THREADS``, else ``OMP_NUM_THREADS``, else the usable cores."""
-    for name in ("METAFUSE_NUM_THREADS", "OMP_NUM_THREADS"):
-        text = os.environ.get(name, "").split(",")[0].strip()
-        if text.isdigit() and int(text) > 0:
-            return int(text)
+    """How many threads kernels may use: ``flags.num_threads``, else ``OMP_NUM_THREADS``, else the usable cores."""
+    if flags.num_threads:
+        return int(flags.num_threads)
+    text = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if text.isdigit() and int(text) > 0:
+        return int(text)
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -17,6 +17,7 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any
 from weakref import ReferenceType, WeakValueDictionary
 
+from ..config import observe
 from ..dtypes import DType
 from ..kernel.expr import Expr, walk, weight
 
@@ -173,6 +174,10 @@ class Node:
         return f"<Node {self.order} {self.sig.name} {self.spec!r} {stored}>"
 
 
+#: how many handles may be pending
+PENDING_LIMIT = 100_000
+
+
 class _State:
     """What recording depends on beside its arguments."""
 
@@ -182,12 +187,19 @@ class _State:
         self.grad_enabled = True
         #: weak references to the handles of nodes that have not run
         self.pending: list[ReferenceType[Any]] = []
-        #: a pending graph longer than this is run by itself
-        self.limit = 100_000
+        #: a pending graph longer than this is run by itself; 0 while ``flags.lazy_execution`` is 0
+        self.limit = PENDING_LIMIT
         self.flush: Callable[[], None] | None = None
 
 
 state = _State()
+
+
+def _follow_lazy_execution(lazy: int) -> None:
+    state.limit = PENDING_LIMIT if lazy else 0
+
+
+observe("lazy_execution", _follow_lazy_execution)
 next_order = itertools.count().__next__
 new_node = Node.__new__
 

@@ -78,6 +78,8 @@ def find_contractions(graph: ProgramGraph) -> dict[int, Match]:
     """Every contraction of the program by node number; marks their operands as stored."""
     found: dict[int, Match] = {}
     for number in range(graph.count):
+        if number in graph.dead:
+            continue
         kind = graph.kind(number)
         match = (
             _of_reduce(graph, number)

@@ -33,6 +33,8 @@ def mark_stored(graph: ProgramGraph) -> None:
     reads: list[frozenset[int]] = [frozenset()] * len(graph.specs)
     flat = [True] * len(graph.specs)
     for number in range(graph.count):
+        if number in graph.dead:
+            continue
         node = graph.nodes[number]
         kind = node.sig.kind
         inputs = graph.inputs[number]

@@ -20,6 +20,7 @@ from .lower import LoweredCall, lower
 from .materialise import mark_stored
 from .program_graph import ProgramGraph
 from .schedule import Item, ProgramPlan, plan_memory, schedule
+from .simplify import simplify
 
 __all__ = ["build_plan", "timings"]
 
@@ -38,6 +39,7 @@ def build_plan(
         from ..debug import passes as shown
 
         shown.show_graph(graph)
+    _run("simplify", simplify, graph)
     matches = _run("contraction", find_contractions, graph)
     _run("materialise", mark_stored, graph)
     groups: list[Group] = _run("fuse", fuse, graph, matches)
@@ -68,7 +70,7 @@ def _handed_out(graph: ProgramGraph, roots: Sequence[int]) -> dict[int, list[int
     """Stored value -> positions of the roots that show it."""
     kept: dict[int, list[int]] = {}
     for position in roots:
-        kept.setdefault(graph.base(position), []).append(position)
+        kept.setdefault(graph.base(graph.same.get(position, position)), []).append(position)
     return kept
 
 

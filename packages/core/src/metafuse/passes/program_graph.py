@@ -25,7 +25,7 @@ class ProgramGraph:
     def __init__(self, nodes: Sequence[Node], leaves: Sequence[Node], roots: Sequence[int]) -> None:
         self.nodes = nodes
         self.count = len(nodes)
-        self.roots = frozenset(roots)
+        self.roots: frozenset[int] = frozenset(roots)
         number = {node: k for k, node in enumerate(nodes)}
         number.update((leaf, self.count + k) for k, leaf in enumerate(leaves))
         self.specs: list[Spec] = [n.spec for n in nodes] + [n.spec for n in leaves]
@@ -37,15 +37,17 @@ class ProgramGraph:
         scalars = 0
         kinds: list[str] = []
         for k, n in enumerate(nodes):
-            for position, i in enumerate(self.inputs[k]):
+            for i in self.inputs[k]:
                 self.references[i] += 1
-                if position == 0 or n.sig.kind != "alias":  # an alias reads its first input only
-                    self.users[i].append(k)
+                self.users[i].append(k)
             self.scalar_base.append(scalars)
             scalars += len(n.scalars)
             kinds.extend("f" if d.is_float else "i" for d in n.sig.scalars)
         self.scalar_kinds = "".join(kinds)
         self.stored: set[int] = set()
+        #: filled by the simplify pass: node -> the earlier node that is equal to it; nodes that nothing depends on
+        self.same: dict[int, int] = {}
+        self.dead: frozenset[int] = frozenset()
 
     def add_virtual(self, spec: Spec) -> int:
         """A value that no node stands for (partial results, say); it is stored."""

@@ -207,7 +207,7 @@ def _donations(
     """Outputs that may be written over a leaf which the same call reads at the same element, and nobody reads later."""
     found: list[tuple[int, int, int]] = []
     taken: set[int] = set()
-    handed_out = {graph.base(position) for positions in kept.values() for position in positions}
+    handed_out = set(kept)
     for time, launch in enumerate(launches):
         readers: dict[int, int] = {}
         for item in launch:

@@ -52,6 +52,8 @@ class Case:
     scale: bool = False
     #: how the call is written in a reproduction; ``None``: ``mf.<name>(...)``
     script: str | None = None
+    #: the answers' dtype; ``None``: floating answers of floating arguments have the widest of their types
+    dtype: str | None = None
 
     @classmethod
     def of(cls, record: Operator, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> Case:
@@ -206,9 +208,11 @@ def _judge(kit: Kit, case: Case, answers: tuple[Var, ...]) -> str:
 
 
 def _wrong_dtype(case: Case, var: Var, got: Array, expected: Array) -> str:
-    """A floating answer of floating arguments has the widest of their types; the array read has the Var's type."""
+    """The array read has the Var's type, and that is what the case says or what follows from its arguments."""
     if got.dtype != var.dtype.numpy:
         return f"dtype {got.dtype} was read from a Var of {var.dtype}"
+    if case.dtype is not None:
+        return "" if got.dtype.name == case.dtype else f"dtype {got.dtype}, expected {case.dtype}"
     floats: list[str] = []
 
     def leaf(value: Any) -> None:

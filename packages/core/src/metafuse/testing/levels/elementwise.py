@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+from ...ops.elementwise import cast
 from ...ops.registry import Operator, Tensor, all_operators
 from ..compare import Case, run
 from ..kit import Kit, level
 from ..draws import drawn_checks
 from ..strategies import SHAPES, SHIFTS, array, broadcasts, calls, dtypes_for, laid_out, primary, specials
 
-__all__ = ["test_elementwise", "test_elementwise_numbers", "test_elementwise_random", "test_elementwise_specials"]
+__all__ = ["test_cast", "test_elementwise", "test_elementwise_numbers", "test_elementwise_random", "test_elementwise_specials"]
 
 
 def records() -> list[tuple[str, Operator]]:
@@ -97,6 +98,27 @@ def test_elementwise_specials(conformance: Kit, case: Operator) -> None:
         if args:
             cases.append(Case.of(case, tuple(args)))
     run(conformance, cases)
+
+
+@level("element-wise")
+def test_cast(conformance: Kit) -> None:
+    """From every dtype to every dtype: integers wrap around, floats lose their fraction, anything but 0 is true."""
+    random = conformance.random("cast")
+    cases = []
+    for source in dtypes_for("any", conformance):
+        for target in dtypes_for("any", conformance):
+            # a float outside of an integer type has no defined value there
+            low = 0.0 if target.startswith("uint") and source.startswith("float") else -90.0
+            x = array(Tensor((), low=low, high=90), source, (67,), random)
+            cases.append(Case("cast", cast, (x, target), {}, _converted, dtype=target))
+    run(conformance, cases)
+
+
+def _converted(x: Any, target: str) -> Any:
+    """Via the widest type of the target's kind; comparison narrows it."""
+    if target.startswith("float"):
+        return x.astype(np.float64)
+    return (x != 0) if target == "bool" else x.astype(np.int64)
 
 
 @level("element-wise")

@@ -99,7 +99,8 @@ def test_compositions(conformance: Kit, case: Any) -> None:
 def _check(kit: Kit, what: str, got: Var, expected: Any) -> None:
     problem = compare(got.numpy(), np.asarray(expected), kit, scale=True)
     if problem:
-        raise ConformanceError(f"[{what}] {got.dtype}{list(got.shape)} on {kit.name}: {problem}")
+        shape = ",".join(map(str, got.shape))
+        raise ConformanceError(f"[{what}] {got.dtype}[{shape}] on {kit.name}: {problem}")
 
 
 @level("fusion")

@@ -1,0 +1,3 @@
+from metafuse.testing.suite import *  # noqa: F403
+
+BACKEND = "minimal"
