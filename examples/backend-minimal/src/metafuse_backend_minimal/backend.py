@@ -96,7 +96,7 @@ def _number(value: float | int, dtype: DType) -> Any:
 
 def _host(name: str, result: str, operands: str, *args: Any) -> Any:
     """One intrinsic of single numbers, by the NumPy function that defines it."""
-    arrays = [np.asarray(a, d) for a, d in zip(args, operands.split(), strict=True)]
+    arrays = [np.full(1, a, d) for a, d in zip(args, operands.split(), strict=True)]
     with np.errstate(all="ignore"):
         return FUNCTIONS[name](*arrays, DTYPES[result]).item()
 
@@ -108,6 +108,7 @@ class _Printer:
         self.kernel = kernel
         self.lines: list[str] = []
         self.depth = 0
+        self.places: set[Expr] = set()  # addresses: integers that never wrap around
 
     def put(self, line: str) -> None:
         self.lines.append("    " * self.depth + line)
@@ -167,8 +168,11 @@ class _Printer:
                 text = self.leaf(node, names)
                 if text is None:
                     args = [names[a] for a in node.args]
-                    places = all(x.op in ("axis", "size", "const") or x.op in ARITHMETIC for x in walk(node))
-                    text = self.call(node.op, node.dtype, [a.dtype for a in node.args], args, places)
+                    if node.op in ARITHMETIC and self.places.issuperset(node.args):
+                        self.places.add(node)
+                    text = self.call(node.op, node.dtype, [a.dtype for a in node.args], args, node in self.places)
+                elif node.op in ("axis", "size") or (node.op == "const" and node.dtype.name == "int64"):
+                    self.places.add(node)
                 names[node] = f"t{len(names)}"
                 self.put(f"{names[node]} = {text}")
         return names[root]
@@ -182,11 +186,10 @@ class _Printer:
         table = {"axis": f"a{node.value}", "size": f"s[{node.value}]", "scalar": f"c[{node.value}]", "value": f"v{node.value}"}
         return table.get(node.op)
 
-    def call(self, name: str, dtype: DType, operands: list[DType], args: list[str], places: bool = False) -> str:
-        """``places``: addresses, which never wrap around."""
+    def call(self, name: str, dtype: DType, operands: list[DType], args: list[str], place: bool = False) -> str:
         if name in TESTS:
             return f"{args[0]} {TESTS[name]} {args[1]}"
-        if name in ARITHMETIC and (dtype.is_float or places):
+        if name in ARITHMETIC and (dtype.is_float or place):
             return f"{args[0]} {ARITHMETIC[name]} {args[1]}"
         if name == "not":
             return f"not {args[0]}"

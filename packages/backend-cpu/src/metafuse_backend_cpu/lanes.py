@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from metafuse.backend.contract import Machine
 from metafuse.kernel.cstyle import type_name
-from metafuse.kernel.expr import Expr, add, const, mul, walk
+from metafuse.kernel.expr import Expr, walk
 from metafuse.kernel.ir import Kernel, Stage
 from metafuse.kernel.scope import Scope, affine
 
@@ -29,9 +29,9 @@ __all__ = ["emit_lanes"]
 #: inner points whose float64 sum is one block
 _BLOCK = 256
 _MOST_LANES, _FEWEST_LANES = 2048, 64
-#: How many inner points ahead is prefetched, in tiles of at least so many lanes and loops of at least so many points.
-#: Between the rows of a tile lies the rest of a matrix, and the hardware does not foresee the jump.
-_AHEAD, _WIDE, _LONG = 4, 128, 16
+#: How many lanes ahead is prefetched, at least so many inner points, in loops of at least so many points. Between the rows
+#: of a tile lies the rest of a matrix, and the hardware does not foresee the jump. Where narrow tiles are whole rows it does.
+_AHEAD, _POINTS, _LONG, _NARROW = 2048, 4, 16, 128
 #: no more lanes at once than addresses fit in a vector, where small elements are picked one by one: a loop of 64 picks for
 #: bytes is no faster and takes the compiler many times as long
 _PICKED = " simdlen(8)"
@@ -235,18 +235,22 @@ def _picks(lanes: _Lanes, stages: Sequence[Stage]) -> bool:
 def _prefetch(lanes: _Lanes, guard: Scope, scope: Scope, stages: list[Stage]) -> None:
     """Ask for what the next inner points read, where loads are contiguous along the lanes."""
     last = lanes.kernel.outer + lanes.kernel.inner - 1
-    ahead: dict[int, Expr] = {}
+    found: dict[int, tuple[Expr, Expr]] = {}
     for node in _loads(stages):
         offset = affine(node.args[0])
         if len(node.args) == 1 and offset.stride(lanes.axis) == "unit" and offset.stride(last) == "strided":
-            ahead.setdefault(node.value, add(node.args[0], mul(offset.coefficients[last], const(_AHEAD))))
-    if not ahead or not lanes.kernel.inner:
+            found.setdefault(node.value, (node.args[0], offset.coefficients[last]))
+    if not found or not lanes.kernel.inner:
         return
-    guard.line(
-        f"const long long far = lane1 - lane0 >= {_WIDE} && {extent(guard, last)} >= {_LONG} ? lane1 : lane0;"
-    )
-    narrow = min(lanes.kernel.buffers[buffer].dtype.itemsize for buffer in ahead)
+    size, points = extent(guard, lanes.axis), extent(guard, last)
+    guard.line("const long long wide = lane1 - lane0;")
+    guard.line(f"const long long ahead = wide * {_POINTS} < {_AHEAD} ? {_AHEAD} / wide : {_POINTS};")
+    guard.line(f"const bool jumps = {points} >= {_LONG} && (wide < {size} || wide >= {_NARROW});")
+    guard.line("const long long far = jumps ? lane1 : lane0;")
+    narrow = min(lanes.kernel.buffers[buffer].dtype.itemsize for buffer in found)
     with scope.block(f"for (long long line = lane0; line < far; line += {64 // narrow})") as body:
         body.bind("axis", lanes.axis, "line")
-        for buffer, offset_ahead in ahead.items():
-            body.line(f"__builtin_prefetch(b{buffer} + {body.index(offset_ahead)});")
+        for buffer, (offset_now, step) in found.items():
+            body.line(
+                f"__builtin_prefetch(b{buffer} + ({body.index(offset_now)} + ahead * {body.value(step)}));"
+            )

@@ -38,6 +38,7 @@ __all__ = [
     "call",
     "cast",
     "const",
+    "cost_of",
     "load",
     "mul",
     "select",
@@ -254,10 +255,11 @@ _DEAR = frozenset(
 _SLOW = frozenset("div sqrt floordiv mod cdiv cmod".split())
 
 
+def cost_of(x: Expr) -> int:
+    """Cost of one node in additions, roughly: 10 for a transcendental, 3 for a division or root."""
+    return 0 if not x.args else 10 if x.op in _DEAR else 3 if x.op in _SLOW else 1
+
+
 def weight(body: Expr) -> int:
-    """Cost of one evaluation in additions, roughly: 10 for a transcendental, 3 for a division or root."""
-    total = 0
-    for x in walk(body):
-        if x.args:
-            total += 10 if x.op in _DEAR else 3 if x.op in _SLOW else 1
-    return total
+    """Cost of one evaluation of a whole expression in additions, roughly."""
+    return sum(cost_of(x) for x in walk(body))

@@ -12,7 +12,7 @@ from collections.abc import Container
 from dataclasses import dataclass
 
 from ..dtypes import DType, int64
-from ..kernel.expr import Expr, add, axis, call, const, load, mul, rewrite, walk, weight
+from ..kernel.expr import Expr, add, axis, call, const, cost_of, load, mul, rewrite, walk
 from ..kernel.ir import BufferParam, Contraction, DimIndex, Kernel, Operand, Stage
 from .affine import Affine, as_affine, expression, row_major
 from .contraction import Match, View
@@ -164,7 +164,7 @@ class _Lowering:
         chosen: dict[int, int] = {}
         full = [a for a, outer_level in self.group.atoms if a.kind == "map" and not outer_level]
         for k, atom in enumerate(full):
-            if atom.expr is None or weight(atom.expr) < SPILL:
+            if atom.expr is None or _inner_weight(atom.expr, self.group.inner) < SPILL:
                 continue
             if atom.number in self.needed:
                 chosen[atom.number] = atom.number
@@ -468,6 +468,17 @@ class _Lowering:
                 names.append("partial")
         short = "_".join(dict.fromkeys(names))
         return short[:48]
+
+
+def _inner_weight(expr: Expr, inner: frozenset[int]) -> int:
+    """Cost of what differs between inner points; the rest is computed once per outer point anyway."""
+    varies: dict[Expr, bool] = {}
+    total = 0
+    for x in walk(expr):
+        varies[x] = x.value in inner if x.op == "axis" else any(varies[a] for a in x.args)
+        if varies[x] and x.op != "load":
+            total += cost_of(x)
+    return total
 
 
 def _product(graph: ProgramGraph, match: Match) -> Expr:

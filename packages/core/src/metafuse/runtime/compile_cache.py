@@ -68,9 +68,7 @@ class CompileCache:
     def __init__(self, directory: Path | None = None, limit_bytes: int | None = None) -> None:
         self.path: Path | None = Path(directory) if directory is not None else _default_directory()
         self.limit_bytes = config.flags.cache_limit_bytes if limit_bytes is None else limit_bytes
-        self._recent: dict[
-            str, bytes
-        ] = {}  # a batch is one module: its kernels are usually asked for one after another
+        self._recent: dict[str, bytes] = {}  # a batch is one module, and several programs may ask for its kernels
         self._total: int | None = None  # bytes on disk as far as this process knows; None: not counted yet
 
     # -- modules --------------------------------------------------------------------------------------------------
@@ -86,7 +84,37 @@ class CompileCache:
 
     def lookup(self, fingerprint: str, source: str) -> bytes | None:
         """The module that holds ``source``, checked against its digest; ``None`` if it has to be compiled."""
-        key = self.key(fingerprint, source)
+        found = self.lookup_all(fingerprint, [source])
+        return found[0][0] if found else None
+
+    def lookup_all(self, fingerprint: str, sources: Sequence[str]) -> list[tuple[bytes, list[str]]]:
+        """The modules that hold any of ``sources``, each with those that it holds: every module is read once. A source
+        that is in none has to be compiled.
+
+        Example:
+            >>> import tempfile
+            >>> cache = CompileCache(Path(tempfile.mkdtemp()))
+            >>> cache.store("g++ 12", ["int f();", "int g();"], b"binary of both")
+            >>> cache.lookup_all("g++ 12", ["int g();", "int h();", "int f();"])
+            [(b'binary of both', ['int g();', 'int f();'])]
+        """
+        held: dict[str, list[str]] = {}
+        for source in sources:
+            module = self._module_of(self.key(fingerprint, source))
+            if module is not None:
+                held.setdefault(module, []).append(source)
+        found = []
+        for module, those in held.items():
+            binary = self._module(module)
+            if binary is not None:
+                found.append((binary, those))
+                continue
+            for source in those:
+                self._drop("keys", self.key(fingerprint, source))
+        return found
+
+    def _module_of(self, key: str) -> str | None:
+        """The digest that ``key`` leads to."""
         name = self._read("keys", key)
         if name is None:
             return None
@@ -94,15 +122,16 @@ class CompileCache:
         if len(module) != 64 or not module.isalnum():
             self._drop("keys", key)
             return None
+        return module
+
+    def _module(self, module: str) -> bytes | None:
         binary = self._recent.get(module)
         if binary is None:
             binary = self._read("modules", module)
-            if binary is None:
-                self._drop("keys", key)
-                return None
-            for oldest in list(self._recent)[: 1 - RECENT_MODULES]:
-                self._recent.pop(oldest, None)
-            self._recent[module] = binary
+            if binary is not None:
+                for oldest in list(self._recent)[: 1 - RECENT_MODULES]:
+                    self._recent.pop(oldest, None)
+                self._recent[module] = binary
         return binary
 
     def store(self, fingerprint: str, sources: Sequence[str], binary: bytes) -> None:

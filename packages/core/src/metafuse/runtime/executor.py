@@ -289,7 +289,8 @@ def _upstream_alive(node: Node) -> bool:
 def _held(nodes: list[Node], roots: list[Node], needs: list[bool]) -> list[bool]:
     """Which nodes are handed out: the roots, and what a later gradient of a root would read again.
 
-    ``needs`` is narrowed to nodes from which a kept root can be reached."""
+    ``needs`` becomes what lies behind a root whose gradient may be asked for, whether gradients flow through it or not: the
+    gradient reads values of either kind."""
     held = [False] * len(nodes)
     reach = [False] * len(nodes)
     for node in roots:
@@ -298,7 +299,7 @@ def _held(nodes: list[Node], roots: list[Node], needs: list[bool]) -> list[bool]
     for k in range(len(nodes) - 1, -1, -1):
         if reach[k]:
             for x in nodes[k].inputs:
-                if x.buffer is None and needs[x.pos]:
+                if x.buffer is None:
                     reach[x.pos] = True
     needs[:] = reach
     return held

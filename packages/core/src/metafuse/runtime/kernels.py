@@ -72,57 +72,71 @@ class KernelTable:
             return self.sources[source]
 
     def _load_all(self, texts: dict[str, tuple[str, Any]]) -> dict[str, Loaded]:
-        backend = self.backend
-        fingerprint = backend.fingerprint()
-        result: dict[str, Loaded] = {}
-        fresh: list[str] = []
         if flags.debug >= 4:
             from ..debug import log
 
             for symbol, (source, _) in texts.items():
-                log.source(symbol, source, backend)
-        for symbol, (source, kernel) in texts.items():
-            binary = self.cache.lookup(fingerprint, source)
-            loaded = None if binary is None else self._load_cached(binary, symbol, kernel)
-            if loaded is None:
-                fresh.append(symbol)
-            else:
-                statistics.disk_hits += 1
-                result[symbol] = loaded
+                log.source(symbol, source, self.backend)
+        fingerprint = self.backend.fingerprint()
+        result = self._from_disk(fingerprint, texts)
+        fresh = [symbol for symbol in texts if symbol not in result]
+        if fresh:
+            result.update(self._compiled(fingerprint, {symbol: texts[symbol] for symbol in fresh}))
+        return result
+
+    def _from_disk(self, fingerprint: str, texts: dict[str, tuple[str, Any]]) -> dict[str, Loaded]:
+        symbols = {source: symbol for symbol, (source, _) in texts.items()}
+        result: dict[str, Loaded] = {}
+        for binary, sources in self.cache.lookup_all(fingerprint, list(symbols)):
+            held = [symbols[source] for source in sources]
+            try:
+                result.update(self.backend.load(binary, {symbol: texts[symbol][1] for symbol in held}))
+            except Exception:  # a module that does not load any more (another system library, say) is built again
+                continue
+            statistics.disk_hits += len(held)
         if flags.debug and result:
             from ..debug import log
 
             log.from_disk(list(result))
-        if not fresh:
-            return result
-        jobs = max(1, min(backend.capabilities.compile_jobs, len(fresh)))
-        batches = [fresh[k::jobs] for k in range(jobs)]
+        return result
+
+    def _compiled(self, fingerprint: str, texts: dict[str, tuple[str, Any]]) -> dict[str, Loaded]:
+        backend = self.backend
         begin = perf_counter()
+        batches = _batches(
+            {symbol: len(text) for symbol, (text, _) in texts.items()}, backend.capabilities.compile_jobs
+        )
 
         def build(batch: list[str]) -> bytes:
-            return backend.compile([texts[s][0] for s in batch])
+            return backend.compile([texts[symbol][0] for symbol in batch])
 
-        if jobs == 1:
+        if len(batches) == 1:
             binaries = [build(batches[0])]
         else:
-            with ThreadPoolExecutor(jobs) as pool:
+            with ThreadPoolExecutor(len(batches)) as pool:
                 binaries = list(pool.map(build, batches))
+        result: dict[str, Loaded] = {}
         for batch, binary in zip(batches, binaries, strict=True):
             statistics.compilations += len(batch)
-            result.update(backend.load(binary, {s: texts[s][1] for s in batch}))
-            self.cache.store(fingerprint, [texts[s][0] for s in batch], binary)
+            result.update(backend.load(binary, {symbol: texts[symbol][1] for symbol in batch}))
+            self.cache.store(fingerprint, [texts[symbol][0] for symbol in batch], binary)
         if flags.debug:
             from ..debug import log
 
-            log.compiled(fresh, perf_counter() - begin, jobs, backend)
+            log.compiled(list(texts), perf_counter() - begin, len(batches), backend)
         return result
 
-    def _load_cached(self, binary: bytes, symbol: str, kernel: Any) -> Loaded | None:
-        """A cached module that does not load any more (another system library, say) is built again."""
-        try:
-            return self.backend.load(binary, {symbol: kernel})[symbol]
-        except Exception:
-            return None
+
+def _batches(lengths: dict[str, int], jobs: int) -> list[list[str]]:
+    """At most ``jobs`` lists of names whose lengths add up to about the same: the longest first, each to the list with
+    the least. Text is what compilers spend their time on."""
+    batches: list[list[str]] = [[] for _ in range(max(1, min(jobs, len(lengths))))]
+    totals = [0] * len(batches)
+    for name in sorted(lengths, key=lambda name: lengths[name], reverse=True):
+        least = totals.index(min(totals))
+        batches[least].append(name)
+        totals[least] += lengths[name]
+    return batches
 
 
 def symbol_of(kernel: Kernel) -> str:

@@ -54,11 +54,14 @@ class Step:
 
 @dataclass
 class Graph:
-    """Leaves, then steps; value number k is leaf k or step k minus the number of leaves. ``outputs`` are read."""
+    """Leaves, then steps; value number k is leaf k or step k minus the number of leaves. ``outputs`` are read.
+
+    ``constant``: no gradients are asked for, so that memory of dead leaves may be used for results."""
 
     leaves: list[Array]
     steps: list[Step]
     outputs: list[int]
+    constant: bool = True
 
     def __repr__(self) -> str:
         lines = [f"v{k} = {leaf.dtype}{list(leaf.shape)}" for k, leaf in enumerate(self.leaves)]
@@ -69,6 +72,9 @@ class Graph:
 def run_on_device(graph: Graph) -> list[Any]:
     """The outputs as Vars, nothing evaluated yet. Values that no output holds are let go at once."""
     values: list[Any] = [array64(leaf) for leaf in graph.leaves]
+    if graph.constant:
+        for leaf in values:
+            leaf.stop_grad()
     for step in graph.steps:
         values.append(step.device(*(values[k] for k in step.inputs)))
     return [values[k] for k in graph.outputs]
@@ -266,6 +272,7 @@ def graphs(draw: st.DrawFn, kit: Kit, max_steps: int = 24) -> Graph:
             del builder.values[before:]
             del builder.graph.steps[before - len(builder.graph.leaves) :]
     graph = builder.graph
+    graph.constant = draw(st.booleans())
     used = {k for step in graph.steps for k in step.inputs}
     last = len(builder.values)
     ends = [k for k in range(len(graph.leaves), last) if k not in used]

@@ -1,7 +1,7 @@
 """Losses: how far outputs are from targets.
 
-What it is: compositions of element-wise operators and reductions. Classes are picked by comparing an index with the target,
-so that the gradient is a map too (softmax minus one-hot) and never a scatter.
+What it is: compositions of element-wise operators and reductions. A class is picked by reading its one element; the gradient
+of that compares an index with the target, so that it is a map too (softmax minus one-hot) and never a scatter.
 What it is not: loss layers (``nn.losses``).
 Who calls it: users and ``nn.losses``.
 """
@@ -12,7 +12,9 @@ from math import prod
 from typing import Any
 
 from ...errors import ArgumentError, DTypeError, ShapeError
-from ..meta import check_var, index
+from ...var import wrap
+from ..autograd import no_grad
+from ..meta import check_var, index, with_gradient
 from ..registry import Sample, Tensor, operator
 from ..scalar import where
 from . import oracles
@@ -74,17 +76,31 @@ def _classes(op: str, output: Any, target: Any, weight: Any) -> tuple[Any, Any]:
     return output, target.reshape(places)
 
 
+def _chosen(values: Any, target: Any) -> Any:
+    """``values[n, target[n, ...], ...]``, 0 where the target is no class: read forward, compared backward."""
+    rest = [f"i{d}" for d in range(1, target.ndim)]
+    with no_grad():
+        picked = values.reindex(
+            list(target.shape), ["i0", f"@e0({','.join(['i0', *rest])})", *rest], 0.0, [], [target]
+        )
+    return with_gradient(picked, [values, target], "pick_class", None, _chosen_gradient)
+
+
+def _chosen_gradient(node: Any, upstream: Any) -> list[Any]:
+    values, target = wrap(node.inputs[1]), wrap(node.inputs[2])
+    chosen = index(values.shape, 1) == target.broadcast(values.shape, [1])
+    return [None, where(chosen, upstream.broadcast(values.shape, [1]), 0.0), None]
+
+
 def _pick(logs: Any, target: Any, weight: Any, ignore_index: int | None, reduction: str, shape: Any) -> Any:
     """Minus the log probability of each target class, weighted and reduced."""
-    chosen = index(logs.shape, 1) == target.broadcast(logs.shape, [1])
-    loss = -where(chosen, logs, 0.0).sum(1)
+    loss = -_chosen(logs, target)
     if weight is None and ignore_index is None:
         return _reduce(loss, reduction) if reduction != "none" else loss.reshape(shape)
     if weight is None:
         scale = where(target == ignore_index, 0.0, (target * 0 + 1).cast(logs.dtype))
     else:
-        spread = weight.broadcast(logs.shape, [0, *range(2, logs.ndim)])
-        scale = where(chosen, spread, 0.0).sum(1)
+        scale = _chosen(weight.broadcast(logs.shape, [0, *range(2, logs.ndim)]), target)
         if ignore_index is not None:
             scale = where(target == ignore_index, 0.0, scale)
     loss = loss * scale

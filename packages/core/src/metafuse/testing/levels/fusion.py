@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ...ops.creation import array64
-from ...ops.meta import identity
+from ...ops.meta import broadcast_to, identity
 from ...ops.reduce import max as maximum
 from ...ops.reduce import mean
 from ...ops.reduce import sum as total
@@ -28,7 +28,7 @@ from ..strategies import dtypes_for
 from .samples import check_samples, sampled
 
 __all__ = [
-    "test_composed_samples", "test_compositions", "test_many_parameters", "test_new_numbers_in_an_old_program",
+    "test_composed_samples", "test_compositions", "test_many_parameters", "test_memory_of_dead_values", "test_new_numbers_in_an_old_program",
     "test_random_graphs", "test_updates_in_place", "test_values_that_others_hold",
 ]  # fmt: skip
 
@@ -103,6 +103,11 @@ def _check(kit: Kit, what: str, got: Var, expected: Any) -> None:
         raise ConformanceError(f"[{what}] {got.dtype}[{shape}] on {kit.name}: {problem}")
 
 
+def _constant(values: Any) -> Var:
+    """A float32 Var that no gradient is asked for: when it is dead, its memory may be used for a result."""
+    return array64(np.asarray(values, np.float32)).stop_grad()
+
+
 @level("fusion")
 def test_new_numbers_in_an_old_program(conformance: Kit) -> None:
     """The same program with other data and other Python numbers gives other answers."""
@@ -123,8 +128,8 @@ def test_new_numbers_in_an_old_program(conformance: Kit) -> None:
 @level("fusion")
 def test_updates_in_place(conformance: Kit) -> None:
     """``x = x + 1`` in a loop, alone and with others that read the old value in the same program."""
-    x = array64(np.arange(70, dtype=np.float32))
-    velocity = array64(np.zeros(70, np.float32))
+    x = _constant(np.arange(70))
+    velocity = _constant(np.zeros(70))
     wide, speed = np.arange(70.0), np.zeros(70)
     for step in range(5):
         before = x
@@ -147,7 +152,7 @@ def test_updates_in_place(conformance: Kit) -> None:
 def test_values_that_others_hold(conformance: Kit) -> None:
     """Values stay what they are, however many programs run over their memory's neighbours."""
     held = []
-    x = array64(np.linspace(-1, 1, 33, dtype=np.float32))
+    x = _constant(np.linspace(-1, 1, 33))
     wide = np.linspace(-1, 1, 33, dtype=np.float32).astype(np.float64)
     for step in range(6):
         x = x * 0.5 + 1
@@ -158,11 +163,35 @@ def test_values_that_others_hold(conformance: Kit) -> None:
         _check(conformance, f"value of step {step}", var, expected)
         _check(conformance, f"alias of step {step}", alias, expected)
         _check(conformance, f"every other element of step {step}", half, expected[::2])
-    first = array64(np.ones(16, np.float32))
+    first = _constant(np.ones(16))
     second = identity(first)
     first[3] = 7.0  # type: ignore[index]
     _check(conformance, "assignment leaves an alias alone", second, np.ones(16))
     _check(conformance, "assignment", first, np.where(np.arange(16) == 3, 7.0, 1.0))
+
+
+@level("fusion")
+def test_memory_of_dead_values(conformance: Kit) -> None:
+    """Several results of one program, each of which may be written over an argument that nobody needs any more."""
+    forms: tuple[tuple[str, Any], ...] = (
+        ("x*2, x+y", lambda m, x, y, z: (m(x) * 2.0, m(x) + y)),
+        ("y+1, x-y", lambda m, x, y, z: (y + 1.0, m(x) - y)),
+        ("y+z, y-z, y*z", lambda m, x, y, z: (y + z, y - z, y * z)),
+        ("reversed", lambda m, x, y, z: (y[::-1] + z, z + 1.0, y * 3.0)),
+        ("chain", lambda m, x, y, z: (y + z, (y + z) * y, (y + z) * y - z)),
+        ("shifted", lambda m, x, y, z: (y * 2.0, (y * 2.0)[::2] + z[1::2], y + m(x))),
+        ("sum", lambda m, x, y, z: (y - y.sum(), z * z.sum(), y + z)),
+    )
+    wide = (np.ones(1), np.arange(70.0) * 10, np.arange(70.0) / 8)
+    for name, form in forms:
+        for repeat in range(2):
+            arguments = [_constant(v) for v in wide]
+            answers = form(lambda v: broadcast_to(v, (70,)), *arguments)
+            del arguments
+            sync(answers)
+            expected = form(lambda v: np.broadcast_to(v, (70,)), *wide)
+            for number, (got, value) in enumerate(zip(answers, expected, strict=True)):
+                _check(conformance, f"{name}, run {repeat}, answer {number}", got, value)
 
 
 @level("fusion")
@@ -172,11 +201,11 @@ def test_many_parameters(conformance: Kit) -> None:
     shapes = ((3, 4), (4,), (7, 2, 3), (1,), (65,), (2, 2))
     values = [random.uniform(-1, 1, s).astype(np.float32) for s in shapes]
     slopes = [random.uniform(-1, 1, s).astype(np.float32) for s in shapes]
-    parameters = [array64(v) for v in values]
+    parameters = [_constant(v) for v in values]
     wide = [v.astype(np.float64) for v in values]
     for step in range(3):
         rate = 0.1 / (step + 1)
-        parameters = [p - array64(g) * rate for p, g in zip(parameters, slopes, strict=True)]
+        parameters = [p - _constant(g) * rate for p, g in zip(parameters, slopes, strict=True)]
         wide = [p - g.astype(np.float64) * rate for p, g in zip(wide, slopes, strict=True)]
         sync(parameters)
     for number, (p, expected) in enumerate(zip(parameters, wide, strict=True)):
