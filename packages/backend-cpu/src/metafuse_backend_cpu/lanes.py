@@ -26,8 +26,8 @@ from .reuse import invariants
 
 __all__ = ["emit_lanes"]
 
-#: inner points whose float64 sum is one block
-_BLOCK = 256
+#: inner points whose sum is one block
+_BLOCK = 64
 _MOST_LANES, _FEWEST_LANES = 2048, 64
 #: How many lanes ahead is prefetched, at least so many inner points, in loops of at least so many points. Between the rows
 #: of a tile lies the rest of a matrix, and the hardware does not foresee the jump. Where narrow tiles are whole rows it does.
@@ -118,7 +118,7 @@ def _arrays(lanes: _Lanes, root: Scope) -> dict[str, str]:
             accumulator = Accumulator.of(stage, root)
             kinds[f"a{stage.result}"] = accumulator.kind
             if accumulator.blocked:
-                kinds[f"p{stage.result}"] = accumulator.kind
+                kinds[f"p{stage.result}"] = accumulator.partial
         if stage.result in lanes.kept:
             kinds[f"v{stage.result}"] = type_name(stage.expr.dtype, root.printer.dialect)
     for named in lanes.ahead.values():

@@ -4,9 +4,9 @@ What it is: ``emit_rows``, and ``Accumulator``, which says how each reduction is
 What it is not: loops whose vectors run across rows (``lanes``), nor the choice between the two (``access``).
 Who calls it: ``codegen``; ``lanes`` uses the accumulators.
 
-Accuracy. Sums and products of float32 are carried in double, which costs nothing next to memory; sums of float64 are
-carried in blocks of a few thousand elements whose totals are added up, with one accumulator per vector lane. So the
-error of a sum does not grow with its length in any way that matters. Minimum and maximum hand on NaN. Integers wrap.
+Accuracy. Sums are carried in blocks: a few hundred elements in the element type, one accumulator per vector lane, so that each
+lane adds a few dozen numbers; the blocks' sums are added in double. So the error of a sum does not grow with its
+length in any way that matters. Products of float32 are carried in double. Minimum and maximum hand on NaN. Integers wrap.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from metafuse.backend.contract import Machine
-from metafuse.dtypes import DType, float64
+from metafuse.dtypes import DType, float32, float64
 from metafuse.kernel.cstyle import literal, type_name, unsigned_of
 from metafuse.kernel.ir import IDENTITY, Kernel, Stage
 from metafuse.kernel.scope import Scope
@@ -26,8 +26,8 @@ from .loops import SIMD, decode, extent, loop, statements
 
 __all__ = ["Accumulator", "emit_rows", "runs_inner"]
 
-#: elements of float64 whose sum is one block
-_BLOCK = 2048
+#: elements whose sum is one block
+_BLOCK = 1024
 _CLAUSE = {
     "add": "+", "multiply": "*", "maximum": "max", "minimum": "min", "logical_and": "&", "logical_or": "|",
     "logical_xor": "^", "bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^",
@@ -73,7 +73,12 @@ class Accumulator:
     @property
     def blocked(self) -> bool:
         """Whether partial sums of a block are kept apart from the total."""
-        return self.op == "add" and self.dtype is float64
+        return self.op == "add" and self.dtype in (float32, float64)
+
+    @property
+    def partial(self) -> str:
+        """The C type of a block's sum."""
+        return self.dtype.c_name if self.blocked else self.kind
 
     def update(self, place: str, value: str, with_flag: str = "") -> str:
         """The statement that folds ``value`` into ``place``; a maximum with a flag leaves NaN to the flag."""
@@ -86,7 +91,7 @@ class Accumulator:
         if self.op.startswith("logical"):
             value = value if self.dtype.kind == "b" else f"({value} != 0)"
             return f"{place} {self.clause}= {value};"
-        return f"{place} {self.clause}= ({self.kind}){value};"
+        return f"{place} {self.clause}= ({self.partial}){value};"
 
     def result(self, place: str, scope: Scope, flag: str = "") -> str:
         """The finished value as text of the stage's dtype."""
@@ -162,7 +167,7 @@ def _row_loop(scope: Scope, stages: list[Stage], found: list[Accumulator], axis:
                 scope.block(f"for (long long from = 0; from < {size}; from += {_BLOCK})")
             )
             scope.line(f"const long long to = from + {_BLOCK} < {size} ? from + {_BLOCK} : {size};")
-            scope.line("".join(f"double p{each.number} = 0; " for each in blocked).strip())
+            scope.line("".join(f"{each.partial} p{each.number} = 0; " for each in blocked).strip())
             start, stop = "from", "to"
         with scope.block(loop(f"i{axis}", start, stop), pragma=pragma) as body:
             body.bind("axis", axis, f"i{axis}")

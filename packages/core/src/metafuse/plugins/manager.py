@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import flags
 
-if TYPE_CHECKING:  # at run time it is imported with the first look-up: it is slow, and most programs need it later
+if (
+    TYPE_CHECKING
+):  # at run time it is imported with the first look-up: it is slow, and most programs need it later
     from importlib.metadata import EntryPoint
 
 __all__ = ["BUILT_IN", "GROUP", "PluginRecord", "Plugins"]

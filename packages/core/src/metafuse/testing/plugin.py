@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from ..plugins.registry import registry
 from .kit import LEVELS, Kit, Profile, profile_named
 
 __all__ = ["conformance"]
@@ -79,8 +80,19 @@ def _backend_name(item: Any) -> str:
 
 @pytest.fixture
 def conformance(request: pytest.FixtureRequest) -> Iterator[Kit]:
-    """The backend under test; everything computes on it while the test runs."""
+    """The backend under test; everything computes on it while the test runs.
+
+    A backend that is not installed is an error. One that can't be used on this machine is skipped with its reason, unless
+    it was asked for on the command line.
+    """
     kit = Kit(_backend_name(request.node), _profile(request.config))
+    reasons = {status.descriptor.name: status.reason for status in registry().backends()}
+    if kit.name not in reasons:
+        installed = ", ".join(reasons)
+        pytest.fail(f"[conformance] there is no backend {kit.name!r}; installed: {installed}", pytrace=False)
+    if reasons[kit.name]:
+        give_up = pytest.fail if _option(request.config, "backend") else pytest.skip
+        give_up(f"[conformance] {kit.name!r} is not usable here: {reasons[kit.name]}")
     with kit.active():
         yield kit
 

@@ -33,7 +33,7 @@ from .expressions import cdiv, gathered
 from .kit import Kit
 from .strategies import SHIFTS, array
 
-__all__ = ["Graph", "Step", "graphs", "run_on_device", "run_on_host"]
+__all__ = ["Graph", "Step", "candidates", "graphs", "run_on_device", "run_on_host"]
 
 Array = np.ndarray[Any, Any]
 Function = Callable[..., Any]
@@ -95,7 +95,7 @@ def _host(step: Step, values: list[Any]) -> Array:
 
 
 # -- drawing ------------------------------------------------------------------------------------------------------
-def _operators() -> list[Operator]:
+def candidates() -> list[Operator]:
     """Smooth element-wise records of floats: continuous, so that rounding can't jump."""
     return [
         r for r in all_operators()
@@ -140,7 +140,7 @@ class _Builder:
 
     # each of the following adds steps or, where nothing fits, none
     def elementwise(self) -> None:
-        record = self.draw(st.sampled_from(_operators()))
+        record = self.draw(st.sampled_from(candidates()))
         first = self.pick()
         assert first is not None
         chosen = [first]
