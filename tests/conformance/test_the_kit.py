@@ -13,7 +13,8 @@ from metafuse.errors import ArgumentError
 from metafuse.ops.registry import find
 from metafuse.plugins.registry import registry
 from metafuse.testing import check_grads, sabotage
-from metafuse.testing.compare import Case, ConformanceError, compare, run
+from metafuse.testing.compare import Case, compare, run
+from metafuse.testing.errors import ConformanceError
 from metafuse.testing.gradients import GradientError
 from metafuse.testing.kit import LEVELS, Kit, hosted, profile_named
 from metafuse.testing.levels import autograd, elementwise, fusion, index, library, memory, reduce

@@ -11,7 +11,7 @@ from metafuse.backend.contract import Call, Step, host_bytes
 from metafuse.dtypes import DType, float32, int64
 from metafuse.kernel import host
 from metafuse.kernel.expr import Expr, add, axis, const, mul
-from metafuse.kernel.ir import IDENTITY as identity
+from metafuse.kernel.ir import Stage, IDENTITY as identity
 from metafuse.kernel.ir import REDUCTIONS, BufferParam, Kernel
 from metafuse.reference.backend import ReferenceBackend
 
@@ -108,6 +108,7 @@ def interpret(
             for level, points in (("inner", itertools.product(*map(range, inner))), ("outer", [()])):
                 for inner_point in points:
                     point = outer_point + tuple(inner_point)
+                    writes: list[tuple[Stage, Any, Any]] = []
                     for stage in kernel.stages:
                         if stage.phase != phase or stage.level != level:
                             continue
@@ -122,10 +123,11 @@ def interpret(
                             values[stage.result] = result
                         else:
                             assert stage.offset is not None
-                            where = evaluate(stage.offset, point, values)
-                            if stage.kind == "scatter":
-                                result = fold(stage.op, flats[stage.buffer][where], result, stage.expr.dtype)
-                            flats[stage.buffer][where] = result
+                            writes.append((stage, evaluate(stage.offset, point, values), result))
+                    for stage, where, result in writes:
+                        if stage.kind == "scatter":
+                            result = fold(stage.op, flats[stage.buffer][where], result, stage.expr.dtype)
+                        flats[stage.buffer][where] = result
     return [flat.reshape(array.shape) for flat, array in zip(flats, buffers, strict=True)]
 
 

@@ -48,8 +48,8 @@ def test_no_axes() -> None:
     assert check(kernel, [np.array([1.0]), np.zeros(1)], ())[1][0] == np.exp(1.0)
 
 
-def test_reading_what_an_earlier_stage_stored() -> None:
-    """The second stage sees the first one's elements; a read before the store keeps the old one."""
+def test_stages_of_a_point_read_before_they_write() -> None:
+    """The second stage sees what was there before the first one stored."""
     first = Stage("store", "inner", call("neg", load(0, float32, axis(0))), 0, buffer=0, offset=axis(0))
     second = Stage(
         "store",
@@ -61,7 +61,7 @@ def test_reading_what_an_earlier_stage_stored() -> None:
     )
     kernel = Kernel(1, 0, (BufferParam(float32, writes=True), writing(float32)), 1, (), (first, second))
     x = np.arange(4, dtype=np.float32)
-    np.testing.assert_array_equal(check(kernel, [x, x], (4,))[1], 1 - x)
+    np.testing.assert_array_equal(check(kernel, [x, x], (4,))[1], x + 1)
 
 
 def test_buffers_that_share_memory() -> None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
 from metafuse.backend.contract import AbstractBackend, Capabilities, Handle, Loaded, Step
 from metafuse.dtypes import DTYPES, DType
 from metafuse.errors import CompileError, OutOfMemory

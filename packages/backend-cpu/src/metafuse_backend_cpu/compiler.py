@@ -53,6 +53,9 @@ FACTS_VERSION = 1
 _OPTIONAL_FLAGS = (
     "-march=native",
     "-mprefer-vector-width=512",
+    # these two copy loops for cases that kernels do not have; without them compilation takes half the time
+    "-fno-unswitch-loops",
+    "-fno-version-loops-for-strides",
     "-fopenmp-simd",
     "-fno-semantic-interposition",
     "-fno-gnu-unique",

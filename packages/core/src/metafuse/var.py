@@ -16,7 +16,7 @@ from weakref import ReferenceType, ref
 
 import numpy as np
 
-from .dtypes import DType
+from .dtypes import DType, as_dtype
 from .errors import ArgumentError, DTypeError
 from .graph.node import Node, Signature, leaf, new_node, next_order, spec_of, state
 from .runtime import executor
@@ -195,7 +195,7 @@ class Var:
         from .ops.elementwise import cast
         from .ops.meta import identity
 
-        new = value if type(value) is Var else array(value)
+        new = value if type(value) is Var else array(value, self.dtype)
         if new.shape != self.shape:
             raise ArgumentError(f"[assign] shape must stay {list(self.shape)}, got {list(new.shape)}")
         new = cast(new, self.dtype)
@@ -213,6 +213,18 @@ class Var:
         self._bind(theirs)
         other._bind(mine)
         return self
+
+    def __copy__(self) -> Var:
+        from .ops.meta import identity
+
+        return identity(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Var:
+        """A Var of its own with the same value, as a leaf."""
+        return _rebuild(*self.__reduce__()[1])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self.numpy(), self.dtype.name, self.requires_grad, self._name)
 
     # -- gradient path --------------------------------------------------------------------------------------
     @property
@@ -334,6 +346,14 @@ def from_host(value: np.ndarray[Any, Any], dtype: DType, requires_grad: bool) ->
         frame = frame.f_back
     node.origin = (frame.f_code, frame.f_lasti)
     var._bind(node)
+    return var
+
+
+def _rebuild(value: np.ndarray[Any, Any], dtype: str, requires_grad: bool, name: str | None) -> Var:
+    """A leaf from what ``__reduce__`` keeps."""
+    var = from_host(value, as_dtype(dtype), requires_grad)
+    if name is not None:
+        var._name = name
     return var
 
 

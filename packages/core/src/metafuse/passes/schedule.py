@@ -241,7 +241,7 @@ def _donations(
 def _read_only_by(kernel: Kernel, slot: int, store: Stage) -> bool:
     """Whether buffer ``slot`` is read at the place of ``store`` only, and by nobody after it.
 
-    Where there are inner axes, only the storing stage itself may read it: stages may then run as loops of their own."""
+    Stages of one phase and level read before they write, so others may read it too, except in the tail of a contraction."""
     for stage in kernel.stages:
         for root in (stage.expr, stage.offset, stage.condition):
             for x in walk(root) if root is not None else ():
@@ -249,6 +249,6 @@ def _read_only_by(kernel: Kernel, slot: int, store: Stage) -> bool:
                     continue
                 if x.args[0] != store.offset or stage.level != "outer" or stage.phase > store.phase:
                     return False
-                if kernel.inner and stage is not store:
+                if kernel.contraction is not None and stage is not store:
                     return False
     return True

@@ -99,9 +99,12 @@ class _Printer:
     def text(self, symbol: str) -> str:
         for phase in sorted({stage.phase for stage in self.kernel.stages}):
             for level in ("inner", "outer"):
+                writes: list[tuple[Stage, str]] = []
                 for number, stage in enumerate(self.kernel.stages):
                     if stage.phase == phase and stage.level == level:
-                        self._stage(stage, number)
+                        self._stage(stage, number, writes)
+                for stage, value in writes:  # what a point reads, it reads before it writes
+                    self._write(stage, value, "r" if level == "inner" else "o")
         head = [f"# {self.kernel.name}", f"def {symbol}(b, s, c):"]
         loop = f"    for r, o in blocks(s, {self.kernel.outer}, {self.rank}, {self._groups()}):"
         body = self._body_text() or ["        pass"]
@@ -135,7 +138,7 @@ class _Printer:
     def _add(self, target: str, text: str, uses: Sequence[str]) -> None:
         self.body.append(_Line(target, text, frozenset(name for name in uses if name[0] in "tv")))
 
-    def _stage(self, stage: Stage, number: int) -> None:
+    def _stage(self, stage: Stage, number: int, writes: list[tuple[Stage, str]]) -> None:
         block = "r" if stage.level == "inner" else "o"
         if stage.kind == "reduce" and number == 0 and self.kernel.contraction is not None:
             text = f"contract(b, s, r, {_contraction(self.kernel.contraction)}, {self.kernel.outer}, {stage.expr.dtype})"
@@ -148,7 +151,7 @@ class _Printer:
         elif stage.kind == "let":
             self._add(f"v{stage.result}", value, (value,))
         else:
-            self._write(stage, value, block)
+            writes.append((stage, value))
 
     def _write(self, stage: Stage, value: str, block: str) -> None:
         target = f"b[{stage.buffer}]"

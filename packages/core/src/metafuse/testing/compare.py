@@ -24,16 +24,13 @@ from ..graph.node import state
 from ..ops.creation import array64
 from ..ops.registry import Operator
 from ..var import Var, sync
+from .errors import ConformanceError
 from .kit import Kit
 from .strategies import mapped
 
-__all__ = ["Case", "ConformanceError", "compare", "describe", "results", "run", "widened"]
+__all__ = ["Case", "compare", "describe", "results", "run", "widened"]
 
 Array = np.ndarray[Any, Any]
-
-
-class ConformanceError(AssertionError):
-    """A backend gave something else than the records say."""
 
 
 @dataclass

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from ..plugins.registry import registry
+from .errors import ConformanceError
 from .kit import LEVELS, Kit, Profile, profile_named
 
 __all__ = ["conformance"]
@@ -178,8 +179,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Note failures by level."""
+    """Note failures by level; where the kit says what is wrong, that is the report."""
     report = yield
+    if call.excinfo is not None and report.failed and call.excinfo.errisinstance(ConformanceError):
+        report.longrepr = str(call.excinfo.value)
     if report.failed and isinstance(item, pytest.Function):
         own = _level_of(item.function)
         if own is not None:

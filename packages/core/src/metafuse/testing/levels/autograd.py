@@ -16,7 +16,8 @@ import pytest
 
 from ...ops.registry import Operator, all_operators
 from ...var import Var, sync
-from ..compare import ConformanceError, literal, results
+from ..compare import literal, results
+from ..errors import ConformanceError
 from ..gradients import Check, GradientError, check_grads
 from ..kit import Kit, level
 from ..strategies import SHIFTS, array, dtypes_for, mapped, sample_arguments, sample_tensors

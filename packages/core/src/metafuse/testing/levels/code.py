@@ -17,7 +17,8 @@ from ...errors import CompileError, MetafuseError
 from ...ops.autograd import grad
 from ...ops.code import code
 from ...ops.creation import array64
-from ..compare import Case, ConformanceError, run
+from ..compare import Case, run
+from ..errors import ConformanceError
 from ..kit import Kit, level
 from ..strategies import dtypes_for
 

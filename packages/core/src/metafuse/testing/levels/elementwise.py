@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from ...ops.elementwise import cast
 from ...ops.registry import Operator, Tensor, all_operators
 from ..compare import Case, run
-from ..kit import Kit, level
 from ..draws import drawn_checks
-from ..strategies import SHAPES, SHIFTS, array, broadcasts, calls, dtypes_for, laid_out, primary, specials
+from ..kit import Kit, level
+from ..strategies import SHAPES, SHIFTS, array, broadcasts, calls, dtypes_for, primary, specials
 
 __all__ = ["test_cast", "test_elementwise", "test_elementwise_numbers", "test_elementwise_random", "test_elementwise_specials"]
 

@@ -20,8 +20,9 @@ from ...ops.reduce import sum as total
 from ...ops.registry import Operator
 from ...ops.scalar import exp, log, sqrt
 from ...var import Var, sync
-from ..compare import Case, ConformanceError, compare, run
+from ..compare import Case, compare, run
 from ..draws import drawn_checks
+from ..errors import ConformanceError
 from ..kit import Kit, level
 from ..random_graphs import Graph, graphs, run_on_device, run_on_host
 from ..strategies import dtypes_for

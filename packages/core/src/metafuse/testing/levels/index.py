@@ -23,7 +23,8 @@ from ...ops.meta import identity, index
 from ...ops.random import rand, set_global_seed
 from ...ops.registry import Operator, Tensor
 from ...ops.reindexing import reindex, reindex_reduce
-from ..compare import Case, ConformanceError, run
+from ..compare import Case, run
+from ..errors import ConformanceError
 from ..expressions import cdiv, cmod, gathered, scattered
 from ..kit import Kit, level
 from ..strategies import array, dtypes_for, primary

@@ -21,8 +21,8 @@ from ...ops.meta import reduce_dims
 from ...ops.neural.convolution import conv2d, conv_transpose
 from ...ops.registry import Tensor
 from ...ops.reindexing import reindex
-from ...ops.shape import broadcast, transpose
 from ...ops.scalar import maximum  # type: ignore[attr-defined]
+from ...ops.shape import broadcast, transpose
 from ..compare import Case, run
 from ..kit import Kit, level
 from ..strategies import array, dtypes_for

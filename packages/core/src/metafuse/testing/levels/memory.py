@@ -13,7 +13,7 @@ from ...backend.contract import CONTRACT_VERSION, AbstractBackend, host_bytes
 from ...dtypes import DTYPES
 from ...kernel.expr import INTRINSICS
 from ...runtime.buffer import Buffer
-from ..compare import ConformanceError
+from ..errors import ConformanceError
 from ..kit import Kit, level
 
 __all__ = [

@@ -20,7 +20,8 @@ from ...ops.reduce import min as minimum
 from ...ops.reduce import sum as total
 from ...ops.registry import Operator, Tensor
 from ...var import sync
-from ..compare import Case, ConformanceError, run
+from ..compare import Case, run
+from ..errors import ConformanceError
 from ..kit import Kit, level
 from ..strategies import array, dtypes_for, primary
 from .index import folded_kinds
