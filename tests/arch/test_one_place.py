@@ -51,7 +51,9 @@ def record():
 def composed():
     """A composition that nobody has heard of before."""
 
-    @operator(category="made up", numpy=lambda x: x - x.mean(), samples=[Sample((Tensor((3, 4)),))], method=True)
+    @operator(
+        category="made up", numpy=lambda x: x - x.mean(), samples=[Sample((Tensor((3, 4)),))], method=True
+    )
     def centred(x):
         "``x`` without its mean."
         return x - x.mean()

@@ -36,7 +36,19 @@ def build(package: Path, folder: Path) -> None:
     copy = folder / "source" / package.name
     shutil.copytree(package, copy, ignore=LEFT_OUT)
     here = ["--no-build-isolation"] if importlib.util.find_spec("setuptools") is not None else []
-    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", *here, "-w", folder / "wheels", copy, cwd=folder)
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        *here,
+        "-w",
+        folder / "wheels",
+        copy,
+        cwd=folder,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +75,15 @@ def test_the_installed_backend_is_found_and_used_only_when_named(site):
     assert Path(path).is_relative_to(site)
     assert values.startswith("[1.0, 2.718281")
     assert name == "minimal"
-    told = run(sys.executable, "-m", "metafuse", "backends", cwd=site.parent, PYTHONPATH=str(site), METAFUSE_BACKEND="")
+    told = run(
+        sys.executable,
+        "-m",
+        "metafuse",
+        "backends",
+        cwd=site.parent,
+        PYTHONPATH=str(site),
+        METAFUSE_BACKEND="",
+    )
     assert re.search(r"^minimal +usable +-1", told, re.MULTILINE)
     assert "default: minimal" not in told
 

@@ -183,7 +183,9 @@ def test_profiles():
 
 # -- messages ---------------------------------------------------------------------------------------------------------
 def test_a_failure_names_operator_inputs_backend_and_place_and_can_be_pasted(capsys):
-    backend = dict((kind.__name__, kind) for kind in sabotage.SABOTAGES)["RoughExp"](registry().backend("reference"))
+    backend = {kind.__name__: kind for kind in sabotage.SABOTAGES}["RoughExp"](
+        registry().backend("reference")
+    )
     record = find("exp")
     x = np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3)
     with hosted(backend):
@@ -192,7 +194,8 @@ def test_a_failure_names_operator_inputs_backend_and_place_and_can_be_pasted(cap
             run(kit, [Case.of(record, (x,))])
         head, *script = str(caught.value).splitlines()
         assert re.match(
-            r"\[exp\] float32\[2,3\] on roughexp-reference: max \|diff\| [\d.e-]+ > [\d.e-]+ at \(\d,\d\): got", head
+            r"\[exp\] float32\[2,3\] on roughexp-reference: max \|diff\| [\d.e-]+ > [\d.e-]+ at \(\d,\d\): got",
+            head,
         )
         with kit.active():
             exec("\n".join(line.strip() for line in script), {})

@@ -156,15 +156,20 @@ def launch(
     """Run all units on ``threads`` threads; answers their number."""
     text = emit(product.kernel(), "product", machine, compiler.vector_math())
     assert text is not None, "declined"
-    module = library(text, flags)
+    return run(product, library(text, flags), "product", threads)
+
+
+def run(product: Product, module: ctypes.CDLL, symbol: str, threads: int = 2) -> int:
+    """Run all units of a kernel of ``module``; answers their number."""
+    kernel, count = getattr(module, symbol), getattr(module, f"{symbol}_units")
     pointers = (ctypes.c_void_p * len(product.arrays))(*(array.ctypes.data for array in product.arrays))
     numbers = (ctypes.c_longlong * len(product.sizes))(*product.sizes)
     scalars = (Scalar * max(len(product.scalars), 1))(*(Scalar(f=value) for value in product.scalars))
-    module.product_units.restype = ctypes.c_longlong
-    units = int(module.product_units(numbers))
+    count.restype = ctypes.c_longlong
+    units = int(count(numbers))
 
     def part(begin: int, end: int) -> None:
-        module.product(pointers, numbers, scalars, ctypes.c_longlong(begin), ctypes.c_longlong(end))
+        kernel(pointers, numbers, scalars, ctypes.c_longlong(begin), ctypes.c_longlong(end))
 
     cuts = [units * i // threads for i in range(threads + 1)]
     workers = [threading.Thread(target=part, args=pair) for pair in itertools.pairwise(cuts)]

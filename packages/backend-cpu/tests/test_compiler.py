@@ -9,13 +9,16 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
+from codegen_kit import MACHINE
+from contraction_kit import matmul
 from runtime_kit import AXPY, axpy_kernel
 
 from metafuse.config import flags
 from metafuse.dtypes import float32
 from metafuse.errors import BackendUnavailable, CompileError
-from metafuse_backend_cpu import compiler, plugin
+from metafuse_backend_cpu import compiler, contraction, libraries, plugin
 
 pytestmark = pytest.mark.compiler
 GOOD = 'extern "C" int probe() { return 1; }'
@@ -205,6 +208,97 @@ def test_importing_starts_no_process_and_imports_little():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "cpu 50 cpu\n"), done.stderr
+
+
+# -- libraries --------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def no_libraries(empty_cache):
+    """Nothing is built yet, in memory or on disk."""
+    libraries._forget()
+    yield
+    libraries._forget()
+
+
+def product(symbol: str) -> str:
+    """The text of a matrix product, which uses a library."""
+    array = np.ones((3, 3), "float32")
+    text = contraction.emit(matmul(array, array, array).kernel(), symbol, MACHINE)
+    assert text is not None
+    return text
+
+
+def test_a_library_is_compiled_once(script, no_libraries, tmp_path):
+    log = tmp_path / "log"
+    script(f'echo "$@" >> {log}\nexec g++ "$@"')
+    compiler.toolchain()
+
+    def commands(*sources: str) -> int:
+        before = len(log.read_text().splitlines())
+        assert compiler.compile(sources)[:4] == b"\x7fELF"
+        return len(log.read_text().splitlines()) - before
+
+    assert commands(product("first")) == 3  # the library, the kernel, and a link
+    assert commands(product("second"), AXPY.replace("SYMBOL", "axpy"), product("third")) == 1
+    libraries._forget()  # another process
+    assert commands(product("fourth")) == 1
+    assert commands(AXPY.replace("SYMBOL", "axpy")) == 1
+
+
+def test_batches_compiled_at_once_share_a_library(no_libraries):
+    built: list[str] = []
+    ready = threading.Barrier(4)
+    results: list[bytes] = []
+
+    def build(text: str) -> bytes:
+        built.append(text)
+        return b"object"
+
+    def work() -> None:
+        ready.wait()
+        results.extend(f.result() for f in libraries.requested([AXPY, product("a"), product("b")], "g++", build))
+
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert (len(built), results) == (1, [b"object"] * 4)
+    assert libraries.requested([product("a")], "another compiler", build)[0].result() == b"object"
+    assert len(built) == 2
+
+
+def test_a_library_that_could_not_be_built_is_tried_again(no_libraries):
+    def fail(text: str) -> bytes:
+        raise CompileError("[compile] out of memory")
+
+    (first,) = libraries.requested([product("a")], "g++", fail)
+    with pytest.raises(CompileError, match="out of memory"):
+        first.result()
+    (second,) = libraries.requested([product("a")], "g++", lambda text: b"object")
+    assert second.result() == b"object"
+
+
+def test_a_forked_process_does_not_wait_for_its_parents_threads():
+    script = (
+        "import os\n"
+        "from concurrent.futures import Future\n"
+        "from metafuse_backend_cpu import libraries\n"
+        "libraries._objects['g++', 'unfinished'] = Future()\n"
+        "libraries._lock.acquire()\n"
+        "if os.fork() == 0:\n"
+        "    os._exit(0 if not libraries._objects and libraries._lock.acquire(timeout=1) else 1)\n"
+        "print(os.wait()[1])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "0\n"
+
+
+def test_products_with_snippets_and_as_assembly(backend, no_libraries):
+    snippet = backend.emit_code("snippet", "", "@out(0) = 1;", [], [(float32, 1)])
+    kernel = axpy_kernel()
+    loaded = backend.load(backend.compile([snippet, product("mixed")]), {"snippet": None, "mixed": kernel})
+    assert all(loaded.values())
+    assert "mf_contract_float_float_float" in compiler.assembly(product("shown"))
 
 
 # -- compilers that fail ----------------------------------------------------------------------------------------------

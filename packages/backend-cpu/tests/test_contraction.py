@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import platform
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,9 @@ from contraction_kit import (
     conv_forward,
     conv_weight,
     launch,
-    library,
     matmul,
     plain,
+    run,
 )
 from metafuse.backend.contract import Machine
 from metafuse.dtypes import as_dtype, float16, float32, float64, int32
@@ -29,6 +30,7 @@ from metafuse.kernel.expr import Expr, axis, call, cast, const, load, select
 from metafuse_backend_cpu import compiler
 from metafuse_backend_cpu.codegen import emit as emit_any
 from metafuse_backend_cpu.contraction import emit
+from metafuse_backend_cpu.libraries import LIBRARY_MARKER
 
 pytestmark = pytest.mark.compiler
 random = np.random.default_rng(0)
@@ -325,15 +327,29 @@ def test_units_suit_the_cores() -> None:
         assert units >= 2 * cores
 
 
-def test_texts_can_be_joined_with_each_other_and_with_loops() -> None:
-    single, double = np.ones((3, 9, 9), "float32"), np.ones((3, 9, 9), "float64")
-    products = [matmul(*single), matmul(*double, dtype=float64)]
+def test_texts_can_be_joined_with_each_other_and_with_loops(tmp_path) -> None:
+    products = [matmul(normal(3, 9), normal(9, 5), blank(3, 5)) for _ in range(2)]
+    arrays = (normal(3, 9, dtype="float64"), normal(9, 5, dtype="float64"), blank(3, 5, dtype="float64"))
+    products.append(matmul(*arrays, dtype=float64))
     texts = [str(emit(product.kernel(), f"joined{i}", MACHINE)) for i, product in enumerate(products)]
-    plain_kernel = products[0].kernel()
-    object.__setattr__(plain_kernel, "contraction", None)
-    module = library("\n".join([*texts, emit_any(plain_kernel, "joined2", MACHINE, compiler.vector_math())]))
-    grains = [ctypes.c_longlong.in_dll(module, f"joined{i}_grain").value for i in range(3)]
-    assert min(grains) >= 1
+    loops = replace(products[0].kernel(), contraction=None)
+    texts.append(emit_any(loops, "joined3", MACHINE, compiler.vector_math()))
+    file = tmp_path / "module.so"
+    file.write_bytes(compiler.compile(texts))
+    module = ctypes.CDLL(str(file))
+    for number, product in enumerate(products):
+        run(product, module, f"joined{number}")
+        close(product.out, product.arrays[0].astype("float64") @ product.arrays[1].astype("float64"))
+    assert [ctypes.c_longlong.in_dll(module, f"joined{i}_grain").value >= 1 for i in range(4)] == [True] * 4
+    assert not hasattr(module, "mf_contract_float_float_float")  # the engine stays inside its module
+
+
+def test_the_text_of_one_kernel_is_short() -> None:
+    product = matmul(normal(3, 9), normal(9, 5), blank(3, 5))
+    text = str(emit(product.kernel(), "product", MACHINE))
+    assert text.startswith(LIBRARY_MARKER)
+    assert len(text) < 6000
+    assert "template" not in text
 
 
 # -- what is declined -------------------------------------------------------------------------------------------------

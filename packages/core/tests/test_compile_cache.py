@@ -51,6 +51,23 @@ def test_a_batch_is_found_by_each_of_its_sources_in_another_process(directory):
     assert len(files(directory, "modules")) == 1
 
 
+def test_many_sources_at_once_are_grouped_by_module(directory):
+    store(directory)
+    CompileCache(directory).store("g++ 12", ["void h();"], b"another")
+    cache = CompileCache(directory)
+    wanted = ["void h();", OTHER, "void missing();", KERNEL]
+    assert cache.lookup_all("g++ 12", wanted) == [(b"another", ["void h();"]), (b"binary", [OTHER, KERNEL])]
+    assert cache.lookup_all("g++ 12", []) == []
+
+
+def test_keys_of_a_lost_module_are_dropped(directory):
+    store(directory)
+    for module in files(directory, "modules"):
+        module.unlink()
+    assert CompileCache(directory).lookup_all("g++ 12", [KERNEL, OTHER]) == []
+    assert files(directory, "keys") == []
+
+
 def test_fingerprint_and_source_are_both_part_of_the_key(directory):
     store(directory)
     cache = CompileCache(directory)

@@ -171,7 +171,9 @@ class _Printer:
                     args = [names[a] for a in node.args]
                     if node.op in ARITHMETIC and self.places.issuperset(node.args):
                         self.places.add(node)
-                    text = self.call(node.op, node.dtype, [a.dtype for a in node.args], args, node in self.places)
+                    text = self.call(
+                        node.op, node.dtype, [a.dtype for a in node.args], args, node in self.places
+                    )
                 elif node.op in ("axis", "size") or (node.op == "const" and node.dtype.name == "int64"):
                     self.places.add(node)
                 names[node] = f"t{len(names)}"
@@ -183,11 +185,22 @@ class _Printer:
             return repr(_number(node.value, node.dtype))
         if node.op == "load":
             element = f"b[{node.value}][{names[node.args[0]]}]"
-            return element if len(node.args) == 1 else f"{element} if {names[node.args[1]]} else {names[node.args[2]]}"
-        table = {"axis": f"a{node.value}", "size": f"s[{node.value}]", "scalar": f"c[{node.value}]", "value": f"v{node.value}"}
+            return (
+                element
+                if len(node.args) == 1
+                else f"{element} if {names[node.args[1]]} else {names[node.args[2]]}"
+            )
+        table = {
+            "axis": f"a{node.value}",
+            "size": f"s[{node.value}]",
+            "scalar": f"c[{node.value}]",
+            "value": f"v{node.value}",
+        }
         return table.get(node.op)
 
-    def call(self, name: str, dtype: DType, operands: list[DType], args: list[str], place: bool = False) -> str:
+    def call(
+        self, name: str, dtype: DType, operands: list[DType], args: list[str], place: bool = False
+    ) -> str:
         if name in TESTS:
             return f"{args[0]} {TESTS[name]} {args[1]}"
         if name in ARITHMETIC and (dtype.is_float or place):

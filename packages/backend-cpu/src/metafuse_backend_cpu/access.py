@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metafuse.kernel.expr import walk
+from metafuse.kernel.expr import axis, walk
 from metafuse.kernel.ir import Kernel, Stage
 from metafuse.kernel.scope import Affine, affine
 
@@ -19,6 +19,8 @@ __all__ = ["Access", "Schedule", "accesses", "choose", "stages_of"]
 _COST = {"none": 0.1, "unit": 1.0, "strided": 8.0, "gather": 8.0}
 #: rows of at most so many elements are not worth a loop of their own where lanes are possible
 _SHORT_ROW = 16
+#: ... if there are at least so many lanes
+FEWEST_LANES = 4
 
 
 @dataclass(frozen=True)
@@ -112,9 +114,19 @@ def choose(kernel: Kernel) -> list[Schedule]:
         return [Schedule("lanes", lane)]
     rows = Schedule("rows", row)
     single = len({stage.phase for stage in kernel.stages}) == 1
-    if single and kernel.outer and not scatters:
+    if (single or _slides(kernel)) and kernel.outer and not scatters:
         return [rows, Schedule("lanes", lane)]
     return [rows]
+
+
+def _slides(kernel: Kernel) -> bool:
+    """Whether a window that may hang over an edge slides over memory (pooling): its inner axes are short as a rule."""
+    inner = {axis(number) for number in range(kernel.outer, kernel.outer + kernel.inner)}
+    for stage in kernel.stages:
+        for node in walk(stage.expr):
+            if node.op == "load" and len(node.args) > 1 and any(part in inner for part in walk(node.args[1])):
+                return True
+    return False
 
 
 def _across(found: list[Access], lane: int, axes: int) -> int:

@@ -22,7 +22,7 @@ from metafuse.kernel.cstyle import guarded
 from metafuse.kernel.ir import Kernel
 from metafuse.kernel.scope import Printer, Scope
 
-from .access import Schedule, choose
+from .access import FEWEST_LANES, Schedule, choose
 from .dialect import CpuDialect
 from .lanes import emit_lanes
 from .loops import emit_elements
@@ -118,7 +118,7 @@ def _either(
     text = _function(kernel, f"{symbol}_rows", machine, dialect, needs, rows, exported=False)
     text += _function(kernel, f"{symbol}_lanes", machine, dialect, needs, lanes, exported=False)
     inner = " * ".join(f"sizes[{k}]" for k in range(kernel.outer, kernel.outer + kernel.inner))
-    short = f"{inner} <= {lanes.short_row} && sizes[{lanes.axis}] >= {lanes.short_row}"
+    short = f"{inner} <= {lanes.short_row} && sizes[{lanes.axis}] >= {FEWEST_LANES}"
     return (
         text
         + f'extern "C" long long {symbol}_units(const long long *sizes) {{\n'

@@ -63,11 +63,10 @@ def _request(name: str, fingerprint: str, build: Build) -> Future[bytes]:
 def _make(future: Future[bytes], cache: CompileCache, fingerprint: str, text: str, build: Build) -> None:
     try:
         binary = build(text)
+        cache.store(fingerprint, [text], binary)
+        future.set_result(binary)
     except BaseException as error:
         future.set_exception(error)
-        return
-    future.set_result(binary)
-    cache.store(fingerprint, [text], binary)
 
 
 def _forget() -> None:

@@ -19,7 +19,7 @@ from metafuse.backend.contract import Machine
 from metafuse.dtypes import DType, float32, float64
 from metafuse.kernel.cstyle import literal, type_name, unsigned_of
 from metafuse.kernel.ir import IDENTITY, Kernel, Stage
-from metafuse.kernel.scope import Scope
+from metafuse.kernel.scope import Scope, affine
 
 from .access import Schedule, stages_of
 from .loops import SIMD, decode, extent, loop, statements
@@ -158,8 +158,8 @@ def _row_loop(scope: Scope, stages: list[Stage], found: list[Accumulator], axis:
     size = extent(scope, axis)
     blocked = [each for each in found if each.blocked]
     places = {each.number: (each, f"{'p' if each.blocked else 'a'}{each.number}") for each in found}
-    scatters = any(stage.kind == "scatter" for stage in stages)
-    pragma = "" if scatters else SIMD + _clauses(list(places.values()))
+    meet = any(stage.kind == "scatter" and not _moves_along(stage, axis) for stage in stages)
+    pragma = "" if meet else SIMD + _clauses(list(places.values()))
     with ExitStack() as stack:
         start, stop = "0", size
         if blocked:
@@ -174,6 +174,12 @@ def _row_loop(scope: Scope, stages: list[Stage], found: list[Accumulator], axis:
             _fold(body, stages, places)
         for each in blocked:
             scope.line(f"a{each.number} += p{each.number};")
+
+
+def _moves_along(stage: Stage, axis: int) -> bool:
+    """Whether a scatter writes another element at every step along ``axis``: strides of affine offsets are never zero."""
+    assert stage.offset is not None
+    return affine(stage.offset).stride(axis) in ("unit", "strided")
 
 
 def _fold(scope: Scope, stages: list[Stage], places: dict[int, tuple[Accumulator, str]]) -> None:

@@ -89,7 +89,9 @@ class ReferenceBackend(AbstractBackend, SupportsHostView):
             except UnicodeDecodeError:
                 text = ""
             if not text.startswith(_HEADER):
-                raise BackendError(f"[reference] not a reference module: {binary[:40]!r}...; compile its sources again")
+                raise BackendError(
+                    f"[reference] not a reference module: {binary[:40]!r}...; compile its sources again"
+                )
             scope = dict(SCOPE)
             exec(_code(text), scope)
             # kernels of one batch share a module, and each is asked for by itself where it comes from the cache

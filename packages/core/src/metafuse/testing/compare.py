@@ -144,7 +144,9 @@ def _compare_floats(got: Array, expected: Array, kit: Kit, scale: bool, factor: 
         finite = np.isfinite(value) & np.isfinite(expected)
         size = np.abs(np.where(finite, expected, 0.0))
         unit = max(1.0, float(size.max())) if scale else 1.0
-        bound = factor * (tolerance.absolute * unit + tolerance.relative * (np.maximum(size, unit / 8) if scale else size))
+        bound = factor * (
+            tolerance.absolute * unit + tolerance.relative * (np.maximum(size, unit / 8) if scale else size)
+        )
         difference = np.where(finite, np.abs(value - expected), 0.0)
         wrong = difference > bound
     if not wrong.any():
@@ -233,7 +235,9 @@ def _culprit(kit: Kit, cases: list[Case], error: Exception) -> str:
         except Exception as own:
             return _message(case, kit, f"raised {type(own).__name__}: {own}")
     names = ", ".join(dict.fromkeys(case.name for case in cases))
-    return f"[{names}] {len(cases)} cases as one program on {kit.name}: raised {type(error).__name__}: {error}"
+    return (
+        f"[{names}] {len(cases)} cases as one program on {kit.name}: raised {type(error).__name__}: {error}"
+    )
 
 
 # -- messages ------------------------------------------------------------------------------------------------------

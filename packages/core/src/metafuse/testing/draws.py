@@ -19,8 +19,14 @@ __all__ = ["drawn_checks"]
 def drawn_checks(kit: Kit, examples: int, check: Any, strategy: Any) -> None:
     """Run ``check`` on ``examples`` draws: the same ones in the quick profile, from the profile's seed in the deep one."""
     options = settings(
-        max_examples=examples, deadline=None, database=None, derandomize=not kit.profile.deep, print_blob=False, report_multiple_bugs=False,
-        suppress_health_check=list(HealthCheck), phases=[Phase.generate, Phase.shrink],
-    )  # fmt: skip
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        derandomize=not kit.profile.deep,
+        print_blob=False,
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate, Phase.shrink],
+    )
     tried = options(given(strategy)(check))
     (seed(kit.profile.seed)(tried) if kit.profile.deep else tried)()

@@ -94,7 +94,8 @@ def sentences(axes: int, names: dict[str, int]) -> st.SearchStrategy[Sentence]:
         def choice(parts: Any) -> Sentence:
             test, a, b = parts
             return Sentence(
-                f"({test.text} ? {a.text} : {b.text})", lambda i: np.where(test.value(i), a.value(i), b.value(i))
+                f"({test.text} ? {a.text} : {b.text})",
+                lambda i: np.where(test.value(i), a.value(i), b.value(i)),
             )
 
         return st.one_of(
@@ -120,8 +121,12 @@ def tests(axes: int, names: dict[str, int]) -> st.SearchStrategy[Sentence]:
     def grown(inner: st.SearchStrategy[Sentence]) -> st.SearchStrategy[Sentence]:
         both = st.tuples(inner, inner)
         return st.one_of(
-            both.map(lambda p: Sentence(f"({p[0].text} && {p[1].text})", lambda i: p[0].value(i) & p[1].value(i))),
-            both.map(lambda p: Sentence(f"({p[0].text} || {p[1].text})", lambda i: p[0].value(i) | p[1].value(i))),
+            both.map(
+                lambda p: Sentence(f"({p[0].text} && {p[1].text})", lambda i: p[0].value(i) & p[1].value(i))
+            ),
+            both.map(
+                lambda p: Sentence(f"({p[0].text} || {p[1].text})", lambda i: p[0].value(i) | p[1].value(i))
+            ),
             inner.map(lambda p: Sentence(f"!{p.text}", lambda i: ~np.asarray(p.value(i), bool))),
         )
 
@@ -129,22 +134,28 @@ def tests(axes: int, names: dict[str, int]) -> st.SearchStrategy[Sentence]:
 
 
 # -- what reindex and reindex_reduce mean -----------------------------------------------------------------------
-def _places(space: Sequence[int], extents: Sequence[int], indexes: Sequence[Function], conditions: Sequence[Function]) -> Any:
+def _places(
+    space: Sequence[int], extents: Sequence[int], indexes: Sequence[Function], conditions: Sequence[Function]
+) -> Any:
     """Addresses as arrays over ``space``, and where they count."""
-    axes = np.indices(tuple(space)).astype(np.int64)
-    inside = np.ones(tuple(space), bool)
+    axes = list(np.indices(tuple(space)).astype(np.int64))
+    inside: Array = np.ones(tuple(space), bool)
     places = []
     for extent, index in zip(extents, indexes, strict=True):
         place = np.broadcast_to(np.asarray(index(axes)), tuple(space)).astype(np.int64)
         inside &= (place >= 0) & (place < extent)
         places.append(place)
     for condition in conditions:
-        inside &= ~np.broadcast_to(np.asarray(condition(axes), bool), tuple(space))
+        inside = inside & np.logical_not(np.broadcast_to(condition(axes), tuple(space)))
     return places, inside
 
 
 def gathered(
-    x: Array, space: Sequence[int], indexes: Sequence[Function], overflow: Any = 0, conditions: Sequence[Function] = ()
+    x: Array,
+    space: Sequence[int],
+    indexes: Sequence[Function],
+    overflow: Any = 0,
+    conditions: Sequence[Function] = (),
 ) -> Array:
     """``y[i] = x[indexes(i)]``, else ``overflow``."""
     places, inside = _places(space, x.shape, indexes, conditions)
@@ -154,7 +165,12 @@ def gathered(
 
 
 def scattered(
-    y: Array, op: str, shape: Sequence[int], start: Any, indexes: Sequence[Function], conditions: Sequence[Function] = ()
+    y: Array,
+    op: str,
+    shape: Sequence[int],
+    start: Any,
+    indexes: Sequence[Function],
+    conditions: Sequence[Function] = (),
 ) -> Array:
     """``x[indexes(i)] = op(x[indexes(i)], y[i])`` in row-major order of ``i``; ``start`` is where ``x`` starts."""
     places, inside = _places(y.shape, shape, indexes, conditions)

@@ -109,7 +109,9 @@ def _weighted(answers: Any, seed: int) -> Var:
     """The sum of all floating answers, each element times a random weight that depends on ``seed`` only."""
     floats = [y for y in _answers(answers) if y.dtype.is_float]
     if not floats:
-        raise ArgumentError("[check_grads] the function answers no floating Var; there is nothing to differentiate")
+        raise ArgumentError(
+            "[check_grads] the function answers no floating Var; there is nothing to differentiate"
+        )
     total: Any = None
     for y, w in zip(floats, _weights((tuple(y.shape) for y in floats), seed), strict=True):
         part = reduce(multiply(y, array64(w.astype(y.dtype.numpy)).stop_grad()), "add")
@@ -150,9 +152,13 @@ class Check:
         self.function, self.numpy, self.name = function, numpy, name
         self.rtol, self.atol, self.step = rtol, atol, step
         self.values = [_host(x) for x in inputs]
-        self.places = [k for k, x in enumerate(self.values) if isinstance(x, np.ndarray) and x.dtype == np.float64]
+        self.places = [
+            k for k, x in enumerate(self.values) if isinstance(x, np.ndarray) and x.dtype == np.float64
+        ]
         if not self.places:
-            raise ArgumentError(f"[check_grads] none of the inputs of {name} is floating; nothing to differentiate")
+            raise ArgumentError(
+                f"[check_grads] none of the inputs of {name} is floating; nothing to differentiate"
+            )
         self.random = np.random.default_rng([seed, 1])
         self.seed = int(self.random.integers(2**31))
         arguments = self._vars(self.values)
@@ -208,7 +214,9 @@ class Check:
         assert self.numpy is not None
         answers = [y for y, floats in zip(_answers(self.numpy(*moved)), self.floating, strict=True) if floats]
         weights = _weights((np.shape(y) for y in answers), self.seed)
-        return sum(float(np.sum(np.asarray(y, np.float64) * w)) for y, w in zip(answers, weights, strict=True))
+        return sum(
+            float(np.sum(np.asarray(y, np.float64) * w)) for y, w in zip(answers, weights, strict=True)
+        )
 
     def _locate(self, analytic: list[Array]) -> None:
         """Raise with the first element whose derivative is wrong."""

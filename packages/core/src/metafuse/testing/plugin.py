@@ -38,7 +38,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="ci: quick, always the same draws; deep: all dtypes, many random draws. Default: METAFUSE_TEST_PROFILE or ci",
     )  # fmt: skip
     group.addoption("--metafuse-seed", default=None, type=int, help="seed of the draws (METAFUSE_TEST_SEED)")
-    group.addoption("--metafuse-all-levels", action="store_true", help="run later levels although an earlier one failed")
+    group.addoption(
+        "--metafuse-all-levels", action="store_true", help="run later levels although an earlier one failed"
+    )
 
 
 def _option(config: pytest.Config, name: str, default: Any = None) -> Any:
@@ -74,7 +76,7 @@ def _backend_name(item: Any) -> str:
     name = getattr(item.module, "BACKEND", None) or _option(item.config, "backend")
     if not name:
         raise pytest.UsageError(
-            "[conformance] no backend: set BACKEND = \"name\" in the test file, or give --metafuse-backend=NAME"
+            '[conformance] no backend: set BACKEND = "name" in the test file, or give --metafuse-backend=NAME'
         )
     return str(name)
 
@@ -140,7 +142,9 @@ def _mark_expected(config: pytest.Config, module: Any, items: list[pytest.Functi
     known = {item.name for item in items}
     unmatched = sorted(set(expected) - known)
     if unmatched and not any("::" in argument for argument in config.args):
-        raise pytest.UsageError(f"[conformance] {path} names tests that do not exist: {', '.join(unmatched)}; remove them")
+        raise pytest.UsageError(
+            f"[conformance] {path} names tests that do not exist: {', '.join(unmatched)}; remove them"
+        )
     for item in items:
         if item.name in expected:
             item.add_marker(pytest.mark.xfail(reason=expected[item.name], strict=True))
@@ -178,7 +182,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Note failures by level; where the kit says what is wrong, that is the report."""
     report = yield
     if call.excinfo is not None and report.failed and call.excinfo.errisinstance(ConformanceError):

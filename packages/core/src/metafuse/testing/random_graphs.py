@@ -135,8 +135,12 @@ class _Builder:
         value = self.values[number]
         if value.size == 0 or (value.min() >= low and value.max() <= high):
             return number
-        number = self.step(f"maximum({low}, .)", (number,), lambda v: maximum(v, low), lambda v: np.maximum(v, low))
-        return self.step(f"minimum({high}, .)", (number,), lambda v: minimum(v, high), lambda v: np.minimum(v, high))
+        number = self.step(
+            f"maximum({low}, .)", (number,), lambda v: maximum(v, low), lambda v: np.maximum(v, low)
+        )
+        return self.step(
+            f"minimum({high}, .)", (number,), lambda v: minimum(v, high), lambda v: np.minimum(v, high)
+        )
 
     # each of the following adds steps or, where nothing fits, none
     def elementwise(self) -> None:
@@ -149,7 +153,8 @@ class _Builder:
             other = self.pick(lambda v, s=shape: _broadcasts(v.shape, s))  # type: ignore[misc]
             chosen.append(first if other is None else other)
         inputs = tuple(
-            self.clamped(k, max(t.low, -8.0), min(t.high, 8.0)) for k, t in zip(chosen, record.domain, strict=True)
+            self.clamped(k, max(t.low, -8.0), min(t.high, 8.0))
+            for k, t in zip(chosen, record.domain, strict=True)
         )
         assert record.numpy is not None
         self.step(record.name, inputs, record.function, record.numpy)
@@ -176,7 +181,9 @@ class _Builder:
         if k is None:
             return
         order = tuple(self.draw(st.permutations(range(self.values[k].ndim))))
-        self.step(f"transpose{order}", (k,), lambda v: transpose(v, list(order)), lambda v: np.transpose(v, order))
+        self.step(
+            f"transpose{order}", (k,), lambda v: transpose(v, list(order)), lambda v: np.transpose(v, order)
+        )
 
     def reshaped(self) -> None:
         k = self.pick()
@@ -192,14 +199,20 @@ class _Builder:
         if k is None:
             return
         shape = (self.draw(st.integers(1, 4)), *self.values[k].shape)
-        self.step(f"broadcast{shape}", (k,), lambda v: broadcast_to(v, shape), lambda v: np.broadcast_to(v, shape))
+        self.step(
+            f"broadcast{shape}", (k,), lambda v: broadcast_to(v, shape), lambda v: np.broadcast_to(v, shape)
+        )
 
     def part(self) -> None:
         k = self.pick(lambda v: v.size > 0)
         if k is None:
             return
         where = tuple(
-            self.draw(st.sampled_from((slice(None), slice(None, None, -1), slice(1, None), slice(0, None, 2), n - 1)))
+            self.draw(
+                st.sampled_from(
+                    (slice(None), slice(None, None, -1), slice(1, None), slice(0, None, 2), n - 1)
+                )
+            )
             for n in self.values[k].shape
         )
         self.step(f"getitem{where}", (k,), lambda v: getitem(v, where), lambda v: v[where])
@@ -237,7 +250,12 @@ class _Builder:
         k = self.pick(lambda v: v.size == 0 or bool((np.abs(v * 4 - np.round(v * 4)) > 1e-3).all()))
         if k is None:
             return
-        self.step("int32(4 * .)", (k,), lambda v: cast(cast(v * 4.0, "int32"), self.dtype), lambda v: np.trunc(v * 4.0))
+        self.step(
+            "int32(4 * .)",
+            (k,),
+            lambda v: cast(cast(v * 4.0, "int32"), self.dtype),
+            lambda v: np.trunc(v * 4.0),
+        )
 
 
 def _broadcasts(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:

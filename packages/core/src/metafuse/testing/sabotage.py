@@ -309,7 +309,11 @@ def _c_division(x: Expr) -> Expr | None:
 
 def _ignored_guard(x: Expr) -> Expr | None:
     """What stands outside of a buffer counts as zero, whatever was asked for."""
-    return Expr("load", (*x.args[:2], _like(x, 0)), x.dtype, x.value) if x.op == "load" and len(x.args) == 3 else None
+    return (
+        Expr("load", (*x.args[:2], _like(x, 0)), x.dtype, x.value)
+        if x.op == "load" and len(x.args) == 3
+        else None
+    )
 
 
 def _unsigned(x: Expr) -> Expr | None:
@@ -337,7 +341,9 @@ class LastWins(Sabotaged):
     """A scatter-add overwrites instead of adding."""
 
     def changed(self, kernel: Kernel) -> Kernel:
-        stages = [replace(s, op="void") if s.kind == "scatter" and s.op == "add" else s for s in kernel.stages]
+        stages = [
+            replace(s, op="void") if s.kind == "scatter" and s.op == "add" else s for s in kernel.stages
+        ]
         return replace(kernel, stages=tuple(stages))
 
 

@@ -30,7 +30,17 @@ Array = np.ndarray[Any, Any]
 _KINDS = {"float": "f", "int": "iu", "bool": "b", "any": "fiub", "number": "fiu", "integral": "iub"}
 
 #: shapes every element-wise operator meets: empty, single, tails beside any vector width, several dimensions
-SHAPES: tuple[tuple[int, ...], ...] = ((0,), (1,), (7,), (67,), (3, 0, 2), (1, 5), (5, 3), (2, 3, 4), (1, 1, 1, 3))
+SHAPES: tuple[tuple[int, ...], ...] = (
+    (0,),
+    (1,),
+    (7,),
+    (67,),
+    (3, 0, 2),
+    (1, 5),
+    (5, 3),
+    (2, 3, 4),
+    (1, 1, 1, 3),
+)
 
 #: where ``distinct`` values of several arguments lie on their grids, so that no two arguments share a value
 SHIFTS = (0.3719, 0.7043, 0.1511, 0.5877)
@@ -46,11 +56,15 @@ def dtypes_for(kind: str, kit: Kit) -> list[str]:
 
 def primary(kind: str, kit: Kit) -> list[str]:
     """The dtypes of ``kind`` that quick tests use throughout: the usual float, integer and bool."""
-    return [name for name in dtypes_for(kind, kit) if name in ("float32", "int32", "bool")] or dtypes_for(kind, kit)[:1]
+    return [name for name in dtypes_for(kind, kit) if name in ("float32", "int32", "bool")] or dtypes_for(
+        kind, kit
+    )[:1]
 
 
 # -- values -------------------------------------------------------------------------------------------------------
-def array(tensor: Tensor, dtype: str, shape: Sequence[int], random: np.random.Generator, shift: float = 0.5) -> Array:
+def array(
+    tensor: Tensor, dtype: str, shape: Sequence[int], random: np.random.Generator, shift: float = 0.5
+) -> Array:
     """Values of ``dtype`` from the range of ``tensor``; ``shift`` in (0, 1) keeps several ``distinct`` arrays apart."""
     kind = as_dtype(dtype).kind
     size = math.prod(shape)
@@ -76,7 +90,21 @@ def array(tensor: Tensor, dtype: str, shape: Sequence[int], random: np.random.Ge
 def specials(tensor: Tensor, dtype: str) -> Array:
     """Floats that are no ordinary numbers, and ordinary ones between them: everything NumPy defines an answer for."""
     info = np.finfo(dtype)
-    few = [0.0, -0.0, 1.0, -1.0, 0.5, np.nan, np.inf, -np.inf, float(info.tiny), 2.5, -2.5, tensor.low, tensor.high]
+    few = [
+        0.0,
+        -0.0,
+        1.0,
+        -1.0,
+        0.5,
+        np.nan,
+        np.inf,
+        -np.inf,
+        float(info.tiny),
+        2.5,
+        -2.5,
+        tensor.low,
+        tensor.high,
+    ]
     return np.array(few, dtype)
 
 
@@ -123,7 +151,9 @@ def mapped(value: Any, rule: Callable[[Any], Any]) -> Any:
     return rule(value)
 
 
-def sample_arguments(sample: Sample, choose: Callable[[str], str], random: np.random.Generator) -> tuple[Any, Any]:
+def sample_arguments(
+    sample: Sample, choose: Callable[[str], str], random: np.random.Generator
+) -> tuple[Any, Any]:
     """Arguments and keywords of ``sample`` with arrays for its tensors; ``choose`` picks a dtype for a kind."""
 
     def leaf(value: Any) -> Any:
@@ -138,7 +168,10 @@ def sample_arguments(sample: Sample, choose: Callable[[str], str], random: np.ra
 def sample_tensors(sample: Sample) -> list[Tensor]:
     """The tensors among the arguments of ``sample``."""
     found: list[Tensor] = []
-    mapped((tuple(sample.args), dict(sample.kwargs)), lambda v: found.append(v) if isinstance(v, Tensor) else None)
+    mapped(
+        (tuple(sample.args), dict(sample.kwargs)),
+        lambda v: found.append(v) if isinstance(v, Tensor) else None,
+    )
     return found
 
 

@@ -13,12 +13,22 @@ or, without a file, ``python -m pytest --pyargs metafuse.testing.suite --metafus
 
 from __future__ import annotations
 
-from metafuse.testing.levels import autograd, code, elementwise, fusion, index, library, memory, reduce
+from metafuse.testing.levels import (
+    autograd,
+    code,
+    contract,
+    elementwise,
+    fusion,
+    index,
+    library,
+    memory,
+    reduce,
+)
 
 #: loads the plugin where it is not installed as an entry point
 pytest_plugins = ["metafuse.testing.plugin"]
 __all__ = ["pytest_plugins"]
-for _module in (memory, elementwise, index, reduce, fusion, autograd, library, code):
+for _module in (memory, contract, elementwise, index, reduce, fusion, autograd, library, code):
     for _name in _module.__all__:
         if _name.startswith("test_"):
             globals()[_name] = getattr(_module, _name)

@@ -51,7 +51,9 @@ class Call:
 
     def _with(self, function: Callable[..., Any], values: tuple[Any, ...]) -> tuple[Any, ...]:
         rest = iter(values)
-        args, kwargs = mapped((self.args, self.kwargs), lambda v: next(rest) if isinstance(v, np.ndarray) else v)
+        args, kwargs = mapped(
+            (self.args, self.kwargs), lambda v: next(rest) if isinstance(v, np.ndarray) else v
+        )
         return results(function(*args, **kwargs))
 
     def of_vars(self, *values: Var) -> tuple[Any, ...]:
@@ -84,7 +86,9 @@ def _check(kit: Kit, calls: list[Call], order: int) -> None:
         try:
             check.finish()
             if order > 1:
-                check_grads(call.of_vars, call.arrays, order=order, seed=kit.profile.seed, name=call.record.name)
+                check_grads(
+                    call.of_vars, call.arrays, order=order, seed=kit.profile.seed, name=call.record.name
+                )
         except GradientError as error:
             raise ConformanceError(f"{error} on {kit.name}\n{call.reproduction(kit)}") from None
 
@@ -105,12 +109,14 @@ def test_gradient_elementwise(conformance: Kit, case: Operator) -> None:
     """First and second derivatives, with and without broadcasting."""
     _needs_float64(conformance)
     random = conformance.random("gradient", case.name)
-    patterns = [((3, 4),) * case.arity]
+    patterns: list[tuple[tuple[int, ...], ...]] = [((3, 4),) * case.arity]
     patterns += [tuple((4,) if j == k else (2, 4) for j in range(case.arity)) for k in range(case.arity - 1)]
     calls = []
     for shapes in patterns:
         pairs = enumerate(zip(case.domain, shapes, strict=True))
-        args = tuple(array(t, _choose(conformance, t.dtype), shape, random, SHIFTS[k]) for k, (t, shape) in pairs)
+        args = tuple(
+            array(t, _choose(conformance, t.dtype), shape, random, SHIFTS[k]) for k, (t, shape) in pairs
+        )
         calls.append(Call(case, args, {}))
     _check(conformance, calls, order=2)
 
@@ -123,5 +129,7 @@ def test_gradient_samples(conformance: Kit, case: Operator) -> None:
     for number, sample in enumerate(case.samples):
         if any("float64" in dtypes_for(t.dtype, conformance) for t in sample_tensors(sample)):
             random = conformance.random("gradient", case.name, number)
-            calls.append(Call(case, *sample_arguments(sample, lambda kind: _choose(conformance, kind), random)))
+            calls.append(
+                Call(case, *sample_arguments(sample, lambda kind: _choose(conformance, kind), random))
+            )
     _check(conformance, calls, order=2 if conformance.profile.deep else 1)

@@ -50,7 +50,9 @@ def test_code_values(conformance: Kit) -> None:
         def twice(v: Any, d: str = dtype) -> Any:
             return code([3, 5], d, [v, v + v], cpu_src=f"{_LOOP} @out(i, j) = @in0(i, j) + @in1(i, j);") + v
 
-        cases.append(Case("code", twice, (x,), {}, lambda v: 4 * v, script="# @out(i, j) = @in0(i, j) + @in1(i, j)"))
+        cases.append(
+            Case("code", twice, (x,), {}, lambda v: 4 * v, script="# @out(i, j) = @in0(i, j) + @in1(i, j)")
+        )
     run(conformance, cases)
 
 
@@ -65,7 +67,10 @@ def test_code_numbers(conformance: Kit) -> None:
         def scaled(v: Any, source: str = source, factor: float = factor) -> Any:
             return code([3, 4], "float32", [v], cpu_src=source, data={"factor": factor})
 
-        run(conformance, [Case("code", scaled, (x,), {}, lambda v, f=factor: v * f, script=f"# data = {factor}")])  # type: ignore[misc]
+        run(
+            conformance,
+            [Case("code", scaled, (x,), {}, lambda v, f=factor: v * f, script=f"# data = {factor}")],
+        )  # type: ignore[misc]
 
 
 @level("code op")
@@ -95,9 +100,13 @@ def test_code_errors(conformance: Kit) -> None:
         bad.sync()
     except CompileError as error:
         if "no_such_name" not in str(error):
-            raise ConformanceError(f"[code] on {conformance.name}: the message does not show the source: {error}") from None
+            raise ConformanceError(
+                f"[code] on {conformance.name}: the message does not show the source: {error}"
+            ) from None
     except MetafuseError as error:
-        raise ConformanceError(f"[code] on {conformance.name}: {type(error).__name__} instead of CompileError") from error
+        raise ConformanceError(
+            f"[code] on {conformance.name}: {type(error).__name__} instead of CompileError"
+        ) from error
     else:
         raise ConformanceError(f"[code] on {conformance.name}: a snippet that is no C++ was accepted")
     del bad

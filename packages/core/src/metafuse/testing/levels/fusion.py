@@ -29,8 +29,8 @@ from ..strategies import dtypes_for
 from .samples import check_samples, sampled
 
 __all__ = [
-    "test_composed_samples", "test_compositions", "test_many_parameters", "test_memory_of_dead_values", "test_new_numbers_in_an_old_program",
-    "test_random_graphs", "test_updates_in_place", "test_values_that_others_hold",
+    "test_composed_samples", "test_compositions", "test_many_parameters", "test_memory_of_dead_values",
+    "test_new_numbers_in_an_old_program", "test_random_graphs", "test_updates_in_place", "test_values_that_others_hold",
 ]  # fmt: skip
 
 
@@ -224,6 +224,8 @@ def test_random_graphs(conformance: Kit) -> None:
             for number, var, expected in zip(graph.outputs, outputs, run_on_host(graph), strict=True):
                 problem = compare(var.numpy(), expected, conformance, scale=True, factor=100.0)
                 if problem:
-                    raise ConformanceError(f"[random graph] v{number} on {conformance.name}: {problem}\n{graph!r}")
+                    raise ConformanceError(
+                        f"[random graph] v{number} on {conformance.name}: {problem}\n{graph!r}"
+                    )
 
     drawn_checks(conformance, conformance.profile.graphs, check, graphs(conformance))

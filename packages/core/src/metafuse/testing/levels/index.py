@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from hypothesis import strategies as st
 
 from ...dtypes import as_dtype
 from ...kernel import host
@@ -24,15 +25,16 @@ from ...ops.random import rand, set_global_seed
 from ...ops.registry import Operator, Tensor
 from ...ops.reindexing import reindex, reindex_reduce
 from ..compare import Case, run
+from ..draws import drawn_checks
 from ..errors import ConformanceError
-from ..expressions import cdiv, cmod, gathered, scattered
+from ..expressions import Sentence, cdiv, cmod, gathered, scattered, sentences, tests
 from ..kit import Kit, level
 from ..strategies import array, dtypes_for, primary
 from .samples import check_samples, sampled
 
 __all__ = [
-    "test_bracket_assignment", "test_bracket_indexing", "test_index_samples", "test_random_bits", "test_reindex",
-    "test_reindex_dtypes", "test_reindex_reduce", "test_sources",
+    "test_bracket_assignment", "test_bracket_indexing", "test_index_samples", "test_random_bits",
+    "test_random_sentences", "test_reindex", "test_reindex_dtypes", "test_reindex_reduce", "test_sources",
 ]  # fmt: skip
 
 Array = np.ndarray[Any, Any]
@@ -91,10 +93,10 @@ FORMS = (
     Form("two extras", (5, 4), (4, 2), ("@e0(i0+1)", "@e1(i0, i1)+1"), (lambda i: _E0[i[0] + 1], lambda i: _E1[i[0], i[1]] + 1),
          -2, extras=(_E0, _E1)),
     Form("an extra of an extra", (5,), (5,), ("@e0(@e0(i0))",), (lambda i: _E0[_E0[i[0]]],), extras=(_E0,)),
-    Form("outside of an extra", (5,), (8,), ("@e0(i0-1)",), (lambda i: np.where((i[0] >= 1) & (i[0] <= 5), _E0[(i[0] - 1) % 5], -1),),
-         6, extras=(_E0,)),
-    Form("an extra in a condition", (4,), (4,), ("i0",), (lambda i: i[0],), 5, ("@e0(i0) > 1.25",), (lambda i: _E2[i[0]] > 1.25,),
-         (_E2,)),
+    Form("outside of an extra", (5,), (8,), ("@e0(i0-1)",),
+         (lambda i: np.where((i[0] >= 1) & (i[0] <= 5), _E0[(i[0] - 1) % 5], -1),), 6, extras=(_E0,)),
+    Form("an extra in a condition", (4,), (4,), ("i0",), (lambda i: i[0],), 5, ("@e0(i0) > 1.25",),
+         (lambda i: _E2[i[0]] > 1.25,), (_E2,)),
 )  # fmt: skip
 
 
@@ -117,13 +119,9 @@ def test_reindex(conformance: Kit, case: Form) -> None:
     if not _supported(case, conformance):
         return
     random = conformance.random("reindex", case.name)
-    dtypes = [d for d in primary("any", conformance) if d == "float32" or (d == "int32" and case.overflow == round_(case.overflow))]
+    whole = math.isfinite(case.overflow) and case.overflow == int(case.overflow)
+    dtypes = [d for d in primary("any", conformance) if d == "float32" or (d == "int32" and whole)]
     run(conformance, [_form_case(case, array(Tensor((), low=-9, high=9), d, case.x, random)) for d in dtypes])
-
-
-def round_(value: float) -> float:
-    """``value`` if it is whole, else something it does not equal."""
-    return value if math.isfinite(value) and value == int(value) else math.inf if not math.isinf(value) else 0.0
 
 
 @level("index")
@@ -154,6 +152,37 @@ SCATTERS = (
     Form("from nothing", (4,), (0, 4), ("i1",), (lambda i: i[1],)),
     Form("nothing fits", (4,), (4,), ("i0+10",), (lambda i: i[0] + 10,)),
 )  # fmt: skip
+
+
+_NAMES = {"xshape0": 4, "xshape1": 6, "yshape0": 3, "yshape1": 5, "xstride0": 6, "ystride0": 5, "XDIM": 2, "YDIM": 2}
+
+
+@level("index")
+def test_random_sentences(conformance: Kit) -> None:
+    """Sentences of the index language that nobody wrote, as indexes and as conditions, forwards and backwards."""
+    x = np.arange(24, dtype=np.int32).reshape(4, 6) + 1
+    y = np.arange(15, dtype=np.int32).reshape(3, 5) + 1
+
+    def check(drawn: list[tuple[Sentence, Sentence, Sentence]]) -> None:
+        cases = []
+        for first, second, condition in drawn:
+            texts, meanings = [first.text, second.text], (first.value, second.value)
+
+            def forwards(v: Array, *_: Any, m: Any = meanings, c: Any = condition) -> Array:
+                return gathered(v, (3, 5), m, -1, (c.value,))
+
+            def backwards(v: Array, *_: Any, m: Any = meanings, c: Any = condition) -> Array:
+                return scattered(v, "add", (4, 6), 0, m, (c.value,))
+
+            cases.append(Case("reindex", reindex, (x, [3, 5], texts, -1, [condition.text]), {}, forwards))
+            arguments = (y, "add", [4, 6], texts, [condition.text])
+            cases.append(Case("reindex_reduce", reindex_reduce, arguments, {}, backwards))
+        with conformance.active():
+            run(conformance, cases)
+
+    index_of = sentences(2, _NAMES)
+    many = st.lists(st.tuples(index_of, index_of, tests(2, _NAMES)), min_size=4, max_size=8)
+    drawn_checks(conformance, conformance.profile.graphs // 2, check, many)
 
 
 def folded_kinds(op: str) -> str:
@@ -235,7 +264,9 @@ def test_bracket_assignment(conformance: Kit) -> None:
                 changed[where] = w
                 return changed, v
 
-            cases.append(Case("setitem", assigned, (x, value), {}, expected, script=f"x0[{where!r}] = x1; x0"))
+            cases.append(
+                Case("setitem", assigned, (x, value), {}, expected, script=f"x0[{where!r}] = x1; x0")
+            )
     run(conformance, cases)
 
 
@@ -251,7 +282,14 @@ def test_sources(conformance: Kit) -> None:
     """Positions and constants."""
     integers = dtypes_for("int", conformance)
     cases = [
-        Case("index", index, ([3, 4, 5], k), {}, lambda s, d: np.indices(s)[d], script=f"mf.index([3, 4, 5], {k})")
+        Case(
+            "index",
+            index,
+            ([3, 4, 5], k),
+            {},
+            lambda s, d: np.indices(s)[d],
+            script=f"mf.index([3, 4, 5], {k})",
+        )
         for k in range(3)
     ]
     cases += [
@@ -273,11 +311,12 @@ def test_random_bits(conformance: Kit) -> None:
         drawn.append([rand(5, 7), rand(67)])
     for first, second in zip(*drawn, strict=True):
         a, b = first.numpy(), second.numpy()
-        count = -(-a.size // 4) * 4
         if not np.array_equal(a, b):
             raise ConformanceError(f"[rand] on {conformance.name}: other values for the same seed")
         if not ((a >= 0) & (a < 1)).all() or np.unique(a).size < a.size // 2:
-            raise ConformanceError(f"[rand] {count} numbers on {conformance.name}: not in [0, 1), or the same ones again")
+            raise ConformanceError(
+                f"[rand] {a.size} numbers on {conformance.name}: not in [0, 1), or the same ones again"
+            )
     positions = np.arange(35)
     stream = host.apply("uniform", np.int64(1234), np.int64(0), positions, dtype=as_dtype("float32"))
     got = drawn[0][0].numpy().reshape(-1)

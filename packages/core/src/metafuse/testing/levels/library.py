@@ -27,12 +27,29 @@ from ..compare import Case, run
 from ..kit import Kit, level
 from ..strategies import array, dtypes_for
 
-__all__ = ["test_convolution", "test_convolution_by_hand", "test_matmul", "test_matmul_dtypes", "test_matmul_with_neighbours"]
+__all__ = [
+    "test_convolution",
+    "test_convolution_by_hand",
+    "test_matmul",
+    "test_matmul_dtypes",
+    "test_matmul_with_neighbours",
+]
 
 Array = np.ndarray[Any, Any]
 
 #: m, k, n: single, empty, odd, around powers of two, long and thin
-SIZES = ((1, 1, 1), (2, 3, 4), (5, 1, 7), (1, 9, 1), (3, 0, 2), (0, 3, 2), (17, 16, 15), (33, 65, 31), (4, 130, 3), (64, 8, 70))
+SIZES = (
+    (1, 1, 1),
+    (2, 3, 4),
+    (5, 1, 7),
+    (1, 9, 1),
+    (3, 0, 2),
+    (0, 3, 2),
+    (17, 16, 15),
+    (33, 65, 31),
+    (4, 130, 3),
+    (64, 8, 70),
+)
 
 
 def _matrix(random: np.random.Generator, dtype: str, *shape: int) -> Array:
@@ -61,7 +78,11 @@ def test_matmul(conformance: Kit, case: tuple[int, int, int]) -> None:
             z = (x.T if flips[0] else x) @ (y.T if flips[1] else y)
             return z.T if flips[2] else z
 
-        cases.append(Case("matmul", device, (a, b), {}, host, scale=True, script=f"# transposed: {left}, {right}, {out}"))
+        cases.append(
+            Case(
+                "matmul", device, (a, b), {}, host, scale=True, script=f"# transposed: {left}, {right}, {out}"
+            )
+        )
     for head, tail in (((2,), (2,)), ((2,), (1,)), ((3, 1), (2,)), ((2,), ())):
         a, b = _matrix(random, "float32", *head, m, k), _matrix(random, "float32", *tail, k, n)
         cases.append(Case("matmul", matmul, (a, b), {}, np.matmul, scale=True))
@@ -91,15 +112,29 @@ def test_matmul_with_neighbours(conformance: Kit) -> None:
     x, w, v = (_matrix(random, "float32", *s) for s in ((19, 33), (33, 18), (18, 5)))
     bias = _matrix(random, "float32", 18)
     forms: tuple[tuple[str, Callable[..., Any], Callable[..., Any]], ...] = (
-        ("bias, relu", lambda x, w, v, b: maximum(matmul(x, w) + b, 0.0), lambda x, w, v, b: np.maximum(x @ w + b, 0)),
-        ("scaled", lambda x, w, v, b: matmul(x * 2.0, w) * 0.5 - 1.0, lambda x, w, v, b: (x * 2) @ w * 0.5 - 1),
+        (
+            "bias, relu",
+            lambda x, w, v, b: maximum(matmul(x, w) + b, 0.0),
+            lambda x, w, v, b: np.maximum(x @ w + b, 0),
+        ),
+        (
+            "scaled",
+            lambda x, w, v, b: matmul(x * 2.0, w) * 0.5 - 1.0,
+            lambda x, w, v, b: (x * 2) @ w * 0.5 - 1,
+        ),
         ("chain", lambda x, w, v, b: matmul(matmul(x, w), v), lambda x, w, v, b: x @ w @ v),
         ("rows", lambda x, w, v, b: matmul(x, w).sum(1), lambda x, w, v, b: (x @ w).sum(1)),
         ("twice", lambda x, w, v, b: (matmul(x, w), matmul(x, w) + 1), lambda x, w, v, b: (x @ w, x @ w + 1)),
         ("gram", lambda x, w, v, b: matmul(x, transpose(x)), lambda x, w, v, b: x @ x.T),
         ("part", lambda x, w, v, b: matmul(x[2:9, ::3], w[::3]), lambda x, w, v, b: x[2:9, ::3] @ w[::3]),
     )
-    run(conformance, [Case(f"matmul, {name}", f, (x, w, v, bias), {}, g, scale=True, script=f"# {name}") for name, f, g in forms])
+    run(
+        conformance,
+        [
+            Case(f"matmul, {name}", f, (x, w, v, bias), {}, g, scale=True, script=f"# {name}")
+            for name, f, g in forms
+        ],
+    )
 
 
 # -- convolutions -----------------------------------------------------------------------------------------------------
@@ -141,9 +176,12 @@ def _taps(c: Window) -> Any:
     for r in range(c.w[2]):
         for s in range(c.w[3]):
             top, left = r * c.dilation[0], s * c.dilation[1]
-            yield (r, s), (
-                slice(top, top + (c.out[0] - 1) * c.stride[0] + 1, c.stride[0]),
-                slice(left, left + (c.out[1] - 1) * c.stride[1] + 1, c.stride[1]),
+            yield (
+                (r, s),
+                (
+                    slice(top, top + (c.out[0] - 1) * c.stride[0] + 1, c.stride[0]),
+                    slice(left, left + (c.out[1] - 1) * c.stride[1] + 1, c.stride[1]),
+                ),
             )
 
 
@@ -204,7 +242,8 @@ def _case(c: Window, kit: Kit, name: str, function: Callable[..., Any], script: 
 def test_convolution(conformance: Kit, case: Window) -> None:
     """``conv2d`` and both its gradients, and the transposed convolution, which is one of them."""
     options = (case.stride, case.padding, case.dilation, case.groups)
-    forward = _case(case, conformance, "conv2d", lambda x, w: conv2d(x, w, None, *options), f"mf.nn.conv2d(x0, x1, None, *{options})")
+    script = f"mf.nn.conv2d(x0, x1, None, *{options})"
+    forward = _case(case, conformance, "conv2d", lambda x, w: conv2d(x, w, None, *options), script)
     random = conformance.random("conv_transpose", case)
     g = _matrix(random, "float32", case.x[0], case.w[0], *case.out)
     w = _matrix(random, "float32", *case.w)
@@ -218,12 +257,17 @@ def test_convolution(conformance: Kit, case: Window) -> None:
     def expected(g: Array, w: Array) -> Array:
         return adjoints(case, np.zeros(case.x), w, g)[0]
 
-    run(conformance, [forward, Case("conv_transpose", backwards, (g, w), {}, expected, scale=True, script="# conv_transpose")])
+    run(
+        conformance,
+        [
+            forward,
+            Case("conv_transpose", backwards, (g, w), {}, expected, scale=True, script="# conv_transpose"),
+        ],
+    )
 
 
 @level("library", cases=lambda: list(WINDOWS.items()))
 def test_convolution_by_hand(conformance: Kit, case: Window) -> None:
     """The same as meta-operators that a user puts together, with the gradients that follow from them."""
-    run(conformance, [_case(case, conformance, "by hand", lambda x, w: by_hand(case, x, w), "# reindex, broadcast, multiply, sum")])
-
-
+    script = "# reindex, broadcast, multiply, sum"
+    run(conformance, [_case(case, conformance, "by hand", lambda x, w: by_hand(case, x, w), script)])

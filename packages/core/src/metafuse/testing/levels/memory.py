@@ -51,19 +51,26 @@ def test_capabilities_are_declared(conformance: Kit) -> None:
     """Names the framework knows, float32 and int32 at least, sensible numbers, a text as fingerprint."""
     backend = conformance.backend
     known = backend.capabilities
-    for what, found, legal in (("dtypes", known.dtypes, DTYPES), ("intrinsics", known.intrinsics, INTRINSICS)):
+    for what, found, legal in (
+        ("dtypes", known.dtypes, DTYPES),
+        ("intrinsics", known.intrinsics, INTRINSICS),
+    ):
         unknown = sorted(set(found) - set(legal))
         if unknown:
             raise ConformanceError(f"[capabilities] {what} on {backend.name}: unknown {', '.join(unknown)}")
     missing = {"float32", "int32", "int64", "bool"} - set(known.dtypes)
     if missing:
-        raise ConformanceError(f"[capabilities] dtypes on {backend.name}: {', '.join(sorted(missing))} are required")
+        raise ConformanceError(
+            f"[capabilities] dtypes on {backend.name}: {', '.join(sorted(missing))} are required"
+        )
     numbers = (known.max_buffers, known.compile_jobs, known.machine.cores, known.machine.vector_bytes)
     if min(numbers) < 1:
         raise ConformanceError(f"[capabilities] numbers on {backend.name} must be at least 1, got {numbers}")
     print_ = backend.fingerprint()
     if not isinstance(print_, str) or not print_ or print_ != backend.fingerprint():
-        raise ConformanceError(f"[fingerprint] on {backend.name} must be one text that does not change, got {print_!r}")
+        raise ConformanceError(
+            f"[fingerprint] on {backend.name} must be one text that does not change, got {print_!r}"
+        )
     assert CONTRACT_VERSION >= 1
 
 
@@ -79,7 +86,9 @@ def test_memory_roundtrip(conformance: Kit) -> None:
             _same(backend, "copy_in, copy_out", size, _out(backend, buffer.handle, size), data)
         # the host's array is not part of the buffer
         data[:] = 0
-        _same(backend, "copy_in keeps a copy", size, _out(backend, buffer.handle, size), _bytes(size, size + 2))
+        _same(
+            backend, "copy_in keeps a copy", size, _out(backend, buffer.handle, size), _bytes(size, size + 2)
+        )
 
 
 @level("memory")

@@ -7,7 +7,6 @@ Who calls it: ``suite``.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -66,18 +65,23 @@ def test_reduce(conformance: Kit, case: str) -> None:
         for number, (shape, dim) in enumerate(FOLDS):
             if _legal(case, shape, dim):
                 x = array(domain, dtype, shape, random)
-                cases.append(Case("reduce", reduce, (x, case, dim, number % 2 == 0), {}, _meaning(case), scale=True))
+                cases.append(
+                    Case("reduce", reduce, (x, case, dim, number % 2 == 0), {}, _meaning(case), scale=True)
+                )
     run(conformance, cases)
 
 
 @level("reduce")
 def test_reduce_dtypes(conformance: Kit) -> None:
-    """Every reduction in every dtype; narrow integers wrap around."""
+    """Every reduction in every dtype (in the quick profile: a third of the pairs); narrow integers wrap around."""
     random = conformance.random("reduce dtypes")
     cases = []
-    for op in OPERATORS:
-        for dtype in dtypes_for(folded_kinds(op), conformance):
-            domain = Tensor((), low=0.5, high=1.5) if dtype.startswith("float") else Tensor((), low=-9, high=9)
+    for number, op in enumerate(OPERATORS):
+        dtypes = dtypes_for(folded_kinds(op), conformance)
+        for dtype in dtypes if conformance.profile.deep else dtypes[number % 3 :: 3]:
+            domain = (
+                Tensor((), low=0.5, high=1.5) if dtype.startswith("float") else Tensor((), low=-9, high=9)
+            )
             x = array(domain, dtype, (3, 20), random)
             cases.append(Case("reduce", reduce, (x, op, 1, False), {}, _meaning(op), scale=True))
     run(conformance, cases)
@@ -125,7 +129,10 @@ def test_long_sums(conformance: Kit) -> None:
         f"sum of {stored} times 0.1": (total(array64(tenth)), np.array([float(tenth[0]) * stored])),
         f"mean of columns of {stored // 5}": (mean(array64(table), 0), table.astype(np.float64).mean(0)),
         f"mean of a table of {stored}": (mean(array64(table)), table.astype(np.float64).mean().reshape(1)),
-        f"mean of rows of {stored // 5}": (mean(array64(np.ascontiguousarray(table.T)), 1), table.astype(np.float64).mean(0)),
+        f"mean of rows of {stored // 5}": (
+            mean(array64(np.ascontiguousarray(table.T)), 1),
+            table.astype(np.float64).mean(0),
+        ),
     }
     sync([v for v, _ in answers.values()])
     for what, (var, expected) in answers.items():
@@ -144,5 +151,10 @@ def test_sums_of_halves(conformance: Kit) -> None:
     if not conformance.supports("float16"):
         return
     x = np.full((3, 5000), 0.25, np.float16)
-    run(conformance, [Case("sum", total, (x, 1), {}, lambda v, d: v.sum(d)), Case("mean", mean, (x,), {}, lambda v: v.mean())])
-    assert math.isclose(5000 * 0.25, 1250)
+    run(
+        conformance,
+        [
+            Case("sum", total, (x, 1), {}, lambda v, d: v.sum(d)),
+            Case("mean", mean, (x,), {}, lambda v: v.mean()),
+        ],
+    )

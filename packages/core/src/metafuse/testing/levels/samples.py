@@ -17,7 +17,14 @@ from ..strategies import dtypes_for, sample_arguments, sample_tensors
 __all__ = ["check_samples", "sampled"]
 
 #: category -> level; operators of every other category are compositions
-_LEVELS = {"creation": "index", "shape": "index", "indexing": "index", "meta": "index", "reduce": "reduce", "sort": "reduce"}
+_LEVELS = {
+    "creation": "index",
+    "shape": "index",
+    "indexing": "index",
+    "meta": "index",
+    "reduce": "reduce",
+    "sort": "reduce",
+}
 
 
 def sampled(level: str) -> Callable[[], list[tuple[str, Operator]]]:
