@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from codegen_kit import MACHINE
 from contraction_kit import matmul
-from runtime_kit import AXPY, axpy_kernel
-
 from metafuse.config import flags
 from metafuse.dtypes import float32
 from metafuse.errors import BackendUnavailable, CompileError
 from metafuse_backend_cpu import compiler, contraction, libraries, plugin
+from runtime_kit import AXPY, axpy_kernel
 
 pytestmark = pytest.mark.compiler
 GOOD = 'extern "C" int probe() { return 1; }'
@@ -255,7 +255,9 @@ def test_batches_compiled_at_once_share_a_library(no_libraries):
 
     def work() -> None:
         ready.wait()
-        results.extend(f.result() for f in libraries.requested([AXPY, product("a"), product("b")], "g++", build))
+        results.extend(
+            f.result() for f in libraries.requested([AXPY, product("a"), product("b")], "g++", build)
+        )
 
     workers = [threading.Thread(target=work) for _ in range(4)]
     for worker in workers:

@@ -32,7 +32,9 @@ def build_module(
     def build(folder: str) -> bytes:
         target = os.path.join(folder, "module.so")
         linked = [*write_objects(objects, folder), *libraries]
-        checked([*command, *options, "-x", "c++", "-", "-x", "none", *linked, "-o", target], source, what, folder)
+        checked(
+            [*command, *options, "-x", "c++", "-", "-x", "none", *linked, "-o", target], source, what, folder
+        )
         return Path(target).read_bytes()
 
     return in_folder(build)

@@ -68,7 +68,7 @@ class CompileCache:
     def __init__(self, directory: Path | None = None, limit_bytes: int | None = None) -> None:
         self.path: Path | None = Path(directory) if directory is not None else _default_directory()
         self.limit_bytes = config.flags.cache_limit_bytes if limit_bytes is None else limit_bytes
-        self._recent: dict[str, bytes] = {}  # a batch is one module, and several programs may ask for its kernels
+        self._recent: dict[str, bytes] = {}  # several programs may ask for kernels of one module
         self._total: int | None = None  # bytes on disk as far as this process knows; None: not counted yet
 
     # -- modules --------------------------------------------------------------------------------------------------

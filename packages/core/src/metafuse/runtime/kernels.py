@@ -91,7 +91,7 @@ class KernelTable:
             held = [symbols[source] for source in sources]
             try:
                 result.update(self.backend.load(binary, {symbol: texts[symbol][1] for symbol in held}))
-            except Exception:  # a module that does not load any more (another system library, say) is built again
+            except Exception:  # it was made on another system, say: build it again
                 continue
             statistics.disk_hits += len(held)
         if flags.debug and result:

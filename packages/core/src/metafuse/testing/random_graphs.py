@@ -172,7 +172,8 @@ class _Builder:
         op = self.draw(st.sampled_from(("add", "maximum", "minimum", "mean")))
         dims = tuple(sorted(self.draw(st.sets(st.integers(0, self.values[k].ndim - 1), min_size=1))))
         keep = self.draw(st.booleans())
-        fold = {"add": np.sum, "maximum": np.max, "minimum": np.min, "mean": np.mean}[op]
+        table: dict[str, Any] = {"add": np.sum, "maximum": np.max, "minimum": np.min, "mean": np.mean}
+        fold = table[op]
         self.step(f"reduce_{op}[{dims}, {keep}]", (k,), lambda v: reduce(v, op, dims, keep),
                   lambda v: np.asarray(fold(v, axis=dims, keepdims=keep)))  # fmt: skip
 
@@ -232,7 +233,8 @@ class _Builder:
         a = self.pick(lambda v: v.ndim == 2 and v.size > 0)
         if a is None:
             return
-        b = self.pick(lambda v: v.ndim == 2 and v.shape[0] == self.values[a].shape[1])
+        rows = self.values[a].shape[1]
+        b = self.pick(lambda v: v.ndim == 2 and v.shape[0] == rows)
         if b is None:
             b = self.step("transpose", (a,), transpose, np.transpose)
         a, b = self.clamped(a, -8, 8), self.clamped(b, -8, 8)

@@ -267,6 +267,19 @@ class DroppedPhase(Sabotaged):
         return replace(kernel, stages=tuple(s for s in kernel.stages if s.phase < last))
 
 
+class WritesTooEarly(Sabotaged):
+    """Every stage writes before the next one reads, also where both stand at the same point."""
+
+    def changed(self, kernel: Kernel) -> Kernel:
+        if kernel.contraction is not None:
+            return kernel
+        order = sorted(
+            range(len(kernel.stages)),
+            key=lambda k: (kernel.stages[k].phase, kernel.stages[k].level != "inner"),
+        )
+        return replace(kernel, stages=tuple(replace(kernel.stages[k], phase=n) for n, k in enumerate(order)))
+
+
 class _ChangedExpressions(Sabotaged):
     """Every expression is rewritten by ``rule``."""
 
@@ -361,7 +374,8 @@ class WrongTransposition(Sabotaged):
 
 SABOTAGES: tuple[type[Sabotaged], ...] = (
     StaleInput, ShortCopyOut, OverlappingMemory, SharedAfterFree, WrongTail, StaleResult, FirstCallOnly, IgnoredDtype,
-    TransposedStrides, ShortReduction, SwappedScalars, FrozenScalars, DroppedPhase, LostNan, LastWins, WrongTransposition,
+    TransposedStrides, ShortReduction, SwappedScalars, FrozenScalars, DroppedPhase, LostNan, LastWins, WritesTooEarly,
+    WrongTransposition,
     _rewriting("RoughExp", "exp is off by 1e-4.", _rough_exp),
     _rewriting("LostNanInMaximum", "max and min of two numbers pass over NaN.", _lost_nan),
     _rewriting("DivisionAsInC", "Integer division rounds towards zero.", _c_division),

@@ -23,7 +23,10 @@ from ...runtime.buffer import Buffer
 from ..errors import ConformanceError
 from ..kit import Kit, level
 
-__all__ = ["test_code_is_pure", "test_rejected_code_leaves_no_trace", "test_one_step_with_several_calls"]
+__all__ = [
+    "test_code_is_pure", "test_one_step_with_several_calls", "test_reads_come_before_writes",
+    "test_rejected_code_leaves_no_trace",
+]  # fmt: skip
 
 
 def axpy() -> Kernel:
@@ -120,3 +123,39 @@ def test_rejected_code_leaves_no_trace(conformance: Kit) -> None:
         raise ConformanceError(f"[compile] on {conformance.name}: accepted a text that is no code")
     loaded = backend.load(backend.compile([text]), {"conformance_axpy": axpy()})
     _run(conformance, loaded["conformance_axpy"], (5,), 1.5)
+
+
+@level("memory")
+def test_reads_come_before_writes(conformance: Kit) -> None:
+    """Two results of one kernel, the first of which stands where an argument of the second was."""
+    backend = conformance.backend
+    x, y, i = load(0, float32, axis(0)), load(1, float32, axis(0)), axis(0)
+    scaled = call("mul", x, Expr("scalar", (), float32, 0))
+    stages = (
+        Stage("store", "outer", scaled, 0, buffer=2, offset=i),
+        Stage("store", "outer", call("sub", x, y), 0, buffer=3, offset=i),
+    )
+    read, written = BufferParam(float32), BufferParam(float32, True, False)
+    kernel = Kernel(1, 0, (read, read, written, written), 1, (float32,), stages, None, "two_results")
+    spec.verify(kernel)
+    source = backend.emit(kernel, "conformance_two")
+    loaded = backend.load(backend.compile([source]), {"conformance_two": kernel})["conformance_two"]
+    for length in (5, 64, 1003):
+        a, b = (
+            conformance.random("reads", length, k).uniform(-1, 1, length).astype(np.float32) for k in (0, 1)
+        )
+        first, second, result = (
+            _upload(conformance, a),
+            _upload(conformance, b),
+            _upload(conformance, np.zeros_like(a)),
+        )
+        one = Call((0, 1, 1, 2), (length,), (0,), length)
+        backend.launch(Step(kernel, loaded, (one,)), [first.handle, second.handle, result.handle], [0.5])
+        for what, buffer, expected in (("x * 0.5 over y", second, a * 0.5), ("x - y", result, a - b)):
+            got = _download(conformance, buffer, length)
+            if not np.allclose(got, expected, rtol=1e-6, atol=1e-7):
+                at = int(np.argmax(np.abs(got - expected)))
+                raise ConformanceError(
+                    f"[launch] {what}, float32[{length}] on {conformance.name}: element {at} is {got[at]}, expected "
+                    f"{expected[at]}; stages at one point read before any of them writes (see kernel.ir)"
+                )

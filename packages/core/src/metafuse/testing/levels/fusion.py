@@ -85,7 +85,9 @@ def test_compositions(conformance: Kit, case: Any) -> None:
     """Several phases in one kernel: rows and columns, long and short, one and none."""
     random = conformance.random("composition", case.__name__)
     cases = []
-    for dtype in [d for d in dtypes_for("float", conformance) if d != "float16" or conformance.profile.deep]:
+    for dtype in [
+        d for d in dtypes_for("float", conformance) if d != "float16"
+    ]:  # differences of squares need digits
         for shape in ((5, 7), (1, 1), (3, 67), (130, 9)):
             for dim in (0, 1):
                 x = random.normal(0, 2, shape).astype(dtype)

@@ -154,7 +154,16 @@ SCATTERS = (
 )  # fmt: skip
 
 
-_NAMES = {"xshape0": 4, "xshape1": 6, "yshape0": 3, "yshape1": 5, "xstride0": 6, "ystride0": 5, "XDIM": 2, "YDIM": 2}
+_NAMES = {
+    "xshape0": 4,
+    "xshape1": 6,
+    "yshape0": 3,
+    "yshape1": 5,
+    "xstride0": 6,
+    "ystride0": 5,
+    "XDIM": 2,
+    "YDIM": 2,
+}
 
 
 @level("index")
