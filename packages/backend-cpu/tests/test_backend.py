@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from codegen_kit import Nest
-from runtime_kit import AXPY, axpy_kernel, wait
 
+from codegen_kit import Nest
 from metafuse.backend.contract import CONTRACT_VERSION, Call, Step
 from metafuse.backend.optional import SupportsCodeOp, SupportsHostView, SupportsPrograms
 from metafuse.dtypes import float32
 from metafuse.kernel.expr import call
 from metafuse.runtime.compile_cache import CompileCache
 from metafuse_backend_cpu import plugin
+from runtime_kit import AXPY, axpy_kernel, wait
 
 pytestmark = pytest.mark.compiler
 

@@ -8,13 +8,13 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from runtime_kit import AXPY, Table, axpy_kernel, step, wait
 
 from metafuse.backend.contract import Call, Step
 from metafuse.dtypes import int64, uint64
 from metafuse.errors import ArgumentError, BackendError
 from metafuse.kernel.ir import BufferParam, Kernel
 from metafuse_backend_cpu import _native
+from runtime_kit import AXPY, Table, axpy_kernel, step, wait
 
 SMALL, LARGE = 1000, 300_001
 RNG = np.random.default_rng(7)

@@ -11,8 +11,8 @@ from metafuse.backend.contract import Call, Step, host_bytes
 from metafuse.dtypes import DType, float32, int64
 from metafuse.kernel import host
 from metafuse.kernel.expr import Expr, add, axis, const, mul
-from metafuse.kernel.ir import Stage, IDENTITY as identity
-from metafuse.kernel.ir import REDUCTIONS, BufferParam, Kernel
+from metafuse.kernel.ir import IDENTITY as identity
+from metafuse.kernel.ir import REDUCTIONS, BufferParam, Kernel, Stage
 from metafuse.reference.backend import ReferenceBackend
 
 Array = np.ndarray[Any, Any]

@@ -159,6 +159,16 @@ class Kernel:
         """Computed once: kernels are keys of several tables."""
         known = self.__dict__.get("_hash")
         if known is None:
-            known = hash((self.outer, self.inner, self.buffers, self.sizes, self.scalars, self.stages, self.contraction))
+            known = hash(
+                (
+                    self.outer,
+                    self.inner,
+                    self.buffers,
+                    self.sizes,
+                    self.scalars,
+                    self.stages,
+                    self.contraction,
+                )
+            )
             object.__setattr__(self, "_hash", known)
         return known  # type: ignore[no-any-return]
