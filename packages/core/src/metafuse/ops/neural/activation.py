@@ -274,7 +274,7 @@ def softmax(x: Any, dim: Any = None, log: bool = False) -> Any:
         scaled = shifted(wide, axes)
         exponentials = scaled.exp()
         total = exponentials.sum(axes, keepdims=True)
-        y = cast(scaled - total.log() if log else exponentials / total, x.dtype)
+        y = cast(scaled - total.log() if log else exponentials * (1.0 / total), x.dtype)
     return with_gradient(y, [x], "log_softmax" if log else "softmax", (axes, log), _softmax_gradient)
 
 
