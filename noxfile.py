@@ -81,7 +81,7 @@ def install(session: nox.Session, *packages: Path, extras: list[str] | None = No
 @nox.session
 def quickstart(session: nox.Session) -> None:
     """A new user's first minutes: install core and the CPU backend, train on MNIST."""
-    install(session, CORE, CPU)
+    install(session, CORE, CPU, extras=["tqdm>=4.60"])
     session.run("python", "examples/mnist/train.py", *session.posargs)
 
 

@@ -63,12 +63,12 @@ class Digits(Dataset):
 
 
 def progress(batches: Any, total: int, text: str) -> Any:
-    """``batches`` with a progress bar, if there is tqdm and a terminal."""
+    """``batches`` with a progress bar, if there is tqdm; in a log it moves seldom."""
     try:
         from tqdm import tqdm
     except ImportError:
         return batches
-    return tqdm(batches, total=total, desc=text, disable=not sys.stderr.isatty())
+    return tqdm(batches, total=total, desc=text, mininterval=0.1 if sys.stderr.isatty() else 5.0)
 
 
 def train_epoch(model: Model, data: Dataset, optimizer: Any, epoch: int) -> float:
