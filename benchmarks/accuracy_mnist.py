@@ -1,6 +1,6 @@
 """Accuracy of the digits example in metafuse and in PyTorch, over several seeds.
 
-    python benchmarks/accuracy_mnist.py --seeds 5 --epochs 3
+    python benchmarks/accuracy_mnist.py --seeds 5 --epochs 1
 
 Both train the network of ``examples/mnist/train.py`` on the same digits in the same order per seed, with the same
 hyper-parameters and the same distribution of first weights (each with its own generator). The table has the test accuracy of each
@@ -105,7 +105,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run everything; 0 if metafuse's mean lies within PyTorch's range."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--lr", type=float, default=0.02)
     parser.add_argument("--momentum", type=float, default=0.9)
