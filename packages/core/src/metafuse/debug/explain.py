@@ -79,7 +79,7 @@ def explain(values: Var | Sequence[Var], source: bool = True) -> Explanation:
         return Explanation(f"{specs}: stored; nothing to run")
     nodes, leaves, shown, retained = executor.preview([v._node for v in wanted])
     backend = executor.device().backend
-    plan = build_plan(nodes, leaves, shown, retained)
+    plan = build_plan(nodes, leaves, shown, backend, retained)
     report = _Report(plan, nodes, leaves, frozenset(shown), backend)
     kernels = tuple(report.launch_name(k) for k in range(len(plan.steps)))
     head = (

@@ -8,13 +8,17 @@ Who calls it: ``runtime.executor``, once per new structure of a pending graph.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
+from ..backend.contract import AbstractBackend
 from ..config import flags
 from ..graph.node import Node
 from ..kernel import spec
+from ..kernel.expr import INTRINSICS
 from .contraction import find_contractions
+from .decompose import decompose
 from .fuse import Group, fuse
 from .lower import LoweredCall, lower
 from .materialise import mark_stored
@@ -29,7 +33,11 @@ timings: dict[str, float] = {}
 
 
 def build_plan(
-    nodes: Sequence[Node], leaves: Sequence[Node], roots: Sequence[int], retained: Sequence[int] = ()
+    nodes: Sequence[Node],
+    leaves: Sequence[Node],
+    roots: Sequence[int],
+    backend: AbstractBackend,
+    retained: Sequence[int] = (),
 ) -> ProgramPlan:
     """The plan of a program: ``nodes`` in topological order, ``roots`` the positions that are handed out.
 
@@ -45,6 +53,8 @@ def build_plan(
     groups: list[Group] = _run("fuse", fuse, graph, matches)
     kept = _handed_out(graph, roots)
     lowered: list[Item] = _run("lower", _lower_all, graph, groups, kept, frozenset(retained))
+    if not backend.capabilities.intrinsics.issuperset(INTRINSICS):
+        lowered = _run("decompose", _decompose_all, lowered, backend)
     launches = _run("schedule", schedule, groups, lowered)
     plan: ProgramPlan = _run("memory", plan_memory, graph, launches, kept)
     if flags.verify:
@@ -72,6 +82,16 @@ def _handed_out(graph: ProgramGraph, roots: Sequence[int]) -> dict[int, list[int
     for position in roots:
         kept.setdefault(graph.base(graph.same.get(position, position)), []).append(position)
     return kept
+
+
+def _decompose_all(items: list[Item], backend: AbstractBackend) -> list[Item]:
+    offered = backend.capabilities.intrinsics
+    return [
+        replace(item, kernel=decompose(item.kernel, offered, backend.name))
+        if isinstance(item, LoweredCall)
+        else item
+        for item in items
+    ]
 
 
 def _lower_all(

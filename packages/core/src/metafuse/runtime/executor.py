@@ -308,7 +308,7 @@ def _held(nodes: list[Node], roots: list[Node], needs: list[bool]) -> list[bool]
 def _build(
     dev: _Device, nodes: list[Node], leaves: list[Node], shown: tuple[int, ...], retained: tuple[int, ...]
 ) -> Program:
-    plan = build_plan(nodes, leaves, shown, retained)
+    plan = build_plan(nodes, leaves, shown, dev.backend, retained)
     launches = [s for s in plan.steps if isinstance(s, PlannedStep)]
     try:
         loaded = iter(dev.kernels.obtain([s.kernel for s in launches]))
