@@ -69,7 +69,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a backend can do. An intrinsic missing here is decomposed by its operator record before emission."""
+    """What a backend can do. An intrinsic missing here is decomposed (``passes.decompose``) before emission."""
 
     dtypes: frozenset[str] = frozenset(DTYPES)
     intrinsics: frozenset[str] = frozenset(INTRINSICS)
