@@ -62,7 +62,7 @@ def child() -> None:
 
     pending = kernel()
     nodes, leaves, shown, retained = executor.preview([pending._node])
-    plan = build_plan(nodes, leaves, shown, retained)
+    plan = build_plan(nodes, leaves, shown, executor.device().backend, retained)
     table = executor.device().kernels
     answer["obtain"] = timed(lambda: table.obtain([plan.steps[0].kernel]))
     answer["run"] = timed(pending.sync)

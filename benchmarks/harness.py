@@ -25,6 +25,8 @@ __all__ = ["Options", "Sample", "Table", "agree", "interleave", "kernels", "mach
 #: cores used by other programs from which on a measurement is marked
 BUSY = 0.2
 _clock = [time.perf_counter]
+#: seconds in which OpenMP's idle threads stop spinning; and seconds of calls before the one that is measured
+PAUSE = 0.02
 
 
 @dataclass
@@ -160,7 +162,9 @@ def interleave(
     """Run every side in turn, ``runs`` times or until ``seconds`` are over; each run calls the function ``repeat`` times.
 
     What a call answers is dropped within the measured time, as in a loop that goes on. The order is turned round in
-    every other round, so that nobody always profits from a warm cache.
+    every other round, so that nobody always profits from a warm cache. Before each run there is a pause, in which the other side's
+    worker threads, which watch for work for some milliseconds, fall asleep, and then calls that are not measured, until its own
+    threads and caches are in their steady state.
     """
     for _ in range(warm_up):
         for call in sides.values():
@@ -174,6 +178,11 @@ def interleave(
     try:
         for number in range(runs):
             for name, call in order if number % 2 == 0 else reversed(order):
+                time.sleep(PAUSE)
+                steady = time.perf_counter() + PAUSE
+                call()
+                while time.perf_counter() < steady:
+                    call()
                 begin = clock()
                 for _ in range(repeat):
                     call()

@@ -172,6 +172,7 @@ def test_a_keyboard_interrupt_arrives_after_the_program(backend, axpy, table):
         from metafuse.backend.contract import Call, Step
         from metafuse_backend_cpu.backend import CpuBackend
         from runtime_kit import AXPY, Table, axpy_kernel, step
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts with it ignored
         backend = CpuBackend()
         loaded = backend.load(backend.compile([AXPY.replace("SYMBOL", "endless")]), {"endless": axpy_kernel()})["endless"]
         table = Table(backend)
