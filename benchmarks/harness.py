@@ -162,9 +162,9 @@ def interleave(
     """Run every side in turn, ``runs`` times or until ``seconds`` are over; each run calls the function ``repeat`` times.
 
     What a call answers is dropped within the measured time, as in a loop that goes on. The order is turned round in
-    every other round, so that nobody always profits from a warm cache. Before each run there is a pause, in which the other side's
-    worker threads, which watch for work for some milliseconds, fall asleep, and then calls that are not measured, until its own
-    threads and caches are in their steady state.
+    every other round, so that nobody always profits from a warm cache. Before each run there is a pause, in which the
+    other side's worker threads, which watch for work for some milliseconds, fall asleep, and then calls that are not
+    measured, until its own threads and caches are in their steady state.
     """
     for _ in range(warm_up):
         for call in sides.values():
