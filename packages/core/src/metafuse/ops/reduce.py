@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import bool_, to_floating
+from ..dtypes import accumulator, bool_, to_floating
 from ..errors import ArgumentError
 from ..var import Var
 from .elementwise import cast
@@ -122,9 +122,10 @@ def mean(x: Any, dim: Any = None, keepdims: bool = False) -> Var:
         3.0
     """
     x = check_var("mean", "x", x)
-    x = cast(x, to_floating(x.dtype))
-    count = _count(x, check_dims("mean", dim, x.ndim))
-    return _fold(x, "add", dim, keepdims, "mean") * (1.0 / count if count else float("nan"))
+    kind = to_floating(x.dtype)
+    wide = cast(x, accumulator(kind))  # half types: a sum may not fit where the mean does
+    count = _count(wide, check_dims("mean", dim, x.ndim))
+    return cast(_fold(wide, "add", dim, keepdims, "mean") * (1.0 / count if count else float("nan")), kind)
 
 
 def _count(x: Var, dims: tuple[int, ...]) -> int:
@@ -138,12 +139,15 @@ def _count(x: Var, dims: tuple[int, ...]) -> int:
 def var(x: Any, dim: Any = None, keepdims: bool = False, unbiased: bool = False) -> Var:
     """Variance over ``dim``, biased unless ``unbiased``: the mean of squared distances from the mean (two passes)."""
     x = check_var("var", "x", x)
-    x = cast(x, to_floating(x.dtype))
+    kind = to_floating(x.dtype)
+    x = cast(x, accumulator(kind))
     dims = check_dims("var", dim, x.ndim)
     count = _count(x, dims)
     squares = (x - mean(x, dims, True)).sqr()
     divisor = count - 1 if unbiased else count
-    return _fold(squares, "add", dims, keepdims, "var") * (1.0 / divisor if divisor else float("nan"))
+    return cast(
+        _fold(squares, "add", dims, keepdims, "var") * (1.0 / divisor if divisor else float("nan")), kind
+    )
 
 
 @operator(
