@@ -156,8 +156,25 @@ class Sample:
         return min(self.seconds)
 
 
+def _settle(call: Callable[[], Any], seconds: float) -> None:
+    """Let the other side's threads fall asleep, then bring this side into its steady state."""
+    if seconds <= 0:
+        return
+    time.sleep(seconds)
+    steady = time.perf_counter() + seconds
+    call()
+    while time.perf_counter() < steady:
+        call()
+
+
 def interleave(
-    sides: dict[str, Callable[[], Any]], runs: int, seconds: float, *, warm_up: int = 2, repeat: int = 1
+    sides: dict[str, Callable[[], Any]],
+    runs: int,
+    seconds: float,
+    *,
+    warm_up: int = 2,
+    repeat: int = 1,
+    pause: float = PAUSE,
 ) -> dict[str, Sample]:
     """Run every side in turn, ``runs`` times or until ``seconds`` are over; each run calls the function ``repeat`` times.
 
@@ -178,11 +195,7 @@ def interleave(
     try:
         for number in range(runs):
             for name, call in order if number % 2 == 0 else reversed(order):
-                time.sleep(PAUSE)
-                steady = time.perf_counter() + PAUSE
-                call()
-                while time.perf_counter() < steady:
-                    call()
+                _settle(call, pause)
                 begin = clock()
                 for _ in range(repeat):
                     call()

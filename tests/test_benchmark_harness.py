@@ -59,7 +59,7 @@ def test_no_ratio_without_agreement(harness, options, capsys):
 def test_sides_take_turns(harness):
     order: list[str] = []
     taken = harness.interleave(
-        {"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 4, 9, warm_up=0
+        {"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 4, 9, warm_up=0, pause=0
     )
     assert "".join(order) == "abbaabba"
     assert all(len(sample.seconds) == 4 for sample in taken.values())
