@@ -25,8 +25,10 @@ __all__ = ["Options", "Sample", "Table", "agree", "interleave", "kernels", "mach
 #: cores used by other programs from which on a measurement is marked
 BUSY = 0.2
 _clock = [time.perf_counter]
-#: seconds in which OpenMP's idle threads stop spinning; and seconds of calls before the one that is measured
+#: seconds in which OpenMP's idle threads stop spinning
 PAUSE = 0.02
+#: calls after the pause that are not measured
+SETTLING = 4
 
 
 @dataclass
@@ -161,9 +163,7 @@ def _settle(call: Callable[[], Any], seconds: float) -> None:
     if seconds <= 0:
         return
     time.sleep(seconds)
-    steady = time.perf_counter() + seconds
-    call()
-    while time.perf_counter() < steady:
+    for _ in range(SETTLING):  # as many on every side: some calls change state that is compared afterwards
         call()
 
 
