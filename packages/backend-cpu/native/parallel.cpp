@@ -15,7 +15,7 @@ namespace {
 
 // How often a thread looks again before it gives its core to others, and a helper before it sleeps.
 constexpr int kLooks = 1000;
-constexpr int kYields = 20;
+constexpr int kYields = 4000;
 constexpr int kMostThreads = 1024;
 
 std::atomic<int> thread_count{1};

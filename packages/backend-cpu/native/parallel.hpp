@@ -4,7 +4,8 @@
 // The calling thread takes parts from the front, helper threads from the back, so that a thread finds in its cache what it
 // wrote a step ago. The caller never waits for a helper that has not begun a part: where the system gives the other cores
 // to somebody else, a loop is as slow as on one thread and no slower. (A region of OpenMP waits for every thread of its team
-// to arrive, which takes milliseconds on a busy machine.) Helpers watch for work for some microseconds and then sleep.
+// to arrive, which takes milliseconds on a busy machine.) Helpers watch for work for a millisecond or two, most of it
+// offering their core to others at every look, and then sleep: what follows one program is soon the next.
 #pragma once
 
 #include <cstdint>
