@@ -14,7 +14,7 @@ from ..dtypes import DType, accumulator, as_dtype, int32
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..graph.index_map import IndexMap
 from ..graph.node import Node, Signature, Spec, signature, spec_of
-from ..kernel.expr import Expr, add, axis, const, mul, walk
+from ..kernel.expr import Expr, add, axis, const, mul
 from ..kernel.expr import cast as cast_expr
 from ..kernel.ir import REDUCTIONS
 from ..var import Var, record, wrap
@@ -331,8 +331,3 @@ def check_reduction(operator: str, op: Any, void: bool = False) -> str:
     if op not in names:
         raise ArgumentError(f"[{operator}] op must be one of {', '.join(names)}, got {op!r}")
     return str(op)
-
-
-def read_extras(indexes: Sequence[Expr]) -> set[int]:
-    """The numbers of the extra inputs that index expressions read."""
-    return {int(e.value) for x in indexes for e in walk(x) if e.op == "load"}
