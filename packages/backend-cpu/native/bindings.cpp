@@ -12,6 +12,7 @@
 #include <pybind11/stl.h>
 
 #include "failure.hpp"
+#include "library.hpp"
 #include "memory.hpp"
 #include "module.hpp"
 #include "parallel.hpp"
@@ -103,7 +104,7 @@ Scalar as_scalar(PyObject* value, char kind) {
 }
 
 // Tables of a run, read from Python sequences into memory that the thread keeps.
-void run_program(const Program& program, const py::handle& handles, const py::handle& scalars) {
+void run_program(const Program& program, const py::handle& handles, const py::handle& scalars, bool changed) {
     const auto fast_handles = py::reinterpret_steal<py::object>(PySequence_Fast(handles.ptr(), "handles: a sequence"));
     if (!fast_handles) throw py::error_already_set();
     const auto fast_scalars = py::reinterpret_steal<py::object>(PySequence_Fast(scalars.ptr(), "scalars: a sequence"));
@@ -122,8 +123,31 @@ void run_program(const Program& program, const py::handle& handles, const py::ha
         values[i] = as_scalar(PySequence_Fast_GET_ITEM(fast_scalars.ptr(), static_cast<Py_ssize_t>(i)), kinds[i]);
     }
     py::gil_scoped_release unlocked;
-    program.run(table.data(), count, values.data());
+    program.run(table.data(), count, values.data(), changed);
 }
+
+void add_library(Program& program, const py::handle& step, const std::vector<long long>& slots, long long scratch,
+                 bool constant) {
+    void* pointer = PyCapsule_GetPointer(step.ptr(), kStepCapsule);
+    if (pointer == nullptr) throw py::error_already_set();
+    program.add_library(*static_cast<std::shared_ptr<LibraryStep>*>(pointer), slots, scratch, constant);
+}
+
+const Runtime kRuntime = {
+    &threads,
+    &threads_generation,
+    &members,
+    &begin_region,
+    &end_region,
+    [](std::size_t bytes) -> void* {
+        try {
+            return Pool::instance().allocate(bytes);
+        } catch (const Failure&) {
+            return nullptr;
+        }
+    },
+    [](void* block) { Pool::instance().release(block); },
+};
 
 py::array_t<std::uint8_t> host_view(const py::handle& handle, std::size_t bytes) {
     void* block = as_pointer(handle.ptr());
@@ -248,10 +272,12 @@ PYBIND11_MODULE(_native, m) {
         .def("snippet", &find_snippet);
     py::class_<Program>(m, "Program")
         .def(py::init<std::string>())
-        .def("begin_step", &Program::begin_step)
+        .def("begin_step", &Program::begin_step, py::arg("kernel"), py::arg("constant") = false)
+        .def("add_library", &add_library)
         .def("add_call", &Program::add_call)
         .def_property_readonly("handles", &Program::handles)
         .def_property_readonly("steps", &Program::steps)
         .def_property_readonly("parallel_steps", &Program::parallel_steps)
-        .def("run", &run_program);
+        .def("run", &run_program, py::arg("handles"), py::arg("scalars"), py::arg("changed") = true);
+    m.attr("runtime") = py::capsule(&kRuntime, kRuntimeCapsule);
 }

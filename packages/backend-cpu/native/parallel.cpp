@@ -69,25 +69,59 @@ public:
         if (!only.owns_lock()) return false;
         start_helpers(threads() - 1);
         if (!wake && sleepers_.load(std::memory_order_relaxed) == helpers_) return false;
-        body_.store(body, std::memory_order_relaxed);
-        context_.store(context, std::memory_order_relaxed);
-        pending_.store(parts, std::memory_order_relaxed);
-        loop_ += 1;
-        ticket_.store(Ticket(loop_, 0, parts).word());
+        publish(0, parts, body, context);
         // A helper that is just falling asleep may miss this; its parts are then done here.
-        if (wake && sleepers_.load() > 0 && sleeping_.try_lock()) {
-            calls_ += 1;
-            sleepers_.store(0);  // they count as awake from now on: nobody calls them twice
-            sleeping_.unlock();
-            work_.notify_all();
-        }
+        if (wake && sleepers_.load() > 0 && sleeping_.try_lock()) call_sleepers();
         while (take(true)) {
         }
         wait_for_helpers();
         return true;
     }
 
+    // Publishes parts 1 .. members-1 and comes back; every one of them will find a thread, unless the caller ends the region first.
+    void begin(int members, Body body, void* context) {
+        running_.lock();
+        start_helpers(members - 1);
+        region_.store(members);
+        publish(1, members, body, context);
+        if (sleepers_.load() > 0) {
+            sleeping_.lock();
+            call_sleepers();
+        }
+    }
+
+    void end() {
+        while (take(true)) {
+        }
+        wait_for_helpers();
+        region_.store(0);
+        running_.unlock();
+    }
+
+    // How many helpers there are, once as many as possible of `wanted` were started.
+    int helpers(int wanted) {
+        std::lock_guard<std::mutex> only(running_);
+        start_helpers(wanted);
+        return helpers_;
+    }
+
 private:
+    void publish(int first, int last, Body body, void* context) {
+        body_.store(body, std::memory_order_relaxed);
+        context_.store(context, std::memory_order_relaxed);
+        pending_.store(last - first, std::memory_order_relaxed);
+        loop_ += 1;
+        ticket_.store(Ticket(loop_, first, last).word());
+    }
+
+    // Needs sleeping_, and gives it back.
+    void call_sleepers() {
+        calls_ += 1;
+        sleepers_.store(0);  // they count as awake from now on: nobody calls them twice
+        sleeping_.unlock();
+        work_.notify_all();
+    }
+
     // Takes one part and does it; false if none is left. The body and context read here are those of the part's loop: that
     // can't end before the part is done.
     bool take(bool from_front) {
@@ -133,14 +167,17 @@ private:
 
     void help(int number) {
         for (;;) {
-            // Helpers beyond a lowered number of threads sleep on.
-            const bool wanted = number < thread_count.load(std::memory_order_relaxed) - 1;
-            while (wanted && watch()) {
+            while (wanted(number) && watch()) {
                 while (take(false)) {
                 }
             }
-            sleep();
+            sleep(number);
         }
+    }
+
+    // Helpers beyond a lowered number of threads sleep on, unless a region counts on them.
+    bool wanted(int number) const {
+        return number < thread_count.load(std::memory_order_relaxed) - 1 || number < region_.load() - 1;
     }
 
     // Whether work appeared within the time that is worth waiting for.
@@ -157,15 +194,21 @@ private:
     }
 
     // Until the next call. The loop that it came from may be over by then: another may follow at once.
-    void sleep() {
+    void sleep(int number) {
         std::unique_lock<std::mutex> lock(sleeping_);
         const std::uint64_t heard = calls_;
         sleepers_.fetch_add(1);
+        // Either begin() sees the sleeper counted here, or the sleeper sees its region: none is forgotten.
+        if (number < region_.load() - 1 && !Ticket(ticket_.load()).empty()) {
+            sleepers_.fetch_sub(1);
+            return;
+        }
         work_.wait(lock, [&] { return calls_ != heard; });
     }
 
     std::mutex running_;  // held by the thread whose loop it is
     int helpers_ = 0;
+    std::atomic<int> region_{0};  // members of the open region
     std::uint32_t loop_ = 0;
     alignas(64) std::atomic<std::uint64_t> ticket_{0};
     alignas(64) std::atomic<int> pending_{0};
@@ -200,6 +243,25 @@ void parallel(int parts, bool wake, Body body, void* context) {
         if (Team::instance().run(parts, wake, body, context)) return;
     }
     for (int part = 0; part < parts; ++part) body(context, part);
+}
+
+void begin_region(int members, Body body, void* context) {
+    threads_were_used.store(true, std::memory_order_relaxed);
+    Team::instance().begin(members, body, context);
+}
+
+void end_region() { Team::instance().end(); }
+
+int members() {
+    static std::atomic<int> most{1};
+    const int wanted = threads();
+    if (wanted > most.load(std::memory_order_relaxed)) {
+        threads_were_used.store(true, std::memory_order_relaxed);
+        const int there = Team::instance().helpers(wanted - 1) + 1;
+        if (there < wanted) return there;
+        most.store(wanted, std::memory_order_relaxed);
+    }
+    return wanted;
 }
 
 }  // namespace metafuse_cpu

@@ -26,4 +26,12 @@ using Body = void (*)(void* context, int part);
 // waking helpers that sleep, which takes microseconds. Bodies must not throw.
 void parallel(int parts, bool wake, Body body, void* context);
 
+// A region for a library whose threads wait for one another: body(context, 1 .. members-1) is called by helpers while the
+// caller, between begin and end, does the work of number 0. Bodies that nobody has begun by the end are done by the caller.
+// Only one region or loop is open at a time: begin_region waits for those of other threads.
+void begin_region(int members, Body body, void* context);
+void end_region();
+// How many members a region may have.
+int members();
+
 }  // namespace metafuse_cpu

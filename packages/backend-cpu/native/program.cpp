@@ -32,13 +32,34 @@ Program::Program(std::string scalar_kinds) : scalar_kinds_(std::move(scalar_kind
     }
 }
 
-void Program::begin_step(const Kernel& kernel) {
-    steps_.push_back(Step{kernel, calls_.size(), calls_.size(), 0});
+void Program::begin_step(const Kernel& kernel, bool constant) {
+    steps_.push_back(Step{kernel, calls_.size(), calls_.size(), 0, constant, nullptr, 0, false});
+}
+
+void Program::add_slots(const std::vector<long long>& slots) {
+    for (long long slot : slots) {
+        if (slot < 0) throw Failure("ArgumentError", "[prepare] negative slot: " + std::to_string(slot));
+        handles_ = std::max(handles_, static_cast<std::size_t>(slot) + 1);
+    }
+    slots_.insert(slots_.end(), slots.begin(), slots.end());
+}
+
+void Program::add_library(std::shared_ptr<LibraryStep> library, const std::vector<long long>& slots, long long scratch,
+                          bool constant) {
+    if (slots.size() != library->buffers()) mismatch("of a library", "buffers", slots.size(), library->buffers());
+    const std::size_t first = slots_.size();
+    add_slots(slots);
+    if (scratch >= 0) add_slots({scratch});
+    // Its threads are its own business; kernels before it had better leave the helpers awake.
+    steps_.push_back(Step{Kernel{}, calls_.size(), calls_.size(), kElementsToWake, constant, std::move(library), first,
+                          scratch >= 0});
 }
 
 void Program::add_call(const std::vector<long long>& slots, const std::vector<long long>& sizes,
                        const std::vector<long long>& scalars, long long elements) {
-    if (steps_.empty()) throw Failure("ArgumentError", "[prepare] a call needs a step");
+    if (steps_.empty() || steps_.back().library != nullptr) {
+        throw Failure("ArgumentError", "[prepare] a call needs a step of a kernel");
+    }
     Step& step = steps_.back();
     const Kernel& kernel = step.kernel;
     if (slots.size() != kernel.buffers) mismatch(kernel.symbol, "buffers", slots.size(), kernel.buffers);
@@ -54,12 +75,8 @@ void Program::add_call(const std::vector<long long>& slots, const std::vector<lo
                                                std::to_string(scalars[i]) + " of the kinds \"" + scalar_kinds_ + "\"");
         }
     }
-    for (long long slot : slots) {
-        if (slot < 0) throw Failure("ArgumentError", "[prepare] negative slot: " + std::to_string(slot));
-        handles_ = std::max(handles_, static_cast<std::size_t>(slot) + 1);
-    }
     Call call{slots_.size(), sizes_.size(), scalars_.size(), 0, std::max(elements, 1LL)};
-    slots_.insert(slots_.end(), slots.begin(), slots.end());
+    add_slots(slots);
     sizes_.insert(sizes_.end(), sizes.begin(), sizes.end());
     scalars_.insert(scalars_.end(), scalars.begin(), scalars.end());
     call.units = std::max(kernel.units(sizes.data()), 0LL);
@@ -81,13 +98,13 @@ std::shared_ptr<const Program::Plan> Program::plan() const {
     fresh->generation = generation;
     const long long most = threads() > 1 ? threads() * kPartsPerThread : 1;
     for (const Step& step : steps_) {
-        const long long worth = std::max(step.elements / kElementsPerPart, 1LL);
+        const long long worth = step.library ? 1 : std::max(step.elements / kElementsPerPart, 1LL);
         divide(step, static_cast<int>(std::min(most, worth)), *fresh);
     }
     fresh->wake.resize(steps_.size());
     long long coming = 0;
     for (std::size_t s = steps_.size(); s-- > 0;) {
-        if (fresh->parts[s] > 1) coming += steps_[s].elements;
+        if (fresh->parts[s] > 1 || steps_[s].library) coming += steps_[s].elements;
         fresh->wake[s] = coming >= kElementsToWake;
     }
     plan_ = std::move(fresh);
@@ -150,7 +167,15 @@ void Program::run_part(void* context, int part) {
     }
 }
 
-void Program::run(void* const* table, std::size_t count, const Scalar* scalars) const {
+void Program::run_library(const Step& step, void* const* buffers, bool changed) {
+    std::string message;
+    void* scratch = step.scratch ? buffers[step.library->buffers()] : nullptr;
+    if (!step.library->run(buffers, scratch, changed, message)) {
+        throw Failure("KernelError", "[run] a step of a library failed: " + message);
+    }
+}
+
+void Program::run(void* const* table, std::size_t count, const Scalar* scalars, bool changed) const {
     if (count < handles_) {
         throw Failure("ArgumentError", "[run] the program uses " + std::to_string(handles_) + " handles: " +
                                            std::to_string(count) + " given");
@@ -166,7 +191,13 @@ void Program::run(void* const* table, std::size_t count, const Scalar* scalars) 
     const std::shared_ptr<const Plan> current = plan();
     Region region{this, nullptr, current->chunks.data(), nullptr, buffers.data(), values.data()};
     for (std::size_t s = 0; s < steps_.size(); ++s) {
-        region.step = &steps_[s];
+        const Step& step = steps_[s];
+        if (step.constant && !changed) continue;
+        if (step.library) {
+            run_library(step, buffers.data() + step.buffers, changed);
+            continue;
+        }
+        region.step = &step;
         region.borders = current->borders.data() + current->first_border[s];
         if (current->parts[s] == 1) {
             run_part(&region, 0);

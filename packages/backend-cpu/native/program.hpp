@@ -15,6 +15,8 @@
 #include <string>
 #include <vector>
 
+#include "library.hpp"
+
 namespace metafuse_cpu {
 
 union Scalar {
@@ -40,7 +42,11 @@ public:
     // `scalar_kinds`: one letter per entry of the scalar table of a run.
     explicit Program(std::string scalar_kinds);
 
-    void begin_step(const Kernel& kernel);
+    // `constant`: the step is run only where its inputs may have changed.
+    void begin_step(const Kernel& kernel, bool constant = false);
+    // A step of a library, with all its slots; `scratch`: the slot of its scratch memory, or -1.
+    void add_library(std::shared_ptr<LibraryStep> library, const std::vector<long long>& slots, long long scratch,
+                     bool constant = false);
     // Throws ArgumentError where counts do not fit the kernel of the current step.
     void add_call(const std::vector<long long>& slots, const std::vector<long long>& sizes,
                   const std::vector<long long>& scalars, long long elements);
@@ -51,9 +57,9 @@ public:
     // How many steps use more than one thread.
     std::size_t parallel_steps() const;
 
-    // Runs all steps in order. `table` has `count` handles, `scalars` one entry per letter of scalar_kinds. May be called
-    // from several threads at once.
-    void run(void* const* table, std::size_t count, const Scalar* scalars) const;
+    // Runs all steps in order. `table` has `count` handles, `scalars` one entry per letter of scalar_kinds. Without
+    // `changed`, what constant steps made is as the last run left it. May be called from several threads at once.
+    void run(void* const* table, std::size_t count, const Scalar* scalars, bool changed = true) const;
 
 private:
     struct Call {
@@ -68,6 +74,10 @@ private:
         std::size_t first;  // in calls_
         std::size_t last;
         long long elements;
+        bool constant;
+        std::shared_ptr<LibraryStep> library;  // instead of a kernel
+        std::size_t buffers;                   // of a library: where its arguments start in slots_
+        bool scratch;                          // whether the slot after its buffers is scratch memory
     };
     struct Chunk {
         std::size_t call;
@@ -87,6 +97,8 @@ private:
 
     std::shared_ptr<const Plan> plan() const;
     void divide(const Step& step, int parts, Plan& plan) const;
+    void add_slots(const std::vector<long long>& slots);
+    static void run_library(const Step& step, void* const* buffers, bool changed);
     static void run_part(void* context, int part);
 
     std::string scalar_kinds_;

@@ -10,28 +10,36 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from metafuse.backend.contract import AbstractBackend, Capabilities, Handle, Loaded, Step
+from metafuse.backend.library import LibraryCall
 from metafuse.backend.optional import SupportsAssembly, SupportsCodeOp, SupportsHostView, SupportsPrograms
 from metafuse.errors import ArgumentError, BackendError
 from metafuse.kernel.ir import Kernel
 
 from . import _native, compiler, machine
 from .codeop import CodeOps
+from .library.operations import LibraryOps
 
 __all__ = ["CpuBackend"]
 
 
 class CpuBackend(
-    CodeOps, AbstractBackend, SupportsPrograms, SupportsHostView, SupportsCodeOp, SupportsAssembly
+    CodeOps,
+    LibraryOps,
+    AbstractBackend,
+    SupportsPrograms,
+    SupportsHostView,
+    SupportsCodeOp,
+    SupportsAssembly,
 ):
     """Generated C++ on the cores of this machine.
 
-    Environment: ``METAFUSE_NUM_THREADS``, ``METAFUSE_CPU_MEMORY_LIMIT``, ``METAFUSE_CXX``.
+    Environment: ``METAFUSE_NUM_THREADS``, ``METAFUSE_CPU_MEMORY_LIMIT``, ``METAFUSE_CXX``, ``METAFUSE_ONEDNN``.
     """
 
     name = "cpu"
@@ -123,18 +131,29 @@ class CpuBackend(
                     kinds[position] = "f" if dtype.is_float else "i"
         self.prepare([step], "".join(kinds)).run(handles, scalars)
 
-    def prepare(self, steps: Sequence[Step], scalar_kinds: str) -> Any:
+    def prepare(
+        self, steps: Sequence[Step | LibraryCall], scalar_kinds: str, constant: Collection[int] = ()
+    ) -> Any:
         """Freeze ``steps`` into flat native arrays."""
         program = _native.Program(scalar_kinds)
-        for step in steps:
-            program.begin_step(step.loaded)
+        for number, step in enumerate(steps):
+            if isinstance(step, LibraryCall):
+                program.add_library(step.plan.loaded, step.slots, step.scratch, number in constant)
+                continue
+            program.begin_step(step.loaded, number in constant)
             for call in step.calls:
                 program.add_call(call.slots, call.sizes, call.scalars, call.elements)
         return program
 
-    def run(self, prepared: Any, handles: Sequence[Handle], scalars: Sequence[float | int]) -> None:
+    def run(
+        self,
+        prepared: Any,
+        handles: Sequence[Handle],
+        scalars: Sequence[float | int],
+        changed: bool = True,
+    ) -> None:
         """Run a prepared program to its end, without the interpreter lock."""
-        prepared.run(handles, scalars)
+        prepared.run(handles, scalars, changed)
 
     def synchronize(self) -> None:
         """Nothing to wait for: calls return when they are done."""

@@ -57,6 +57,27 @@ typedef double float64;
 #ifdef __FLT16_MAX__
 typedef _Float16 float16;
 #endif
+struct bfloat16 {
+    uint16_t bits;
+    bfloat16() = default;
+    bfloat16(float value) {
+        uint32_t whole;
+        std::memcpy(&whole, &value, 4);
+        if (value == value) whole += 0x7fffU + (whole >> 16 & 1U);
+        else if (!(whole & 0x7f0000U)) whole |= 0x400000U;
+        bits = uint16_t(whole >> 16);
+    }
+    operator float() const {
+        const uint32_t whole = uint32_t(bits) << 16;
+        float value;
+        std::memcpy(&value, &whole, 4);
+        return value;
+    }
+    bfloat16& operator+=(float value) { return *this = float(*this) + value; }
+    bfloat16& operator-=(float value) { return *this = float(*this) - value; }
+    bfloat16& operator*=(float value) { return *this = float(*this) * value; }
+    bfloat16& operator/=(float value) { return *this = float(*this) / value; }
+};
 struct Extents {
     long long* values;
     int count;

@@ -14,14 +14,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from metafuse.backend.contract import Machine
-from metafuse.dtypes import DType, int64
-from metafuse.kernel.cstyle import LIBRARY, guarded, type_name, unsigned_of
+from metafuse.dtypes import DType, bfloat16, int64
+from metafuse.kernel.cstyle import LIBRARY, guarded, rounded, stored, type_name, unsigned_of
 from metafuse.kernel.expr import Expr, add, axis, load, mul, walk
 from metafuse.kernel.ir import Contraction, Kernel, Operand, Stage
 from metafuse.kernel.scope import Printer, Scope, affine
 
 from .codegen import CpuDialect
-from .contraction_library import Types, entry, reference
+from .contraction_library import BFLOAT16, Types, entry, reference
 
 __all__ = ["emit"]
 
@@ -93,6 +93,8 @@ def _sum_type(dtype: DType) -> str:
 
 def _element_type(dtype: DType, total: str) -> str:
     """Integers of the sum's width are read as the sum's type, which wraps like theirs."""
+    if dtype is bfloat16:
+        return BFLOAT16
     return total if dtype.is_integer and dtype.itemsize >= 4 and unsigned_of(dtype) == total else dtype.c_name
 
 
@@ -235,8 +237,10 @@ class _Epilogue:
                 self._statement(body, stage, pattern)
 
     def _bind_value(self, body: Scope, stage: Stage, text: str, total: str) -> None:
-        kind = type_name(stage.expr.dtype, body.printer.dialect)
-        body.bind("value", stage.result, text if kind == total else f"({kind}){text}", lazy=True)
+        dtype, printer = stage.expr.dtype, body.printer
+        same = type_name(dtype, printer.dialect) == total and dtype is not bfloat16
+        text = text if same else rounded(text, dtype, printer.dialect, printer.needs)
+        body.bind("value", stage.result, text, lazy=True)
 
     def _statement(self, body: Scope, stage: Stage, pattern: tuple[int, ...]) -> None:
         text = body.value(self._placed(stage.expr, pattern))
@@ -245,6 +249,8 @@ class _Epilogue:
             return
         assert stage.offset is not None
         index = body.index(self._address(stage.offset, pattern))
+        printer = body.printer
+        text = stored(text, self.kernel.buffers[stage.buffer].dtype, printer.dialect, printer.needs)
         body.line(f"b{stage.buffer}[{index}] = {text};")
         body.forget(stage.buffer)
 

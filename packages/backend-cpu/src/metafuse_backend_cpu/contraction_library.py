@@ -23,10 +23,12 @@ from .contraction_packing import PACKING
 from .contraction_vectors import VECTORS
 from .libraries import LIBRARY_MARKER
 
-__all__ = ["Types", "entry", "reference", "source"]
+__all__ = ["BFLOAT16", "Types", "entry", "reference", "source"]
 
 #: C types: of the sums, and of the elements of operands a and b as the engine reads them.
 Types = tuple[str, str, str]
+#: the C type as which the engine reads bfloat16, which is ``unsigned short`` in memory and for kernels
+BFLOAT16 = "mf_bfloat16"
 
 _INTERFACE = """struct mf_contraction {  // what is specific to one kernel
     const short *text;  // which size plays which part: contraction._describe
@@ -36,6 +38,16 @@ _INTERFACE = """struct mf_contraction {  // what is specific to one kernel
     int expressions, joins, cores;
 };
 #define MF_INTERNAL __attribute__((visibility("hidden")))
+"""
+
+_BFLOAT16_TEXT = """struct mf_bfloat16 {
+    unsigned short bits;
+    operator float() const {
+        union { unsigned int bits; float value; } number;
+        number.bits = (unsigned int)bits << 16;
+        return number.value;
+    }
+};
 """
 
 _SETTINGS = """#define METAFUSE_VECTOR_BYTES {width}
@@ -94,6 +106,7 @@ def source(name: str) -> str:
         [
             guarded("CONTRACTION", _INTERFACE),
             _SETTINGS.format(width=width),
+            _BFLOAT16_TEXT if BFLOAT16 in types else "",
             f"namespace {{ namespace metafuse_contraction {{{VECTORS}{PACKING}{ENGINE}}} }}\n",
             _ENTRY.format(entry=entry(types), types=", ".join(types), sum=total),
         ]
@@ -102,5 +115,5 @@ def source(name: str) -> str:
 
 @lru_cache(maxsize=1)
 def _digest() -> str:
-    parts = (_INTERFACE, _SETTINGS, VECTORS, PACKING, ENGINE, _ENTRY)
+    parts = (_INTERFACE, _SETTINGS, _BFLOAT16_TEXT, VECTORS, PACKING, ENGINE, _ENTRY)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 
 from metafuse.backend.contract import Machine
 from metafuse.dtypes import int64
-from metafuse.kernel.cstyle import operation, type_name
+from metafuse.kernel.cstyle import loaded, operation, stored, type_name
 from metafuse.kernel.expr import Expr, cast, walk
 from metafuse.kernel.ir import REDUCTIONS, Kernel, Stage
 from metafuse.kernel.scope import Scope
@@ -75,7 +75,8 @@ def statements(scope: Scope, stages: Sequence[Stage], define: Definer) -> None:
             flush()
         if stage.kind == "store":
             assert stage.offset is not None
-            text = scope.value(cast(stage.expr, scope.printer.kernel.buffers[stage.buffer].dtype))
+            dtype, printer = scope.printer.kernel.buffers[stage.buffer].dtype, scope.printer
+            text = stored(scope.value(cast(stage.expr, dtype)), dtype, printer.dialect, printer.needs)
             pending.append((stage.buffer, f"b{stage.buffer}[{scope.index(stage.offset)}] = {text};"))
         elif stage.kind == "scatter":
             _scatter(scope, stage)
@@ -86,6 +87,7 @@ def statements(scope: Scope, stages: Sequence[Stage], define: Definer) -> None:
 
 def _scatter(scope: Scope, stage: Stage) -> None:
     assert stage.offset is not None
+    dialect, needs = scope.printer.dialect, scope.printer.needs
     dtype = scope.printer.kernel.buffers[stage.buffer].dtype
     new = cast(stage.expr, dtype)
     head = "" if stage.condition is None else f"if ({scope.value(stage.condition)}) "
@@ -93,13 +95,13 @@ def _scatter(scope: Scope, stage: Stage) -> None:
     place = f"b{stage.buffer}[{index}]"
     combine = REDUCTIONS[stage.op]
     if combine is not None:
-        kind = type_name(dtype, scope.printer.dialect)
+        kind = type_name(dtype, dialect)
         old = scope.printer.fresh("o")
         node = Expr(combine, (new, new), dtype)
-        joined = operation(node, [old, text], scope.printer.dialect, scope.printer.needs)
-        scope.line(f"{head}{{ const {kind} {old} = ({kind}){place}; {place} = {joined}; }}")
+        joined = stored(operation(node, [old, text], dialect, needs), dtype, dialect, needs)
+        scope.line(f"{head}{{ const {kind} {old} = ({kind}){loaded(place, dtype, dialect, needs)}; {place} = {joined}; }}")
     else:
-        scope.line(f"{head}{place} = {text};")
+        scope.line(f"{head}{place} = {stored(text, dtype, dialect, needs)};")
     scope.forget(stage.buffer)
 
 

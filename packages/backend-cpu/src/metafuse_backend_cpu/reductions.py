@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from metafuse.backend.contract import Machine
 from metafuse.dtypes import DType, float32, float64
-from metafuse.kernel.cstyle import literal, type_name, unsigned_of
+from metafuse.kernel.cstyle import literal, rounded, type_name, unsigned_of
 from metafuse.kernel.ir import IDENTITY, Kernel, Stage
 from metafuse.kernel.scope import Scope, affine
 
@@ -95,10 +95,11 @@ class Accumulator:
 
     def result(self, place: str, scope: Scope, flag: str = "") -> str:
         """The finished value as text of the stage's dtype."""
-        kind = type_name(self.dtype, scope.printer.dialect)
+        printer = scope.printer
         if flag:
-            return f"({kind})({flag} ? ({self.kind}){scope.printer.dialect.nan} : {place})"
-        return f"({kind}){place}"
+            kind = type_name(self.dtype, printer.dialect)
+            return f"({kind})({flag} ? ({self.kind}){printer.dialect.nan} : {place})"
+        return rounded(place, self.dtype, printer.dialect, printer.needs)
 
 
 def _clauses(found: Sequence[tuple[Accumulator, str]]) -> str:

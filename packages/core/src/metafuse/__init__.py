@@ -20,14 +20,17 @@ from .var import Var, sync, sync_all
 
 __version__ = "0.1.0"
 
-_LAZY = {"nn", "optim", "data", "init", "debug", "testing", "dataset"}
+_LAZY = {
+    "attention", "data", "dataset", "debug", "distributions", "einops", "fft", "gradfunctional", "init", "linalg", "loss3d",
+    "nn", "optim", "other", "sparse", "testing", "weightnorm",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     """Operators by their records (also ones that plugins register later), and subpackages on first use."""
-    record = _registry.find(name)
-    if record is not None:
-        return record.function
+    function = _registry.function_named(name)
+    if function is not None:
+        return function
     if name in _LAZY:
         import importlib
 
@@ -41,10 +44,14 @@ def __getattr__(name: str) -> Any:
         from .nn.module import Module
 
         return Module if name == "Module" else Dataset
+    if not name.startswith("_"):
+        from .plugins.packages import package
+
+        return package(name)  # such as metafuse.models, if that distribution is installed
     raise AttributeError(f"module 'metafuse' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     return sorted(
-        {*globals(), *_LAZY, "explain", "Module", "Dataset", *(r.name for r in _registry.all_operators())}
+        {*globals(), *_LAZY, "explain", "Module", "Dataset", *_registry.function_names()}
     )

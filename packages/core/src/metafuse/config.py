@@ -128,6 +128,13 @@ SETTINGS: dict[str, Setting] = {
         _switch(
             "lazy_execution", 1, "Evaluate late, many operators at once; 0 evaluates each when it is called."
         ),
+        Setting(
+            "math",
+            str,
+            "float32",
+            "`float32`, or `bfloat16`: products of float32 that are summed may be rounded to bfloat16 first.",
+        ),
+        _switch("library", 1, "Let the backend's library compute products and convolutions that it takes."),
         _switch("use_cuda", 0, "Compute on the CUDA backend; an error says so where it is not usable."),
         _switch("log_silent", 0, "Print no one-time notices."),
     )

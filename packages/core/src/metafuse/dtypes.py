@@ -1,7 +1,7 @@
 """Element types and the one promotion table.
 
-What it is: the closed list of element types, their names in every vocabulary (user, NumPy, C) and the
-rules that say which type an operation yields.
+What it is: the closed list of element types, their names in every vocabulary (user, NumPy, C), how their values are held
+on the host, and the rules that say which type an operation yields.
 What it is not: a description of arrays (see ``graph.spec``) or of what a backend supports (see
 ``backend.contract.Capabilities``).
 Who calls it: everything.
@@ -32,6 +32,7 @@ __all__ = [
     "uint32",
     "uint64",
     "float16",
+    "bfloat16",
     "float32",
     "float64",
     "as_dtype",
@@ -70,9 +71,42 @@ class DType:
         return self.kind in "iu"
 
     @property
+    def is_half(self) -> bool:
+        """Whether values are floating point of 16 bits: computed with in ``float32`` and rounded when they are stored."""
+        return self.kind == "f" and self.itemsize == 2
+
+    @property
     def numpy(self) -> np.dtype[Any]:
-        """The NumPy dtype with the same bits."""
+        """The NumPy dtype that holds values on the host. NumPy has no bfloat16: there it is ``float32``."""
         return _NUMPY[self.name]
+
+    @property
+    def storage(self) -> np.dtype[Any]:
+        """The NumPy dtype with the same bits in memory; ``uint16`` for bfloat16."""
+        return _STORAGE[self.name]
+
+    def encode(self, values: Any) -> np.ndarray[Any, Any]:
+        """``values`` as an array of ``storage``: what is copied to a device. bfloat16 rounds to the nearest even; NaN stays NaN.
+
+        Example:
+            >>> hex(bfloat16.encode(1.0)), hex(bfloat16.encode(float("nan")))
+            ('0x3f80', '0x7fc0')
+        """
+        return _bfloat16_bits(values) if self is bfloat16 else np.asarray(values).astype(self.storage, copy=False)
+
+    def decode(self, bits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """An array of ``storage`` as values of ``numpy``: what is shown of what a device holds; exact."""
+        return np.asarray(bits.astype(np.uint32) << _16).view(np.float32) if self is bfloat16 else bits
+
+    def convert(self, values: Any) -> np.ndarray[Any, Any]:
+        """``values`` as an array of ``numpy``, each of them representable in this type.
+
+        Example:
+            >>> float(bfloat16.convert(0.1)), int(int8.convert(2.7))
+            (0.10009765625, 2)
+        """
+        found = np.asarray(values).astype(self.numpy, copy=False)
+        return self.decode(_bfloat16_bits(found)) if self is bfloat16 else found
 
     def __str__(self) -> str:
         return self.name
@@ -104,19 +138,36 @@ uint16 = DType("uint16", "u", 2, "unsigned short")
 uint32 = DType("uint32", "u", 4, "unsigned int")
 uint64 = DType("uint64", "u", 8, "unsigned long long")
 float16 = DType("float16", "f", 2, "_Float16")
+bfloat16 = DType("bfloat16", "f", 2, "unsigned short")  # the upper half of a float32
 float32 = DType("float32", "f", 4, "float")
 float64 = DType("float64", "f", 8, "double")
 
 DTYPES: dict[str, DType] = {
     d.name: d
     for d in (
-        bool_, int8, int16, int32, int64, uint8, uint16, uint32, uint64, float16, float32, float64,
+        bool_, int8, int16, int32, int64, uint8, uint16, uint32, uint64, float16, bfloat16, float32,
+        float64,
     )
 }  # fmt: skip
-FLOATS = (float16, float32, float64)
+FLOATS = (float16, bfloat16, float32, float64)
 INTEGERS = (int8, int16, int32, int64, uint8, uint16, uint32, uint64)
 
-_NUMPY = {name: np.dtype(name) for name in DTYPES}
+_NUMPY = {name: np.dtype("float32" if name == "bfloat16" else name) for name in DTYPES}
+_STORAGE = {**_NUMPY, "bfloat16": np.dtype("uint16")}
+_16 = np.uint32(16)
+
+
+def _bfloat16_bits(values: Any) -> np.ndarray[Any, Any]:
+    """The upper halves of float32 numbers, rounded to the nearest, ties to even; a NaN keeps what fits of its payload."""
+    with np.errstate(over="ignore"):  # beyond float32: infinity; the sum wraps for NaN only
+        number = np.asarray(values).astype(np.float32, copy=False)
+        bits = number.view(np.uint32)
+        upper = bits >> _16
+        rounded = (bits + (np.uint32(0x7FFF) + (upper & np.uint32(1)))) >> _16
+    quiet = np.where(upper & np.uint32(0x7F), upper, upper | np.uint32(0x40))
+    return np.where(np.isnan(number), quiet, rounded).astype(np.uint16)
+
+
 _ALIASES: dict[str, DType] = {
     **DTYPES,
     "half": float16,
@@ -149,7 +200,9 @@ def as_dtype(value: object) -> DType:
     if isinstance(name, str) and name in DTYPES:
         return DTYPES[name]
     try:
-        return DTYPES[np.dtype(value).name]  # type: ignore[call-overload]
+        found = np.dtype(value)  # type: ignore[call-overload]
+        # float32 numbers may carry the name of the type that they stand for
+        return DTYPES[found.metadata["metafuse"] if found.metadata and "metafuse" in found.metadata else found.name]
     except (TypeError, KeyError):
         raise DTypeError(f"[dtype] unknown element type: {value!r}; use one of {', '.join(DTYPES)}") from None
 
@@ -168,8 +221,8 @@ def promote(a: DType, b: DType) -> DType:
     """The common type of two arrays, by the promotion table of ``docs/dtypes.md``.
 
     Equal types stay. bool gives way to anything. Two integers of one signedness take the wider; signed with
-    unsigned takes the next wider signed type that holds both (``int64`` at most). Two floats take the wider.
-    A float with an integer takes the float of the larger byte size of both, at least the float itself.
+    unsigned takes the next wider signed type that holds both (``int64`` at most). Two floats take the wider, bfloat16
+    of the two halves. A float with an integer takes the float of the larger byte size of both, at least the float itself.
 
     Example:
         >>> promote(uint8, int8), promote(float32, int64), promote(float16, int32)
@@ -182,10 +235,12 @@ def promote(a: DType, b: DType) -> DType:
     if b.kind == "b":
         return a
     if a.is_float and b.is_float:
-        return a if a.itemsize >= b.itemsize else b
+        if a.itemsize == b.itemsize:
+            return bfloat16
+        return a if a.itemsize > b.itemsize else b
     if a.is_float or b.is_float:
-        size = max(a.itemsize, b.itemsize)
-        return {2: float16, 4: float32, 8: float64}[max(size, 2)]
+        floating, integer = (a, b) if a.is_float else (b, a)
+        return floating if floating.itemsize >= integer.itemsize else {4: float32, 8: float64}[integer.itemsize]
     if a.kind == b.kind:
         return a if a.itemsize >= b.itemsize else b
     signed, unsigned = (a, b) if a.kind == "i" else (b, a)
@@ -209,6 +264,6 @@ def true_divide(d: DType) -> DType:
 
 
 def accumulator(d: DType) -> DType:
-    """The type in which a sum of ``d`` is carried: half types in ``float32``; others in themselves (long sums are
+    """The type in which a sum of ``d`` is carried: 16-bit floats in ``float32``; others in themselves (long sums are
     carried in blocks by the code generator, see ``docs/accuracy.md``)."""
-    return float32 if d is float16 else d
+    return float32 if d.is_half else d

@@ -8,7 +8,7 @@ Who calls it: ``runtime.executor`` and the conformance kit (which skips a level 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,12 +23,23 @@ class SupportsPrograms(ABC):
     """Runs all steps of a program in one call, without coming back to Python in between."""
 
     @abstractmethod
-    def prepare(self, steps: Sequence[Step], scalar_kinds: str) -> Any:
-        """Freeze ``steps``; ``scalar_kinds`` has one letter per entry of the scalar table: ``f`` float, ``i`` integer."""
+    def prepare(self, steps: Sequence[Step], scalar_kinds: str, constant: Collection[int] = ()) -> Any:
+        """Freeze ``steps``; ``scalar_kinds`` has one letter per entry of the scalar table: ``f`` float, ``i`` integer.
+
+        ``constant``: numbers of steps that run only where ``changed``: their inputs seldom differ from one run to the next. A backend
+        that also ``SupportsLibraryOps`` takes ``LibraryCall`` among the steps."""
 
     @abstractmethod
-    def run(self, prepared: Any, handles: Sequence[Handle], scalars: Sequence[float | int]) -> None:
-        """Run everything; same meaning as ``launch`` of each step in order."""
+    def run(
+        self,
+        prepared: Any,
+        handles: Sequence[Handle],
+        scalars: Sequence[float | int],
+        changed: bool = True,
+    ) -> None:
+        """Run everything; same meaning as ``launch`` of each step in order. Without ``changed``, constant operands of
+        library calls and inputs of constant steps are those of the last run, and the buffers that constant steps
+        wrote still hold what that run left there."""
 
 
 class SupportsHostView(ABC):

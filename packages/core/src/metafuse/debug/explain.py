@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..backend.contract import AbstractBackend, Call
+from ..backend.library import LibraryCall
 from ..errors import DTypeError
 from ..graph.node import Node
 from ..passes.lower import LoweredCall
@@ -121,6 +122,7 @@ class _Report:
         self.sizes = {k: leaf.spec.nbytes for k, leaf in enumerate(leaves)}
         self.sizes.update(plan.outputs)
         self.sizes.update(plan.temporaries)
+        self.sizes.update(plan.constant.slots)
 
     def name(self, value: int) -> str:
         """A program's value: ``n`` nodes, ``a`` stored arrays, ``p`` partial results that no node stands for."""
@@ -136,6 +138,8 @@ class _Report:
     def launch_name(self, number: int) -> str:
         """Kernel of a launch, or the operator of an opaque step."""
         step = self.plan.steps[number]
+        if isinstance(step, LibraryCall):
+            return f"library {step.name}"
         return self.nodes[step.position].sig.name if isinstance(step, OpaqueStep) else step.kernel.name
 
     def graph(self) -> str:
@@ -224,6 +228,10 @@ class _Report:
                 node = self.nodes[step.position]
                 inputs = ", ".join(f"slot {s}" for s in step.inputs)
                 rows.append([str(k), node.sig.name, f"{inputs} -> slot {step.output}", "", origin(node)])
+                continue
+            if isinstance(step, LibraryCall):
+                made = f"-> slot {step.slots[2]}"
+                rows.append([str(k), f"library {step.name}", made, f"{step.op.points} points", step.plan.about])
                 continue
             points = sum(call.elements for call in step.calls)
             nbytes = sum(self._touched(call) for call in step.calls)

@@ -14,6 +14,7 @@ from time import perf_counter
 from typing import Any
 
 from ..backend.contract import AbstractBackend, Step
+from ..backend.library import LibraryCall
 from ..config import flags
 from ..passes.schedule import OpaqueStep, ProgramPlan
 from ..runtime import executor
@@ -78,6 +79,8 @@ def run_timed(
         begin = perf_counter()
         if isinstance(step, OpaqueStep):
             opaque(step)
+        elif isinstance(step, LibraryCall):
+            backend.launch_library(step, handles, True)  # type: ignore[attr-defined]
         else:
             loaded = kernels.obtain([step.kernel])[0]
             begin = perf_counter()
@@ -100,6 +103,9 @@ def _row(step: Any, seconds: float, slots: Sequence[Buffer]) -> Launch:
     if isinstance(step, OpaqueStep):
         touched = {*step.inputs, step.output}
         return Launch(f"opaque {step.position}", 1, seconds, sum(slots[s].nbytes for s in touched), 0)
+    if isinstance(step, LibraryCall):
+        touched = set(step.slots)
+        return Launch(f"library {step.name}", 1, seconds, sum(slots[s].nbytes for s in touched), step.op.points)
     nbytes = sum(slots[s].nbytes for call in step.calls for s in set(call.slots))
     elements = sum(call.elements for call in step.calls)
     return Launch(step.kernel.name, len(step.calls), seconds, nbytes, elements)

@@ -20,11 +20,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..dtypes import DType, float32, float64
+from ..dtypes import DType, bfloat16, float16, float32, float64
 from ..errors import DTypeError
-from .expr import Expr
+from .expr import EXACT, Expr, const
 
-__all__ = ["Dialect", "HELPERS", "guarded", "literal", "operation", "type_name", "unsigned_of"]
+__all__ = [
+    "Dialect", "HELPERS", "guarded", "literal", "loaded", "operation", "rounded", "stored", "type_name", "unsigned_of",
+]  # fmt: skip
 
 #: intrinsic -> C function for double; float32 appends an "f"
 LIBRARY = {
@@ -63,10 +65,30 @@ class Dialect:
 
 
 def type_name(dtype: DType, dialect: Dialect) -> str:
-    """The C type of a local variable of ``dtype``; bool is ``bool`` here, and ``unsigned char`` in memory."""
+    """The C type of a local variable of ``dtype``. It differs from the type in memory, ``DType.c_name``, for bool (``unsigned
+    char`` there) and bfloat16: a ``float`` whose value is a bfloat16 here, ``unsigned short`` there."""
     if dtype.kind == "b":
         return "bool"
-    return dialect.half if dtype.is_float and dtype.itemsize == 2 else dtype.c_name
+    return "float" if dtype is bfloat16 else dialect.half if dtype is float16 else dtype.c_name
+
+
+def loaded(memory: str, dtype: DType, dialect: Dialect, needs: dict[str, str]) -> str:
+    """What was read from ``memory`` as a local variable's value."""
+    if dtype is bfloat16:
+        return f"{_helper('bfloat16_value', dialect, needs)}({memory})"
+    return f"{memory} != 0" if dtype.kind == "b" else memory
+
+
+def stored(value: str, dtype: DType, dialect: Dialect, needs: dict[str, str]) -> str:
+    """A local variable's value as it is written to memory."""
+    return f"{_helper('bfloat16_bits', dialect, needs)}({value})" if dtype is bfloat16 else value
+
+
+def rounded(value: str, dtype: DType, dialect: Dialect, needs: dict[str, str]) -> str:
+    """An arithmetic value (of a wider type, perhaps) as a local variable's value of ``dtype``."""
+    if dtype is bfloat16:
+        return f"{_helper('bfloat16_round', dialect, needs)}((float)({value}))"
+    return f"({type_name(dtype, dialect)}){value}"
 
 
 def unsigned_of(dtype: DType) -> str:
@@ -83,6 +105,8 @@ def literal(value: float | int | bool, dtype: DType, dialect: Dialect) -> str:
     """
     if dtype.kind == "b":
         return "true" if value else "false"
+    if dtype is bfloat16:
+        return literal(float(dtype.convert(value)), float32, dialect)
     if dtype.is_float:
         with np.errstate(over="ignore"):
             number = dtype.numpy.type(value)
@@ -129,19 +153,24 @@ def operation(node: Expr, args: Sequence[str], dialect: Dialect, needs: dict[str
     if op == "select":
         return f"{args[0]} ? {args[1]} : {args[2]}"
     if op == "cast":
-        return _cast(source, dtype, args[0], dialect)
+        return _cast(source, dtype, args[0], dialect, needs)
     if op == "uniform":
         return _helper("uniform", dialect, needs) + f"({', '.join(args)})"
     if op == "not" or (op == "bitnot" and dtype.kind == "b"):
         return f"!{args[0]}"
+    if dtype is bfloat16:
+        text = _floating(_in_float(node), args, dialect, needs)
+        return text if op in EXACT else rounded(text, dtype, dialect, needs)
     if dtype.is_float:
         return _floating(node, args, dialect, needs)
     return _integer(node, args, dialect, needs)
 
 
-def _cast(source: DType, dtype: DType, x: str, dialect: Dialect) -> str:
+def _cast(source: DType, dtype: DType, x: str, dialect: Dialect, needs: dict[str, str]) -> str:
     if dtype.kind == "b":
         return f"{x} != 0"
+    if dtype is bfloat16 and source.itemsize > 1:  # eight bits are kept
+        return rounded(x, dtype, dialect, needs)
     kind = type_name(dtype, dialect)
     if source.is_float and dtype.is_integer and dtype.itemsize < 8:
         # through a wider signed type: what does not fit wraps, as NumPy's casts do, instead of being undefined
@@ -182,7 +211,7 @@ def _floating(node: Expr, args: Sequence[str], dialect: Dialect, needs: dict[str
 
 
 def _in_float(node: Expr) -> Expr:
-    args = tuple(Expr("cast", (a,), float32) for a in node.args)
+    args = tuple(const(a.value, float32) if a.op == "const" else Expr("cast", (a,), float32) for a in node.args)
     return Expr(node.op, args, float32)
 
 
@@ -228,6 +257,29 @@ def _library(name: str, dtype: DType, dialect: Dialect, needs: dict[str, str]) -
 #: helper functions by name; ``INLINE`` stands for the dialect's qualifiers. ``(T)-1 < 0`` asks whether T is signed,
 #: and dividing by -1 is spelled as a negation because the smallest integer divided by -1 traps.
 HELPERS: dict[str, str] = {
+    "bfloat16_value": """INLINE float mf_bfloat16_value(unsigned short bits) {
+    union { unsigned int bits; float value; } number;
+    number.bits = (unsigned int)bits << 16;
+    return number.value;
+}
+""",
+    # of a number that is a bfloat16 already
+    "bfloat16_bits": """INLINE unsigned short mf_bfloat16_bits(float value) {
+    union { float value; unsigned int bits; } number;
+    number.value = value;
+    return (unsigned short)(number.bits >> 16);
+}
+""",
+    # to the nearest, ties to even; a NaN keeps what fits of its payload
+    "bfloat16_round": """INLINE float mf_bfloat16_round(float value) {
+    union { float value; unsigned int bits; } number;
+    number.value = value;
+    const unsigned int bits = number.bits, near = bits + 0x7fffU + (bits >> 16 & 1U);
+    const unsigned int quiet = bits & 0x7f0000U ? bits : bits | 0x400000U;
+    number.bits = (value == value ? near : quiet) & 0xffff0000U;
+    return number.value;
+}
+""",
     "cdiv": """template <class T> INLINE T mf_cdiv(T a, T b) {
     if (b == 0) return 0;
     return (T)-1 < 0 && b == (T)-1 ? (T)(0ULL - (unsigned long long)a) : (T)(a / b);

@@ -32,6 +32,7 @@ from ..dtypes import DType, as_dtype, bool_, float32, int64
 
 __all__ = [
     "Expr",
+    "EXACT",
     "INTRINSICS",
     "add",
     "axis",
@@ -51,7 +52,8 @@ __all__ = [
 LEAVES = frozenset({"const", "axis", "size", "scalar", "load", "value"})
 
 #: name -> number of arguments. Arguments of one call share a dtype (``select``: the last two), except where noted.
-#: Semantics are NumPy's for the common dtype unless said otherwise here:
+#: Semantics are NumPy's for the common dtype unless said otherwise here: bfloat16, which NumPy has not, is computed in
+#: float32 and rounded to the nearest, ties to even;
 #: ``floordiv``/``mod`` round towards minus infinity, ``cdiv``/``cmod`` towards zero (C, the index language's ``/ %``);
 #: an integer division by zero yields 0. ``min``/``max`` hand on NaN. ``round`` is half-to-even.
 #: ``uniform(seed, offset, i)`` is element ``i`` of the Philox-4x32-10 stream (see ``ops.random``): float32 in [0, 1).
@@ -76,6 +78,8 @@ INTRINSICS: dict[str, int] = {
     "uniform": 3,
 }  # fmt: skip
 
+#: intrinsics whose result on numbers of a type is one of that type, without rounding
+EXACT = frozenset({"min", "max", "neg", "abs", "floor", "ceil", "round", "trunc", "select"})
 TESTS = frozenset({"eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf"})
 
 

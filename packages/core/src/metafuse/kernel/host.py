@@ -6,7 +6,7 @@ What it is not: an evaluator of whole expressions (``index.evaluate``) or of ker
 Who calls it: the index language (evaluation, constant folding), the reference backend, and tests of every other backend.
 
 A function takes its operands, which share a dtype, and last the ``DType`` of its result; it answers an array of exactly
-that dtype. What NumPy leaves open is settled here:
+that dtype (``DType.numpy``; bfloat16 is computed in float32 and rounded). What NumPy leaves open is settled here:
 
 * integers wrap around; a division by zero gives 0; an integer to a negative power is ``1 / x**n`` rounded towards zero;
 * a shift by at least the width (or by a negative count) leaves no bit of the number: 0, or -1 for ``shr`` of a negative;
@@ -143,7 +143,7 @@ def _uniform(seed: Any, offset: Any, i: Any, dtype: DType) -> Array:
 
 # -- the table --------------------------------------------------------------------------------------------------------
 def _exact(result: Any, dtype: DType) -> Array:
-    return np.asarray(result).astype(dtype.numpy, copy=False)
+    return dtype.convert(result)
 
 
 def _plain(function: Callable[..., Any]) -> Function:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from ..errors import BackendError
-from .cstyle import Dialect, literal, operation, type_name
+from .cstyle import Dialect, literal, loaded, operation, rounded, type_name
 from .expr import Expr, add, const, mul, walk
 from .ir import Kernel
 
@@ -219,9 +219,10 @@ class Scope:
         if node.op == "size":
             self._root()._local(node, f"sizes[{node.value}]", f"s{node.value}")
         elif node.op == "scalar":
-            member = "f" if node.dtype.is_float else "i"
-            convert = "!!" if node.dtype.kind == "b" else f"({type_name(node.dtype, self.printer.dialect)})"
-            self._root()._local(node, f"{convert}scalars[{node.value}].{member}", f"c{node.value}")
+            printer, dtype = self.printer, node.dtype
+            place = f"scalars[{node.value}].{'f' if dtype.is_float else 'i'}"
+            number = f"!!{place}" if dtype.kind == "b" else rounded(place, dtype, printer.dialect, printer.needs)
+            self._root()._local(node, number, f"c{node.value}")
         else:
             name = self.printer.kernel.name
             raise BackendError(
@@ -244,7 +245,7 @@ class Scope:
         if picked:
             # not a choice: compilers would turn it, with the load, back into a branch
             index = home._share(f"({index}) & -(long long){condition}", "const long long")
-        memory = f"b{node.value}[{index}]" + (" != 0" if node.dtype.kind == "b" else "")
+        memory = loaded(f"b{node.value}[{index}]", node.dtype, self.printer.dialect, self.printer.needs)
         if picked:
             memory = home._share(memory, f"const {type_name(node.dtype, self.printer.dialect)}")
         home._local(node, f"{condition} ? {memory} : {otherwise}" if condition else memory)

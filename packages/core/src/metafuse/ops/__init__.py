@@ -5,6 +5,7 @@ What it is not: a second list of operators; those are found through ``registry``
 Who calls it: ``metafuse.__init__``.
 """
 
+from . import einsum as _einsum
 from . import neural as _neural
 from . import shape as _shape
 from .autograd import enable_grad, grad, no_grad
@@ -30,6 +31,7 @@ from .random import (
     uniform,
 )
 from .reduce import reduce
+from .registry import later as _later
 from .reindexing import reindex, reindex_reduce
 from .scalar import where
 
@@ -39,3 +41,5 @@ __all__ = [
     "randint", "randn", "randn_like", "random", "randperm", "reduce", "reindex", "reindex_reduce", "set_global_seed",
     "set_seed", "setitem", "uniform", "where", "zeros",
 ]  # fmt: skip
+
+_later("factorise", "fourier", "solve")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..config import flags, notice
-from ..dtypes import DType, as_dtype, float32, float64, int32, int64, uint32, uint64
+from ..dtypes import DType, as_dtype, bfloat16, float32, float64, int32, int64, uint32, uint64
 from ..errors import ArgumentError, DTypeError
 from ..var import Var, from_host
 from .elementwise import cast
@@ -32,7 +32,8 @@ def array(data: Any, dtype: Any = None) -> Var:
     """A Var with a copy of ``data``.
 
     Args:
-        data: a number, nested lists, a NumPy array (any strides, read-only too) or a Var.
+        data: a number, nested lists, a NumPy array (any strides, read-only too; bfloat16 ones of the package ml_dtypes too)
+            or a Var.
         dtype: element type of the result; ``None``: by the data. 64-bit NumPy data become 32-bit while the flag
             ``auto_convert_64_to_32`` is 1 (one notice says so); integers that do not fit stay 64-bit.
 
@@ -57,6 +58,9 @@ def array(data: Any, dtype: Any = None) -> Var:
         raise DTypeError(
             f"[array] can't make an array of {_brief(data)}: {error}; give equally long rows"
         ) from None
+    if value.dtype.name == "bfloat16":  # of the package ml_dtypes
+        dtype = bfloat16 if dtype is None else dtype
+        value = bfloat16.decode(value.view(np.uint16))
     if value.dtype.kind not in "biuf" or value.dtype.name == "longdouble" or value.dtype.itemsize > 8:
         raise DTypeError(
             f"[array] element type {value.dtype} of {_brief(data)} is not supported; use bool, integers or floats"
@@ -162,25 +166,35 @@ def empty(*shape: Any, dtype: Any = float32) -> Var:
     return _constant("empty", 0, shape, dtype)
 
 
-def full(shape: Any, value: Any, dtype: Any = None) -> Var:
-    """An array in which every element is ``value``.
+def full(shape: Any, val: Any, dtype: Any = "float32") -> Var:
+    """An array in which every element is ``val``.
 
     Args:
-        value: a number; it is a run-time argument, changing it compiles nothing.
-        dtype: ``None``: float32, or by the kind of ``value``.
+        val: a number; it is a run-time argument, changing it compiles nothing.
+        dtype: element type; ``None``: by the kind of ``val``.
 
     Example:
         >>> import metafuse as mf
         >>> mf.full([2], 2.5).numpy()
         array([2.5, 2.5], dtype=float32)
     """
-    if isinstance(value, np.generic):
-        value = value.item()
-    if not isinstance(value, (bool, int, float)):
-        raise DTypeError(f"[full] value must be a number, got {value!r}")
-    kind = as_dtype(dtype) if dtype is not None else as_dtype(type(value))
-    result = fill(check_shape("full", shape), value, kind)
+    if isinstance(val, np.generic) or (type(val) is Var and val.size == 1):
+        val = val.item()
+    if not isinstance(val, (bool, int, float)):
+        raise DTypeError(f"[full] val must be a number, got {_brief(val)}")
+    kind = as_dtype(dtype) if dtype is not None else as_dtype(type(val))
+    result = fill(check_shape("full", shape), _fitting("full", val, kind), kind)
     return result.start_grad() if kind.is_float else result
+
+
+def _fitting(operator_name: str, value: Any, kind: DType) -> Any:
+    """``value`` as a number of ``kind``. Errors: ``ArgumentError`` for what no integer of that type can be."""
+    if not kind.is_integer:
+        return value
+    info = np.iinfo(kind.numpy)
+    if value != value or not info.min <= value <= info.max:
+        raise ArgumentError(f"[{operator_name}] {value} does not fit {kind} ({info.min}..{info.max})")
+    return int(value)
 
 
 def _like(name: str, x: Any, value: Any, dtype: Any) -> Var:
@@ -189,25 +203,25 @@ def _like(name: str, x: Any, value: Any, dtype: Any) -> Var:
     return full(tuple(x.shape), value, dtype if dtype is not None else x.dtype)
 
 
-@operator(category="creation", numpy=lambda x: np.zeros_like(x), samples=[Sample((Tensor((2, 3)),))],
-          method=True, differentiable=False)  # fmt: skip
+@operator(category="creation", numpy=lambda x: np.zeros_like(x), samples=[Sample((Tensor((2, 3)),)), Sample((Tensor((0, 3), "int"),))],
+          method=True, differentiable=False, rebinds=False)  # fmt: skip
 def zeros_like(x: Any, dtype: Any = None) -> Var:
     """Zeros of the shape and dtype of ``x``."""
     return _like("zeros_like", x, 0, dtype)
 
 
 @operator(category="creation", numpy=lambda x: np.ones_like(x), samples=[Sample((Tensor((2, 3)),))],
-          method=True, differentiable=False)  # fmt: skip
+          method=True, differentiable=False, rebinds=False)  # fmt: skip
 def ones_like(x: Any, dtype: Any = None) -> Var:
     """Ones of the shape and dtype of ``x``."""
     return _like("ones_like", x, 1, dtype)
 
 
-@operator(category="creation", numpy=lambda x, value: np.full_like(x, value),
-          samples=[Sample((Tensor((2, 3)), 7))], method=True, differentiable=False)  # fmt: skip
-def full_like(x: Any, value: Any, dtype: Any = None) -> Var:
-    """``value`` everywhere, in the shape and dtype of ``x``."""
-    return _like("full_like", x, value, dtype)
+@operator(category="creation", numpy=lambda x, val: np.full_like(x, val),
+          samples=[Sample((Tensor((2, 3)), 7))], method=True, differentiable=False, rebinds=False)  # fmt: skip
+def full_like(x: Any, val: Any, dtype: Any = None) -> Var:
+    """``val`` everywhere, in the shape and dtype of ``x``."""
+    return _like("full_like", x, val, dtype)
 
 
 def arange(start: Any = 0, end: Any = None, step: Any = 1, dtype: Any = None) -> Var:

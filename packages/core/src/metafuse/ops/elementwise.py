@@ -5,7 +5,8 @@ What it is not: the records themselves (``scalar`` lists them), or anything that
 Who calls it: ``scalar`` and plugins that add element-wise operators; gradient rules use ``cast``.
 
 Shapes broadcast as in NumPy. Dtypes follow ``docs/dtypes.md``; a bare Python number never widens an array, and it
-is a run-time argument: changing it compiles nothing.
+is a run-time argument: changing it compiles nothing. Operators on 16-bit floats, and their gradients, compute in float32 and
+round once, when they are done.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import DType, as_dtype, bool_, float32, promote, to_floating, true_divide
+from ..dtypes import DType, accumulator, as_dtype, bool_, float32, promote, to_floating, true_divide
 from ..errors import DTypeError, ShapeError
 from ..graph.node import Node, Signature, Spec, signature, spec_of
-from ..kernel.expr import Expr, call, const, load
+from ..kernel.expr import EXACT, LEAVES, Expr, call, const, load, walk
 from ..kernel.expr import cast as cast_expr
 from ..var import Var, record
 from .registry import Operator, Tensor, register
@@ -160,6 +161,17 @@ class Elementwise:
         except DTypeError as error:
             raise DTypeError(f"[{self.name}] {error}") from None
         shape = broadcast_shapes(self.name, [s.shape for s in specs])
+        wide = accumulator(compute)
+        body, scalars = self._body(key, wide)
+        if wide is not compute and all(s.dtype is compute for s in specs) and _is_exact(body):
+            body, scalars = self._body(key, compute)  # nothing to round
+        return signature(
+            "map", self.name, tuple(isinstance(a, Spec) for a in key), specs, spec_of(shape, result), _as(body, result),
+            tuple(scalars), self.gradient if self.with_gradient else None,
+        )  # fmt: skip
+
+    def _body(self, key: tuple[Any, ...], compute: DType) -> tuple[Expr, list[DType]]:
+        """The expression over arguments of type ``compute``, and the types of the run-time numbers in it."""
         arguments: list[Expr] = []
         scalars: list[DType] = []
         position = 0
@@ -173,11 +185,7 @@ class Elementwise:
                 kind = as_dtype(a) if own is bool_ else own
                 arguments.append(_as(Expr("scalar", (), kind, len(scalars)), own))
                 scalars.append(kind)
-        body = _as(self.body(*arguments), result)
-        return signature(
-            "map", self.name, tuple(isinstance(a, Spec) for a in key), specs, spec_of(shape, result), body,
-            tuple(scalars), self.gradient if self.with_gradient else None,
-        )  # fmt: skip
+        return self.body(*arguments), scalars
 
     def gradient(self, node: Node, upstream: Var) -> list[Var | None]:
         """Apply the record's rules; numbers among the arguments are handed to them as they are."""
@@ -188,7 +196,9 @@ class Elementwise:
         arguments: list[Any] = []
         for is_var in node.sig.attrs:
             arguments.append(wrap(next(inputs)) if is_var else next(scalars))
-        answer = wrap(node)
+        given, flow, answer = arguments, upstream, wrap(node)
+        if upstream._node.spec.dtype.is_half:
+            given, flow, answer = [_widened(a) for a in arguments], _widened(upstream), _widened(answer)
         results: list[Var | None] = []
         for rule, argument in zip(self.gradients, arguments, strict=True):
             if type(argument) is not Var:
@@ -196,8 +206,10 @@ class Elementwise:
             if rule is None or not argument._node.requires_grad:
                 results.append(None)
                 continue
-            g = rule(upstream, *arguments, answer)
-            results.append(sum_to(cast(g, argument.dtype), argument._node.spec.shape))
+            g = rule(flow, *given, answer)
+            g = upstream if g is flow else g
+            shape, dtype = argument._node.spec.shape, argument.dtype
+            results.append(cast(sum_to(g, shape), dtype) if dtype.is_half else sum_to(cast(g, dtype), shape))
         return results
 
     def unary(self, x: Any) -> Var:
@@ -235,6 +247,16 @@ class Elementwise:
             raise DTypeError(f"[{self.name}] {error}") from None
 
 
+def _widened(x: Any) -> Any:
+    """A 16-bit float Var as float32; anything else as it is."""
+    return cast(x, float32) if type(x) is Var and x._node.spec.dtype.is_half else x
+
+
+def _is_exact(body: Expr) -> bool:
+    """Whether arithmetic in ``body`` rounds nothing."""
+    return all(x.op in EXACT or x.op in LEAVES or x.op == "cast" for x in walk(body))
+
+
 def _as(x: Expr, dtype: DType) -> Expr:
     """A cast that turns numbers into bool by comparing with zero."""
     if dtype is bool_ and x.dtype is not bool_:
@@ -246,25 +268,32 @@ def _binary_function(self: Elementwise) -> Callable[[Any, Any], Var]:
     known = self.known
     general = self.general
 
-    def apply(a: Any, b: Any) -> Var:
-        if type(a) is Var:
-            x = a._node
-            kind = type(b)
+    def apply(x: Any, y: Any) -> Var:
+        if type(x) is Var:
+            a = x._node
+            kind = type(y)
             if kind is Var:
-                y = b._node
-                sig = known.get((x.spec, y.spec))
+                b = y._node
+                sig = known.get((a.spec, b.spec))
                 if sig is not None:
-                    return record(sig, (x, y))
-            elif kind is float or (kind is int and 0 <= b < 128):
-                sig = known.get((x.spec, kind))
+                    return record(sig, (a, b))
+            elif kind is float or (kind is int and 0 <= y < 128):
+                sig = known.get((a.spec, kind))
                 if sig is not None:
-                    return record(sig, (x,), (b,))
-        return general(a, b)
+                    return record(sig, (a,), (y,))
+            elif getattr(kind, "__array_ufunc__", True) is None:  # as in NumPy: y's reflected method does it
+                return NotImplemented
+        return general(x, y)
 
     return apply
 
 
-_PARAMETERS = {1: "x", 2: "x, y", 3: "condition, x, y"}
+def _swapped_function(self: Elementwise) -> Callable[[Any, Any], Var]:
+    """For operators whose first argument is by tradition called ``y``."""
+    return lambda y, x: self.general(y, x)
+
+
+_PARAMETERS = {1: "x", 2: "x, y", 3: "cond, x, y"}
 
 
 def elementwise(
@@ -280,6 +309,7 @@ def elementwise(
     methods: Sequence[str] | None = None,
     category: str = "element-wise",
     condition: bool = False,
+    swapped: bool = False,
 ) -> Callable[..., Var]:
     """Register an element-wise operator and answer its function.
 
@@ -289,6 +319,7 @@ def elementwise(
         gradients: per argument ``(upstream, *arguments, answer) -> gradient``, or ``None`` where there is none.
         domain: per argument, the values for which it is defined and smooth enough to check gradients.
         condition: the first argument is a test: it is turned into bool and does not take part in the dtype rule.
+        swapped: the two arguments are called ``y`` and ``x``, in this order.
     """
     arity = len(domain)
     impl = Elementwise(name, arity, rule, body, gradients, condition)
@@ -298,15 +329,15 @@ def elementwise(
             return impl.unary(x)
 
     elif arity == 2:
-        function = _binary_function(impl)  # type: ignore[assignment]
+        function = (_swapped_function if swapped else _binary_function)(impl)  # type: ignore[assignment]
     else:
 
-        def function(*arguments: Any) -> Var:  # type: ignore[misc]
-            return impl.general(*arguments)
+        def function(cond: Any, x: Any, y: Any) -> Var:  # type: ignore[misc]
+            return impl.general(cond, x, y)
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = (
-        f"{summary}\n\nArgs:\n    {_PARAMETERS[arity]}: Vars, arrays or Python numbers; shapes broadcast.\n\n"
+        f"{summary}\n\nArgs:\n    {'y, x' if swapped else _PARAMETERS[arity]}: Vars, arrays or Python numbers; shapes broadcast.\n\n"
         f"Returns:\n    Var of the broadcast shape; dtype by rule '{rule.__name__}' "
         f"({(rule.__doc__ or '').rstrip('.')}).\n\nErrors:\n    ShapeError if shapes do not broadcast; DTypeError for "
         f"unsuitable dtypes.\n\nSource: {source}."

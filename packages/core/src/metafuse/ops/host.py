@@ -18,11 +18,12 @@ from ..dtypes import int32
 from ..graph.node import Spec, signature, spec_of
 from ..runtime.buffer import Buffer
 from ..var import Var, record
-from .creation import array
-from .meta import check_dim, check_var
+from .creation import array, array64
+from .elementwise import cast
+from .meta import check_dim, check_integer_type, check_var
 from .registry import Sample, Tensor, operator
 
-__all__ = ["HostFunction", "argsort", "nonzero", "sort"]
+__all__ = ["HostFunction", "argsort", "host_op", "nonzero", "places", "sort"]
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,11 @@ class HostFunction:
         backend.synchronize()
         arrays = []
         for buffer, spec in inputs:
-            value = np.empty(spec.shape, spec.dtype.numpy)
+            value = np.empty(spec.shape, spec.dtype.storage)
             if value.nbytes:
                 backend.copy_out(host_bytes(value), buffer.handle)
-            arrays.append(value)
-        result = np.ascontiguousarray(self.function(*arrays, **dict(self.options)), output[1].dtype.numpy)
+            arrays.append(spec.dtype.decode(value))
+        result = np.ascontiguousarray(output[1].dtype.encode(self.function(*arrays, **dict(self.options))))
         if result.nbytes:
             backend.copy_in(output[0].handle, host_bytes(result))
 
@@ -77,12 +78,12 @@ _SAMPLES = [
 ]  # fmt: skip
 
 
-@operator(category="sort", numpy=_oracle, samples=_SAMPLES, method=True)
-def argsort(x: Any, dim: int = -1, descending: bool = False) -> tuple[Var, Var]:
-    """The order that sorts ``x`` along ``dim``, and ``x`` in that order; equal elements keep their order.
+@operator(category="sort", numpy=_oracle, samples=_SAMPLES, method=True, rebinds=False)
+def argsort(x: Any, dim: int = -1, descending: bool = False, dtype: Any = "int32") -> tuple[Var, Var]:
+    """The order that sorts ``x`` along ``dim``, and ``x`` in that order; equal elements keep their order, NaN counts as largest.
 
     Returns:
-        (int32 order, sorted values), each of the shape of ``x``. Gradients flow through the values.
+        (order as ``dtype``, sorted values), each of the shape of ``x``. Gradients flow through the values.
 
     Example:
         >>> import metafuse as mf
@@ -92,28 +93,51 @@ def argsort(x: Any, dim: int = -1, descending: bool = False) -> tuple[Var, Var]:
     """
     x = check_var("argsort", "x", x)
     number = check_dim("argsort", dim, x.ndim)
+    kind = check_integer_type("argsort", dtype)
     options = (("dim", number), ("descending", bool(descending)))
     order = host_op("argsort", HostFunction(_order, options), [x], spec_of(tuple(x.shape), int32))
     places = [order if d == number else f"i{d}" for d in range(x.ndim)]
     here = ",".join(f"i{d}" for d in range(x.ndim))
     texts = [f"@e0({here})" if type(p) is Var else p for p in places]
-    return order, x.reindex(list(x.shape), texts, 0, [], [order])  # type: ignore[attr-defined]
+    return cast(order, kind), x.reindex(list(x.shape), texts, 0, [], [order])  # type: ignore[attr-defined]
 
 
-@operator(category="sort", numpy=lambda *a, **k: _oracle(*a, **k)[::-1], samples=_SAMPLES, method=True)
-def sort(x: Any, dim: int = -1, descending: bool = False) -> tuple[Var, Var]:
-    """``x`` sorted along ``dim``, and the order: (values, int32 places). See ``argsort``."""
-    order, value = argsort(x, dim, descending)
-    return value, order
+@operator(
+    category="sort", numpy=lambda *a, **k: _oracle(*a, **k)[::-1], samples=_SAMPLES, method=True, rebinds=False
+)
+def sort(input: Any, dim: int = -1, descending: bool = False, stable: bool = False) -> tuple[Var, Var]:
+    """``input`` sorted along ``dim``, and the order: (values, int32 places). See ``argsort``.
 
-
-def nonzero(x: Any) -> tuple[Var, ...]:
-    """Where ``x`` is true (non-zero): one int32 Var per dimension, in row-major order. Computes ``x`` now.
+    Args:
+        stable: asks for what is true anyway: equal elements keep their order.
 
     Example:
         >>> import metafuse as mf
-        >>> mf.where(mf.array([0, 3, 0, 4]))[0].numpy()
-        array([1, 3], dtype=int32)
+        >>> mf.array([3.0, 1.0, 2.0]).sort(descending=True)[0].numpy()
+        array([3., 2., 1.], dtype=float32)
     """
-    places = np.nonzero(check_var("where", "condition", x).numpy())
-    return tuple(array(p.astype(np.int32)) for p in places)
+    order, value = argsort(input, dim, descending)
+    return value, order
+
+
+def places(x: Any, dtype: Any = "int32") -> tuple[Var, ...]:
+    """Where ``x`` is true (non-zero): one Var per dimension, in row-major order. Computes ``x`` now."""
+    kind = check_integer_type("where", dtype)
+    found = np.nonzero(check_var("where", "cond", x).numpy())
+    return tuple(array64(p.astype(kind.numpy)) for p in found)
+
+
+@operator(
+    category="indexing", numpy=lambda x: np.argwhere(x).astype(np.int32), method=True, rebinds=False,
+    samples=[Sample((Tensor((3, 4), "int", 0, 1),)), Sample((Tensor((5,), "bool"),)), Sample((Tensor((0, 2), "float"),))],
+)  # fmt: skip
+def nonzero(x: Any) -> Var:
+    """The places of true (non-zero) elements: int32 ``[count, dimensions]`` in row-major order. Computes ``x`` now.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nonzero(mf.array([[0, 3], [4, 0]])).numpy()
+        array([[0, 1],
+               [1, 0]], dtype=int32)
+    """
+    return array(np.argwhere(check_var("nonzero", "x", x).numpy()).astype(np.int32))

@@ -55,9 +55,9 @@ def _expand(operator: str, index: Any, ndim: int) -> list[Any]:
         if isinstance(item, (list, np.ndarray)):
             item = _as_index(operator, item)
         if type(item) is Var and item.dtype is bool_:
-            from .host import nonzero
+            from .host import places
 
-            items.extend(nonzero(item))
+            items.extend(places(item))
         else:
             items.append(item)
     used = 0
@@ -153,7 +153,7 @@ def _integer(operator: str, item: Any, extent: int, d: int) -> int:
     return number % extent if extent else number
 
 
-def getitem(x: Var, index: Any) -> Var:
+def getitem(x: Any, slices: Any) -> Var:
     """Elements of ``x`` chosen as in NumPy; a single element has shape ``[1]``.
 
     Errors:
@@ -164,15 +164,24 @@ def getitem(x: Var, index: Any) -> Var:
         >>> mf.arange(10)[2:8:3].numpy()
         array([2, 5], dtype=int32)
     """
-    plan = _plan("getitem", x, index)
+    x = check_var("getitem", "x", x)
+    plan = _plan("getitem", x, slices)
     result = gather(x, plan.space, plan.where, plan.extras, "getitem")
     result = meta.reshape(result, plan.shape)
-    result._origin = (ref(x), index)
+    result._origin = (ref(x), slices)
     return result
 
 
-def setitem(x: Var, index: Any, value: Any) -> Var:
-    """``x[index] = value``: ``x`` holds the changed array from now on. Of equal targets the last value stays.
+#: spellings of the operator by which an assignment joins old and new
+_JOINS = ("void", "add", "subtract", "multiply", "divide", "maximum", "minimum")
+
+
+def setitem(x: Any, slices: Any, y: Any, op: str = "void") -> Var:
+    """``x[slices] = y``: ``x`` holds the changed array from now on. Of equal targets the last value stays.
+
+    Args:
+        op: how old and new are joined: "void" (new replaces old), "add", "subtract", "multiply", "divide", "maximum",
+            "minimum"; equal targets then receive every value.
 
     Example:
         >>> import metafuse as mf
@@ -180,9 +189,17 @@ def setitem(x: Var, index: Any, value: Any) -> Var:
         >>> x[1] = 5
         >>> x.numpy()
         array([0., 5., 0.], dtype=float32)
+        >>> mf.setitem(x, [1, 1], 2, "add").numpy()
+        array([0., 9., 0.], dtype=float32)
     """
-    plan = _plan("setitem", x, index)
-    given = cast(check_var("setitem", "value", value), x.dtype)
+    if type(x) is not Var:
+        raise DTypeError(f"[setitem] only a Var can be changed, got {type(x).__name__}; make one with array")
+    if not isinstance(op, str) or op not in _JOINS:
+        raise ArgumentError(f"[setitem] op must be one of {', '.join(_JOINS)}, got {op!r}")
+    plan = _plan("setitem", x, slices)
+    given = cast(check_var("setitem", "y", y), x.dtype)
+    if op in ("subtract", "divide"):
+        given, op = (-given, "add") if op == "subtract" else (cast(1 / given, x.dtype), "multiply")
     shape = tuple(given.shape)
     while len(shape) > len(plan.space) and shape and shape[0] == 1:
         shape = shape[1:]
@@ -192,7 +209,7 @@ def setitem(x: Var, index: Any, value: Any) -> Var:
         )
     spread = meta.broadcast_to(meta.reshape(given, shape), plan.space)
     before = meta.identity(x)
-    x._bind(scatter(before, "void", spread, plan.where, plan.extras, "setitem")._node)
+    x._bind(scatter(before, op, spread, plan.where, plan.extras, "setitem")._node)
     if x._origin is not None:
         parent, place = x._origin[0](), x._origin[1]
         if parent is not None:
@@ -201,8 +218,12 @@ def setitem(x: Var, index: Any, value: Any) -> Var:
 
 
 register(
-    Operator("getitem", "indexing", getitem, None, (), "NumPy indexing", True, ("getitem", "__getitem__"))
+    Operator(
+        "getitem", "indexing", getitem, None, (), "NumPy indexing", True, ("getitem", "slice_var", "__getitem__")
+    )
 )
 register(
-    Operator("setitem", "indexing", setitem, None, (), "NumPy indexing", True, ("setitem", "__setitem__"))
+    Operator(
+        "setitem", "indexing", setitem, None, (), "NumPy indexing", True, ("setitem", "__setitem__"), rebinds=False
+    )
 )

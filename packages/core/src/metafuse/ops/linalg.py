@@ -45,6 +45,8 @@ def matmul(a: Any, b: Any) -> Var:
         >>> (mf.ones(2, 3) @ mf.ones(3, 4))[0, 0].item()
         3.0
     """
+    if getattr(type(b), "__array_ufunc__", True) is None:  # as in NumPy: b's reflected method does it
+        return NotImplemented
     a, b = check_var("matmul", "a", a), check_var("matmul", "b", b)
     row, column = a.ndim == 1, b.ndim == 1
     if row:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from ..dtypes import DType, accumulator, as_dtype, int32
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..graph.index_map import IndexMap
@@ -41,7 +43,14 @@ def gather(
 def scatter(
     base: Var, op: str, y: Var, where: IndexMap, extras: Sequence[Var] = (), name: str = "reindex_reduce"
 ) -> Var:
-    """``out = base``, then ``out[where(i)] = op(out[where(i)], y[i])`` in row-major order of ``i``."""
+    """``out = base``, then ``out[where(i)] = op(out[where(i)], y[i])`` in row-major order of ``i``.
+
+    Sums and products of 16-bit floats are carried in float32."""
+    wide, dtype = accumulator(base.dtype), base.dtype
+    if wide is not dtype and op in ("add", "multiply"):
+        blank = base._node.sig.name == "zeros" and base._node.buffer is None
+        start = fill(tuple(base.shape), 0, wide) if blank else cast(base, wide)
+        return cast(scatter(start, op, cast(y, wide), where, extras, name), dtype)
     # inputs: y stands at 0 only in the user's expressions, so extras keep their numbers 1, 2, ...
     nodes = (base._node, *(e._node for e in extras), y._node)
     specs = tuple(n.spec for n in nodes)
@@ -247,11 +256,12 @@ def fill(shape: tuple[int, ...], value: float | int | bool, dtype: DType) -> Var
     return record(sig, (), (value,))
 
 
-def index(shape: Any, dim: int | None = None, dtype: Any = int32) -> Any:
+def index(shape: Any, dim: Any = None, dtype: Any = int32) -> Any:
     """The position along ``dim`` of every element of ``shape``; without ``dim``: one such Var per dimension.
 
     Args:
         shape: extents, or a Var whose shape is taken.
+        dim: a dimension; a dtype's name in its place means all dimensions, in this dtype.
 
     Example:
         >>> import metafuse as mf
@@ -260,6 +270,8 @@ def index(shape: Any, dim: int | None = None, dtype: Any = int32) -> Any:
                [0, 1]], dtype=int32)
     """
     extents = tuple(shape.shape) if type(shape) is Var else check_shape("index", shape)
+    if isinstance(dim, (str, DType)):
+        dim, dtype = None, dim
     if dim is None:
         return tuple(index(extents, k, dtype) for k in range(len(extents)))
     dim = check_dim("index", dim, len(extents))
@@ -289,16 +301,52 @@ def check_var(operator: str, argument: str, value: Any) -> Var:
         raise DTypeError(f"[{operator}] {argument}: {error}") from None
 
 
+def check_integer(operator: str, argument: str, value: Any, minimum: int | None = None) -> int:
+    """``value`` as a Python integer (a Var or array of one integer will do). Errors: ``DTypeError``, ``ArgumentError``."""
+    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
+        raise DTypeError(f"[{operator}] {argument} must be an integer, got {_brief(value)}")
+    try:
+        number = int(value.__index__())
+    except (TypeError, ValueError):  # an array that is no single integer
+        raise DTypeError(f"[{operator}] {argument} must be an integer, got {_brief(value)}") from None
+    if minimum is not None and number < minimum:
+        raise ArgumentError(f"[{operator}] {argument} must be >= {minimum}, got {number}")
+    return number
+
+
+def check_number(operator: str, argument: str, value: Any) -> float:
+    """``value`` as a Python number (a Var of one element will do). Errors: ``DTypeError``."""
+    if isinstance(value, np.generic) or (type(value) is Var and value.size == 1):
+        value = value.item()
+    if not isinstance(value, (bool, int, float)):
+        raise DTypeError(f"[{operator}] {argument} must be a number, got {_brief(value)}")
+    return value
+
+
+def _brief(value: Any) -> str:
+    """A short text for messages; a Var is not computed for it."""
+    if type(value) is Var:
+        return f"a Var {value._node.spec!r}"
+    text = repr(value)
+    return text if len(text) < 80 else f"{text[:77]}..."
+
+
 def check_dim(operator: str, dim: Any, ndim: int) -> int:
     """A dimension number made non-negative. Errors: ``ArgumentError`` with the legal range."""
-    if isinstance(dim, bool) or not hasattr(dim, "__index__"):
-        raise DTypeError(f"[{operator}] dim must be an integer, got {dim!r}")
-    number = int(dim.__index__())
+    number = check_integer(operator, "dim", dim)
     if not -ndim <= number < ndim:
         raise ShapeError(
             f"[{operator}] dim must be in {-ndim}..{ndim - 1} for {ndim} dimensions, got {number}"
         )
     return number % ndim
+
+
+def check_integer_type(operator: str, dtype: Any) -> DType:
+    """An integer element type. Errors: ``DTypeError``."""
+    kind = as_dtype(dtype)
+    if not kind.is_integer:
+        raise DTypeError(f"[{operator}] dtype must be an integer type, got {kind}; use int32 or int64")
+    return kind
 
 
 def check_dims(operator: str, dims: Any, ndim: int) -> tuple[int, ...]:
@@ -317,9 +365,7 @@ def check_shape(operator: str, shape: Any) -> tuple[int, ...]:
     several = shape if isinstance(shape, (tuple, list)) else (shape,)
     extents = []
     for extent in several:
-        if isinstance(extent, bool) or not hasattr(extent, "__index__"):
-            raise DTypeError(f"[{operator}] extents must be integers, got {extent!r} in {list(several)!r}")
-        extents.append(int(extent.__index__()))
+        extents.append(check_integer(operator, "an extent", extent))
     if any(n < 0 for n in extents):
         raise ShapeError(f"[{operator}] extents must be >= 0, got {extents}")
     return tuple(extents)

@@ -24,8 +24,8 @@ from ..graph.node import signature, spec_of
 from ..kernel.expr import Expr, call
 from ..var import Var, record
 from .creation import _split_dtype
-from .elementwise import cast
-from .meta import check_shape, linear_index
+from .elementwise import broadcast_shapes, cast
+from .meta import check_integer, check_number, check_shape, check_var, linear_index
 from .scalar import cos, log
 
 __all__ = [
@@ -167,14 +167,21 @@ def uniform(low: Any = 0.0, high: Any = 1.0, size: Any = (1,), dtype: Any = floa
     return random(size, dtype) * (high - low) + low
 
 
-def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = (1,), dtype: Any = float32) -> Var:
+def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, dtype: Any = float32) -> Var:
     """Normal numbers of the given mean and standard deviation.
+
+    Args:
+        mean, std: numbers or Vars.
+        size: shape; ``None``: the broadcast shape of ``mean`` and ``std``.
 
     Example:
         >>> import metafuse as mf
         >>> mf.normal(0.0, 2.0, [3]).shape
         (3,)
     """
+    mean, std = (v if isinstance(v, (bool, int, float)) else check_var("normal", n, v) for n, v in (("mean", mean), ("std", std)))
+    if size is None:
+        size = broadcast_shapes("normal", [tuple(v.shape) for v in (mean, std) if type(v) is Var]) or (1,)
     return random(size, dtype, "normal") * std + mean
 
 
@@ -188,7 +195,8 @@ def randint(low: int, high: int | None = None, shape: Any = (1,), dtype: Any = "
     """
     if high is None:
         low, high = 0, low
-    if not (isinstance(low, int) and isinstance(high, int)) or high <= low:
+    low, high = check_integer("randint", "low", low), check_integer("randint", "high", high)
+    if high <= low:
         raise ArgumentError(f"[randint] needs whole numbers low < high, got {low!r} and {high!r}")
     # float32 has 24 random bits; scaled in float64 so that ranges up to 2**24 are even
     drawn = cast(cast(_uniform(check_shape("randint", shape)), "float64") * float(high - low), "int64") + low

@@ -41,13 +41,14 @@ def _oracle(function: Any) -> Any:
     return run
 
 
-def reduce(x: Any, op: str, dim: Any = None, keepdims: bool = False) -> Var:
+def reduce(x: Any, op: str, dim: Any = None, keepdims: bool = False, *, dims: Any = None) -> Var:
     """Fold ``x`` with a binary operator.
 
     Args:
         op: add, multiply, maximum, minimum, logical_and/or/xor, bitwise_and/or/xor, or mean.
         dim: a dimension, several, or ``None`` for all of them.
         keepdims: keep folded dimensions with extent 1.
+        dims: another name of ``dim``, here and in all folds.
 
     Returns:
         Var; shape ``[1]`` where nothing is left.
@@ -58,6 +59,7 @@ def reduce(x: Any, op: str, dim: Any = None, keepdims: bool = False) -> Var:
         array([5., 3.], dtype=float32)
     """
     x = check_var("reduce", "x", x)
+    dim = _one_of("reduce", dim, dims)
     if op == "mean":
         return mean(x, dim, keepdims)
     name = check_reduction("reduce", op)
@@ -68,6 +70,15 @@ def reduce(x: Any, op: str, dim: Any = None, keepdims: bool = False) -> Var:
     if x.dtype is bool_ and name in ("add", "multiply"):
         x = cast(x, "int32")
     return _fold(x, name, dim, keepdims, f"reduce {name}")
+
+
+def _one_of(operator_name: str, dim: Any, dims: Any) -> Any:
+    """``dim`` or ``dims``, whichever is given."""
+    if dims is None:
+        return dim
+    if dim is not None:
+        raise ArgumentError(f"[{operator_name}] dim and dims mean the same, got {dim!r} and {dims!r}; give one")
+    return dims
 
 
 def _fold(x: Var, op: str, dim: Any, keepdims: bool, operator_name: str) -> Var:
@@ -83,7 +94,7 @@ def _fold(x: Var, op: str, dim: Any, keepdims: bool, operator_name: str) -> Var:
 
 
 @operator(category="reduce", numpy=_oracle(np.sum), samples=_SAMPLES, method=True)
-def sum(x: Any, dim: Any = None, keepdims: bool = False) -> Var:
+def sum(x: Any, dim: Any = None, keepdims: bool = False, *, dims: Any = None) -> Var:
     """Sum over ``dim`` (all dimensions if ``None``). bool gives int32; other dtypes stay.
 
     Example:
@@ -91,29 +102,29 @@ def sum(x: Any, dim: Any = None, keepdims: bool = False) -> Var:
         >>> mf.ones(2, 3).sum(1).numpy()
         array([3., 3.], dtype=float32)
     """
-    return reduce(check_var("sum", "x", x), "add", dim, keepdims)
+    return reduce(check_var("sum", "x", x), "add", dim, keepdims, dims=dims)
 
 
-@operator(category="reduce", numpy=_oracle(np.prod), samples=_SAMPLES, method=True)
-def prod(x: Any, dim: Any = None, keepdims: bool = False) -> Var:
+@operator(category="reduce", numpy=_oracle(np.prod), samples=_SAMPLES, method=("prod", "product"))
+def prod(x: Any, dim: Any = None, keepdims: bool = False, *, dims: Any = None) -> Var:
     """Product over ``dim``."""
-    return reduce(check_var("prod", "x", x), "multiply", dim, keepdims)
+    return reduce(check_var("prod", "x", x), "multiply", dim, keepdims, dims=dims)
 
 
 @operator(category="reduce", numpy=_oracle(np.max), samples=_DISTINCT, method=True)
-def max(x: Any, dim: Any = None, keepdims: bool = False) -> Var:
+def max(x: Any, dim: Any = None, keepdims: bool = False, *, dims: Any = None) -> Var:
     """Largest element over ``dim``; NaN if there is one. All equal maxima receive the gradient."""
-    return _fold(check_var("max", "x", x), "maximum", dim, keepdims, "max")
+    return _fold(check_var("max", "x", x), "maximum", _one_of("max", dim, dims), keepdims, "max")
 
 
 @operator(category="reduce", numpy=_oracle(np.min), samples=_DISTINCT, method=True)
-def min(x: Any, dim: Any = None, keepdims: bool = False) -> Var:
+def min(x: Any, dim: Any = None, keepdims: bool = False, *, dims: Any = None) -> Var:
     """Smallest element over ``dim``; NaN if there is one. All equal minima receive the gradient."""
-    return _fold(check_var("min", "x", x), "minimum", dim, keepdims, "min")
+    return _fold(check_var("min", "x", x), "minimum", _one_of("min", dim, dims), keepdims, "min")
 
 
 @operator(category="reduce", numpy=_oracle(np.mean), samples=_SAMPLES, method=True)
-def mean(x: Any, dim: Any = None, keepdims: bool = False) -> Var:
+def mean(x: Any, dim: Any = None, keepdims: bool = False, *, dims: Any = None) -> Var:
     """Arithmetic mean over ``dim``. Integers give floats.
 
     Example:
@@ -122,6 +133,7 @@ def mean(x: Any, dim: Any = None, keepdims: bool = False) -> Var:
         3.0
     """
     x = check_var("mean", "x", x)
+    dim = _one_of("mean", dim, dims)
     kind = to_floating(x.dtype)
     wide = cast(x, accumulator(kind))  # half types: a sum may not fit where the mean does
     count = _count(wide, check_dims("mean", dim, x.ndim))
@@ -135,46 +147,67 @@ def _count(x: Var, dims: tuple[int, ...]) -> int:
     return count
 
 
-@operator(category="reduce", numpy=_oracle(np.var), samples=_SAMPLES, method=True)
-def var(x: Any, dim: Any = None, keepdims: bool = False, unbiased: bool = False) -> Var:
-    """Variance over ``dim``, biased unless ``unbiased``: the mean of squared distances from the mean (two passes)."""
+def _spread_oracle(function: Any, ddof: int | None) -> Any:
+    """NumPy's variance or deviation; ``ddof`` ``None``: by the argument ``unbiased``."""
+
+    def run(x: Any, dim: Any = None, dims: Any = None, unbiased: bool = False, **kept: bool) -> Any:
+        free = int(unbiased) if ddof is None else ddof
+        fold = _oracle(lambda v, axis, keepdims: function(v, axis=axis, keepdims=keepdims, ddof=free))
+        return fold(x, dim if dims is None else dims, bool(kept) and next(iter(kept.values())))
+
+    return run
+
+
+@operator(category="reduce", numpy=_spread_oracle(np.var, None), method=True,
+          samples=[*_SAMPLES, Sample((_X, None, (0, 1), True)), Sample((_X, 2, None, True, True))])  # fmt: skip
+def var(x: Any, dim: Any = None, dims: Any = None, unbiased: bool = False, keepdims: bool = False) -> Var:
+    """Variance over ``dim``, biased unless ``unbiased``: the mean of squared distances from the mean (two passes).
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.array([1.0, 3.0]).var().item(), mf.array([1.0, 3.0]).var(unbiased=True).item()
+        (1.0, 2.0)
+    """
     x = check_var("var", "x", x)
     kind = to_floating(x.dtype)
     x = cast(x, accumulator(kind))
-    dims = check_dims("var", dim, x.ndim)
-    count = _count(x, dims)
-    squares = (x - mean(x, dims, True)).sqr()
+    folded = check_dims("var", _one_of("var", dim, dims), x.ndim)
+    count = _count(x, folded)
+    squares = (x - mean(x, folded, True)).sqr()
     divisor = count - 1 if unbiased else count
     return cast(
-        _fold(squares, "add", dims, keepdims, "var") * (1.0 / divisor if divisor else float("nan")), kind
+        _fold(squares, "add", folded, keepdims, "var") * (1.0 / divisor if divisor else float("nan")), kind
     )
 
 
-@operator(
-    category="reduce",
-    numpy=lambda x, dim=None, keepdims=False: _oracle(lambda v, axis, keepdims: np.std(
-        v, axis=axis, keepdims=keepdims, ddof=1))(x, dim, keepdims),
-    samples=_SAMPLES, method=True,
-)  # fmt: skip
-def std(x: Any, dim: Any = None, keepdims: bool = False) -> Var:
-    """Unbiased standard deviation over ``dim``, at least 1e-6 as in the reference API."""
-    return var(x, dim, keepdims, unbiased=True).maximum(1e-12).sqrt()
+@operator(category="reduce", numpy=_spread_oracle(np.std, 1), method=True,
+          samples=[*(Sample(q.args) for q in _SAMPLES[:4]), Sample((_X, 0, True)), Sample((_X,), {"dim": (0, 2), "keepdims": True})])  # fmt: skip
+def std(x: Any, dim: Any = None, keepdim: bool = False, *, keepdims: bool = False) -> Var:
+    """Unbiased standard deviation over ``dim``, at least 1e-6.
+
+    Example:
+        >>> import metafuse as mf
+        >>> round(mf.array([1.0, 3.0]).std().item(), 4)
+        1.4142
+    """
+    spread = var(x, dim, None, True, keepdim or keepdims)
+    return cast(cast(spread, accumulator(spread.dtype)).maximum(1e-12).sqrt(), spread.dtype)
 
 
 @operator(category="reduce", numpy=_oracle(lambda x, axis, keepdims: np.all(x, axis=axis, keepdims=keepdims)),
           samples=[Sample((Tensor((3, 4), "bool"),)), Sample((Tensor((3, 4), "bool"), 1))],
           method=("all", "all_"), differentiable=False)  # fmt: skip
-def all(x: Any, dim: Any = None, keepdims: bool = False) -> Var:
+def all(x: Any, dim: Any = None, keepdims: bool = False, *, dims: Any = None) -> Var:
     """Whether every element along ``dim`` is true (non-zero)."""
-    return reduce(check_var("all", "x", x), "logical_and", dim, keepdims)
+    return reduce(check_var("all", "x", x), "logical_and", dim, keepdims, dims=dims)
 
 
 @operator(category="reduce", numpy=_oracle(lambda x, axis, keepdims: np.any(x, axis=axis, keepdims=keepdims)),
           samples=[Sample((Tensor((3, 4), "bool"),)), Sample((Tensor((3, 4), "bool"), 1))],
           method=("any", "any_"), differentiable=False)  # fmt: skip
-def any(x: Any, dim: Any = None, keepdims: bool = False) -> Var:
+def any(x: Any, dim: Any = None, keepdims: bool = False, *, dims: Any = None) -> Var:
     """Whether some element along ``dim`` is true (non-zero)."""
-    return reduce(check_var("any", "x", x), "logical_or", dim, keepdims)
+    return reduce(check_var("any", "x", x), "logical_or", dim, keepdims, dims=dims)
 
 
 def _arg(op: str, x: Any, dim: Any, keepdims: bool) -> tuple[Var, Var]:
@@ -212,7 +245,7 @@ _ARG_SAMPLES = [
 ]  # fmt: skip
 
 
-@operator(category="reduce", numpy=_arg_oracle(np.argmax, np.max), samples=_ARG_SAMPLES, method=True)
+@operator(category="reduce", numpy=_arg_oracle(np.argmax, np.max), samples=_ARG_SAMPLES, method=True, rebinds=False)
 def argmax(x: Any, dim: Any = None, keepdims: bool = False) -> tuple[Var, Var]:
     """Place and value of the largest element along ``dim`` (of the flattened array if ``None``).
 
@@ -228,7 +261,7 @@ def argmax(x: Any, dim: Any = None, keepdims: bool = False) -> tuple[Var, Var]:
     return _arg("maximum", x, dim, keepdims)
 
 
-@operator(category="reduce", numpy=_arg_oracle(np.argmin, np.min), samples=_ARG_SAMPLES, method=True)
+@operator(category="reduce", numpy=_arg_oracle(np.argmin, np.min), samples=_ARG_SAMPLES, method=True, rebinds=False)
 def argmin(x: Any, dim: Any = None, keepdims: bool = False) -> tuple[Var, Var]:
     """Place and value of the smallest element along ``dim``; see ``argmax``."""
     return _arg("minimum", x, dim, keepdims)
@@ -239,8 +272,8 @@ def _install() -> None:
     for op in ("add", "multiply", "maximum", "minimum", "logical_and", "logical_or", "logical_xor", "bitwise_and",
                "bitwise_or", "bitwise_xor"):  # fmt: skip
 
-        def function(x: Any, dim: Any = None, keepdims: bool = False, _op: str = op) -> Var:
-            return reduce(x, _op, dim, keepdims)
+        def function(x: Any, dim: Any = None, keepdims: bool = False, *, dims: Any = None, _op: str = op) -> Var:
+            return reduce(x, _op, dim, keepdims, dims=dims)
 
         function.__name__ = function.__qualname__ = f"reduce_{op}"
         function.__doc__ = f"Fold with ``{op}`` over ``dim``; see ``reduce``."

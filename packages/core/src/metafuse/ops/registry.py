@@ -7,20 +7,25 @@ Who calls it: the modules of ``ops`` and plugins register; ``metafuse.__init__``
 conformance kit read.
 
 Registering is the only step: the function appears in the ``metafuse`` namespace, as a ``Var`` method if the record
-says so, in the operator table, and in the conformance tests.
+says so, in the operator table, and in the conformance tests. A method's name is a function's name too (``mf.permute(x)``),
+and a method ``f`` whose answer is one Var has a variant ``f_`` that makes the Var hold the answer.
 """
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, DTypeError
 from ..var import Var
 
-__all__ = ["Operator", "Sample", "Tensor", "all_operators", "find", "operator", "register", "unregister"]
+__all__ = [
+    "Operator", "Sample", "Tensor", "all_operators", "find", "function_named", "function_names", "in_place", "later", "operator",
+    "register", "unregister",
+]  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -31,6 +36,7 @@ class Tensor:
 
     ``dtype``: ``"float"`` (every floating type of the backend), ``"int"``, ``"bool"``, ``"any"`` or one dtype's name.
     ``distinct``: no two values are equal or close (sorting, maxima: their gradients need it).
+    ``dominant``: a stack of matrices whose diagonals outweigh the rest, so that all are far from singular.
     """
 
     shape: tuple[int, ...]
@@ -38,6 +44,7 @@ class Tensor:
     low: float = -3.0
     high: float = 3.0
     distinct: bool = False
+    dominant: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,8 @@ class Operator:
     ``numpy`` is its meaning: called with the sample's arguments as arrays, it answers an array or a tuple of arrays.
     ``samples`` covers legal calls. ``differentiable`` says whether the conformance kit checks gradients numerically.
     ``elementwise`` records also carry ``arity``, and ``domain``, one ``Tensor`` per argument whose shape is free.
-    ``source`` names the paper, standard or library that defines it.
+    ``methods`` are names on ``Var``; those without a leading underscore are further names of the function. ``rebinds``
+    says that each of them also has an in-place variant (not where the answer is no Var or several). ``source`` names the paper, standard or library that defines it.
     """
 
     name: str
@@ -68,6 +76,7 @@ class Operator:
     methods: tuple[str, ...] = ()
     arity: int = 0
     domain: tuple[Tensor, ...] = ()
+    rebinds: bool = True
 
     @property
     def summary(self) -> str:
@@ -76,33 +85,105 @@ class Operator:
 
 
 _operators: dict[str, Operator] = {}
+#: further names by which users find functions (methods, in-place variants): name -> (record, function)
+_further: dict[str, tuple[str, Callable[..., Any]]] = {}
+
+
+def in_place(name: str, function: Callable[..., Any]) -> Callable[..., Var]:
+    """The variant of ``function`` after which its first argument holds the answer (whatever its shape and dtype)."""
+
+    def apply(x: Any, *args: Any, **kwargs: Any) -> Var:
+        if type(x) is not Var:
+            raise DTypeError(f"[{name}] only a Var can be changed in place, got {type(x).__name__}")
+        answer = function(x, *args, **kwargs)
+        if type(answer) is not Var:
+            raise DTypeError(f"[{name}] the answer is no single Var, got {type(answer).__name__}")
+        if answer is not x:
+            # an argument handed back keeps a node of its own
+            shared = any(answer is a for a in (*args, *kwargs.values()))
+            x._bind(answer.__copy__()._node if shared else answer._node)
+        return x
+
+    apply.__name__ = apply.__qualname__ = name
+    apply.__wrapped__ = function  # type: ignore[attr-defined]  # whose parameters it has
+    apply.__doc__ = f"``{function.__name__}`` in place: the Var holds the answer from now on; answers the Var itself."
+    return apply
+
+
+def _names(record: Operator) -> dict[str, Callable[..., Any]]:
+    """What a record puts on ``Var``."""
+    found = {m: record.function for m in record.methods}
+    if record.rebinds:
+        for m in record.methods:
+            if not m.startswith("_") and not m.endswith("_"):
+                found.setdefault(f"{m}_", in_place(f"{m}_", record.function))
+    return found
 
 
 def register(record: Operator) -> Operator:
     """Enter ``record``. Errors: ``ArgumentError`` if the name is taken by another record."""
     if record.name in _operators:
         raise ArgumentError(f"[register] operator {record.name!r} exists already; choose another name")
+    names = _names(record)
+    for name in names:
+        if name in record.methods and name in _further:
+            owner = _further[name][0]
+            raise ArgumentError(
+                f"[register] {record.name!r}: {name!r} is a method of {owner!r}; choose another name"
+            )
     _operators[record.name] = record
-    for method in record.methods:
-        setattr(Var, method, record.function)
+    for name, function in names.items():
+        setattr(Var, name, function)
+        _further[name] = (record.name, function)
     return record
 
 
 def unregister(name: str) -> None:
     """Take an operator out again (plugins that are unloaded, tests)."""
-    record = _operators.pop(name)
-    for method in record.methods:
-        if getattr(Var, method, None) is record.function:
-            delattr(Var, method)
+    del _operators[name]
+    for other in [other for other, (owner, _) in _further.items() if owner == name]:
+        if getattr(Var, other, None) is _further.pop(other)[1]:
+            delattr(Var, other)
+
+
+def function_named(name: str) -> Callable[..., Any] | None:
+    """The function that users find as ``metafuse.<name>`` through the records, or ``None``."""
+    record = _operators.get(name)
+    if record is not None:
+        return record.function
+    return None if name.startswith("_") else _further.get(name, ("", None))[1]
+
+
+def function_names() -> list[str]:
+    """Every name that ``function_named`` knows."""
+    own = (name for name in _operators if "." not in name)  # `linalg.inv` is found in `metafuse.linalg`
+    return sorted({*own, *(name for name in _further if not name.startswith("_"))})
+
+
+#: modules of records that are imported when somebody asks for them: `import metafuse` need not pay for them
+_later: list[str] = []
+
+
+def later(*modules: str) -> None:
+    """Name modules of ``metafuse.ops`` whose records have dotted names (``linalg.inv``) and are entered on demand."""
+    _later.extend(modules)
+
+
+def _enter_later() -> None:
+    while _later:
+        importlib.import_module(f"{__package__}.{_later.pop()}")
 
 
 def find(name: str) -> Operator | None:
     """The record of ``name``, or ``None``."""
+    if "." in name:
+        _enter_later()
     return _operators.get(name)
 
 
 def all_operators() -> list[Operator]:
     """Every record, by category and name."""
+    _enter_later()
     return sorted(_operators.values(), key=lambda record: (record.category, record.name))
 
 
@@ -115,6 +196,7 @@ def operator(
     method: bool | str | tuple[str, ...] = False,
     differentiable: bool = True,
     name: str = "",
+    rebinds: bool = True,
 ) -> Callable[[F], F]:
     """Register a function of Vars as an operator.
 
@@ -135,8 +217,10 @@ def operator(
         own = name or function.__name__
         methods = (own,) if method is True else (method,) if isinstance(method, str) else method or ()
         register(
-            Operator(own, category, function, numpy, tuple(samples), source, differentiable, tuple(methods))
-        )
+            Operator(
+                own, category, function, numpy, tuple(samples), source, differentiable, tuple(methods), rebinds=rebinds
+            )
+        )  # fmt: skip
         return function
 
     return decorate

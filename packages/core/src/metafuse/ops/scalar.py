@@ -15,10 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from ..dtypes import DType
+from ..errors import ArgumentError
 from ..kernel.expr import Expr, call, const, select
 from ..var import Var
 from .elementwise import bits, comparison, division, elementwise, floating, keep, logic, same
-from .registry import Tensor, all_operators
+from .registry import Tensor, function_named, in_place
 
 REALS = Tensor((), "float")
 ANY = Tensor((), "any")
@@ -39,18 +41,18 @@ add = elementwise(
 subtract = elementwise(
     "subtract", "Difference ``x - y``.", lambda a, b: call("sub", a, b), rule=same, numpy=np.subtract,
     gradients=[lambda g, a, b, y: g, lambda g, a, b, y: -g], domain=[Tensor((), "number"), Tensor((), "number")],
-    methods=["subtract", "__sub__"],
+    methods=["subtract", "sub", "__sub__"],
 )  # fmt: skip
 multiply = elementwise(
     "multiply", "Product ``x * y``.", lambda a, b: call("mul", a, b), rule=same, numpy=np.multiply,
     gradients=[lambda g, a, b, y: g * b, lambda g, a, b, y: g * a], domain=[ANY, ANY],
-    methods=["multiply", "__mul__"],
+    methods=["multiply", "mul", "__mul__"],
 )  # fmt: skip
 divide = elementwise(
     "divide", "True quotient ``x / y``; integers give floats.", lambda a, b: call("div", a, b), rule=division,
     numpy=np.true_divide,
     gradients=[lambda g, a, b, y: g / b, lambda g, a, b, y: -g * y / b],
-    domain=[REALS, POSITIVE], methods=["divide", "__truediv__"],
+    domain=[REALS, POSITIVE], methods=["divide", "div", "__truediv__"],
 )  # fmt: skip
 floor_divide = elementwise(
     "floor_divide", "Quotient rounded towards minus infinity; an integer division by zero gives 0.",
@@ -216,7 +218,7 @@ atan2 = elementwise(
     "atan2", "Angle of the point (``y``, ``x``) given as (first, second) argument, radians.",
     lambda a, b: call("atan2", a, b), rule=floating, numpy=np.arctan2,
     gradients=[lambda g, a, b, y: g * b / (a * a + b * b), lambda g, a, b, y: -g * a / (a * a + b * b)],
-    domain=[POSITIVE, POSITIVE], methods=["atan2", "arctan2"],
+    domain=[POSITIVE, POSITIVE], methods=["atan2", "arctan2"], swapped=True,
 )  # fmt: skip
 erf = elementwise(
     "erf", "Error function.", lambda a: call("erf", a), rule=floating,
@@ -323,27 +325,36 @@ ternary = elementwise(
 )  # fmt: skip
 
 
-def where(condition: Any, x: Any = None, y: Any = None) -> Any:
-    """``x`` where ``condition`` holds, else ``y``; with one argument: the indices of true elements.
+def where(cond: Any, x: Any = None, y: Any = None, *, dtype: Any = "int32") -> Any:
+    """``x`` where ``cond`` holds, else ``y``; with one argument: the indices of true elements.
+
+    Args:
+        dtype: the integer type of indices.
 
     Returns:
-        Var of the broadcast shape; or, with one argument, a tuple of int32 Vars, one per dimension, whose length
+        Var of the broadcast shape; or, with one argument, a tuple of Vars, one per dimension, whose length
         depends on the values (so the condition is computed now).
+
+    Errors:
+        ArgumentError: ``x`` without ``y``.
 
     Example:
         >>> import metafuse as mf
         >>> mf.where(mf.array([1.0, -2.0]) > 0, 1, 0).numpy()
         array([1, 0], dtype=int32)
     """
-    if x is None and y is None:
-        from .host import nonzero
+    if y is None:
+        from .host import places
 
-        return nonzero(condition)
+        kind = dtype if x is None else x
+        if not isinstance(kind, (str, DType)):
+            raise ArgumentError(f"[where] x needs y too, got x {kind!r}; give both or none")
+        return places(cond, kind)
     if type(x) is not Var and type(y) is not Var:
         from .creation import array
 
         x = array(x)
-    return ternary(condition, x, y)
+    return ternary(cond, x, y)
 
 
 def _reverse(name: str, function: Any) -> None:
@@ -356,17 +367,22 @@ def _reverse(name: str, function: Any) -> None:
 
 
 def _install() -> None:
-    """Reversed and in-place operators of ``Var`` (in-place ones rebind: values are immutable)."""
-    table = {op.name: op.function for op in all_operators()}
+    """Reversed and in-place operators of ``Var`` (values are immutable: in-place ones make the Var hold the answer)."""
     for name, operator in (
         ("add", "add"), ("sub", "subtract"), ("mul", "multiply"), ("truediv", "divide"), ("mod", "mod"),
         ("floordiv", "floor_divide"), ("and", "bitwise_and"), ("or", "bitwise_or"), ("xor", "bitwise_xor"),
         ("lshift", "left_shift"), ("rshift", "right_shift"),
     ):  # fmt: skip
-        _reverse(f"__r{name}__", table[operator])
+        function = function_named(operator)
+        assert function is not None
+        _reverse(f"__r{name}__", function)
+        setattr(Var, f"__i{name}__", in_place(f"__i{name}__", function))
     _reverse("__rpow__", pow)
-    Var.__pow__ = Var.pow = pow  # type: ignore[attr-defined]
-    Var.where = where  # type: ignore[attr-defined]
+    for name, function in (("__pow__", pow), ("pow", pow), ("where", where)):
+        setattr(Var, name, function)
+    for name, function in (("__ipow__", pow), ("pow_", pow), ("where_", where)):
+        setattr(Var, name, in_place(name, function))
+    Var.ne = globals()["not_equal"]  # type: ignore[attr-defined]
 
 
 _install()

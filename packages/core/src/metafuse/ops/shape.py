@@ -19,7 +19,7 @@ from ..kernel.expr import Expr, add, axis, call, const, sub
 from ..var import Var
 from . import meta
 from .elementwise import broadcast_shapes, cast
-from .meta import check_dim, check_shape, check_var, expand_dims, fill, gather
+from .meta import check_dim, check_integer, check_shape, check_var, expand_dims, fill, gather
 from .registry import Sample, Tensor, operator
 
 __all__ = ["reshape", "transpose"]
@@ -31,7 +31,7 @@ def _flatten_arguments(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(values[0]) if len(values) == 1 and isinstance(values[0], (tuple, list)) else values
 
 
-@operator(category="shape", numpy=lambda x, shape: np.reshape(x, shape), method=("reshape", "view"),
+@operator(category="shape", numpy=lambda x, shape: np.reshape(x, shape), method=("reshape", "view", "origin_reshape"),
           samples=[Sample((_X, [4, 6])), Sample((_X, [-1])), Sample((_X, [2, -1, 2]))])  # fmt: skip
 def reshape(x: Any, *shape: Any) -> Var:
     """The same elements, row-major, under another shape; one extent may be -1. Nothing is copied.
@@ -45,7 +45,7 @@ def reshape(x: Any, *shape: Any) -> Var:
         (2, 3)
     """
     x = check_var("reshape", "x", x)
-    wanted = [int(n) for n in _flatten_arguments(shape)]
+    wanted = [check_integer("reshape", "an extent", n) for n in _flatten_arguments(shape)]
     size = x.numel()
     if wanted.count(-1) > 1 or any(n < -1 for n in wanted):
         raise ShapeError(f"[reshape] extents must be >= 0, with at most one -1, got {wanted}")
@@ -64,9 +64,10 @@ def reshape(x: Any, *shape: Any) -> Var:
     return meta.reshape(x, tuple(wanted) or (1,))
 
 
-@operator(category="shape", numpy=lambda x, *dims: np.transpose(x, dims or None), method=("transpose", "permute"),
+@operator(category="shape", numpy=lambda x, *dims: np.transpose(x, dims or None), method=(
+    "transpose", "permute", "fuse_transpose", "origin_transpose"),
           samples=[Sample((_X,)), Sample((_X, 1, 2, 0)), Sample((_X, 0, 2, 1))])  # fmt: skip
-def transpose(x: Any, *dims: Any) -> Var:
+def transpose(x: Any, *dim: Any) -> Var:
     """Dimensions in another order; reversed if no order is given.
 
     Example:
@@ -75,7 +76,7 @@ def transpose(x: Any, *dims: Any) -> Var:
         (3, 4, 2)
     """
     x = check_var("transpose", "x", x)
-    order = _flatten_arguments(dims) or tuple(range(x.ndim))[::-1]
+    order = _flatten_arguments(dim) or tuple(range(x.ndim))[::-1]
     found = tuple(check_dim("transpose", d, x.ndim) for d in order)
     if len(order) == 2 and x.ndim > 2:  # two dimensions given: exchange them
         swapped = list(range(x.ndim))
@@ -151,10 +152,16 @@ def squeeze(x: Any, dim: int | None = None) -> Var:
 
 @operator(category="shape", numpy=lambda x, start_dim=0, end_dim=-1: x.reshape(
     *x.shape[:start_dim], -1, *x.shape[end_dim:][1:]), method=True,
-    samples=[Sample((_X,)), Sample((_X, 1))])  # fmt: skip
-def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Var:
-    """Dimensions ``start_dim`` to ``end_dim`` joined into one."""
-    x = check_var("flatten", "x", x)
+    samples=[Sample((_X,)), Sample((_X, 1)), Sample((Tensor((2, 1, 4)), 0, 1)), Sample((Tensor((1,)),))])  # fmt: skip
+def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Var:
+    """Dimensions ``start_dim`` to ``end_dim`` joined into one.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.zeros(2, 3, 4).flatten(1).shape
+        (2, 12)
+    """
+    x = check_var("flatten", "input", input)
     first, last = check_dim("flatten", start_dim, x.ndim), check_dim("flatten", end_dim, x.ndim)
     if first > last:
         raise ArgumentError(f"[flatten] start_dim must not come after end_dim, got {start_dim} and {end_dim}")
@@ -174,8 +181,9 @@ def _joined(operator_name: str, arrays: Any) -> list[Var]:
     return [cast(a, common) for a in found]
 
 
-@operator(category="shape", numpy=lambda arrays, dim=0: np.concatenate(arrays, dim), method=False,
-          samples=[Sample(([_X, Tensor((1, 3, 4))],)), Sample(([_X, Tensor((2, 2, 4)), _X], 1))])  # fmt: skip
+@operator(category="shape", numpy=lambda arrays, dim=0: np.concatenate(arrays, dim), name="concat",
+          samples=[Sample(([_X, Tensor((1, 3, 4))],)), Sample(([_X, Tensor((2, 2, 4)), _X], 1)),
+                   Sample(([_X, Tensor((0, 3, 4))],)), Sample(([_X],))])  # fmt: skip
 def concat(arrays: Sequence[Any], dim: int = 0) -> Var:
     """Arrays one after the other along ``dim``; the other extents must agree.
 
@@ -196,9 +204,7 @@ def concat(arrays: Sequence[Any], dim: int = 0) -> Var:
             )
     if len(found) == 1:
         return found[0]
-    total = 0
-    for a in found:
-        total += a.shape[number]
+    total = sum(a.shape[number] for a in found)
     shape = tuple(total if d == number else n for d, n in enumerate(found[0].shape))
     result = fill(shape, 0, found[0].dtype)
     start = 0
@@ -209,12 +215,20 @@ def concat(arrays: Sequence[Any], dim: int = 0) -> Var:
     return result
 
 
-@operator(category="shape", numpy=lambda arrays, dim=0: np.stack(arrays, dim), method=False,
-          samples=[Sample(([_X, _X],)), Sample(([_X, _X, _X], 2))])  # fmt: skip
-def stack(arrays: Sequence[Any], dim: int = 0) -> Var:
-    """Arrays of one shape side by side along a new dimension ``dim``."""
-    found = _joined("stack", arrays)
-    return concat([unsqueeze(a, dim) for a in found], check_dim("stack", dim, found[0].ndim + 1))
+@operator(category="shape", numpy=lambda x, dim=0: np.stack(list(x), dim), method=True,
+          samples=[Sample(([_X, _X],)), Sample(([_X, _X, _X], 2)), Sample(([Tensor((0,))], -1))])  # fmt: skip
+def stack(x: Any, dim: int = 0) -> Var:
+    """Arrays of one shape (a list, or the rows of a Var) side by side along a new dimension ``dim``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.stack([mf.ones(2), mf.zeros(2)], 1).numpy()
+        array([[1., 0.],
+               [1., 0.]], dtype=float32)
+    """
+    found = _joined("stack", list(x) if type(x) is Var else x)
+    number = check_dim("stack", dim, found[0].ndim + 1)
+    return concat([unsqueeze(a, number) for a in found], number)
 
 
 @operator(category="shape", numpy=lambda x, dim=0: np.flip(x, dim), method=True,
@@ -227,45 +241,70 @@ def flip(x: Any, dim: Any = 0) -> Var:
     return gather(x, tuple(x.shape), IndexMap(places), (), "flip")
 
 
-@operator(category="shape", numpy=lambda x, shifts, dims: np.roll(x, shifts, dims), method=True,
-          samples=[Sample((_X, 1, 0)), Sample((_X, -2, 2))])  # fmt: skip
-def roll(x: Any, shifts: int, dims: int = 0) -> Var:
-    """Elements moved by ``shifts`` along one dimension, those that leave re-enter on the other side."""
+@operator(category="shape", numpy=lambda x, shifts, dims=None: np.roll(x, shifts, dims), method=True,
+          samples=[Sample((_X, 1, 0)), Sample((_X, -2, 2)), Sample((_X, 5)), Sample((_X, [1, -1], [0, 2])),
+                   Sample((Tensor((3, 0)), 2, 1))])  # fmt: skip
+def roll(x: Any, shifts: Any, dims: Any = None) -> Var:
+    """Elements moved by ``shifts`` along ``dims``, those that leave re-enter on the other side.
+
+    Args:
+        shifts: an integer, or one per dimension.
+        dims: a dimension or several; ``None``: the array is rolled as if it were flat.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.roll(mf.arange(4), 1).numpy()
+        array([3, 0, 1, 2], dtype=int32)
+    """
     x = check_var("roll", "x", x)
-    number = check_dim("roll", dims, x.ndim)
-    extent = max(x.shape[number], 1)
-    moved: Expr = call("cmod", add(axis(number), const(-int(shifts) % extent)), const(extent))
-    places = tuple(moved if d == number else axis(d) for d in range(x.ndim))
-    return gather(x, tuple(x.shape), IndexMap(places), (), "roll")
+    if dims is None:
+        return meta.reshape(roll(meta.reshape(x, (x.numel(),)), shifts, 0), tuple(x.shape))
+    numbers = [check_dim("roll", d, x.ndim) for d in (dims if isinstance(dims, (tuple, list)) else (dims,))]
+    amounts = [check_integer("roll", "shifts", n) for n in (shifts if isinstance(shifts, (tuple, list)) else (shifts,))]
+    if len(amounts) != len(numbers):
+        raise ArgumentError(f"[roll] shifts and dims must be as many, got {shifts!r} and {dims!r}")
+    places: list[Expr] = [axis(d) for d in range(x.ndim)]
+    for number, amount in zip(numbers, amounts, strict=True):
+        extent = max(x.shape[number], 1)
+        places[number] = call("cmod", add(places[number], const(-amount % extent)), const(extent))
+    return gather(x, tuple(x.shape), IndexMap(tuple(places)), (), "roll")
 
 
-@operator(category="shape", numpy=None, method=True, samples=[])
-def split(x: Any, size: Any, dim: int = 0) -> list[Var]:
-    """Pieces of extent ``size`` (or of the extents listed in it) along ``dim``; the last piece may be smaller.
+def _split_oracle(x: Any, size: Any, dim: int = 0) -> Any:
+    steps = list(np.cumsum(size)[:-1]) if isinstance(size, list) else range(size, x.shape[dim], size)
+    return tuple(np.split(x, steps, dim))
+
+
+@operator(category="shape", numpy=_split_oracle, method=True, rebinds=False,
+          samples=[Sample((_X, 2, 2)), Sample((_X, [1, 0, 2], 1)), Sample((_X, 5))])  # fmt: skip
+def split(d: Any, split_size: Any, dim: int = 0) -> tuple[Var, ...]:
+    """Pieces of extent ``split_size`` (or of the extents listed in it) along ``dim``; the last piece may be smaller.
 
     Example:
         >>> import metafuse as mf
         >>> [p.shape[0] for p in mf.split(mf.arange(5), 2)]
         [2, 2, 1]
     """
-    x = check_var("split", "x", x)
+    x = check_var("split", "d", d)
     number = check_dim("split", dim, x.ndim)
     extent = x.shape[number]
-    if isinstance(size, (tuple, list)):
-        sizes = check_shape("split", size)
-        total = 0
-        for n in sizes:
-            total += n
+    if isinstance(split_size, (tuple, list)):
+        sizes = check_shape("split", split_size)
+        total = sum(sizes)
         if total != extent:
             raise ShapeError(f"[split] sizes {list(sizes)} sum to {total}, the extent is {extent}")
     else:
-        if not isinstance(size, int) or size < 1:
-            raise ArgumentError(f"[split] size must be an integer >= 1, got {size!r}")
-        sizes = tuple(min(size, extent - start) for start in range(0, extent, size))
+        size = check_integer("split", "split_size", split_size, 1)
+        sizes = tuple(min(size, extent - start) for start in range(0, extent, size)) or (0,)
     pieces, start = [], 0
     for n in sizes:
-        places = tuple(add(axis(d), const(start)) if d == number else axis(d) for d in range(x.ndim))
-        shape = tuple(n if d == number else m for d, m in enumerate(x.shape))
-        pieces.append(gather(x, shape, IndexMap(places), (), "split"))
+        pieces.append(narrow(x, number, start, n, "split"))
         start += n
-    return pieces
+    return tuple(pieces)
+
+
+def narrow(x: Var, dim: int, start: int, count: int, name: str) -> Var:
+    """``count`` places of ``x`` from ``start`` along ``dim`` (already checked)."""
+    places = tuple(add(axis(d), const(start)) if d == dim else axis(d) for d in range(x.ndim))
+    shape = tuple(count if d == dim else n for d, n in enumerate(x.shape))
+    return gather(x, shape, IndexMap(places), (), name)

@@ -24,10 +24,10 @@ def row_major(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(strides)
 
 
-def offset(index: Sequence[Expr], shape: Sequence[int]) -> Expr:
-    """The flat offset of ``index`` in a contiguous array, in canonical affine form where it is affine."""
+def offset(index: Sequence[Expr], strides: Sequence[int]) -> Expr:
+    """The flat offset of ``index`` in an array of these strides, in canonical affine form where it is affine."""
     total: Expr = const(0)
-    for position, stride in zip(index, row_major(shape), strict=True):
+    for position, stride in zip(index, strides, strict=True):
         total = add(total, mul(position, const(stride)))
     affine = as_affine(total)
     return total if affine is None else expression(affine)

@@ -12,15 +12,17 @@ into a gather by solving for ``o``: ``(h + p - k*d) / s`` where the division lea
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
+from ..dtypes import float32
 from ..graph.index_map import IndexMap
 from ..kernel.expr import Expr, axis, const, rewrite
 from .affine import Affine, as_affine
-from .inline import Index, broadcast_index, identity_index, squeezed
+from .inline import Index, broadcast_index, identity_index, squeezed, unsqueezed
 from .program_graph import ProgramGraph
 
-__all__ = ["Match", "Place", "View", "find_contractions"]
+__all__ = ["Match", "Place", "View", "find_contractions", "find_thin_contractions"]
 
 
 @dataclass(frozen=True)
@@ -78,16 +80,7 @@ def find_contractions(graph: ProgramGraph) -> dict[int, Match]:
     """Every contraction of the program by node number; marks their operands as stored."""
     found: dict[int, Match] = {}
     for number in range(graph.count):
-        if number in graph.dead:
-            continue
-        kind = graph.kind(number)
-        match = (
-            _of_reduce(graph, number)
-            if kind == "reduce"
-            else _of_scatter(graph, number)
-            if kind == "scatter"
-            else None
-        )
+        match = None if number in graph.dead else _match(graph, number)
         if match is None or match.roles() is None:
             continue
         found[number] = match
@@ -96,6 +89,43 @@ def find_contractions(graph: ProgramGraph) -> dict[int, Match]:
             if not graph.is_leaf(base):
                 graph.stored.add(base)
     return found
+
+
+def find_thin_contractions(graph: ProgramGraph, known: Collection[int]) -> dict[int, Match]:
+    """Products that are too thin to be worth tiling, but that a library may be good at: depthwise convolutions, and those with
+    one channel; matrix products of one row or column that were recorded as such, with a dimension of extent 1.
+
+    ``known``: what ``find_contractions`` found. Marks nothing: whoever takes one has its operands stored."""
+    found: dict[int, Match] = {}
+    for number in range(graph.count):
+        if number in graph.dead or number in known:
+            continue
+        match = _match(graph, number)
+        if match is not None and match.outer < len(match.extents) and _is_thin_product(graph, number, match):
+            found[number] = match
+    return found
+
+
+def _is_thin_product(graph: ProgramGraph, number: int, match: Match) -> bool:
+    axes = range(len(match.extents))
+    in_a, in_b = match.a.axes, match.b.axes
+    if not all((x in in_a and x in in_b) if x >= match.outer else (x in in_a or x in in_b) for x in axes):
+        return False
+    places = (*match.a.places, *match.b.places)
+    if any(len(p.affine.coefficients) > 1 or p.affine.constant or p.divisor is not None for p in places):
+        return True
+    product = graph.specs[graph.inputs[number][-1]].shape
+    single = graph.kind(number) == "reduce" and any(
+        n == 1 and d not in graph.nodes[number].sig.attrs[1] for d, n in enumerate(product)
+    )
+    return single and any((x in in_a) != (x in in_b) for x in axes)
+
+
+def _match(graph: ProgramGraph, number: int) -> Match | None:
+    kind = graph.kind(number)
+    if kind == "reduce":
+        return _of_reduce(graph, number)
+    return _of_scatter(graph, number) if kind == "scatter" else None
 
 
 def _factors(graph: ProgramGraph, number: int) -> tuple[int, int] | None:
@@ -131,10 +161,25 @@ def _of_reduce(graph: ProgramGraph, number: int) -> Match | None:
     return Match(tuple(shape[k] for k in order), outer, a, b)
 
 
-def _view(graph: ProgramGraph, number: int, index: Index) -> View | None:
-    """Follow index maps from ``number`` to the value they read; ``None`` if they are not affine."""
+def _view(graph: ProgramGraph, number: int, index: Index, through: bool = True) -> View | None:
+    """Follow index maps from ``number`` to the value they read; ``None`` if they are not affine.
+
+    ``through``: also those under a reshape that adds or drops dimensions of extent 1, unless that leads to a part of an array:
+    what is computed from a copy of it has more ways to be computed."""
+    start, crossed = (number, index), False
     guarded: tuple[bool, ...] | None = None
-    while graph.kind(number) == "reindex" and number not in graph.stored and number not in graph.roots:
+    while number not in graph.stored and number not in graph.roots:
+        if through and graph.kind(number) == "alias" and _leads_to_reindex(graph, number):
+            crossed = True
+            below = graph.inputs[number][0]
+            index = unsqueezed(index, graph.specs[number].shape, graph.specs[below].shape)
+            number = below
+            continue
+        if _widens(graph, number):
+            number = graph.inputs[number][0]
+            continue
+        if graph.kind(number) != "reindex":
+            break
         node = graph.nodes[number]
         where: IndexMap = node.sig.attrs
         source = graph.inputs[number][0]
@@ -156,13 +201,36 @@ def _view(graph: ProgramGraph, number: int, index: Index) -> View | None:
         if guarded is not None and any(guarded):
             break
         guarded = None
+    while _widens(graph, number) and number not in graph.stored and number not in graph.roots:
+        number = graph.inputs[number][0]
     places = []
     for k, (position, extent) in enumerate(zip(index, graph.specs[number].shape, strict=True)):
         affine = as_affine(position)
         if affine is None:
             return None
         places.append(Place(affine, None, bool(guarded and guarded[k]), extent))
+    if crossed and any(p.affine.constant for p in places):
+        return _view(graph, *start, through=False)
     return View(number, tuple(places))
+
+
+def _leads_to_reindex(graph: ProgramGraph, number: int) -> bool:
+    """Whether an alias only adds or drops dimensions of extent 1 of something that is read through an index map."""
+    while graph.kind(number) == "alias" and number not in graph.stored and number not in graph.roots:
+        below = graph.inputs[number][0]
+        if squeezed(graph.specs[number].shape) != squeezed(graph.specs[below].shape):
+            return False
+        number = below
+    leads = graph.kind(number) == "reindex" or _widens(graph, number)
+    return leads and number not in graph.stored and number not in graph.roots
+
+
+def _widens(graph: ProgramGraph, number: int) -> bool:
+    """Whether the node is a 16-bit float as float32: products are of float32 whatever the operands are stored as."""
+    body = graph.nodes[number].sig.body if graph.kind(number) == "map" else None
+    return body is not None and body.op == "cast" and body.dtype is float32 and (
+        body.args[0].op == "load" and body.args[0].dtype.is_half
+    )
 
 
 def _of_scatter(graph: ProgramGraph, number: int) -> Match | None:
@@ -203,9 +271,7 @@ def _solve(
         affine = as_affine(rewrite(position, lambda x: index[x.value] if x.op == "axis" else None))
         if affine is None:
             return None
-        if d not in kept_dims:
-            if affine.coefficients or affine.constant != 0:
-                return None
+        if d not in kept_dims and not affine.coefficients and affine.constant == 0:
             continue
         choices = [(k, c) for k, c in affine.coefficients if c > 0 and k not in solved]
         # an axis of one operand only stays out of the sum when it is solved for: that keeps the product a product
@@ -220,7 +286,7 @@ def _solve(
             return None
     views = []
     for view in (a, b):
-        places = [_substitute(p, solved, rename, kept_dims, extents) for p in view.places]
+        places = [_substitute(p, solved, rename, kept_dims, extents, target) for p in view.places]
         if any(p is None for p in places):
             return None
         views.append(View(view.source, tuple(p for p in places if p is not None)))
@@ -234,6 +300,7 @@ def _substitute(
     rename: dict[int, int],
     kept_dims: list[int],
     extents: tuple[int, ...],
+    target: tuple[int, ...],
 ) -> Place | None:
     """The place in terms of destination axes and summed axes."""
     inside = [(k, c) for k, c in place.affine.coefficients if k in solved]
@@ -243,15 +310,14 @@ def _substitute(
         return None
     k = inside[0][0]
     d, coefficient, affine = solved[k]
-    terms = {kept_dims.index(d): 1}
+    terms = {kept_dims.index(d): 1} if d in kept_dims else {}  # of extent 1: the destination is 0
     for other, c in affine.coefficients:
         if other != k:
             terms[rename[other]] = terms.get(rename[other], 0) - c
     moved = Affine(tuple(sorted((x, c) for x, c in terms.items() if c != 0)), -affine.constant)
-    plain = len(terms) == 1 and coefficient == 1 and affine.constant == 0
-    if plain:
+    if len(terms) == 1 and coefficient == 1 and affine.constant == 0 and extents[k] == target[d]:
         return Place(moved, None, place.guarded, place.extent)
-    return Place(moved, coefficient, True, extents[k] if place.extent == extents[k] else place.extent)
+    return Place(moved, coefficient, True, extents[k])  # of a slice, no more than what it covers
 
 
 def _renamed(affine: Affine, rename: dict[int, int]) -> Affine:

@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 from ..graph.node import spec_of
 from ..kernel.expr import Expr, add, axis, call, const, load, mul, rewrite, walk, weight
 from ..kernel.ir import REDUCTIONS
-from .affine import as_affine, canonical_loads, offset
+from .affine import as_affine, canonical_loads, offset, row_major
 from .contraction import Match
 from .inline import Inliner, identity_index, squeezed
+from .library import Library, Tail
 from .program_graph import ProgramGraph
 
 __all__ = ["Atom", "Group", "fuse"]
@@ -73,6 +74,8 @@ class Group:
     reads: set[int] = field(default_factory=set)
     operations: int = 0
     before: int = 0  # bit set of groups that must run earlier
+    tail: Tail | None = None  # of a contraction that the library takes
+    vector: bool = False  # computes what tails need, one number per channel
 
     @property
     def outer_axes(self) -> tuple[int, ...]:
@@ -88,17 +91,25 @@ class Group:
         )
 
 
-def fuse(graph: ProgramGraph, matches: dict[int, Match]) -> list[Group]:
+def fuse(graph: ProgramGraph, matches: dict[int, Match], library: Library) -> list[Group]:
     """Groups in an order in which they can run."""
     atoms = _atoms(graph, matches)
+    readers: dict[int, int] = {}
+    for atom in atoms:
+        for number in atom.reads():
+            readers[number] = readers.get(number, 0) + 1
     groups: list[Group] = []
     home: dict[int, Group] = {}
     by_read: dict[int, list[Group]] = {}
     for atom in atoms:
         reads = atom.reads()
         target = None
+        tail: Tail | None = None
         for candidate in _candidates(reads, home, by_read):
             placed = _try_join(graph, candidate, atom, reads, home)
+            if placed is not None and candidate.tail is not None:
+                tail = _longer_tail(graph, candidate, placed[0], readers, library)
+                placed = None if tail is None else placed
             if placed is not None:
                 target, (atom, outer_level) = candidate, placed
                 break
@@ -107,6 +118,12 @@ def fuse(graph: ProgramGraph, matches: dict[int, Match]) -> list[Group]:
             target = Group(len(groups), atom.kind, atom.extents, inner)
             groups.append(target)
             outer_level = False
+            if atom.kind == "contraction" and atom.place is not None:
+                target.tail = library.begin(atom.number, atom.place)
+        elif target.tail is not None and tail is not None:
+            known = len(target.tail.vectors)
+            target.tail = tail
+            reads = reads | {_add_vector(v, e, graph, groups, home) for v, e in tail.vectors[known:]}
         _add(target, atom, outer_level, reads, groups, home)
         if target.inner and target.kind == "reduce":
             for maker in {
@@ -131,8 +148,7 @@ def _atoms(graph: ProgramGraph, matches: dict[int, Match]) -> list[Atom]:
             atoms.append(_map_atom(graph, inliner, number, number))
         elif number in matches:
             match = matches[number]
-            shape = match.extents[: match.outer]
-            place = offset(tuple(axis(k) for k in range(len(shape))), shape)
+            place = offset(tuple(axis(k) for k in range(match.outer)), graph.squeezed_strides(number))
             atoms.append(
                 Atom(number, "contraction", match.extents, frozenset(range(match.outer, len(match.extents))),
                      None, "add", place, None, match, (graph.base(match.a.source), graph.base(match.b.source)))
@@ -157,7 +173,7 @@ def _map_atom(graph: ProgramGraph, inliner: Inliner, value: int, storage: int) -
     base = graph.base(value)
     root = storage == value or not graph.has_storage(base)
     expr = inliner.value(value, index, at_root=root)
-    return Atom(storage, "map", squeezed(shape), frozenset(), expr, "", offset(index, shape))
+    return Atom(storage, "map", squeezed(shape), frozenset(), expr, "", offset(index, graph.strides(storage)))
 
 
 def _reduce_atoms(graph: ProgramGraph, inliner: Inliner, number: int) -> list[Atom]:
@@ -173,8 +189,7 @@ def _reduce_atoms(graph: ProgramGraph, inliner: Inliner, number: int) -> list[At
     extents = squeezed(shape)
     inner = frozenset(rename[k] for k in dims if k in rename)
     kept = tuple(k for k in range(len(extents)) if k not in inner)
-    result_shape = tuple(extents[k] for k in kept)
-    place = offset(tuple(axis(k) for k in kept), result_shape)
+    place = offset(tuple(axis(k) for k in kept), graph.squeezed_strides(number))
     whole = Atom(number, "reduce", extents, inner, expr, op, place)
     split = _split(graph, whole, kept)
     return split if split is not None else [whole]
@@ -218,13 +233,14 @@ def _split(graph: ProgramGraph, whole: Atom, kept: tuple[int, ...]) -> list[Atom
     outer = tuple(k for k in range(len(extents)) if k not in inner)
     part_shape = tuple(extents[k] for k in outer)
     partial = graph.add_virtual(spec_of(part_shape, graph.specs[whole.number].dtype))
-    place = offset(tuple(axis(k) for k in outer), part_shape)
+    part_strides = row_major(part_shape)
+    place = offset(tuple(axis(k) for k in outer), part_strides)
     first = Atom(partial, "reduce", extents, inner, expr, whole.op, place)
     folded = outer.index(cut)
     second_index = tuple(axis(k) for k in range(len(part_shape)))
-    reading = load(partial, graph.specs[partial].dtype, offset(second_index, part_shape))
+    reading = load(partial, graph.specs[partial].dtype, offset(second_index, part_strides))
     rest = tuple(k for k in range(len(part_shape)) if k != folded)
-    second_place = offset(tuple(axis(k) for k in rest), tuple(part_shape[k] for k in rest))
+    second_place = offset(tuple(axis(k) for k in rest), graph.squeezed_strides(whole.number))
     return [
         first,
         Atom(whole.number, "reduce", part_shape, frozenset({folded}), reading, whole.op, second_place),
@@ -252,7 +268,7 @@ def _scatter_atom(graph: ProgramGraph, inliner: Inliner, number: int, storage: i
     extents = squeezed(shape)
     outer = _free_axes(place)
     inner = frozenset(k for k in range(len(extents)) if k not in outer)
-    where_to = offset(place, graph.specs[number].shape)
+    where_to = offset(place, graph.strides(storage))
     if not inner and hit is None:  # no two elements meet: this is a plain store
         if op != "void":
             combine = REDUCTIONS[op]
@@ -304,6 +320,29 @@ def _try_join(
         if _reads_in_place(group.places, placed[0]):
             return placed
     return (atom, False) if _widened(group, atom) else None
+
+
+def _longer_tail(
+    graph: ProgramGraph, group: Group, atom: Atom, readers: dict[int, int], library: Library
+) -> Tail | None:
+    """The tail of the group's contraction with ``atom`` at its end, if the library can apply that."""
+    tail = group.tail
+    assert tail is not None and atom.expr is not None and atom.place is not None
+    if readers.get(tail.value) != 1 or tail.value in graph.roots or tail.value not in atom.reads():
+        return None
+    return library.extended(group.atoms[0][0].number, tail, atom.number, atom.expr, atom.place)
+
+
+def _add_vector(
+    value: int, expr: Expr, graph: ProgramGraph, groups: list[Group], home: dict[int, Group]
+) -> int:
+    """A group that computes ``value``, a vector that a tail needs."""
+    extents = squeezed(graph.specs[value].shape)
+    atom = Atom(value, "map", extents, frozenset(), canonical_loads(expr), "", axis(0) if extents else const(0))
+    group = Group(len(groups), "map", extents, None, vector=True)
+    groups.append(group)
+    _add(group, atom, False, atom.reads(), groups, home)
+    return value
 
 
 def _absorb(group: Group, maker: Group, groups: list[Group], home: dict[int, Group]) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from ..graph.index_map import IndexMap
 from ..graph.node import Node
 from ..kernel.expr import Expr, axis, call, cast, const, load, rewrite, select
-from .affine import offset
+from .affine import offset, row_major
 from .program_graph import ProgramGraph
 
 __all__ = ["Inliner", "identity_index", "squeezed"]
@@ -81,7 +81,7 @@ class Inliner:
         graph = self.graph
         spec = graph.specs[number]
         if graph.has_storage(number) and not root:
-            place = index[0] if flat else offset(index, spec.shape)
+            place = index[0] if flat else offset(index, graph.strides(number))
             return load(
                 number, spec.dtype, *((place,) if guard is None else (place, guard, const(0, spec.dtype)))
             )
@@ -97,7 +97,7 @@ class Inliner:
             below = unsqueezed(index, spec.shape, graph.specs[graph.inputs[number][0]].shape)
             return self._need((graph.inputs[number][0], below, False, guard), done, stack)
         if kind == "alias":
-            below = index if flat else (offset(index, spec.shape),)
+            below = index if flat else (offset(index, row_major(spec.shape)),)
             return self._need((graph.inputs[number][0], below, True, guard), done, stack)
         assert kind == "reindex" and not flat, f"{kind} can't be inlined"
         return self._reindex(node, state, done, stack)
@@ -175,8 +175,8 @@ class Inliner:
             if inside is not None and inside is not guard:
                 conditions.append(inside)
             storage = graph.base(extra)
-            value = load(storage, spec.dtype, offset(x.args, spec.shape), inside or const(True, "bool"),
-                         const(0, spec.dtype))  # fmt: skip
+            place = offset(x.args, graph.strides(extra))
+            value = load(storage, spec.dtype, place, inside or const(True, "bool"), const(0, spec.dtype))
             return value
 
         memo: dict[Expr, Expr] = {}

@@ -8,13 +8,13 @@ Who calls it: ``passes.pipeline``.
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 
-from ..dtypes import DType, int64
-from ..kernel.expr import Expr, add, axis, call, const, cost_of, load, mul, rewrite, walk
+from ..dtypes import DType, accumulator, int64
+from ..kernel.expr import Expr, add, axis, call, cast, const, cost_of, load, mul, rewrite, walk
 from ..kernel.ir import BufferParam, Contraction, DimIndex, Kernel, Operand, Stage
-from .affine import Affine, as_affine, expression, row_major
+from .affine import Affine, as_affine, expression
 from .contraction import Match, View
 from .fuse import Atom, Group
 from .program_graph import ProgramGraph
@@ -95,7 +95,7 @@ class _Lowering:
             self._draft(atom, outer_level)
         self._drop_unused_lets()
         shared = tuple((v, p) for v, p in self.spilled.items() if v != p and self._may_share(v, p))
-        order = (*group.outer_axes, *self._inner_order())
+        order = (*self._outer_order(), *self._inner_order())
         outer = len(group.outer_axes)
         rename = {axis(k): axis(new) for new, k in enumerate(order)}
         renamed: dict[Expr, Expr] = {}
@@ -134,11 +134,35 @@ class _Lowering:
             shared,
         )
 
+    def _outer_order(self) -> list[int]:
+        """Outer axes in loop order: as they are, or in the order of memory where values are stored otherwise."""
+        outer = list(self.group.outer_axes)
+        if not self.graph.orders:
+            return outer
+        touched = self.group.places.keys() | self.group.reads
+        if self.group.kind == "contraction" or not touched & self.graph.orders.keys():
+            return outer
+        return sorted(outer, key=self._memory_steps(), reverse=True)
+
+    def _memory_steps(self) -> Callable[[int], int]:
+        """How far apart neighbours along an axis are, as most accesses to values in another order see it."""
+        votes: dict[int, list[int]] = {}
+        for atom, _ in self.group.atoms:
+            accesses = [(x.value, x.args[0]) for x in atom.loads()]
+            accesses += [(atom.number, atom.place)] if atom.place is not None else []
+            for value, place in accesses:
+                affine = as_affine(place) if value in self.graph.orders else None
+                for k, step in affine.coefficients if affine is not None else ():
+                    votes.setdefault(k, []).append(abs(step))
+        return lambda k: max(votes.get(k, [0]))
+
     def _inner_order(self) -> list[int]:
         """Inner axes in loop order. Where elements may meet in any order, the longest axis goes innermost: windows are short,
         and along the axis that they move on no two elements meet."""
         inner = sorted(self.group.inner or ())
         atom = self.group.atoms[0][0]
+        if self.group.kind == "reduce" and self.group.reads & self.graph.orders.keys():
+            return sorted(inner, key=self._memory_steps(), reverse=True)
         if atom.kind != "scatter" or atom.op == "void" or atom.place is None or len(inner) < 2:
             return inner
         affine = as_affine(atom.place)
@@ -439,7 +463,7 @@ class _Lowering:
     def _operand(self, view: View) -> Operand:
         slot = self._buffer(self.graph.base(view.source), True, False)
         dims = []
-        for place, stride in zip(view.places, row_major(self.graph.specs[view.source].shape), strict=True):
+        for place, stride in zip(view.places, self.graph.strides(view.source), strict=True):
             if not place.affine.coefficients and not place.affine.constant:
                 continue
             constant = (
@@ -482,15 +506,16 @@ def _inner_weight(expr: Expr, inner: frozenset[int]) -> int:
 
 
 def _product(graph: ProgramGraph, match: Match) -> Expr:
-    """The plain reading of a contraction: product of two (conditional) loads."""
-    return call("mul", _element(graph, match.a), _element(graph, match.b))
+    """The plain reading of a contraction: product of two (conditional) loads, 16-bit floats as float32."""
+    factors = (_element(graph, view) for view in (match.a, match.b))
+    return call("mul", *(cast(x, accumulator(x.dtype)) for x in factors))
 
 
 def _element(graph: ProgramGraph, view: View) -> Expr:
     spec = graph.specs[view.source]
     total: Expr = const(0)
     condition: Expr | None = None
-    for place, stride in zip(view.places, row_major(spec.shape), strict=True):
+    for place, stride in zip(view.places, graph.strides(view.source), strict=True):
         position = expression(place.affine)
         if place.divisor is not None:
             whole = call("eq", call("cmod", position, const(place.divisor)), const(0))

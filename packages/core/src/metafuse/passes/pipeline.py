@@ -20,6 +20,8 @@ from ..kernel.expr import INTRINSICS
 from .contraction import find_contractions
 from .decompose import decompose
 from .fuse import Group, fuse
+from .layout import choose_layouts
+from .library import Library, LoweredLibrary, find_constants
 from .lower import LoweredCall, lower
 from .materialise import mark_stored
 from .program_graph import ProgramGraph
@@ -49,10 +51,12 @@ def build_plan(
         shown.show_graph(graph)
     _run("simplify", simplify, graph)
     matches = _run("contraction", find_contractions, graph)
+    library: Library = _run("library", Library, graph, matches, backend)
     _run("materialise", mark_stored, graph)
-    groups: list[Group] = _run("fuse", fuse, graph, matches)
+    _run("layout", choose_layouts, graph, library)
+    groups: list[Group] = _run("fuse", fuse, graph, matches, library)
     kept = _handed_out(graph, roots)
-    lowered: list[Item] = _run("lower", _lower_all, graph, groups, kept, frozenset(retained))
+    lowered: list[Item] = _run("lower", _lower_all, graph, groups, kept, frozenset(retained), library)
     if not backend.capabilities.intrinsics.issuperset(INTRINSICS):
         lowered = _run("decompose", _decompose_all, lowered, backend)
     launches = _run("schedule", schedule, groups, lowered)
@@ -95,28 +99,57 @@ def _decompose_all(items: list[Item], backend: AbstractBackend) -> list[Item]:
 
 
 def _lower_all(
-    graph: ProgramGraph, groups: list[Group], kept: dict[int, list[int]], retained: frozenset[int]
+    graph: ProgramGraph,
+    groups: list[Group],
+    kept: dict[int, list[int]],
+    retained: frozenset[int],
+    library: Library,
 ) -> list[Item]:
     readers: dict[int, set[int]] = {}
     for group in groups:
         for value in group.reads:
             readers.setdefault(value, set()).add(group.index)
+    find_constants(graph, groups)
+    used: set[int] = set()
+    live: list[Group] = []
     items: list[Item] = []
-    for group in groups:
+    for group in reversed(groups):  # readers first: vectors of a tail that the library refused have none
+        if group.vector and not used & group.places.keys():
+            continue
+        live.append(group)
         if group.kind == "opaque":
             items.append(group.atoms[0][0].number)
             continue
-        # what a later gradient reads and is small beside the group's space (a mean, a row's sum) is stored in passing
-        small = group.small_values()
-        needed = frozenset(
-            value
-            for value in group.places
-            if value in kept
-            or graph.kind(value) == "scatter"
-            or readers.get(value, set()) - {group.index}
-            or (value in retained and value in small)
-        )
+        needed = _needed(graph, group, kept, retained, readers)
+        item: Item | None = None
+        if group.tail is not None:
+            item = library.lowered(group.atoms[0][0].number, group.tail)
+        if isinstance(item, LoweredLibrary):
+            used.update(item.values)
+            needed = frozenset({group.tail.value}) if group.tail is not None else needed
         for value in needed & retained:
             kept.setdefault(value, [value])
-        items.append(lower(graph, group, needed))
-    return items
+        items.append(lower(graph, group, needed) if item is None else item)
+    groups[:] = live[::-1]
+    return items[::-1]
+
+
+def _needed(
+    graph: ProgramGraph,
+    group: Group,
+    kept: dict[int, list[int]],
+    retained: frozenset[int],
+    readers: dict[int, set[int]],
+) -> frozenset[int]:
+    """Values of the group that must reach memory. What a later gradient reads and is small beside the group's space (a
+    mean, a row's sum) is stored in passing."""
+    small = group.small_values()
+    return frozenset(
+        value
+        for value in group.places
+        if value in kept
+        or group.vector
+        or graph.kind(value) == "scatter"
+        or readers.get(value, set()) - {group.index}
+        or (value in retained and value in small)
+    )

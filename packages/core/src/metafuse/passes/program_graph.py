@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..graph.node import Node, Spec
+from .affine import row_major
 
 __all__ = ["ProgramGraph"]
 
@@ -48,6 +49,16 @@ class ProgramGraph:
         #: filled by the simplify pass: node -> the earlier node that is equal to it; nodes that nothing depends on
         self.same: dict[int, int] = {}
         self.dead: frozenset[int] = frozenset()
+        #: filled by the library pass: arrays and vectors computed from them that are expected to stay the same
+        self.constants: set[int] = set()
+        #: value with storage -> its dimensions in the order of memory, slowest first; row-major where missing
+        self.orders: dict[int, tuple[int, ...]] = {
+            self.count + k: leaf.buffer.order
+            for k, leaf in enumerate(leaves)
+            if leaf.buffer is not None and leaf.buffer.order is not None
+        }
+        #: leaves in another order that somebody reads as if they were row-major
+        self.read_flat: set[int] = set()
 
     def add_virtual(self, spec: Spec) -> int:
         """A value that no node stands for (partial results, say); it is stored."""
@@ -67,6 +78,28 @@ class ProgramGraph:
     def kind(self, number: int) -> str:
         """Kind of a node, ``leaf`` for leaves and virtual values."""
         return self.nodes[number].sig.kind if number < self.count else "leaf"
+
+    def strides(self, number: int) -> tuple[int, ...]:
+        """Elements between neighbours along each dimension of a value where it is stored."""
+        shape = self.specs[number].shape
+        order = self.orders.get(number)
+        if order is not None:
+            strides = [0] * len(shape)
+            step = 1
+            for d in reversed(order):
+                strides[d] = step
+                step *= shape[d]
+            return tuple(strides)
+        base = self.base(number)
+        if base != number and base in self.orders:  # a reshape that adds or drops dimensions of extent 1
+            rest = iter([s for s, n in zip(self.strides(base), self.specs[base].shape, strict=True) if n != 1])
+            return tuple(1 if n == 1 else next(rest) for n in shape)
+        return row_major(shape)
+
+    def squeezed_strides(self, number: int) -> tuple[int, ...]:
+        """The strides of dimensions whose extent is not 1."""
+        shape = self.specs[number].shape
+        return tuple(s for s, n in zip(self.strides(number), shape, strict=True) if n != 1)
 
     def base(self, number: int) -> int:
         """The value whose storage an alias shares: aliases are stripped."""

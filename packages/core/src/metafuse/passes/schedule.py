@@ -11,9 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..backend.contract import Call
+from ..backend.library import LibraryCall
 from ..kernel.expr import walk
 from ..kernel.ir import Kernel, Stage
 from .fuse import Group
+from .library import LoweredLibrary
 from .lower import LoweredCall
 from .program_graph import ProgramGraph
 
@@ -41,13 +43,13 @@ class OpaqueStep:
 class ProgramPlan:
     """Everything needed to run a program but its buffers.
 
-    Slots: ``0 .. leaves - 1`` are the leaves, then outputs, then temporaries. ``outputs``: (slot, bytes) to allocate and keep;
-    ``temporaries``: (slot, bytes) to allocate for the run. ``results``: (node position, slot) of values handed out.
-    ``donations``: (output slot, leaf slot whose buffer it may take over if nobody else holds it, how often the
-    program's nodes refer to that leaf).
+    Slots: ``0 .. leaves - 1`` are the leaves, then outputs, then temporaries, then constants. ``outputs``: (slot, bytes) to
+    allocate and keep; ``temporaries``: (slot, bytes) to allocate for the run. ``results``: (node position, slot) of values
+    handed out. ``donations``: (output slot, leaf slot whose buffer it may take over if nobody else holds it, how often the
+    program's nodes refer to that leaf). ``constant``: what stays from run to run while the arrays it comes from do.
     """
 
-    steps: tuple[PlannedStep | OpaqueStep, ...]
+    steps: tuple[PlannedStep | OpaqueStep | LibraryCall, ...]
     leaves: int
     outputs: tuple[tuple[int, int], ...]
     temporaries: tuple[tuple[int, int], ...]
@@ -57,10 +59,27 @@ class ProgramPlan:
     #: how often nodes of the program refer to each of its nodes
     references: tuple[int, ...]
     #: calls as lowered, in launch order, for explain and debugging
-    groups: tuple[LoweredCall | int, ...]
+    groups: tuple[LoweredCall | LoweredLibrary | int, ...]
+    constant: Constants
+    #: (slot, order of dimensions in memory) of outputs that are not row-major
+    orders: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    #: leaves that must be row-major
+    row_major: tuple[int, ...] = ()
 
 
-Item = LoweredCall | int  # a kernel call, or the position of an opaque node
+@dataclass(frozen=True)
+class Constants:
+    """``steps``: numbers of those that run only if something changed; ``slots``: (slot, bytes) of their results; ``leaves`` and
+    ``scalars``: positions of the arrays and numbers that they and packed operands come from."""
+
+    steps: frozenset[int] = frozenset()
+    slots: tuple[tuple[int, int], ...] = ()
+    leaves: tuple[int, ...] = ()
+    scalars: tuple[int, ...] = ()
+    kept: bool = False  # a library operation keeps something packed
+
+
+Item = LoweredCall | LoweredLibrary | int  # a kernel call, a library call, or the position of an opaque node
 
 
 def schedule(groups: list[Group], lowered: list[Item]) -> list[list[Item]]:
@@ -92,19 +111,31 @@ def plan_memory(graph: ProgramGraph, launches: list[list[Item]], kept: dict[int,
     births, deaths = _lives(graph, launches)
     slots = {graph.count + k: k for k in range(graph.leaves)}
     outputs: list[tuple[int, int]] = []
+    orders: list[tuple[int, tuple[int, ...]]] = []
     for value in births:
         if value in kept:
             slots[value] = graph.leaves + len(outputs)
             outputs.append((slots[value], max(graph.specs[value].nbytes, 1)))
+            if value in graph.orders:
+                orders.append((slots[value], graph.orders[value]))
     joined = _joined(graph, launches, births, deaths, kept)
-    for value in joined:
+    lasting = [value for value in births if value in graph.constants]
+    for value in (*joined, *lasting):
         del births[value]
     temporaries = _share(graph, launches, births, deaths, kept, slots, graph.leaves + len(outputs))
     for value, partner in joined.items():
         slots[value] = slots[partner]
-    steps: list[PlannedStep | OpaqueStep] = []
+    first_constant = graph.leaves + len(outputs) + len(temporaries)
+    for k, value in enumerate(lasting):
+        slots[value] = first_constant + k
+    steps: list[PlannedStep | OpaqueStep | LibraryCall] = []
     for launch in launches:
         first = launch[0]
+        if isinstance(first, LoweredLibrary):
+            scratch = slots[first.scratch] if first.scratch >= 0 else -1
+            places = tuple(slots[v] for v in first.values)
+            steps.append(LibraryCall(first.op, first.plan, places, scratch, first.name))
+            continue
         if isinstance(first, int):
             inputs = tuple(slots[graph.base(i)] for i in graph.inputs[first])
             steps.append(OpaqueStep(first, inputs, slots[first]))
@@ -119,8 +150,31 @@ def plan_memory(graph: ProgramGraph, launches: list[list[Item]], kept: dict[int,
     return ProgramPlan(
         tuple(steps), graph.leaves, tuple(outputs), tuple(temporaries), results,
         _donations(graph, launches, deaths, kept, slots), graph.scalar_kinds, tuple(graph.references[: graph.count]),
-        tuple(item for launch in launches for item in launch),
+        tuple(item for launch in launches for item in launch), _constants(graph, launches, slots, lasting),
+        tuple(orders), tuple(sorted(k - graph.count for k in graph.read_flat)),
     )  # fmt: skip
+
+
+def _constants(
+    graph: ProgramGraph, launches: list[list[Item]], slots: dict[int, int], lasting: list[int]
+) -> Constants:
+    """What need not be computed again while nothing changes."""
+    steps: set[int] = set()
+    sources: set[int] = set()
+    scalars: set[int] = set()
+    kept = False
+    for time, launch in enumerate(launches):
+        item = launch[0]
+        if isinstance(item, LoweredLibrary) and item.op.constant:
+            kept = True
+            sources.update(item.values[1:2] if not item.op.scale else (item.values[1], item.values[3]))
+        elif isinstance(item, LoweredCall) and item.writes and graph.constants.issuperset(item.writes):
+            steps.add(time)
+            sources.update(item.values)
+            scalars.update(item.scalars)
+    leaves = tuple(sorted(k - graph.count for k in sources if graph.is_leaf(k)))
+    held = tuple((slots[v], max(graph.specs[v].nbytes, 1)) for v in lasting)
+    return Constants(frozenset(steps), held, leaves, tuple(sorted(scalars)), kept)
 
 
 def _lives(graph: ProgramGraph, launches: list[list[Item]]) -> tuple[dict[int, int], dict[int, int]]:
@@ -133,7 +187,7 @@ def _lives(graph: ProgramGraph, launches: list[list[Item]]) -> tuple[dict[int, i
                 births.setdefault(item, time)
                 touched = [item, *(graph.base(i) for i in graph.inputs[item])]
             else:
-                touched = list(item.values)
+                touched = [*item.values, *item.writes]
                 for value in item.writes:
                     births.setdefault(value, time)
             for value in touched:

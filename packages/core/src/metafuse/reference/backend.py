@@ -111,11 +111,11 @@ class ReferenceBackend(AbstractBackend, SupportsHostView):
         with np.errstate(all="ignore"):
             for call in step.calls:
                 buffers = [
-                    _typed(handles[slot], param.dtype.numpy)
+                    _typed(handles[slot], param.dtype.storage)
                     for slot, param in zip(call.slots, kernel.buffers, strict=True)
                 ]
                 values = [
-                    np.asarray(scalars[slot]).astype(dtype.numpy)
+                    dtype.convert(scalars[slot])
                     for slot, dtype in zip(call.scalars, kernel.scalars, strict=True)
                 ]
                 _call(run, buffers, call.sizes, values)

@@ -141,7 +141,9 @@ class _Printer:
     def _stage(self, stage: Stage, number: int, writes: list[tuple[Stage, str]]) -> None:
         block = "r" if stage.level == "inner" else "o"
         if stage.kind == "reduce" and number == 0 and self.kernel.contraction is not None:
-            text = f"contract(b, s, r, {_contraction(self.kernel.contraction)}, {self.kernel.outer}, {stage.expr.dtype})"
+            contraction = self.kernel.contraction
+            buffers = self._decoded({contraction.a.buffer, contraction.b.buffer})
+            text = f"contract({buffers}, s, r, {_contraction(contraction)}, {self.kernel.outer}, {stage.expr.dtype})"
             self._add(f"v{stage.result}", text, ())
             return
         value = self._name(stage.expr, block)
@@ -155,17 +157,22 @@ class _Printer:
 
     def _write(self, stage: Stage, value: str, block: str) -> None:
         target = f"b[{stage.buffer}]"
+        dtype = self.kernel.buffers[stage.buffer].dtype
+        encoded = dtype.storage != dtype.numpy
         assert stage.offset is not None
         if stage.kind == "scatter":
             offset = self._name(stage.offset, block)
             condition = "None" if stage.condition is None else self._name(stage.condition, block)
-            text = f"scatter({stage.op!r}, {target}, {offset}, {value}, {condition}, {block})"
+            function, last = ("scatter_encoded", f", {dtype}") if encoded else ("scatter", "")
+            text = f"{function}({stage.op!r}, {target}, {offset}, {value}, {condition}, {block}{last})"
             self._add("", text, (offset, value, condition))
-        elif (position := self._position(stage.offset)) is not None:
-            self._add("", f"store_view({target}, {position}, {block}, {value})", (value,))
         else:
-            offset = self._name(stage.offset, block)
-            self._add("", f"store({target}, {offset}, {block}, {value})", (offset, value))
+            stored = f"encode({value}, {dtype})" if encoded else value
+            if (position := self._position(stage.offset)) is not None:
+                self._add("", f"store_view({target}, {position}, {block}, {stored})", (value,))
+            else:
+                offset = self._name(stage.offset, block)
+                self._add("", f"store({target}, {offset}, {block}, {stored})", (offset, value))
         for known in [known for known, reads in self.reads.items() if stage.buffer in reads]:
             self.names.pop(known, None)
 
@@ -205,14 +212,28 @@ class _Printer:
 
     def _load(self, node: Expr, block: str) -> str:
         buffer = f"b[{node.value}]"
+        dtype = self.kernel.buffers[node.value].dtype
+        head, tail = ("decode(", f", {dtype})") if dtype.storage != dtype.numpy else ("", "")
         if len(node.args) == 1:
             position = self._position(node.args[0])
             if position is not None:
-                return self._fresh(f"{self.view}({buffer}, {position}, {block})", ())
+                return self._fresh(f"{head}{self.view}({buffer}, {position}, {block}){tail}", ())
             offset = self.names[node.args[0]]
-            return self._fresh(f"take({buffer}, {offset}, {block})", (offset,))
-        args = [self.names[a] for a in node.args]
-        return self._fresh(f"take_if({buffer}, {', '.join(args)}, {block})", args)
+            return self._fresh(f"{head}take({buffer}, {offset}, {block}){tail}", (offset,))
+        offset, condition, other = (self.names[a] for a in node.args)
+        otherwise = f"encode({other}, {dtype})" if head else other
+        text = f"{head}take_if({buffer}, {offset}, {condition}, {otherwise}, {block}){tail}"
+        return self._fresh(text, (offset, condition, other))
+
+    def _decoded(self, numbers: set[int]) -> str:
+        """The list of buffers with those of ``numbers`` as values: ``b`` itself where they are that."""
+        dtypes = [buffer.dtype for buffer in self.kernel.buffers]
+        if all(dtypes[n].storage == dtypes[n].numpy for n in numbers):
+            return "b"
+        items = [f"decode(b[{n}], {d})" if n in numbers else f"b[{n}]" for n, d in enumerate(dtypes)]
+        name = f"k{len(self.prologue)}"
+        self.prologue.append(f"{name} = [{', '.join(items)}]")
+        return name
 
     # -- what is the same for all points ------------------------------------------------------------------------------
     def _is_uniform(self, root: Expr) -> bool:

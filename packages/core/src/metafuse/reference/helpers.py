@@ -70,7 +70,27 @@ def axis(block: Block, number: int) -> Array:
 
 def literal(value: float | int | bool, dtype: DType) -> Array:
     """A constant of exactly ``dtype``."""
-    return np.asarray(value).astype(dtype.numpy)
+    return dtype.convert(value)
+
+
+# -- 16-bit floats that NumPy has not --------------------------------------------------------------------------------
+def decode(bits: Array, dtype: DType) -> Array:
+    """What was read from a buffer whose elements NumPy has no type for, as values."""
+    return dtype.decode(bits)
+
+
+def encode(value: Any, dtype: DType) -> Array:
+    """What such a buffer stores."""
+    return dtype.encode(value)
+
+
+def scatter_encoded(
+    op: str, flat: Array, offset: Any, value: Any, condition: Any, block: Block, dtype: DType
+) -> None:
+    """``scatter`` into such a buffer."""
+    values = dtype.decode(flat)
+    scatter(op, values, offset, value, condition, block)
+    flat[...] = dtype.encode(values)
 
 
 # -- reads ------------------------------------------------------------------------------------------------------------
@@ -208,7 +228,7 @@ def reduce(op: str, value: Any, block: Block, outer: int, dtype: DType) -> Array
     neutral = np.asarray(IDENTITY(op, dtype)).astype(carried)[()]
     axes = tuple(range(outer, len(block)))
     folded = ufunc(op).reduce(value, axis=axes, dtype=carried, initial=neutral, keepdims=True)
-    return np.asarray(folded).astype(dtype.numpy, copy=False)
+    return dtype.convert(folded)
 
 
 # -- products ---------------------------------------------------------------------------------------------------------
@@ -224,7 +244,7 @@ def contract(
     order = batch + m + n
     product = np.matmul(left, right).reshape([extents[axis] for axis in order])
     product = product.transpose([order.index(axis) for axis in range(outer)])
-    return product.reshape(product.shape + (1,) * (len(block) - outer)).astype(dtype.numpy, copy=False)
+    return dtype.convert(product.reshape(product.shape + (1,) * (len(block) - outer)))
 
 
 def _matrices(
@@ -318,7 +338,8 @@ SCOPE: dict[str, Any] = {
     **{spelling(name): function for name, function in FUNCTIONS.items()},
     **{
         f.__name__: f
-        for f in (axis, blocks, contract, copy, literal, reduce, scatter, store, store_view, take, take_if)
+        for f in (axis, blocks, contract, copy, decode, encode, literal, reduce, scatter, scatter_encoded, store, store_view,
+                  take, take_if)
     },
     "view": view,
 }

@@ -7,11 +7,17 @@ Who calls it: ``runtime.executor``.
 
 from __future__ import annotations
 
+import itertools
+import sys
+from collections.abc import Callable
 from typing import Any
 
 from ..backend.contract import AbstractBackend
 
-__all__ = ["Buffer", "live_bytes"]
+__all__ = ["Buffer", "live_bytes", "next_version"]
+
+#: numbers that tell contents of buffers apart
+next_version = itertools.count(1).__next__
 
 
 class _Live:
@@ -27,13 +33,18 @@ live_bytes = _Live()
 
 
 class Buffer:
-    """``nbytes`` of memory of ``backend``; ``handle`` is what the backend's methods take."""
+    """``nbytes`` of memory of ``backend``; ``handle`` is what the backend's methods take.
 
-    __slots__ = ("backend", "handle", "nbytes", "_free", "__weakref__")
+    ``order``: the dimensions of what is stored in the order of memory, slowest first; ``None`` if row-major.
+    ``version``: another number for every content; 0 if somebody may write to it unseen."""
+
+    __slots__ = ("backend", "handle", "nbytes", "order", "version", "_free", "__weakref__")
 
     def __init__(self, backend: AbstractBackend, nbytes: int) -> None:
         self.backend = backend
         self.nbytes = nbytes
+        self.order: tuple[int, ...] | None = None
+        self.version = next_version()
         self.handle: Any = backend.alloc(nbytes)
         self._free = backend.free
         live = live_bytes
@@ -42,10 +53,12 @@ class Buffer:
         if live.now > live.peak:
             live.peak = live.now
 
-    def __del__(self) -> None:
+    def __del__(self, _ending: Callable[[], bool] = sys.is_finalizing) -> None:
         try:
             free = self._free
         except AttributeError:  # alloc failed
+            return
+        if _ending():  # the backend may be gone; the process gives everything back
             return
         live_bytes.now -= self.nbytes
         live_bytes.count -= 1

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import RLock
 from typing import Any
 
 import numpy as np
 
 from ..backend.contract import AbstractBackend, Step, host_bytes
+from ..backend.library import LibraryCall
 from ..backend.optional import SupportsHostView, SupportsPrograms
 from ..config import flags
 from ..errors import KernelError, MetafuseError
@@ -27,7 +28,7 @@ from ..graph.node import Node, Spec, describe_origin, state
 from ..passes.pipeline import build_plan
 from ..passes.schedule import OpaqueStep, PlannedStep, ProgramPlan
 from ..plugins.registry import registry
-from .buffer import Buffer
+from .buffer import Buffer, next_version
 from .kernels import KernelTable, statistics
 
 __all__ = ["Program", "evaluate", "last_program", "observers", "preview", "read", "upload", "view"]
@@ -38,10 +39,14 @@ PROGRAM_LIMIT = 512
 
 @dataclass
 class Program:
-    """A plan whose kernels are loaded: a list of native runs and opaque steps."""
+    """A plan whose kernels are loaded: a list of native runs and opaque steps.
+
+    ``kept``: buffers of constants; ``state``: versions of the arrays and numbers that they were computed from."""
 
     plan: ProgramPlan
     parts: list[Any]
+    kept: list[Buffer] = field(default_factory=list)
+    state: tuple[Any, ...] | None = None
 
 
 class _Device:
@@ -79,7 +84,7 @@ def upload(value: np.ndarray[Any, Any], spec: Spec) -> Buffer:
     backend = device().backend
     buffer = Buffer(backend, max(spec.nbytes, 1))
     if spec.nbytes:
-        backend.copy_in(buffer.handle, host_bytes(np.ascontiguousarray(value)))
+        backend.copy_in(buffer.handle, host_bytes(np.ascontiguousarray(spec.dtype.encode(value))))
     return buffer
 
 
@@ -88,12 +93,17 @@ def read(node: Node) -> np.ndarray[Any, Any]:
     if node.buffer is None:
         evaluate([node])
     assert node.buffer is not None
-    result = np.empty(node.spec.shape, node.spec.dtype.numpy)
+    result = np.empty(node.spec.shape, node.spec.dtype.storage)
     if result.nbytes:
-        backend = node.buffer.backend
+        backend, order = node.buffer.backend, node.buffer.order
         backend.synchronize()
-        backend.copy_out(host_bytes(result), node.buffer.handle)
-    return result
+        if order is not None:
+            stored = np.empty([node.spec.shape[d] for d in order], result.dtype)
+            backend.copy_out(host_bytes(stored), node.buffer.handle)
+            result[...] = stored.transpose([order.index(d) for d in range(len(order))])
+        else:
+            backend.copy_out(host_bytes(result), node.buffer.handle)
+    return node.spec.dtype.decode(result)
 
 
 def view(node: Node) -> np.ndarray[Any, Any]:
@@ -103,9 +113,14 @@ def view(node: Node) -> np.ndarray[Any, Any]:
     buffer = node.buffer
     assert buffer is not None
     backend = buffer.backend
-    if not isinstance(backend, SupportsHostView) or not node.spec.nbytes:
+    if node.spec.dtype.storage != node.spec.dtype.numpy:
+        copied = read(node)
+        copied.flags.writeable = False  # what is written to a copy would be lost unseen
+        return copied
+    if not isinstance(backend, SupportsHostView) or not node.spec.nbytes or buffer.order is not None:
         return read(node)
     backend.synchronize()
+    buffer.version = 0  # the array is writable
     raw = backend.host_view(buffer.handle, node.spec.nbytes)
     array = raw.view(_Holder)
     array.holder = buffer  # the memory stays as long as the view does
@@ -182,7 +197,7 @@ def _run(roots: list[Node]) -> None:
     held = _held(nodes, roots, needs)
     shown = tuple(k for k, flag in enumerate(held) if flag)
     retained = tuple(k for k, flag in enumerate(needs) if flag)
-    full_key = (key, shown, retained)
+    full_key = (key, shown, retained, flags.library, flags.math)
     dev = device()
     program = dev.programs.get(full_key)
     if program is None:
@@ -199,7 +214,7 @@ def _run(roots: list[Node]) -> None:
     try:
         donate = bool(program.plan.donations) and not any(needs) and not state.pending
         donate = donate and _unshared(nodes, held, program.plan)
-        slots = _bind(program.plan, dev, leaves, donate)
+        slots = _bind(program, dev, leaves, donate)
         _launch(program, dev, slots, scalars, nodes)
     except BaseException:
         _restore(roots)
@@ -271,6 +286,9 @@ def _describe(nodes: list[Node]) -> tuple[tuple[Any, ...], list[Node], list[floa
             need = node.requires_grad and not node.released and (need or _upstream_alive(node))
         needs.append(need)
         k += 1
+    orders = tuple([x.buffer.order for x in leaves])  # type: ignore[union-attr]
+    if any(orders):
+        key.append(orders)
     return tuple(key), list(leaves), scalars, needs
 
 
@@ -317,29 +335,39 @@ def _build(
     except Exception as error:
         raise KernelError(f"[compile] {error}; operators: {_story(nodes)}") from error
     parts: list[Any] = []
-    run: list[Step] = []
-    for step in plan.steps:
+    run: list[Step | LibraryCall] = []
+    constant: list[int] = []  # those of the run that need not run again
+    for number, step in enumerate(plan.steps):
         if isinstance(step, OpaqueStep):
-            _close(dev, run, plan, parts)
+            _close(dev, run, constant, plan, parts)
             parts.append(step)
-            run = []
-        else:
-            run.append(Step(step.kernel, next(loaded), step.calls))
-    _close(dev, run, plan, parts)
+            run, constant = [], []
+            continue
+        if number in plan.constant.steps:
+            constant.append(len(run))
+        run.append(step if isinstance(step, LibraryCall) else Step(step.kernel, next(loaded), step.calls))
+    _close(dev, run, constant, plan, parts)
     return Program(plan, parts)
 
 
-def _close(dev: _Device, run: list[Step], plan: ProgramPlan, parts: list[Any]) -> None:
+def _close(
+    dev: _Device, run: list[Step | LibraryCall], constant: list[int], plan: ProgramPlan, parts: list[Any]
+) -> None:
     if not run:
         return
     backend = dev.backend
-    parts.append(backend.prepare(run, plan.scalar_kinds) if isinstance(backend, SupportsPrograms) else run)
+    prepared = isinstance(backend, SupportsPrograms)
+    extra = (constant,) if constant else ()
+    parts.append(backend.prepare(run, plan.scalar_kinds, *extra) if prepared else (run, constant))  # type: ignore[attr-defined]
 
 
-def _bind(plan: ProgramPlan, dev: _Device, leaves: list[Node], donate: bool) -> list[Buffer]:
+def _bind(program: Program, dev: _Device, leaves: list[Node], donate: bool) -> list[Buffer]:
     """A buffer for every slot."""
     backend = dev.backend
+    plan = program.plan
     slots: list[Any] = [None] * (len(leaves) + len(plan.outputs) + len(plan.temporaries))
+    for k in plan.row_major:
+        leaves[k].buffer = upload(read(leaves[k]), leaves[k].spec)
     for k, node in enumerate(leaves):
         slots[k] = node.buffer if node.buffer.backend is backend else _move(node, dev)  # type: ignore[union-attr]
     if donate:
@@ -349,12 +377,31 @@ def _bind(plan: ProgramPlan, dev: _Device, leaves: list[Node], donate: bool) -> 
             # program's nodes; the buffer by its node, the slot table and the argument; anything more is somebody else
             if not _alive(node) and sys.getrefcount(node) <= uses + 3 and sys.getrefcount(node.buffer) <= 3:
                 slots[output] = node.buffer
+                node.buffer.order = None  # type: ignore[union-attr]
+                node.buffer.version = next_version()  # type: ignore[union-attr]
     for slot, nbytes in plan.outputs:
         if slots[slot] is None:
             slots[slot] = Buffer(backend, nbytes)
     for slot, nbytes in plan.temporaries:
         slots[slot] = Buffer(backend, nbytes)
+    for slot, order in plan.orders:
+        slots[slot].order = order
+    if plan.constant.slots:
+        if not program.kept:
+            program.kept = [Buffer(backend, nbytes) for _, nbytes in plan.constant.slots]
+        slots += program.kept
     return slots
+
+
+def _changed(program: Program, slots: list[Buffer], scalars: list[float | int]) -> bool:
+    """Whether anything that constants come from differs from the last run."""
+    constant = program.plan.constant
+    versions = [slots[k].version for k in constant.leaves]
+    now = (*versions, *[scalars[k] for k in constant.scalars])
+    if now == program.state and all(versions):
+        return False
+    program.state = now
+    return True
 
 
 def _unshared(nodes: list[Node], held: list[bool], plan: ProgramPlan) -> bool:
@@ -385,21 +432,38 @@ def _launch(
         )
         return
     handles = [b.handle for b in slots]
+    changed = _changed(program, slots, scalars)
     for part in program.parts:
         if isinstance(part, OpaqueStep):
             _run_opaque(part, dev, slots, nodes)
             continue
         statistics.launches += 1
         try:
-            if isinstance(part, list):
-                for step in part:
-                    backend.launch(step, handles, scalars)
+            if isinstance(part, tuple):
+                _run_steps(backend, *part, handles, scalars, changed)
             else:
-                backend.run(part, handles, scalars)  # type: ignore[attr-defined]
+                extra = (changed,) if program.plan.constant.kept else ()
+                backend.run(part, handles, scalars, *extra)  # type: ignore[attr-defined]
         except MetafuseError:
             raise
         except Exception as error:
             raise KernelError(f"[launch] {error}; operators: {_story(nodes)}") from error
+
+
+def _run_steps(
+    backend: AbstractBackend,
+    steps: list[Step | LibraryCall],
+    constant: list[int],
+    handles: list[Any],
+    scalars: list[float | int],
+    changed: bool,
+) -> None:
+    """One by one, for backends that do not run whole programs."""
+    for k, step in enumerate(steps):
+        if isinstance(step, LibraryCall):
+            backend.launch_library(step, handles, changed)  # type: ignore[attr-defined]
+        elif changed or k not in constant:
+            backend.launch(step, handles, scalars)
 
 
 def _run_opaque(step: OpaqueStep, dev: _Device, slots: list[Buffer], nodes: list[Node]) -> None:

@@ -84,7 +84,10 @@ def array(
         values = tensor.low + steps * (tensor.high - tensor.low)
     else:
         values = random.uniform(tensor.low, tensor.high, size)
-    return values.reshape(shape).astype(dtype)
+    values = values.reshape(shape)
+    if tensor.dominant:
+        values = values + (tensor.high - tensor.low) * max(shape[-2:]) * np.eye(*shape[-2:])
+    return values.astype(dtype)
 
 
 def specials(tensor: Tensor, dtype: str) -> Array:

@@ -15,6 +15,7 @@ from . import (
     normalisation,
     pooling,
     products,
+    recurrent,
 )
 from .activation import *
 from .adaptive_pooling import *
@@ -25,6 +26,7 @@ from .loss import *
 from .normalisation import *
 from .pooling import *
 from .products import *
+from .recurrent import *
 
 __all__ = [
     *activation.__all__,
@@ -36,4 +38,5 @@ __all__ = [
     *normalisation.__all__,
     *pooling.__all__,
     *products.__all__,
+    *recurrent.__all__,
 ]

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from ...errors import ArgumentError, DTypeError, ShapeError
+from ...kernel.expr import Expr, call, const
 from ...var import wrap
 from ..autograd import no_grad
-from ..elementwise import cast
+from ..elementwise import cast, elementwise, floating, keep
 from ..meta import check_dims, check_var, with_gradient
 from ..registry import Sample, Tensor, operator
 from ..scalar import where
@@ -39,6 +40,8 @@ __all__ = [
 ]
 
 _ROOT_HALF = 0.7071067811865476
+#: 1 / sqrt(2 pi)
+_NORMAL_DENSITY = 0.3989422804014327
 _PRELU = [Sample((Tensor((2, 3, 2), distinct=True), Tensor((n,), "float", 0.1, 0.9))) for n in (1, 3)]
 
 
@@ -68,38 +71,19 @@ def _need_number(op: str, name: str, value: object) -> None:
         raise ArgumentError(f"[{op}] {name} must be a number, got {value!r}")
 
 
-@operator(
-    category="nn",
-    numpy=lambda x: np.maximum(x, 0),
-    samples=real_samples(-4, 4),
-    source="max(x, 0)",
-    method=True,
-)
-def relu(x: Any) -> Any:
-    """``max(x, 0)``; the gradient at 0 is 0, NaN stays NaN.
-
-    Example:
-        >>> import metafuse as mf
-        >>> mf.nn.relu(mf.array([-1.0, 2.0])).numpy()
-        array([0., 2.], dtype=float32)
-    """
-    x = check_var("relu", "x", x)
-    return x.maximum(0)
-
-
-@operator(
-    category="nn", numpy=lambda x: np.clip(x, 0, 6), samples=real_samples(-3, 9), source="min(max(x, 0), 6)"
-)
-def relu6(x: Any) -> Any:
-    """``min(max(x, 0), 6)``.
-
-    Example:
-        >>> import metafuse as mf
-        >>> mf.nn.relu6(mf.array([-1.0, 2.0, 9.0])).numpy()
-        array([0., 2., 6.], dtype=float32)
-    """
-    x = check_var("relu6", "x", x)
-    return x.maximum(0).minimum(6)
+# The bounds are part of the expressions, not run-time numbers: libraries apply these to what they compute.
+relu = elementwise(
+    "relu", "``max(x, 0)``; the gradient at 0 is 0, NaN stays NaN.",
+    lambda a: call("max", a, const(0, a.dtype)), rule=keep, numpy=lambda x: np.maximum(x, 0),
+    gradients=[lambda g, x, y: where(y > 0, g, 0)], domain=[Tensor((), "float", -4, 4, distinct=True)],
+    source="max(x, 0)", category="nn",
+)  # fmt: skip
+relu6 = elementwise(
+    "relu6", "``min(max(x, 0), 6)``; the gradient at 0 and 6 is 0, NaN stays NaN.",
+    lambda a: call("min", call("max", a, const(0, a.dtype)), const(6, a.dtype)), rule=keep,
+    numpy=lambda x: np.clip(x, 0, 6), gradients=[lambda g, x, y: where((y > 0).logical_and(y < 6), g, 0)],
+    domain=[Tensor((), "float", -3, 9, distinct=True)], methods=(), source="min(max(x, 0), 6)", category="nn",
+)  # fmt: skip
 
 
 @operator(
@@ -151,22 +135,21 @@ def elu(x: Any, alpha: float = 1.0) -> Any:
     return where(x > 0, x, x.minimum(0).expm1() * alpha)
 
 
-@operator(
-    category="nn",
-    numpy=oracles.gelu,
-    samples=real_samples(-5, 5),
-    source="Hendrycks and Gimpel 2016, the exact form",
-)
-def gelu(x: Any) -> Any:
-    """``x * P(X <= x)`` for a standard normal X: ``x * (1 + erf(x / sqrt(2))) / 2``.
+def _normal(a: Expr) -> Expr:
+    """``P(X <= a)`` for a standard normal X."""
+    spread = call("erf", call("mul", a, const(_ROOT_HALF, a.dtype)))
+    return call("mul", call("add", spread, const(1, a.dtype)), const(0.5, a.dtype))
 
-    Example:
-        >>> import metafuse as mf
-        >>> mf.nn.gelu(mf.array([0.0])).numpy()
-        array([0.], dtype=float32)
-    """
-    x = _real("gelu", x)
-    return x * ((x * _ROOT_HALF).erf() + 1) * 0.5
+
+gelu = elementwise(
+    "gelu", "``x * P(X <= x)`` for a standard normal X: ``x * (1 + erf(x / sqrt(2))) / 2``.",
+    lambda a: call("mul", a, _normal(a)), rule=floating, numpy=oracles.gelu,
+    gradients=[
+        lambda g, x, y: g * (((x * _ROOT_HALF).erf() + 1) * 0.5 + x * (x * x * -0.5).exp() * _NORMAL_DENSITY)
+    ],
+    domain=[Tensor((), "float", -5, 5)], methods=(), source="Hendrycks and Gimpel 2016, the exact form",
+    category="nn",
+)  # fmt: skip
 
 
 @operator(category="nn", numpy=oracles.silu, samples=real_samples(-8, 8), source="Elfwing et al. 2017")

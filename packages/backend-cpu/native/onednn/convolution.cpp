@@ -1,0 +1,210 @@
+// Convolutions: forward and both backward ones, as recipes.
+
+#include <utility>
+
+#include "epilogue.hpp"
+#include "packing.hpp"
+#include "recipe.hpp"
+
+namespace metafuse_onednn {
+namespace {
+
+constexpr auto kDirect = dnnl::algorithm::convolution_direct;
+
+// The three parties in oneDNN's terms, whatever the kind.
+struct Parties {
+    Tensor image, weight, output;
+    dnnl_dim_t offset = 0;  // of the image's first element, where it is cropped
+    dims_t stride, gaps, before, after;
+};
+
+Tensor grouped(const Tensor& weight, dnnl_dim_t groups) {
+    if (groups == 1) return canonical(weight, false);
+    Tensor answer = weight;
+    answer.dims[0] /= groups;
+    answer.dims.insert(answer.dims.begin(), groups);
+    answer.strides.insert(answer.strides.begin(), answer.dims[1] * weight.strides[0]);
+    return canonical(answer, false);
+}
+
+// False where extents do not belong together or the image would have to be cropped where it is written.
+bool arrange(const Operation& operation, Parties& parties) {
+    const bool data = operation.kind == Kind::convolution_data, filter = operation.kind == Kind::convolution_weight;
+    parties.image = data ? operation.result : operation.first;
+    parties.weight = grouped(filter ? operation.result : operation.second, operation.groups);
+    parties.output = canonical(data ? operation.first : filter ? operation.second : operation.result, true);
+    parties.stride = operation.stride;
+    parties.before = operation.before;
+    parties.after = operation.after;
+    const std::size_t kernel = parties.weight.dims.size() - operation.stride.size();
+    for (std::size_t d = 0; d < operation.stride.size(); ++d) {
+        for (dims_t* side : {&parties.before, &parties.after}) {
+            const dnnl_dim_t cropped = -(*side)[d];
+            if (cropped <= 0) continue;
+            if (data) return false;
+            if (side == &parties.before) parties.offset += cropped * parties.image.strides[2 + d];
+            parties.image.dims[2 + d] -= cropped;
+            (*side)[d] = 0;
+        }
+        parties.gaps.push_back(operation.dilation[d] - 1);
+        const dnnl_dim_t range = (parties.weight.dims[kernel + d] - 1) * operation.dilation[d] + 1;
+        const dnnl_dim_t room = parties.image.dims[2 + d] + parties.before[d] + parties.after[d] - range;
+        if (parties.image.dims[2 + d] <= 0 || room < 0) return false;
+        if (room / parties.stride[d] + 1 != parties.output.dims[2 + d]) return false;
+    }
+    parties.image = canonical(parties.image, true);
+    return true;
+}
+
+desc_t any(const Tensor& tensor) { return desc_t(tensor.dims, tensor.type, dnnl::memory::format_tag::any); }
+
+desc_t last(const Tensor& tensor) { return desc_t(tensor.dims, tensor.type, dense_strides(tensor.dims, true)); }
+
+// Layouts of image and output to try, best first. What is channels last already is used as it is; where both have to be
+// copied anyway, the library chooses.
+std::vector<std::pair<desc_t, desc_t>> layouts(const Parties& parties) {
+    const std::pair<desc_t, desc_t> free{any(parties.image), any(parties.output)};
+    const std::pair<desc_t, desc_t> fixed{last(parties.image), last(parties.output)};
+    if (channels_last(parties.image) || channels_last(parties.output)) return {fixed, free};
+    return {free, fixed};
+}
+
+dnnl::convolution_forward::primitive_desc forward(const Parties& p, const desc_t& image, const desc_t& output,
+                                                  const desc_t* bias, dnnl::prop_kind kind,
+                                                  const dnnl::primitive_attr& attributes) {
+    if (bias != nullptr) {
+        return {engine(), kind, kDirect, image, any(p.weight), *bias, output, p.stride, p.gaps, p.before, p.after,
+                attributes, true};
+    }
+    return {engine(), kind, kDirect, image, any(p.weight), output, p.stride, p.gaps, p.before, p.after, attributes, true};
+}
+
+// The item of a party that is read, in the layout `wanted`.
+int brought(Recipe& recipe, int number, const Tensor& given, const desc_t& wanted, dnnl_dim_t offset = 0) {
+    const int source = recipe.buffer(number, given.desc(), offset);
+    if (given.desc() == wanted) return source;
+    const int target = recipe.scratch(wanted);
+    recipe.reorder(source, target);
+    return target;
+}
+
+// The item of the result, in the layout `made`.
+int result_place(Recipe& recipe, const Tensor& given, const desc_t& made) {
+    return given.desc() == made ? recipe.buffer(2, made) : recipe.scratch(made);
+}
+
+// After the primitive: brings the result to where it belongs.
+void deliver(Recipe& recipe, const Tensor& given, int place) {
+    if (recipe.items[static_cast<std::size_t>(place)].desc != given.desc()) {
+        recipe.reorder(place, recipe.buffer(2, given.desc()));
+    }
+}
+
+dims_t scale_dims(const Parties& parties, dnnl_dim_t groups) {
+    dims_t dims(parties.weight.dims.size(), 1);
+    for (std::size_t d = 0; d < (groups == 1 ? 1u : 2u); ++d) dims[d] = parties.weight.dims[d];
+    return dims;
+}
+
+bool has_full_operand(const Operation& operation) {
+    for (const Post& post : operation.posts) {
+        if (post.operand < 0) continue;
+        int extents = 0;
+        for (dnnl_dim_t extent : operand_of(operation, post.operand).dims) extents += extent > 1;
+        if (extents > 1) return true;
+    }
+    return false;
+}
+
+std::unique_ptr<Recipe> forward_recipe(const Operation& operation, const Parties& p, const desc_t& image,
+                                       const desc_t& output, bool fuse) {
+    const Epilogue epilogue = fuse ? fused(operation, true, 1) : bare(operation);
+    const desc_t bias({p.output.dims[1]}, dnnl::memory::data_type::f32, dims_t{1});
+    const auto description = forward(p, image, output, epilogue.bias < 0 ? nullptr : &bias,
+                                     dnnl::prop_kind::forward_inference, epilogue.attributes);
+    if (!good(description)) return nullptr;
+    // A full operand comes in the layout of the result that was asked for.
+    if (fuse && description.dst_desc() != p.output.desc() && has_full_operand(operation)) return nullptr;
+    auto recipe = std::make_unique<Recipe>();
+    recipe->about = description.impl_info_str();
+    const int weight = pack(*recipe, operation, p.weight.desc(), description.weights_desc(), scale_dims(p, operation.groups));
+    if (weight < 0) return nullptr;
+    const int place = result_place(*recipe, p.output, description.dst_desc());
+    std::vector<std::pair<int, int>> arguments = {
+        {DNNL_ARG_SRC, brought(*recipe, 0, p.image, description.src_desc(), p.offset)},
+        {DNNL_ARG_WEIGHTS, weight},
+        {DNNL_ARG_DST, place}};
+    if (epilogue.bias >= 0) {
+        arguments.emplace_back(DNNL_ARG_BIAS, recipe->buffer(operation.operand_buffer(epilogue.bias), bias));
+    }
+    for (const auto& [argument, operand] : epilogue.arguments) {
+        arguments.emplace_back(argument, recipe->buffer(operation.operand_buffer(operand), operand_of(operation, operand).desc()));
+    }
+    recipe->add(dnnl::convolution_forward(description), description, std::move(arguments));
+    deliver(*recipe, p.output, place);
+    if (!fuse && !add_separately(*recipe, operation)) return nullptr;
+    recipe->tell();
+    return recipe;
+}
+
+std::unique_ptr<Recipe> data_recipe(const Operation& operation, const Parties& p, const desc_t& image, const desc_t& output) {
+    const dnnl::primitive_attr attributes = bare(operation).attributes;
+    const auto hint = forward(p, image, output, nullptr, dnnl::prop_kind::forward_training, attributes);
+    if (!hint) return nullptr;
+    const dnnl::convolution_backward_data::primitive_desc description(
+        engine(), kDirect, image, any(p.weight), output, p.stride, p.gaps, p.before, p.after, hint, attributes, true);
+    if (!good(description)) return nullptr;
+    auto recipe = std::make_unique<Recipe>();
+    recipe->about = description.impl_info_str();
+    const int weight = pack(*recipe, operation, p.weight.desc(), description.weights_desc(), {});
+    const int place = result_place(*recipe, p.image, description.diff_src_desc());
+    recipe->add(dnnl::convolution_backward_data(description), description,
+                {{DNNL_ARG_DIFF_DST, brought(*recipe, 0, p.output, description.diff_dst_desc())},
+                 {DNNL_ARG_WEIGHTS, weight},
+                 {DNNL_ARG_DIFF_SRC, place}});
+    deliver(*recipe, p.image, place);
+    if (!add_separately(*recipe, operation)) return nullptr;
+    recipe->tell();
+    return recipe;
+}
+
+std::unique_ptr<Recipe> weight_recipe(const Operation& operation, const Parties& p, const desc_t& image, const desc_t& output) {
+    const dnnl::primitive_attr attributes = bare(operation).attributes;
+    const auto hint = forward(p, image, output, nullptr, dnnl::prop_kind::forward_training, attributes);
+    if (!hint) return nullptr;
+    const dnnl::convolution_backward_weights::primitive_desc description(
+        engine(), kDirect, image, any(p.weight), output, p.stride, p.gaps, p.before, p.after, hint, attributes, true);
+    if (!good(description)) return nullptr;
+    auto recipe = std::make_unique<Recipe>();
+    recipe->about = description.impl_info_str();
+    const int place = result_place(*recipe, p.weight, description.diff_weights_desc());
+    recipe->add(dnnl::convolution_backward_weights(description), description,
+                {{DNNL_ARG_SRC, brought(*recipe, 0, p.image, description.src_desc(), p.offset)},
+                 {DNNL_ARG_DIFF_DST, brought(*recipe, 1, p.output, description.diff_dst_desc())},
+                 {DNNL_ARG_DIFF_WEIGHTS, place}});
+    deliver(*recipe, p.weight, place);
+    recipe->tell();
+    return recipe;
+}
+
+}  // namespace
+
+std::unique_ptr<Recipe> make_convolution(const Operation& operation) {
+    Parties parties;
+    if (!arrange(operation, parties)) return nullptr;
+    if (operation.kind != Kind::convolution && operation.scale) return nullptr;
+    if (operation.kind == Kind::convolution_weight && !operation.posts.empty()) return nullptr;
+    for (bool fuse : {true, false}) {
+        for (const auto& [image, output] : layouts(parties)) {
+            std::unique_ptr<Recipe> recipe;
+            if (operation.kind == Kind::convolution) recipe = forward_recipe(operation, parties, image, output, fuse);
+            if (operation.kind == Kind::convolution_data) recipe = data_recipe(operation, parties, image, output);
+            if (operation.kind == Kind::convolution_weight) recipe = weight_recipe(operation, parties, image, output);
+            if (recipe != nullptr) return recipe;
+        }
+        if (operation.kind != Kind::convolution || operation.posts.empty()) return nullptr;
+    }
+    return nullptr;
+}
+
+}  // namespace metafuse_onednn

@@ -1,0 +1,158 @@
+// Matrix products as recipes.
+
+#include <utility>
+
+#include "epilogue.hpp"
+#include "packing.hpp"
+#include "recipe.hpp"
+
+namespace metafuse_onednn {
+namespace {
+
+Tensor without_broadcast(Tensor tensor) {
+    for (std::size_t d = 0; d + 2 < tensor.dims.size(); ++d) {
+        if (tensor.strides[d] == 0) tensor.dims[d] = 1;
+    }
+    return tensor;
+}
+
+// Whether dimensions d and d + 1 of a tensor can be read as one.
+bool mergeable(const Tensor& tensor, std::size_t d) {
+    if (tensor.dims[d] == 1 && tensor.dims[d + 1] == 1) return true;
+    return tensor.strides[d] == tensor.dims[d + 1] * tensor.strides[d + 1];
+}
+
+// As `mergeable`, for a tensor that is broadcast to `whole`.
+bool mergeable(const Tensor& tensor, const Tensor& whole, std::size_t d) {
+    const bool all = tensor.dims[d] == whole.dims[d] && tensor.dims[d + 1] == whole.dims[d + 1];
+    const bool none = tensor.dims[d] == 1 && tensor.dims[d + 1] == 1;
+    return none || (all && mergeable(tensor, d));
+}
+
+void merge(Tensor& tensor, std::size_t d) {
+    const auto at = static_cast<std::ptrdiff_t>(d);
+    tensor.dims[d + 1] *= tensor.dims[d];
+    tensor.dims.erase(tensor.dims.begin() + at);
+    tensor.strides.erase(tensor.strides.begin() + at);
+}
+
+void drop(Tensor& tensor, std::size_t d) {
+    const auto at = static_cast<std::ptrdiff_t>(d);
+    tensor.dims.erase(tensor.dims.begin() + at);
+    tensor.strides.erase(tensor.strides.begin() + at);
+}
+
+// Fewer batch dimensions: neighbours become one, and rows of all batches one long matrix where the second operand is the same
+// for all. Libraries are fast for few dimensions.
+Operation simplified(Operation operation) {
+    operation.first = without_broadcast(operation.first);
+    operation.second = without_broadcast(operation.second);
+    for (std::size_t k = 0; k < operation.operands.size(); ++k) {
+        operation.operands[k] = operand_of(operation, static_cast<int>(k));
+    }
+    for (std::size_t d = operation.result.dims.size() - 2; d-- > 0;) {
+        const bool rows = d + 3 == operation.result.dims.size();  // d + 1 is M of first and result, K of second
+        Tensor& second = operation.second;
+        bool fits = mergeable(operation.result, d) && mergeable(operation.first, operation.result, d);
+        if (rows) {
+            fits = fits && second.dims[d] == 1 && operation.first.dims[d] == operation.result.dims[d];
+        } else {
+            fits = fits && mergeable(second, operation.result, d);
+        }
+        for (const Tensor& operand : operation.operands) fits = fits && mergeable(operand, operation.result, d);
+        if (!fits) continue;
+        merge(operation.first, d);
+        merge(operation.result, d);
+        rows ? drop(second, d) : merge(second, d);
+        for (Tensor& operand : operation.operands) merge(operand, d);
+    }
+    operation.first = canonical(operation.first, false);
+    operation.second = canonical(operation.second, false);
+    operation.result = canonical(operation.result, false);
+    return operation;
+}
+
+// Extents that do not belong together, or an operand whose elements overlap.
+bool sound(const Operation& operation) {
+    const std::size_t rank = operation.result.dims.size();
+    for (const Tensor* tensor : {&operation.first, &operation.second, &operation.result}) {
+        for (std::size_t d = 0; d < rank; ++d) {
+            if (tensor->strides[d] == 0 && tensor->dims[d] != 1) return false;
+        }
+    }
+    for (std::size_t d = 0; d + 2 < rank; ++d) {
+        const dnnl_dim_t extent = std::max(operation.first.dims[d], operation.second.dims[d]);
+        if (extent != operation.result.dims[d]) return false;
+    }
+    return operation.first.dims[rank - 1] == operation.second.dims[rank - 2] &&
+           operation.first.dims[rank - 2] == operation.result.dims[rank - 2] &&
+           operation.second.dims[rank - 1] == operation.result.dims[rank - 1];
+}
+
+desc_t chosen(const Tensor& tensor, bool free) {
+    return free ? desc_t(tensor.dims, tensor.type, dnnl::memory::format_tag::any) : tensor.desc();
+}
+
+// Which of first, second and result the library may choose the layout of.
+struct Freedom {
+    bool first, second, result;
+};
+
+std::unique_ptr<Recipe> recipe_for(const Operation& operation, const Freedom& freedom, bool fuse) {
+    const std::size_t rank = operation.result.dims.size();
+    const Epilogue epilogue = fuse ? fused(operation, true, rank - 1) : bare(operation);
+    const desc_t first = chosen(operation.first, freedom.first), second = chosen(operation.second, freedom.second),
+                 result = chosen(operation.result, freedom.result);
+    dims_t bias_dims(rank, 1);
+    bias_dims.back() = operation.result.dims.back();
+    const desc_t bias(bias_dims, dnnl::memory::data_type::f32, dense_strides(bias_dims, false));
+    using description_t = dnnl::matmul::primitive_desc;
+    const description_t description =
+        epilogue.bias < 0 ? description_t(engine(), first, second, result, epilogue.attributes, true)
+                          : description_t(engine(), first, second, bias, result, epilogue.attributes, true);
+    if (!good(description)) return nullptr;
+    if (fuse && freedom.result && !epilogue.arguments.empty()) return nullptr;
+    auto recipe = std::make_unique<Recipe>();
+    recipe->about = description.impl_info_str();
+    const int weight = pack(*recipe, operation, operation.second.desc(), description.weights_desc(), bias_dims);
+    if (weight < 0) return nullptr;
+    int source = recipe->buffer(0, operation.first.desc());
+    if (description.src_desc() != operation.first.desc()) {
+        const int copy = recipe->scratch(description.src_desc());
+        recipe->reorder(source, copy);
+        source = copy;
+    }
+    const bool direct = description.dst_desc() == operation.result.desc();
+    const int place = direct ? recipe->buffer(2, description.dst_desc()) : recipe->scratch(description.dst_desc());
+    std::vector<std::pair<int, int>> arguments = {{DNNL_ARG_SRC, source}, {DNNL_ARG_WEIGHTS, weight}, {DNNL_ARG_DST, place}};
+    if (epilogue.bias >= 0) {
+        arguments.emplace_back(DNNL_ARG_BIAS, recipe->buffer(operation.operand_buffer(epilogue.bias), bias));
+    }
+    for (const auto& [argument, operand] : epilogue.arguments) {
+        arguments.emplace_back(argument, recipe->buffer(operation.operand_buffer(operand), operand_of(operation, operand).desc()));
+    }
+    recipe->add(dnnl::matmul(description), description, std::move(arguments));
+    if (!direct) recipe->reorder(place, recipe->buffer(2, operation.result.desc()));
+    if (!fuse && !add_separately(*recipe, operation)) return nullptr;
+    recipe->tell();
+    return recipe;
+}
+
+}  // namespace
+
+std::unique_ptr<Recipe> make_matmul(const Operation& asked) {
+    const Operation operation = simplified(asked);
+    if (!sound(operation)) return nullptr;
+    static constexpr Freedom kChoices[] = {
+        {false, false, false}, {false, true, false}, {true, true, false}, {true, true, true}};
+    for (bool fuse : {true, false}) {
+        for (const Freedom& freedom : kChoices) {
+            if (operation.constant && !freedom.second) continue;
+            if (auto recipe = recipe_for(operation, freedom, fuse)) return recipe;
+        }
+        if (operation.posts.empty()) return nullptr;
+    }
+    return nullptr;
+}
+
+}  // namespace metafuse_onednn

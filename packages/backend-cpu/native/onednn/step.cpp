@@ -1,0 +1,102 @@
+#include "step.hpp"
+
+#include <stdexcept>
+
+#include "threads.hpp"
+
+namespace metafuse_onednn {
+
+Step::Step(const metafuse_cpu::Runtime& runtime, Operation operation, std::shared_ptr<const Recipe> recipe)
+    : runtime_(runtime),
+      operation_(std::move(operation)),
+      recipe_(std::move(recipe)),
+      promised_scratch_(recipe_->scratch_bytes) {
+    bind();
+}
+
+Step::~Step() {
+    for (void* block : {kept_, more_scratch_}) {
+        if (block != nullptr) runtime_.release(block);
+    }
+}
+
+// Memory objects and argument lists, made once: a run only moves the pointers.
+void Step::bind() {
+    memories_.clear();
+    arguments_.clear();
+    for (const Recipe::Item& item : recipe_->items) memories_.push_back(dnnl::memory(item.desc, engine(), nullptr));
+    placed_.assign(memories_.size(), nullptr);
+    for (const Recipe::Action& action : recipe_->actions) {
+        std::vector<dnnl_exec_arg_t> list;
+        for (const auto& [argument, item] : action.arguments) {
+            list.push_back({argument, memories_[static_cast<std::size_t>(item)].get()});
+        }
+        arguments_.push_back(std::move(list));
+    }
+}
+
+// Primitives are made for one number of threads.
+void Step::follow_threads() {
+    const int now = use_threads(runtime_);
+    if (now == recipe_->threads) return;
+    auto fresh = recipe_of(operation_, now);
+    if (fresh == nullptr) throw std::runtime_error("oneDNN has no primitive for " + std::to_string(now) + " threads");
+    recipe_ = std::move(fresh);
+    packed_ = false;
+    bind();
+}
+
+char* Step::own_memory(void*& block, std::size_t& there, std::size_t bytes) {
+    if (there < bytes) {
+        if (block != nullptr) runtime_.release(block);
+        there = 0;
+        block = runtime_.allocate(bytes);
+        if (block == nullptr) throw std::runtime_error("no memory for " + std::to_string(bytes) + " bytes");
+        there = bytes;
+    }
+    return static_cast<char*>(block);
+}
+
+void Step::place(void* const* buffers, char* scratch) {
+    for (std::size_t k = 0; k < memories_.size(); ++k) {
+        const Recipe::Item& item = recipe_->items[k];
+        char* start = item.where == Recipe::Where::buffer    ? static_cast<char*>(buffers[item.buffer])
+                      : item.where == Recipe::Where::scratch ? scratch
+                                                             : static_cast<char*>(kept_);
+        void* const target = start + item.offset;
+        if (placed_[k] == target) continue;
+        dnnl::error::wrap_c_api(dnnl_memory_set_data_handle(memories_[k].get(), target), "memory");
+        placed_[k] = target;
+    }
+}
+
+bool Step::run(void* const* buffers, void* scratch, bool changed, std::string& message) noexcept {
+    try {
+        std::lock_guard<std::mutex> lock(mutex_);
+        follow_threads();
+        if (recipe_->kept_bytes > 0) own_memory(kept_, kept_there_, recipe_->kept_bytes);
+        char* room = static_cast<char*>(scratch);
+        if (recipe_->scratch_bytes > (room == nullptr ? 0 : promised_scratch_)) {
+            room = own_memory(more_scratch_, more_scratch_there_, recipe_->scratch_bytes);
+        }
+        place(buffers, room);
+        const bool pack = changed || !packed_;
+        packed_ = false;  // until it is done
+        for (std::size_t k = 0; k < arguments_.size(); ++k) {
+            const Recipe::Action& action = recipe_->actions[k];
+            if (action.packing && !pack) continue;
+            dnnl::error::wrap_c_api(dnnl_primitive_execute(action.primitive.get(), stream().get(),
+                                                           static_cast<int>(arguments_[k].size()), arguments_[k].data()),
+                                    "oneDNN refused to run a primitive");
+        }
+        packed_ = true;
+        return true;
+    } catch (const std::exception& error) {
+        message = error.what();
+    } catch (...) {
+        message = "unknown error";
+    }
+    return false;
+}
+
+}  // namespace metafuse_onednn

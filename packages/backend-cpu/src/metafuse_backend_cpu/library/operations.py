@@ -1,0 +1,197 @@
+"""Which contractions go to oneDNN, and their plans.
+
+What it is: the backend's half of ``metafuse.backend.library``: the mixin ``LibraryOps``. Cheap answers are rules about shapes
+and strides; a plan is made by the extension, which may still refuse.
+What it is not: the primitives, layouts and packing; see ``native/onednn``.
+Who calls it: ``backend.CpuBackend``, which inherits it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+from metafuse.backend.contract import Handle
+from metafuse.backend.library import LibraryCall, LibraryOp, LibraryPlan, Operand, PostOp, SupportsLibraryOps
+
+from ..machine import cpu_features
+from . import loading
+
+__all__ = ["LibraryOps"]
+
+#: oneDNN counts elements in 64 bits, but its compiled kernels hold many offsets and extents in 32
+_MOST_EXTENT = (1 << 31) - 1
+_MOST_BYTES = 1 << 40
+_CONVOLUTIONS = ("convolution", "convolution_data", "convolution_weight")
+_BINARY = ("add", "sub", "mul", "max", "min")
+_ELEMENTWISE = (
+    "linear",
+    "relu",
+    "clip",
+    "sigmoid",
+    "tanh",
+    "swish",
+    "hardswish",
+    "gelu_erf",
+    "gelu_tanh",
+    "elu",
+)
+#: oneDNN fuses at most this many; longer tails are better off in a kernel of ours
+_MOST_POSTS = 8
+
+
+def _dtypes() -> frozenset[str]:
+    """Element types that this processor multiplies well."""
+    names, features = {"float32"}, cpu_features()
+    if "avx512_bf16" in features or "amx_bf16" in features:
+        names.add("bfloat16")
+    if "avx512_fp16" in features or "amx_fp16" in features:
+        names.add("float16")
+    return frozenset(names)
+
+
+def _sound(operand: Operand) -> bool:
+    """Whether its extents and strides are ones that oneDNN can be given."""
+    if not all(0 < extent <= _MOST_EXTENT for extent in operand.shape):
+        return False
+    if not all(0 <= stride <= _MOST_EXTENT for stride in operand.strides):
+        return False
+    reach = sum((n - 1) * stride for n, stride in zip(operand.shape, operand.strides, strict=True))
+    return (reach + 1) * operand.dtype.itemsize <= _MOST_BYTES
+
+
+def _distinct(operand: Operand) -> bool:
+    """Whether no two elements share memory, by strides that nest."""
+    axes = sorted((s, n) for n, s in zip(operand.shape, operand.strides, strict=True) if n > 1)
+    reach = 0
+    for stride, extent in axes:
+        if stride <= reach:
+            return False
+        reach += stride * (extent - 1)
+    return True
+
+
+def _view(operand: Operand) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
+    return operand.dtype.name, operand.shape, operand.strides
+
+
+def _takes_matmul(op: LibraryOp) -> bool:
+    first, second, result = op.first, op.second, op.result
+    rank = len(result.shape)
+    if not 2 <= rank <= 12 or len(first.shape) != rank or len(second.shape) != rank:
+        return False
+    for operand in (first, second):  # a broadcast row or column of a matrix is no matrix to a library
+        if any(s == 0 and n > 1 for s, n in zip(operand.strides[-2:], operand.shape[-2:], strict=True)):
+            return False
+    return (
+        first.shape[-1] == second.shape[-2]
+        and first.shape[-2] == result.shape[-2]
+        and second.shape[-1] == result.shape[-1]
+    )
+
+
+def _takes_convolution(op: LibraryOp) -> bool:
+    spatial = len(op.stride)
+    if not 1 <= spatial <= 3 or len(op.dilation) != spatial or len(op.padding) != spatial or op.groups < 1:
+        return False
+    if any(len(operand.shape) != spatial + 2 for operand in (op.first, op.second, op.result)):
+        return False
+    if any(stride < 1 for stride in op.stride) or any(step < 1 for step in op.dilation):
+        return False
+    image, weight, output = op.first, op.second, op.result
+    if op.kind == "convolution_data":
+        image, output = op.result, op.first
+    elif op.kind == "convolution_weight":
+        weight, output = op.result, op.second
+    if image.shape[1] != weight.shape[1] * op.groups or weight.shape[0] != output.shape[1]:
+        return False
+    if image.shape[0] != output.shape[0] or output.shape[1] % op.groups:
+        return False
+    if op.kind == "convolution_data" and any(side < 0 for sides in op.padding for side in sides):
+        return False  # what is cropped would have to be filled with zeros
+    if op.scale and op.kind != "convolution":
+        return False
+    for d, (before, after) in enumerate(op.padding):
+        room = image.shape[d + 2] + before + after - (weight.shape[d + 2] - 1) * op.dilation[d] - 1
+        if room < 0 or room // op.stride[d] + 1 != output.shape[d + 2]:
+            return False
+        if max(before, after) > _MOST_EXTENT:
+            return False
+    return all(_distinct(operand) for operand in (image, weight, output))
+
+
+class LibraryOps(SupportsLibraryOps):
+    """The oneDNN half of the CPU backend."""
+
+    def takes(self, op: LibraryOp) -> bool:
+        """Whether oneDNN is here and the operation is one that it does well."""
+        if op.math not in ("float32", "bfloat16") or loading.absence() is not None:
+            return False
+        parties = (op.first, op.second, op.result)
+        if any(operand.dtype.name not in _dtypes() for operand in parties):
+            return False
+        if not all(_sound(operand) for operand in parties) or not _distinct(op.result):
+            return False
+        if op.kind == "matmul":
+            fits = _takes_matmul(op)
+        else:
+            fits = op.kind in _CONVOLUTIONS and _takes_convolution(op)
+        return fits and loading.onednn() is not None
+
+    def takes_post(self, op: LibraryOp, post: PostOp, operand: Operand | None) -> bool:
+        """Whether oneDNN fuses ``post`` into the primitive of ``op``."""
+        if op.kind not in ("matmul", "convolution") or len(op.post) >= _MOST_POSTS:
+            return False
+        if post.kind in _ELEMENTWISE:
+            return operand is None
+        if post.kind not in _BINARY or operand is None or operand.dtype.name not in _dtypes():
+            return False
+        return _sound(operand) and _fusible(op, operand)
+
+    def library_plan(self, op: LibraryOp) -> LibraryPlan | None:
+        """Primitives and layouts for ``op``; ``None`` where oneDNN has only its slow reference for it."""
+        if not self.takes(op) or any(not _sound(operand) for operand in op.operands):
+            return None
+        module = loading.onednn()
+        if module is None:
+            return None
+        made = module.plan(
+            op.kind,
+            _view(op.first),
+            _view(op.second),
+            _view(op.result),
+            op.groups,
+            op.stride,
+            op.dilation,
+            [before for before, _ in op.padding],
+            [after for _, after in op.padding],
+            op.scale,
+            [_view(operand) for operand in op.operands],
+            [(post.kind, post.operand, post.alpha, post.beta) for post in op.post],
+            op.constant,
+            op.math == "bfloat16",
+        )
+        if made is None:
+            return None
+        return LibraryPlan(made.step, made.scratch_bytes, made.kept_bytes, f"oneDNN {made.about}")
+
+    def launch_library(self, call: LibraryCall, handles: Sequence[Handle], changed: bool) -> None:
+        """Run one call; programs do the same for many with less overhead."""
+        self.prepare([call], "").run(handles, (), changed)  # type: ignore[attr-defined]
+
+
+def _fusible(op: LibraryOp, operand: Operand) -> bool:
+    """A scalar, a vector along the channels (columns), or every element in the layout of the result."""
+    result = op.result
+    missing = len(result.shape) - len(operand.shape)
+    if missing < 0:
+        return False
+    shape = (1,) * missing + operand.shape
+    strides = (0,) * missing + operand.strides
+    varying = {d for d, (n, s) in enumerate(zip(shape, strides, strict=True)) if n > 1 and s != 0}
+    if any(shape[d] != result.shape[d] for d in varying):
+        return False
+    channel = 1 if op.kind != "matmul" else len(result.shape) - 1
+    if varying <= {channel}:
+        return prod(strides[d] for d in varying) == 1
+    return all(n == 1 or strides[d] == result.strides[d] for d, n in enumerate(result.shape))

@@ -1,0 +1,241 @@
+"""Contractions as descriptions and as NumPy: what the tests of library operations share.
+
+What it is: ``Case``, which lays arrays out in a backend's memory by any order of dimensions, runs one ``LibraryOp`` on them and
+computes the same in float64. What it is not: a use of oneDNN; the oracle is loops over window positions and einsum.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from itertools import product
+
+import numpy as np
+
+from metafuse.backend.contract import host_bytes
+from metafuse.backend.library import LibraryCall, LibraryOp, Operand, PostOp
+from metafuse.dtypes import float32
+
+
+def channels_last(rank: int) -> tuple[int, ...]:
+    """The order of dimensions from slowest to fastest."""
+    return (0, *range(2, rank), 1)
+
+
+def laid_out(shape: tuple[int, ...], order: tuple[int, ...] | None = None) -> Operand:
+    """A dense operand whose dimensions lie in ``order``, slowest first."""
+    strides, step = [0] * len(shape), 1
+    for d in reversed(order or range(len(shape))):
+        strides[d] = step
+        step *= shape[d]
+    return Operand(float32, tuple(shape), tuple(strides))
+
+
+def reach(operand: Operand) -> int:
+    """Elements from the first to the last, inclusive."""
+    return 1 + sum((n - 1) * s for n, s in zip(operand.shape, operand.strides, strict=True))
+
+
+def strided(buffer: np.ndarray, operand: Operand) -> np.ndarray:
+    """The operand's view of its buffer."""
+    return np.lib.stride_tricks.as_strided(
+        buffer, operand.shape, [s * buffer.itemsize for s in operand.strides], writeable=False
+    )
+
+
+def padded(image: np.ndarray, padding: tuple[tuple[int, int], ...]) -> np.ndarray:
+    """Zeros around the spatial dimensions; a negative padding crops."""
+    image = np.pad(image, [(0, 0), (0, 0), *[(max(b, 0), max(a, 0)) for b, a in padding]])
+    crop = [slice(max(-b, 0), n - max(-a, 0)) for (b, a), n in zip(padding, image.shape[2:], strict=True)]
+    return image[(slice(None), slice(None), *crop)]
+
+
+def windows(op: LibraryOp, kernel: tuple[int, ...], spatial: tuple[int, ...]):
+    """(position in the kernel, slices of the padded image that meet it at every output point)."""
+    for position in product(*map(range, kernel)):
+        yield (
+            position,
+            tuple(
+                slice(p * d, p * d + (n - 1) * s + 1, s)
+                for p, d, s, n in zip(position, op.dilation, op.stride, spatial, strict=True)
+            ),
+        )
+
+
+def contraction(op: LibraryOp, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """``op`` without scale and post-operations, in float64."""
+    first, second = first.astype(np.float64), second.astype(np.float64)
+    if op.kind == "matmul":
+        return np.broadcast_to(first @ second, op.result.shape)
+    every, groups = (slice(None), slice(None)), op.groups
+
+    def split(array: np.ndarray, axis: int) -> np.ndarray:
+        shape = array.shape
+        return array.reshape(*shape[:axis], groups, shape[axis] // groups, *shape[axis + 1 :])
+
+    if op.kind == "convolution":
+        image, weight = split(padded(first, op.padding), 1), split(second, 0)
+        out = np.zeros(op.result.shape)
+        for position, part in windows(op, second.shape[2:], op.result.shape[2:]):
+            tap = weight[(slice(None), *every, *position)]
+            out += np.einsum("ngc...,goc->ngo...", image[(slice(None), *every, *part)], tap).reshape(out.shape)
+        return out
+    if op.kind == "convolution_data":
+        gradient, weight = split(first, 1), split(second, 0)
+        spatial = [n + b + a for n, (b, a) in zip(op.result.shape[2:], op.padding, strict=True)]
+        image = np.zeros((*op.result.shape[:2], *spatial))
+        for position, part in windows(op, second.shape[2:], first.shape[2:]):
+            tap = weight[(slice(None), *every, *position)]
+            made = np.einsum("ngo...,goc->ngc...", gradient, tap)
+            image[(*every, *part)] += made.reshape(*op.result.shape[:2], *first.shape[2:])
+        return padded(image, tuple((-b, -a) for b, a in op.padding))
+    image, gradient = split(padded(first, op.padding), 1), split(second, 1)
+    out = np.zeros(op.result.shape)
+    letters = "xyz"[: len(op.stride)]
+    for position, part in windows(op, op.result.shape[2:], second.shape[2:]):
+        made = np.einsum(
+            f"ngc{letters},ngo{letters}->goc", image[(slice(None), *every, *part)], gradient
+        )
+        out[(*every, *position)] = made.reshape(op.result.shape[:2])
+    return out
+
+
+def after(value: np.ndarray, post: PostOp, operand: np.ndarray | None) -> np.ndarray:
+    """One post-operation in float64."""
+    a, b = post.alpha, post.beta
+    simple = {
+        "add": lambda v: v + operand,
+        "sub": lambda v: v - operand,
+        "mul": lambda v: v * operand,
+        "max": lambda v: np.maximum(v, operand),
+        "min": lambda v: np.minimum(v, operand),
+        "linear": lambda v: a * v + b,
+        "relu": lambda v: np.where(v > 0, v, a * v),
+        "clip": lambda v: np.clip(v, a, b),
+        "sigmoid": lambda v: 1 / (1 + np.exp(-v)),
+        "tanh": np.tanh,
+        "swish": lambda v: v / (1 + np.exp(-a * v)),
+        "hardswish": lambda v: v * np.clip(a * v + b, 0, 1),
+        "gelu_erf": lambda v: 0.5 * v * (1 + np.vectorize(math.erf)(v / math.sqrt(2))),
+        "gelu_tanh": lambda v: 0.5 * v * (1 + np.tanh(math.sqrt(2 / math.pi) * (v + 0.044715 * v**3))),
+        "elu": lambda v: np.where(v > 0, v, a * np.expm1(np.minimum(v, 0))),
+    }
+    return simple[post.kind](value)
+
+
+def convolution(
+    kind: str,
+    image: tuple[int, ...],
+    weight: tuple[int, ...],
+    *,
+    groups: int = 1,
+    stride: tuple[int, ...] | None = None,
+    dilation: tuple[int, ...] | None = None,
+    padding: tuple[tuple[int, int], ...] | None = None,
+    last: bool = True,
+    **more,
+) -> LibraryOp:
+    """A convolution of any kind from the shapes of image and weight; images are channels last or dense as they stand."""
+    spatial = len(image) - 2
+    stride, dilation = stride or (1,) * spatial, dilation or (1,) * spatial
+    padding = padding or ((0, 0),) * spatial
+    out = tuple(
+        (n + b + a - (k - 1) * d - 1) // s + 1
+        for n, k, s, d, (b, a) in zip(image[2:], weight[2:], stride, dilation, padding, strict=True)
+    )
+    order = channels_last(len(image)) if last else None
+    x, w, y = laid_out(image, order), laid_out(weight), laid_out((image[0], weight[0], *out), order)
+    parties = {
+        "convolution": (x, w, y),
+        "convolution_data": (y, w, x),
+        "convolution_weight": (x, y, w),
+    }[kind]
+    return LibraryOp(kind, *parties, groups, stride, dilation, padding, **more)
+
+
+def matmul(first: Operand, second: Operand, result: Operand | None = None, **more) -> LibraryOp:
+    """A product; the result is dense unless given."""
+    batch = np.broadcast_shapes(first.shape[:-2], second.shape[:-2])
+    return LibraryOp(
+        "matmul", first, second, result or laid_out((*batch, first.shape[-2], second.shape[-1])), **more
+    )
+
+
+@dataclass
+class Case:
+    """One operation with its buffers in the backend's memory."""
+
+    backend: object
+    op: LibraryOp
+    seed: int = 0
+    handles: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        op, random = self.op, np.random.default_rng(self.seed)
+        views = [op.first, op.second, op.result]
+        if op.scale:
+            axis = 0 if op.kind != "matmul" else -1
+            views.append(laid_out((op.second.shape[axis],)))
+        views += op.operands
+        self.views = views
+        self.buffers = [random.standard_normal(reach(view)).astype(np.float32) for view in views]
+        # What the result's buffer holds before must not matter, not even NaN.
+        self.buffers[2][:] = np.nan
+        self.handles = [self.backend.alloc(buffer.nbytes) for buffer in self.buffers]
+        for k in range(len(self.buffers)):
+            self.upload(k)
+        self.plan = self.backend.library_plan(op)
+        self.scratch = -1
+        if self.plan is not None and self.plan.scratch_bytes:
+            self.scratch = len(self.handles)
+            self.handles.append(self.backend.alloc(self.plan.scratch_bytes))
+
+    @property
+    def call(self) -> LibraryCall:
+        assert self.plan is not None, f"refused: {self.op}"
+        return LibraryCall(self.op, self.plan, tuple(range(len(self.buffers))), self.scratch)
+
+    def upload(self, number: int) -> None:
+        self.backend.copy_in(self.handles[number], host_bytes(self.buffers[number]))
+
+    def result(self) -> np.ndarray:
+        buffer = np.empty_like(self.buffers[2])
+        self.backend.copy_out(host_bytes(buffer), self.handles[2])
+        return strided(buffer, self.op.result)
+
+    def run(self, changed: bool = True) -> np.ndarray:
+        self.backend.launch_library(self.call, self.handles, changed)
+        return self.result()
+
+    def expected(self) -> np.ndarray:
+        op = self.op
+        first, second, _, *rest = (strided(b, v) for b, v in zip(self.buffers, self.views, strict=True))
+        if op.scale:
+            scale, *rest = rest
+            shape = (-1, *[1] * (second.ndim - 1)) if op.kind != "matmul" else (-1,)
+            second = second * scale.astype(np.float64).reshape(shape)
+        value = contraction(op, first, second)
+        for post in op.post:
+            value = after(value, post, rest[post.operand] if post.operand >= 0 else None)
+        return value
+
+    def check(self, changed: bool = True, tolerance: float = 2e-5) -> None:
+        """Runs and compares; errors are measured against the size of the sums."""
+        got, wanted = self.run(changed), self.expected()
+        assert got.shape == wanted.shape
+        bound = tolerance * max(1.0, float(np.abs(wanted).max()))
+        assert np.abs(got - wanted).max() <= bound, (np.abs(got - wanted).max(), bound, self.plan.about)
+
+    def free(self) -> None:
+        for handle in self.handles:
+            self.backend.free(handle)
+
+
+def with_posts(op: LibraryOp, *posts: tuple[PostOp, Operand | None]) -> LibraryOp:
+    """``op`` with post-operations and their operands."""
+    for post, operand in posts:
+        if operand is not None:
+            post = replace(post, operand=len(op.operands))
+            op = replace(op, operands=(*op.operands, operand))
+        op = replace(op, post=(*op.post, post))
+    return op

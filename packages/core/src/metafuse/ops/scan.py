@@ -1,0 +1,282 @@
+"""Scans: running sums, products, maxima and minima along a dimension, and differences of neighbours.
+
+What it is: one composition of reindex and reduce that all scans share, with gradients that are scans again.
+What it is not: a kernel with a carried variable; the set of node kinds is closed.
+Who calls it: users.
+
+A dimension is cut into blocks of 32. Element i of a block is the fold of elements 0..i of that block, one fused kernel; the
+totals of the blocks are scanned the same way, and each block takes in what came before it. Three rounds cover 32768
+elements. Sums are as exact as added in blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..dtypes import accumulator, bool_, int32, to_floating
+from ..errors import ArgumentError
+from ..graph.index_map import IndexMap
+from ..graph.node import Node
+from ..kernel.expr import add as plus
+from ..kernel.expr import axis, call, const, mul, sub
+from ..kernel.ir import IDENTITY
+from ..var import Var, wrap
+from .autograd import no_grad
+from .elementwise import cast
+from .meta import check_dim, check_integer, check_var, gather, index, reduce_dims, reshape, with_gradient
+from .registry import Sample, Tensor, operator
+from .scalar import ternary
+from .shape import concat, flip, narrow
+
+__all__ = ["cummax", "cummin", "cumprod", "cumsum", "diff", "logcumsumexp"]
+
+#: elements per block: small enough that folding each prefix anew costs less than a pass over memory
+BLOCK = 32
+
+_X = Tensor((3, 4, 5))
+_SAMPLES = [Sample((_X,)), Sample((_X, 1)), Sample((_X, 0)), Sample((Tensor((70,), "float", 0.5, 1.3), 0)),
+            Sample((Tensor((2, 0)), 1)), Sample((Tensor((1,)),)), Sample((Tensor((1, 33, 1)), 1))]  # fmt: skip
+_DISTINCT = [Sample((Tensor(s.args[0].shape, "float", distinct=True), *s.args[1:])) for s in _SAMPLES]
+
+
+def _dim(operator_name: str, x: Var, dim: Any) -> int:
+    """The dimension; the last one unless it is given."""
+    return check_dim(operator_name, -1 if dim is None else dim, x.ndim)
+
+
+def _folded(op: str) -> Callable[[Var, int, Any], Var]:
+    """Round one for a reduction operator: the fold of each prefix within its block."""
+
+    def fold(x: Var, block: int, start: Any) -> Var:
+        return reduce_dims(_triangles(x, block, start), op, (4,))
+
+    return fold
+
+
+def _triangles(x: Var, block: int, start: Any) -> Var:
+    """``[outer, blocks, block, inner, block]``: element j of the block of element i if j <= i, else ``start``."""
+    outer, n, inner = x.shape
+    places = (axis(0), plus(mul(axis(1), const(block)), axis(4)), axis(3))
+    where = IndexMap(places, (call("gt", axis(4), axis(2)),), True, start)
+    return gather(x, (outer, -(-n // block), block, inner, block), where, (), "scan")
+
+
+def _scan(x: Var, fold: Callable[[Var, int, Any], Var], join: Callable[[Var, Var], Var], start: Any) -> Var:
+    """The scan of ``[outer, n, inner]`` along the middle."""
+    outer, n, inner = x.shape
+    if not x.size:
+        return x
+    block = min(n, BLOCK)
+    inside = fold(x, block, start)
+    blocks = inside.shape[1]
+    if blocks > 1:
+        last = IndexMap((axis(0), axis(1), const(block - 1), axis(2)))
+        totals = gather(inside, (outer, blocks - 1, inner), last, (), "scan totals")
+        carried = _scan(totals, fold, join, start)
+        before = IndexMap((axis(0), sub(axis(1), const(1)), axis(3)), (), True, start)
+        inside = join(gather(carried, (outer, blocks, 1, inner), before, (), "scan carry"), inside)
+    whole = reshape(inside, (outer, blocks * block, inner))
+    return narrow(whole, 1, 0, n, "scan") if whole.shape[1] != n else whole
+
+
+def _flat(x: Var, dim: int) -> Var:
+    """``[outer, n, inner]``."""
+    shape = tuple(x.shape)
+    return reshape(x, (int(np.prod(shape[:dim])), shape[dim], int(np.prod(shape[dim + 1 :]))))
+
+
+_JOIN: dict[str, Callable[[Any, Any], Var]] = {
+    op: getattr(Var, op) for op in ("add", "multiply", "maximum", "minimum")
+}
+
+
+def _plain(x: Var, op: str, dim: int) -> Var:
+    """A scan with a reduction operator, without gradient."""
+    kind = x.dtype
+    if op in ("add", "multiply"):
+        kind = int32 if kind is bool_ else kind
+        x = cast(x, accumulator(kind))
+    start = IDENTITY(op, x.dtype)
+    with no_grad():
+        result = _scan(_flat(x, dim), _folded(op), _JOIN[op], start)
+        return cast(reshape(result, tuple(x.shape)), kind)
+
+
+def _backwards(g: Var, dim: int) -> Var:
+    """For every place, the sum of ``g`` from there to the end."""
+    return flip(cumsum(flip(g, dim), dim), dim)
+
+
+def _cumsum_rule(node: Node, upstream: Var) -> list[Var | None]:
+    return [None, _backwards(upstream, node.sig.attrs)]
+
+
+@operator(category="scan", numpy=lambda x, dim=-1: np.cumsum(x, dim), samples=_SAMPLES, method=("cumsum", "numpy_cumsum"))
+def cumsum(x: Any, dim: int | None = None) -> Var:
+    """Running sums along ``dim`` (the last dimension unless given). bool gives int32; other dtypes stay.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.cumsum(mf.array([1.0, 2.0, 3.0])).numpy()
+        array([1., 3., 6.], dtype=float32)
+    """
+    x = check_var("cumsum", "x", x)
+    number = _dim("cumsum", x, dim)
+    answer = _plain(x, "add", number)
+    return with_gradient(answer, [x], "cumsum", number, _cumsum_rule) if x.dtype.is_float else answer
+
+
+def _cumprod_rule(node: Node, upstream: Var) -> list[Var | None]:
+    """Right also where elements are zero: up to the first zero the sums of g y from there on over x; at the first zero the same
+    sums with a 1 in its place; behind it nothing."""
+    dim, x = node.sig.attrs, wrap(node.inputs[1])
+    zero = x == 0
+    zeros = cumsum(zero, dim)
+    first = zero.logical_and(zeros == 1)
+    filled = ternary(zero, 1.0, x)
+    before = _backwards(upstream * wrap(node), dim) / filled
+    at = _backwards(upstream * cumprod(ternary(first, 1.0, x), dim), dim)
+    return [None, ternary(zeros == 0, before, ternary(first, at, 0.0))]
+
+
+@operator(category="scan", numpy=lambda x, dim=-1: np.cumprod(x, dim), samples=_SAMPLES, method=("cumprod", "numpy_cumprod"))
+def cumprod(x: Any, dim: int | None = None) -> Var:
+    """Running products along ``dim`` (the last dimension unless given). bool gives int32; other dtypes stay.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.cumprod(mf.array([1.0, 2.0, 3.0])).numpy()
+        array([1., 2., 6.], dtype=float32)
+    """
+    x = check_var("cumprod", "x", x)
+    number = _dim("cumprod", x, dim)
+    answer = _plain(x, "multiply", number)
+    return with_gradient(answer, [x], "cumprod", number, _cumprod_rule) if x.dtype.is_float else answer
+
+
+def _extreme(name: str, op: str, x: Any, dim: int | None) -> tuple[Var, Var]:
+    from .selection import gather as take
+
+    x = check_var(name, "x", x)
+    number = _dim(name, x, dim)
+    running = _plain(x, op, number)
+    hit = x == running
+    if x.dtype.is_float:
+        hit = hit.logical_or(x.isnan())
+    places = _plain(ternary(hit, index(tuple(x.shape), number), -1), "maximum", number)
+    return take(x, number, places), places
+
+
+def _extreme_oracle(ufunc: Any) -> Any:
+    def run(x: Any, dim: int = -1) -> Any:
+        values = ufunc.accumulate(x, dim)
+        places = np.indices(x.shape)[dim]
+        return values, np.maximum.accumulate(np.where(x == values, places, -1), dim)
+
+    return run
+
+
+@operator(category="scan", numpy=_extreme_oracle(np.maximum), samples=_DISTINCT, method=True, rebinds=False)
+def cummax(x: Any, dim: int | None = None) -> tuple[Var, Var]:
+    """Running maxima along ``dim`` (the last dimension unless given), and their places.
+
+    Returns:
+        (values, int32 places); the latest of equal elements, NaN from the first one on. Gradients go to those places.
+
+    Example:
+        >>> import metafuse as mf
+        >>> value, place = mf.cummax(mf.array([1.0, 3.0, 2.0]))
+        >>> value.numpy(), place.numpy()
+        (array([1., 3., 3.], dtype=float32), array([0, 1, 1], dtype=int32))
+    """
+    return _extreme("cummax", "maximum", x, dim)
+
+
+@operator(category="scan", numpy=_extreme_oracle(np.minimum), samples=_DISTINCT, method=True, rebinds=False)
+def cummin(x: Any, dim: int | None = None) -> tuple[Var, Var]:
+    """Running minima along ``dim`` (the last dimension unless given), and their places; see ``cummax``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.cummin(mf.array([2.0, 3.0, 1.0]))[0].numpy()
+        array([2., 2., 1.], dtype=float32)
+    """
+    return _extreme("cummin", "minimum", x, dim)
+
+
+def _finite(m: Var) -> Var:
+    """A maximum that can be subtracted: 0 in place of an infinity."""
+    return ternary(m.isinf(), 0.0, m)
+
+
+def _log_fold(x: Var, block: int, start: Any) -> Var:
+    parts = _triangles(x, block, start)
+    top = _finite(reduce_dims(parts, "maximum", (4,)))
+    return reduce_dims((parts - top.unsqueeze(4)).exp(), "add", (4,)).log() + top
+
+
+def _log_join(a: Var, b: Var) -> Var:
+    top = _finite(a.maximum(b))
+    return ((a - top).exp() + (b - top).exp()).log() + top
+
+
+def _logcumsumexp_rule(node: Node, upstream: Var) -> list[Var | None]:
+    """``sum over j >= i of g[j] exp(x[i] - y[j])``, positive and negative g apart, in logarithms."""
+    dim, x, y = node.sig.attrs, wrap(node.inputs[1]), wrap(node)
+
+    def part(g: Var) -> Var:
+        return (flip(logcumsumexp(flip(g.maximum(0.0).log() - y, dim), dim), dim) + x).exp()
+
+    return [None, part(upstream) - part(-upstream)]
+
+
+@operator(category="scan", numpy=lambda x, dim=-1: np.logaddexp.accumulate(x, dim), samples=_SAMPLES, method=True)
+def logcumsumexp(x: Any, dim: int | None = None) -> Var:
+    """Logarithms of running sums of exponentials along ``dim`` (the last dimension unless given); nothing overflows.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.logcumsumexp(mf.array([1000.0, 1000.0])).numpy()
+        array([1000.    , 1000.6931], dtype=float32)
+    """
+    x = check_var("logcumsumexp", "x", x)
+    number = _dim("logcumsumexp", x, dim)
+    kind = to_floating(x.dtype)
+    x = cast(x, kind)
+    with no_grad():
+        wide = _flat(cast(x, accumulator(kind)), number)
+        answer = cast(reshape(_scan(wide, _log_fold, _log_join, -float("inf")), tuple(x.shape)), kind)
+    return with_gradient(answer, [x], "logcumsumexp", number, _logcumsumexp_rule)
+
+
+def _diff_oracle(x: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any = None) -> Any:
+    return np.diff(x, n, dim, **{k: v for k, v in (("prepend", prepend), ("append", append)) if v is not None})
+
+
+@operator(
+    category="scan", numpy=_diff_oracle, method=True, source="NumPy diff",
+    samples=[Sample((_X,)), Sample((_X, 2, 1)), Sample((_X, 0)), Sample((_X, 4, 0)),
+             Sample((_X, 1, 1, Tensor((3, 1, 5)), Tensor((3, 2, 5))))],
+)  # fmt: skip
+def diff(x: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any = None) -> Var:
+    """Differences of neighbours along ``dim``, ``n`` times over; ``prepend`` and ``append`` are joined on first.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.diff(mf.array([1.0, 4.0, 9.0])).numpy()
+        array([3., 5.], dtype=float32)
+    """
+    x = check_var("diff", "x", x)
+    number = check_dim("diff", dim, x.ndim)
+    times = check_integer("diff", "n", n, 0)
+    ends = [v if v is None else check_var("diff", k, v) for k, v in (("prepend", prepend), ("append", append))]
+    x = concat([v for v in (ends[0], x, ends[1]) if v is not None], number)
+    if x.dtype is bool_:
+        raise ArgumentError("[diff] bool has no differences; compare with != or cast to int32 first")
+    for _ in range(min(times, x.shape[number])):
+        count = max(x.shape[number] - 1, 0)
+        x = narrow(x, number, 1, count, "diff") - narrow(x, number, 0, count, "diff")
+    return x

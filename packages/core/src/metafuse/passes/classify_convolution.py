@@ -1,0 +1,316 @@
+"""Convolutions among contractions: one space, two formulas.
+
+What it is: turns views with windows into a ``LibraryOp``: which axes are batch, groups, channels, space and kernel, with
+stride, dilation and padding per spatial dimension.
+What it is not: matrix products (``classify``).
+Who calls it: ``classify``.
+
+With image ``I[n, g c, h]``, weight ``W[g o, c, k]`` and result ``G[n, g o, y]`` every spatial dimension has
+``h = y * stride + k * dilation - padding``. *Gathered*: the image is read, at ``h``; summed over channels and kernel this is
+the convolution, summed over batch and space the weight's gradient. *Solved*: the image is what is made, and one of the
+other two is read at ``(h + padding - k * dilation) / stride``. An axis of extent 1 is missing everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..backend.library import LibraryOp
+from .classify_views import Roles, Side, Window, joined, operand
+
+__all__ = ["gathered", "looks_like_image", "solved"]
+
+Axes = tuple[tuple[int, ...], ...]
+#: as many spatial dimensions as a library operation has
+MOST = 3
+
+
+@dataclass(frozen=True)
+class _Space:
+    """One spatial dimension: (extent, stride in memory) in image, result and weight; the axes of what is outer."""
+
+    image: tuple[int, int | None]
+    result: tuple[int, int | None]
+    kernel: tuple[int, int | None]
+    outer: int | None
+    stride: int
+    dilation: int
+    padding: int
+
+
+def looks_like_image(roles: Roles, image: Side, other: Side) -> bool:
+    """Whether a contraction without windows is meant as a convolution with a kernel of one element, by ``image``.
+
+    It is if its places were written as windows (they are guarded), or if there is a batch before and a space of at least
+    two dimensions after the channels."""
+    if image.guarded and not other.guarded:
+        return True
+    for channels, rest in ((roles.summed, roles.first), (roles.first, roles.summed)):
+        if len(channels) == 1 and len(roles.second) <= 1:
+            at = image.dims[channels[0]]
+            before = sum(image.dims[x] < at for x in rest)
+            if before >= 1 and len(rest) - before >= 2:
+                return True
+    return False
+
+
+# -- the image is read ------------------------------------------------------------------------------------------------
+def gathered(
+    extents: Sequence[int], roles: Roles, image: Side, other: Side, result: dict[int, int]
+) -> tuple[LibraryOp, Axes] | None:
+    """``convolution`` or ``convolution_weight`` with the axes of each dimension of the result."""
+    taken = {x for w in image.windows for x in (w.outer, w.inner) if x is not None}
+    if taken.intersection(roles.batch):
+        return None
+    outer = [x for x in image.plain(roles.first) if x not in taken]
+    inner = [x for x in image.plain(roles.summed) if x not in taken]
+    if not image.windows and len(outer) <= 1 and len(inner) <= 1:
+        return None  # no space
+    readings = [False, True]
+    if _means_weight(extents, roles, image, outer, inner):
+        readings.reverse()
+    for weight in readings:
+        found = _read(extents, roles, image, other, result, (outer, inner), weight)
+        if found is not None:
+            return found
+    return None
+
+
+def _means_weight(
+    extents: Sequence[int], roles: Roles, image: Side, outer: list[int], inner: list[int]
+) -> bool:
+    """Whether the batch is summed over, by the order of the image's dimensions: the batch comes first."""
+    if not outer and not inner:
+        window = [(w.outer, w.inner) for w in image.windows]
+        made, summed = 1, 1
+        for x, y in window:
+            made *= extents[x] if x is not None else 1
+            summed *= extents[y] if y is not None else 1
+        return summed > made
+    first = min(outer + inner, key=image.dims.__getitem__)
+    # a dimension of extent 1, or the groups, before it: that was the batch
+    is_batch = image.dims[first] == 0
+    return (first in inner) == is_batch
+
+
+def _read(
+    extents: Sequence[int],
+    roles: Roles,
+    image: Side,
+    other: Side,
+    result: dict[int, int],
+    plain: tuple[list[int], list[int]],
+    weight: bool,
+) -> tuple[LibraryOp, Axes] | None:
+    """One reading: with ``weight`` the summed axes are batch and space, else channels and kernel."""
+    batches, channels = plain[::-1] if weight else plain
+    # where each axis lives besides the image: outer ones in the result, summed ones in the other operand
+    batch_map, channel_map = (other.strides, result) if weight else (result, other.strides)
+    head = _batch_and_channels(extents, image, batches, channels, batch_map, channel_map)
+    if head is None:
+        return None
+    batch, channel = head
+    made = other.plain(roles.second)
+    groups = sorted(roles.batch, key=lambda x: -image.strides[x])
+    n = joined(batch, extents, image.strides, batch_map)
+    gc = joined([*groups, *channel], extents, image.strides)
+    c = joined(channel, extents, channel_map)
+    g = joined(groups, extents)
+    go = joined([*groups, *made], extents, other.strides, result)
+    if n is None or gc is None or c is None or g is None or go is None:
+        return None
+    spaces = _spaces(extents, image, batches, channels, batch, channel, batch_map, channel_map, weight)
+    if not 1 <= len(spaces) <= MOST:
+        return None
+    padding, crops = zip(*(_padding(s, crop=True) for s in spaces), strict=True)
+    over = operand(image.dtype, [n[0], gc[0], *(s.image[0] - k for s, k in zip(spaces, crops, strict=True))],
+                   [n[1][0], gc[1][0], *(s.image[1] for s in spaces)])  # fmt: skip
+    of_weight, of_result = (1, 0) if weight else (0, 1)
+    kernel = operand(image.dtype, [go[0], c[0], *(s.kernel[0] for s in spaces)],
+                     [go[1][of_weight], c[1][0], *(s.kernel[1] for s in spaces)])  # fmt: skip
+    image_like = operand(image.dtype, [n[0], go[0], *(s.result[0] for s in spaces)],
+                         [n[1][1], go[1][of_result], *(s.result[1] for s in spaces)])  # fmt: skip
+    second, out = (image_like, kernel) if weight else (kernel, image_like)
+    op = LibraryOp(
+        "convolution_weight" if weight else "convolution", over, second, out, g[0],
+        tuple(s.stride for s in spaces), tuple(s.dilation for s in spaces), padding,
+    )  # fmt: skip
+    tail = tuple(() if s.outer is None else (s.outer,) for s in spaces)
+    two = ((*groups, *made), tuple(channel)) if weight else (tuple(batch), (*groups, *made))
+    return op, (*two, *tail)
+
+
+def _batch_and_channels(
+    extents: Sequence[int],
+    image: Side,
+    batches: list[int],
+    channels: list[int],
+    batch_map: dict[int, int],
+    channel_map: dict[int, int],
+) -> tuple[list[int], list[int]] | None:
+    """The axes of batch and channels; what else is plain is space along which one of window and step has extent 1."""
+    windows = [w.dim for w in image.windows]
+    end = min([image.dims[channels[0]]] if channels else windows, default=image.rank)
+    batch = [x for x in batches if image.dims[x] < end]
+    if len(batch) > 1 and joined(batch, extents, image.strides, batch_map) is None:
+        batch = batch[:1]
+    room = MOST - len(windows) - (len(batches) - len(batch))
+    channel = channels[:1]
+    if len(channels) - 1 > room:  # too many for space: all must lie as one dimension
+        channel = channels
+        if joined(channels, extents, image.strides, channel_map) is None:
+            return None
+    return batch, channel
+
+
+def _spaces(
+    extents: Sequence[int],
+    image: Side,
+    batches: list[int],
+    channels: list[int],
+    batch: list[int],
+    channel: list[int],
+    batch_map: dict[int, int],
+    channel_map: dict[int, int],
+    weight: bool,
+) -> list[_Space]:
+    """Spatial dimensions in the order of the image's: windows, and plain axes that are neither batch nor channels."""
+    found: list[tuple[int, _Space]] = []
+    for w in image.windows:
+        step, tap = (w.inner, w.outer) if weight else (w.outer, w.inner)
+        a, b = (w.b, w.a) if weight else (w.a, w.b)
+        y = (1, None) if step is None else (extents[step], batch_map[step])
+        k = (1, None) if tap is None else (extents[tap], channel_map[tap])
+        space = _Space((w.extent, w.stride), y, k, w.outer, a or 1, b or 1, -w.constant)
+        found.append((w.dim, space))
+    for x in batches:
+        if x not in batch:
+            outer = None if weight else x
+            y = (extents[x], batch_map[x])
+            found.append((image.dims[x], _Space((extents[x], image.strides[x]), y, (1, None), outer, 1, 1, 0)))
+    for x in channels:
+        if x not in channel:
+            outer = x if weight else None
+            k = (extents[x], channel_map[x])
+            found.append((image.dims[x], _Space((extents[x], image.strides[x]), (1, None), k, outer, 1, 1, 0)))
+    return [space for _, space in sorted(found, key=lambda item: item[0])]
+
+
+def _padding(s: _Space, crop: bool) -> tuple[tuple[int, int], int]:
+    """Padding before and after, and how many trailing elements of the image are cut off.
+
+    Rows that no window reaches need no cut as long as no further window would fit."""
+    after = (s.result[0] - 1) * s.stride + (s.kernel[0] - 1) * s.dilation + 1 - s.padding - s.image[0]
+    if after >= 0:
+        return (s.padding, after), 0
+    if -after < s.stride:
+        return (s.padding, 0), 0
+    return ((s.padding, 0), -after) if crop else ((s.padding, after), 0)
+
+
+# -- the image is made ------------------------------------------------------------------------------------------------
+def solved(
+    extents: Sequence[int], roles: Roles, a: Side, b: Side, result: dict[int, int]
+) -> tuple[LibraryOp, bool, Axes] | None:
+    """``convolution_data``, whether its first operand is ``b``, and the axes of each dimension of the result."""
+    votes = _vote(roles.first, roles, a) - _vote(roles.second, roles, b)
+    order = [False, True]
+    if votes < 0 or (votes == 0 and _room(b) > _room(a)):
+        order.reverse()
+    for swapped in order:
+        if swapped:
+            sides, owned = (b, a), (roles.second, roles.first)
+        else:
+            sides, owned = (a, b), (roles.first, roles.second)
+        found = _made(extents, roles, sides, owned, result)
+        if found is not None:
+            return found[0], swapped, found[1]
+    return None
+
+
+def _vote(own: Sequence[int], roles: Roles, side: Side) -> int:
+    """1 if the order of dimensions is that of a result's gradient (batch, channels), -1 if that of a weight."""
+    taken = {x for w in side.windows for x in (w.outer, w.inner)}
+    mine, summed = ([x for x in side.plain(axes) if x not in taken] for axes in (own, roles.summed))
+    if mine and summed:
+        return 1 if side.dims[mine[0]] < side.dims[summed[0]] else -1
+    if mine:
+        return 1 if side.dims[mine[0]] == 0 else -1
+    return 0 if not summed else (-1 if side.dims[summed[0]] == 0 else 1)
+
+
+def _room(side: Side) -> int:
+    size = 1
+    for w in side.windows:
+        size *= w.extent
+    return size
+
+
+def _made(
+    extents: Sequence[int],
+    roles: Roles,
+    sides: tuple[Side, Side],
+    owned: tuple[Sequence[int], Sequence[int]],
+    result: dict[int, int],
+) -> tuple[LibraryOp, Axes] | None:
+    """The reading with ``sides[0]`` as gradient of the result and ``sides[1]`` as weight."""
+    upstream, weight = sides
+    windows = [(w, side) for side in sides for w in side.windows]
+    taken = {x for w, _ in windows for x in (w.outer, w.inner) if x is not None}
+    if taken.intersection(roles.batch):
+        return None
+    for w, side in windows:
+        if w.inner is not None and w.inner not in (weight if side is upstream else upstream).strides:
+            return None
+    rows = [x for x in upstream.plain(owned[0]) if x not in taken]
+    inputs = [x for x in weight.plain(owned[1]) if x not in taken]
+    channel = [x for x in upstream.plain(roles.summed) if x not in taken]
+    end = min([upstream.dims[channel[0]]] if channel else [w.dim for w in upstream.windows], default=upstream.rank)
+    batch = [x for x in rows if upstream.dims[x] < end]
+    if len(batch) > 1 and joined(batch, extents, upstream.strides, result) is None:
+        batch = batch[:1]
+    groups = sorted(roles.batch, key=lambda x: -upstream.strides[x])
+    n = joined(batch, extents, upstream.strides, result)
+    go = joined([*groups, *channel], extents, upstream.strides, weight.strides)
+    c = joined(inputs[:1], extents, weight.strides)
+    gc = joined([*groups, *inputs[:1]], extents, result)
+    g = joined(groups, extents)
+    if n is None or go is None or c is None or gc is None or g is None:
+        return None
+    spaces = [_unsolved(w, side is upstream, extents, upstream, weight, result) for w, side in windows]
+    for x in rows:
+        if x not in batch:
+            y = (extents[x], upstream.strides[x])
+            spaces.append(_Space((extents[x], result[x]), y, (1, None), x, 1, 1, 0))
+    for x in inputs[1:]:
+        k = (extents[x], weight.strides[x])
+        spaces.append(_Space((extents[x], result[x]), (1, None), k, x, 1, 1, 0))
+    if not 1 <= len(spaces) <= MOST:
+        return None
+    spaces.sort(key=lambda s: -1 if s.outer is None else s.outer)
+    first = operand(upstream.dtype, [n[0], go[0], *(s.result[0] for s in spaces)],
+                    [n[1][0], go[1][0], *(s.result[1] for s in spaces)])  # fmt: skip
+    second = operand(upstream.dtype, [go[0], c[0], *(s.kernel[0] for s in spaces)],
+                     [go[1][1], c[1][0], *(s.kernel[1] for s in spaces)])  # fmt: skip
+    out = operand(upstream.dtype, [n[0], gc[0], *(s.image[0] for s in spaces)],
+                  [n[1][1], gc[1][0], *(s.image[1] for s in spaces)])  # fmt: skip
+    op = LibraryOp(
+        "convolution_data", first, second, out, g[0], tuple(s.stride for s in spaces),
+        tuple(s.dilation for s in spaces), tuple(_padding(s, crop=False)[0] for s in spaces),
+    )  # fmt: skip
+    tail = tuple(() if s.outer is None else (s.outer,) for s in spaces)
+    return op, (tuple(batch), (*groups, *inputs[:1]), *tail)
+
+
+def _unsolved(
+    w: Window, of_upstream: bool, extents: Sequence[int], upstream: Side, weight: Side, result: dict[int, int]
+) -> _Space:
+    """The spatial dimension of a solved window; it is a window over what was solved for."""
+    image = (1, None) if w.outer is None else (extents[w.outer], result[w.outer])
+    other = weight if of_upstream else upstream
+    rest = (1, None) if w.inner is None else (extents[w.inner], other.strides[w.inner])
+    here, step, tap = (w.extent, w.stride), w.divisor or 1, -w.b or 1
+    if of_upstream:
+        return _Space(image, here, rest, w.outer, step, tap, w.constant)
+    return _Space(image, rest, here, w.outer, tap, step, w.constant)

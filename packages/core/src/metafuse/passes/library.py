@@ -1,0 +1,237 @@
+"""Library: which contractions the backend's library computes, and what it applies to their results.
+
+What it is: asks the backend for every recognised contraction, decides which values are stored so that tails (bias, a folded
+batch norm, an activation, a residual) can be applied by the library, and translates those tails to ``PostOp`` s.
+What it is not: an algorithm. What the backend refuses at the end is lowered to generated loops like everything else.
+Who calls it: ``passes.pipeline`` (selection, description), ``fuse`` (what may join a contraction), ``materialise``.
+
+Vectors of one number per channel that a tail needs (``weight / sqrt(var + eps)``, say) become values of their own. Where they,
+and the second operand, depend on nothing but arrays that nobody else reads, they are *constant*: computed and
+packed once, and again when one of those arrays changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ..backend.contract import AbstractBackend
+from ..backend.library import LibraryOp, LibraryPlan, Operand, PostOp, SupportsLibraryOps
+from ..config import flags
+from ..dtypes import DType, uint8
+from ..graph.node import spec_of
+from ..kernel.expr import Expr, axis, const, load, rewrite
+from .classify import Classified, classify
+from .contraction import Match
+from .program_graph import ProgramGraph
+from .tail import Step, Vector, translate
+
+if TYPE_CHECKING:
+    from .fuse import Group
+
+__all__ = ["Library", "LoweredLibrary", "Tail", "find_constants"]
+
+
+@dataclass(frozen=True)
+class LoweredLibrary:
+    """A library operation with the program's values that its buffers stand for; ``scratch`` is a value, or -1."""
+
+    op: LibraryOp
+    plan: LibraryPlan
+    values: tuple[int, ...]
+    writes: tuple[int, ...]
+    scratch: int
+    name: str
+
+
+@dataclass(frozen=True)
+class Tail:
+    """What the library does after a contraction: ``value`` is stored at ``place``.
+
+    ``operands``: the value behind each operand of ``op``. ``scale``: the value of ``op.scale``. ``vectors``: values that must
+    be computed before, each with its expression over axis 0."""
+
+    value: int
+    place: Expr
+    op: LibraryOp
+    operands: tuple[int, ...] = ()
+    scale: int = -1
+    vectors: tuple[tuple[int, Expr], ...] = ()
+
+
+class Library:
+    """The library's part of one program; ``found`` has what it takes by the number of the contraction."""
+
+    def __init__(self, graph: ProgramGraph, matches: dict[int, Match], backend: AbstractBackend) -> None:
+        self.graph = graph
+        self.matches = matches
+        self.ability = backend if isinstance(backend, SupportsLibraryOps) else None
+        self.found: dict[int, Classified] = {}
+        self.ends: dict[int, int] = {}  # contraction -> last value of its tail, if it has one
+        if self.ability is None or not flags.library:
+            return
+        for number in matches:
+            known = self._classified(number)
+            if known is not None and self.ability.takes(known.op):
+                self.found[number] = known
+        self._store_ends()
+
+    def _classified(self, number: int) -> Classified | None:
+        graph = self.graph
+        known = classify(
+            self.matches[number], lambda k: graph.specs[k], graph.strides, graph.squeezed_strides(number)
+        )
+        return None if known is None else replace(known, op=replace(known.op, math=flags.math))
+
+    def image_pairs(self) -> Iterable[tuple[int, int]]:
+        """The two values of each convolution that are images."""
+        for number, known in self.found.items():
+            if known.op.kind != "matmul":
+                first, second = self._sources(number)
+                yield first, second if known.op.kind == "convolution_weight" else number
+
+    def _sources(self, number: int) -> tuple[int, int]:
+        """The stored values behind the first and second operand."""
+        match = self.matches[number]
+        a, b = self.graph.base(match.a.source), self.graph.base(match.b.source)
+        return (b, a) if self.found[number].swapped else (a, b)
+
+    def settle(self) -> None:
+        """Describe again what was found, now that layouts are known."""
+        for number in list(self.found):
+            known = self._classified(number)
+            if known is None:
+                del self.found[number]
+            else:
+                self.found[number] = known
+
+    # -- tails -----------------------------------------------------------------------------------------------------
+    def _store_ends(self) -> None:
+        """Store the last value of every chain of maps over a contraction's result, so that the chain becomes its tail."""
+        graph = self.graph
+        owner: dict[int, int] = {}  # value of a chain -> its contraction
+        for number in range(graph.count):
+            if number in graph.dead:
+                continue
+            if number in self.found:
+                owner[number] = number
+                continue
+            if graph.kind(number) != "map" or graph.nodes[number].sig.reads_axis:
+                continue
+            chains = [
+                i
+                for i in graph.inputs[number]
+                if i in owner
+                and len(graph.users[i]) == 1
+                and i not in graph.roots
+                and graph.specs[i] is graph.specs[number]
+            ]
+            if chains:
+                last = max(chains, key=lambda i: owner[i])
+                owner[number] = owner[last]
+                for other in chains:
+                    if other != last:
+                        graph.stored.add(other)
+        for value, contraction in owner.items():
+            if value != contraction and not any(owner.get(u) == contraction for u in graph.users[value]):
+                graph.stored.add(value)
+                self.ends[contraction] = value
+
+    def begin(self, number: int, place: Expr) -> Tail | None:
+        """The empty tail of a contraction that the library takes, else ``None``."""
+        known = self.found.get(number)
+        return None if known is None else Tail(number, place, known.op)
+
+    def extended(self, number: int, tail: Tail, value: int, expr: Expr, place: Expr) -> Tail | None:
+        """The tail of contraction ``number`` with another stored value at its end, or ``None`` if the library can't."""
+        known = self.found[number]
+        dtype = known.op.result.dtype
+        if expr.dtype is not dtype or place != tail.place or self.ability is None:
+            return None
+        accumulator = load(tail.value, dtype, tail.place)
+        steps = translate(expr, accumulator, known.channel_axis, tail.place)
+        if steps is None:
+            return None
+        return self._applied(number, replace(tail, value=value), steps)
+
+    def _applied(self, number: int, tail: Tail, steps: list[Step]) -> Tail | None:
+        known = self.found[number]
+        assert self.ability is not None
+        rank = len(tail.op.result.shape)
+        channel = rank - 1 if tail.op.kind == "matmul" else 1
+        count = tail.op.result.shape[channel]
+        dtype = tail.op.result.dtype
+        for step in steps:
+            source = step.operand
+            if isinstance(source, Vector):
+                value, made = self._vector(source, known.channel_axis, count, dtype)
+                if made is not None:
+                    tail = replace(tail, vectors=(*tail.vectors, (value, made)))
+                scales = step.kind == "mul" and not tail.op.post and tail.scale < 0
+                if scales and known.channel_axis is not None:
+                    tail = replace(tail, scale=value, op=replace(tail.op, scale=True))
+                    continue
+                shape = tuple(count if d == channel else 1 for d in range(rank))
+                operand: Operand | None = Operand(dtype, shape, (1,) * rank)
+            elif source is not None:
+                if self.graph.specs[source].dtype is not dtype:
+                    return None
+                value, operand = source, tail.op.result
+            else:
+                value, operand = -1, None
+            post = PostOp(step.kind, len(tail.operands) if operand is not None else -1, step.alpha, step.beta)
+            if not self.ability.takes_post(tail.op, post, operand):
+                return None
+            op = replace(tail.op, post=(*tail.op.post, post))
+            if operand is not None:
+                op = replace(op, operands=(*op.operands, operand))
+                tail = replace(tail, operands=(*tail.operands, value))
+            tail = replace(tail, op=op)
+        return tail
+
+    def _vector(
+        self, source: Vector, channel_axis: int | None, count: int, dtype: DType
+    ) -> tuple[int, Expr | None]:
+        """The value that holds a vector, and its expression over axis 0 if it has to be computed."""
+        expr = source.expr
+        if channel_axis is not None:
+            here, there = axis(channel_axis), axis(0) if count > 1 else const(0)
+            expr = rewrite(expr, lambda x: there if x == here else None)
+        if expr.op == "load" and expr.args == (axis(0),) and self.graph.specs[expr.value].size == count:
+            return expr.value, None
+        if count == 1 and expr.op == "load" and expr.args == (const(0),):
+            return expr.value, None
+        return self.graph.add_virtual(spec_of((count,), dtype)), expr
+
+    # -- description ------------------------------------------------------------------------------------------------
+    def lowered(self, number: int, tail: Tail) -> LoweredLibrary | None:
+        """The finished operation, or ``None`` if the backend refuses it after all."""
+        assert self.ability is not None
+        first, second = self._sources(number)
+        constants = self.graph.constants
+        constant = second in constants and (tail.scale < 0 or tail.scale in constants)
+        op = replace(tail.op, constant=constant)
+        plan = self.ability.library_plan(op)
+        if plan is None:
+            return None
+        scratch = -1
+        if plan.scratch_bytes:
+            scratch = self.graph.add_virtual(spec_of((plan.scratch_bytes,), uint8))
+        scale = (tail.scale,) if op.scale else ()
+        values = (first, second, tail.value, *scale, *tail.operands)
+        writes = (tail.value,) if scratch < 0 else (tail.value, scratch)
+        return LoweredLibrary(op, plan, values, writes, scratch, self._name(tail.op))
+
+    def _name(self, op: LibraryOp) -> str:
+        return "_".join([op.kind, *(["scale"] if op.scale else []), *(p.kind for p in op.post)])[:48]
+
+
+def find_constants(graph: ProgramGraph, groups: Sequence[Group]) -> None:
+    """Fill ``graph.constants``: arrays that nothing but library operations and their vectors read, and those vectors."""
+    plain = {v for group in groups if group.tail is None and not group.vector for v in group.reads}
+    firsts = {graph.count + k for k in range(graph.leaves)} - plain
+    graph.constants |= firsts
+    for group in groups:
+        if group.vector and group.reads <= graph.constants:
+            graph.constants |= group.places.keys()

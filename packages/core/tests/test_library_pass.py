@@ -1,0 +1,168 @@
+"""Library operations in programs: what is handed over, tails, layouts, constants, refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import metafuse as mf
+import numpy as np
+import pytest
+from library_kit import LibraryBackend
+from metafuse import nn
+from metafuse.debug import record_launches
+from metafuse.plugins.registry import registry
+
+
+@pytest.fixture
+def library() -> Iterator[LibraryBackend]:
+    backend = LibraryBackend()
+    with registry().hosting(backend), mf.flag_scope(backend=backend.name):
+        yield backend
+
+
+def rand(*shape: int) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(sum(shape)).uniform(-1, 1, shape).astype(np.float32)
+
+
+def both(function: Callable[..., Any], *arrays: np.ndarray[Any, Any], backend: LibraryBackend) -> list[Any]:
+    """The results with the library, checked against the reference backend."""
+    results = []
+    for name in (backend.name, "reference"):
+        with mf.flag_scope(backend=name):
+            answer = function(*(mf.array(a) for a in arrays))
+            mf.sync_all()
+            results.append([v.numpy() for v in (answer if isinstance(answer, (list, tuple)) else [answer])])
+    for got, want in zip(*results, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+    return results[0]
+
+
+def folded(x: Any, w: Any, mean: Any, var: Any, gamma: Any, beta: Any) -> Any:
+    return nn.relu(nn.batch_norm(nn.conv2d(x, w, None, 1, 1), mean, var, gamma, beta))
+
+
+BN = (rand(2, 3, 8, 8), rand(5, 3, 3, 3), rand(5), rand(5) ** 2 + 0.5, rand(5) + 2, rand(5) * 3)
+
+
+def test_matmul_with_bias_and_relu_is_one_operation(library: LibraryBackend) -> None:
+    both(lambda x, w, b: nn.relu(x @ w + b), rand(4, 6), rand(6, 5), rand(5), backend=library)
+    assert [o.kind for o in library.ops] == ["matmul"]
+    assert [p.kind for p in library.ops[0].post] == ["add", "relu"]
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "gelu", "silu", "relu6", "relu"])
+def test_activations(library: LibraryBackend, activation: str) -> None:
+    function = getattr(nn, activation)
+    both(lambda x, w, b: function(x @ w + b), rand(4, 6) * 3, rand(6, 5), rand(5), backend=library)
+    assert len(library.ops) == 1 and len(library.ops[0].post) == 2
+
+
+def test_batch_norm_is_folded(library: LibraryBackend) -> None:
+    with mf.no_grad():
+        both(folded, *BN, backend=library)
+    (op,) = library.ops
+    assert op.scale and [p.kind for p in op.post] == ["add", "relu"]
+
+
+def test_residual_joins_the_later_convolution(library: LibraryBackend) -> None:
+    def block(x: Any, w: Any, v: Any) -> Any:
+        y = nn.conv2d(nn.relu(nn.conv2d(x, w, None, 1, 1)), w, None, 1, 1)
+        return nn.conv2d(nn.relu(y + nn.conv2d(x, v)), v)
+
+    with mf.no_grad():
+        both(block, rand(1, 4, 6, 6), rand(4, 4, 3, 3), rand(4, 4, 1, 1), backend=library)
+    assert sorted(len(o.post) for o in library.ops) == [0, 0, 1, 2]
+
+
+def test_channels_last_inside_row_major_outside(library: LibraryBackend) -> None:
+    def net(x: Any, w: Any, v: Any) -> Any:
+        y = nn.relu(nn.conv2d(x, w, None, 1, 1))
+        y = nn.max_pool2d(y, 2, 2)
+        return nn.conv2d(y, v)
+
+    with mf.no_grad():
+        both(net, rand(2, 3, 8, 8), rand(4, 3, 3, 3), rand(6, 4, 3, 3), backend=library)
+    first, second = library.ops
+    assert first.first.strides == (192, 64, 8, 1) and first.result.strides == (256, 1, 32, 4)
+    assert second.first.strides == (64, 1, 16, 4) and second.result.strides == (24, 4, 2, 1)
+
+
+def test_flatten_after_convolution(library: LibraryBackend) -> None:
+    def net(x: Any, w: Any, v: Any) -> Any:
+        y = nn.relu(nn.conv2d(x, w))
+        return nn.max_pool2d(y, 2, 2).reshape([2, -1]) @ v
+
+    with mf.no_grad():
+        both(net, rand(2, 3, 6, 6), rand(4, 3, 3, 3), rand(16, 5), backend=library)
+
+
+def test_training_step(library: LibraryBackend) -> None:
+    def step(x: Any, w: Any, v: Any, gamma: Any, beta: Any) -> Any:
+        y = nn.relu(nn.batch_norm(nn.conv2d(x, w, None, 2, 1), None, None, gamma, beta, training=True))
+        y = nn.conv2d(nn.max_pool2d(y, 2, 2), v, None, 1, 1)
+        loss = (y * y).mean()
+        return [loss, *mf.grad(loss, [w, v, gamma, beta, x])]
+
+    both(step, rand(2, 3, 16, 16), rand(4, 3, 3, 3), rand(6, 4, 3, 3), rand(4) + 1, rand(4), backend=library)
+    kinds = sorted(o.kind for o in library.ops)
+    assert kinds == ["convolution"] * 2 + ["convolution_data"] * 2 + ["convolution_weight"] * 2
+
+
+def test_values_kept_for_a_later_gradient_may_be_channels_last(library: LibraryBackend) -> None:
+    def late(x: Any, w: Any, v: Any) -> Any:
+        w.start_grad()
+        h = nn.conv2d(x, w, None, 1, 1)
+        loss = (nn.conv2d(h * h, v) ** 2).sum()
+        loss.sync()
+        return [loss, *mf.grad(loss, [w])]
+
+    both(late, rand(2, 3, 6, 6), rand(4, 3, 3, 3), rand(5, 4, 3, 3), backend=library)
+
+
+def test_constants_are_packed_again_only_when_they_change(library: LibraryBackend) -> None:
+    x, w, mean, var, gamma, beta = (mf.array(a).stop_grad() for a in BN)
+    mf.sync_all()
+
+    def run() -> Any:
+        with mf.no_grad():
+            return folded(mf.array(BN[0]), w, mean, var, gamma, beta).numpy()
+
+    first = run()
+    assert library.packed == 1
+    with record_launches() as rows:
+        pass
+    np.testing.assert_array_equal(run(), first)
+    assert library.packed == 1
+    gamma.assign(gamma * 2).sync()
+    changed = run()
+    assert library.packed == 2
+    assert np.abs(changed - first).max() > 0.1
+    w.data[...] = 0.0  # written behind our back
+    assert np.ptp(run(), axis=(0, 2, 3)).max() == 0.0
+    run()
+    assert not rows
+
+
+def test_weights_that_a_program_updates_are_not_kept(library: LibraryBackend) -> None:
+    x, w = mf.array(rand(4, 6)), mf.array(rand(6, 5))
+    for _ in range(2):
+        w.start_grad()
+        loss = ((x @ w) ** 2).mean()
+        (g,) = mf.grad(loss, [w])
+        w.update(w - g * 0.1)
+        w.sync()
+    assert library.ops and not any(o.constant for o in library.ops)
+
+
+@pytest.mark.parametrize("refused", ["convolution", "late convolution", "post relu", "post add"])
+def test_refusals_give_the_same_result(refused: str) -> None:
+    backend = LibraryBackend(frozenset({refused}))
+    with registry().hosting(backend), mf.flag_scope(backend=backend.name), mf.no_grad():
+        both(folded, *BN, backend=backend)
+
+
+def test_the_flag_turns_the_library_off(library: LibraryBackend) -> None:
+    with mf.flag_scope(library=0):
+        (mf.array(rand(4, 6)) @ mf.array(rand(6, 5))).sync()
+    assert not library.ops
