@@ -17,8 +17,9 @@ ROOT = Path(__file__).parent.resolve()
 PACKAGES = ROOT / "packages"
 CORE = PACKAGES / "core"
 CPU = PACKAGES / "backend-cpu"
+MODELS = PACKAGES / "models"
 MINIMAL = ROOT / "examples" / "backend-minimal"
-SOURCES = [p / "src" for p in (CORE, CPU) if (p / "src").exists()]
+SOURCES = [p / "src" for p in (CORE, CPU, MODELS) if (p / "src").exists()]
 
 TESTING = ["pytest>=8", "hypothesis>=6.100"]
 TORCH = "torch==2.13.0"
@@ -88,7 +89,7 @@ def quickstart(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """All tests that need no other framework."""
-    install(session, CORE, CPU, MINIMAL, extras=TESTING)
+    install(session, CORE, CPU, MODELS, MINIMAL, extras=TESTING)
     folders = [str(f.relative_to(ROOT)) for f in sorted(PACKAGES.glob("*/tests"))] + ["tests"]
     session.run(
         "python", "-m", "pytest", *(session.posargs or folders), env={"METAFUSE_VERIFY": "1", **KERNELS}
@@ -111,7 +112,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(venv_backend="virtualenv")
 def parity(session: nox.Session) -> None:
     """Compare results with PyTorch, operator by operator and layer by layer."""
-    install(session, CORE, CPU, extras=[*TESTING, TORCH])
+    install(session, CORE, CPU, MODELS, extras=[*TESTING, TORCH])
     session.run("python", "-m", "pytest", "tests/parity", *session.posargs, env=KERNELS)
 
 
@@ -127,7 +128,7 @@ def conformance(session: nox.Session) -> None:
 @nox.session(venv_backend="virtualenv")
 def bench(session: nox.Session) -> None:
     """All benchmarks, one after another; they compare with NumPy and PyTorch."""
-    install(session, CORE, CPU, extras=[TORCH])
+    install(session, CORE, CPU, MODELS, extras=[TORCH])
     names = session.posargs or [p.name for p in sorted((ROOT / "benchmarks").glob("bench_*.py"))]
     missed = []
     for name in names:

@@ -40,7 +40,11 @@ def alexnet(n):
     for outputs, kernel, stride, padding, pool in (
         (64, 11, 4, 2, 1), (192, 5, 1, 2, 1), (384, 3, 1, 1, 0), (256, 3, 1, 1, 0), (256, 3, 1, 1, 1),
     ):  # fmt: skip
-        features += [nn.Conv2d(inputs, outputs, kernel, stride, padding), nn.ReLU(), *[nn.MaxPool2d(3, 2)] * pool]
+        features += [
+            nn.Conv2d(inputs, outputs, kernel, stride, padding),
+            nn.ReLU(),
+            *[nn.MaxPool2d(3, 2)] * pool,
+        ]
         inputs = outputs
     head = [nn.Dropout(), nn.Linear(9216, 4096), nn.ReLU(), nn.Dropout(), nn.Linear(4096, 4096), nn.ReLU()]
     return Chain(
@@ -257,7 +261,9 @@ def shufflenet_v2(n, widths):
     first, *stages, last = widths
     parts, inputs = {}, first
     for k, (outputs, count) in enumerate(zip(stages, (4, 8, 4), strict=True), 2):
-        blocks = [ShuffleBlock(inputs if i == 0 else outputs, outputs, 2 if i == 0 else 1) for i in range(count)]
+        blocks = [
+            ShuffleBlock(inputs if i == 0 else outputs, outputs, 2 if i == 0 else 1) for i in range(count)
+        ]
         parts[f"stage{k}"] = nn.Sequential(*blocks)
         inputs = outputs
     return Chain(
@@ -430,7 +436,9 @@ def mixed_e(i):
     }  # fmt: skip
     before = "branch3x3dbl_1 branch3x3dbl_2"
     paths = ["branch1x1", "branch3x3_1 branch3x3_2a", "branch3x3_1 branch3x3_2b"]
-    return Mixed(convs, [*paths, f"{before} branch3x3dbl_3a", f"{before} branch3x3dbl_3b", "mean branch_pool"])
+    return Mixed(
+        convs, [*paths, f"{before} branch3x3dbl_3a", f"{before} branch3x3dbl_3b", "mean branch_pool"]
+    )
 
 
 class InceptionAux(nn.Module):

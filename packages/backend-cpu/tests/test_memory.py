@@ -216,3 +216,13 @@ def test_blocks_held_when_the_interpreter_ends():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "2\n"), done.stderr
+
+
+def test_out_of_memory_says_who_holds_what() -> None:
+    import metafuse as mf
+
+    with mf.flag_scope(backend="cpu"):
+        held = mf.ones((300, 1000)).name("the weights").sync()
+        with pytest.raises(mf.errors.OutOfMemory, match=r"bytes were asked for.*1\.1 MiB of the weights at .*test_memory"):
+            mf.ones((2**20, 2**20, 16)).sync()
+        assert held.sum().item() == 300_000

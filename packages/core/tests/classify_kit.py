@@ -124,11 +124,9 @@ def order_strides(shape: Sequence[int], order: Sequence[int]) -> tuple[int, ...]
     return tuple(strides)
 
 
-def channels_last(shape: Sequence[int]) -> list[int]:
-    """The order of dimensions (0, 2, ..., 1) of what is left of ``shape`` without extents of 1, which go first."""
-    wide = [d for d, n in enumerate(shape) if n != 1]
-    ones = [d for d, n in enumerate(shape) if n == 1]
-    return [*ones, *wide] if len(wide) < 3 else [*ones, wide[0], *wide[2:], wide[1]]
+def in_order(shape: Sequence[int]) -> list[int]:
+    """Row-major memory."""
+    return list(range(len(shape)))
 
 
 class Memory:
@@ -154,7 +152,7 @@ class Memory:
         return classify(self.match, lambda k: self.found.graph.specs[k], self.strides, self.result_strides)
 
 
-def check(found: Program, number: int, order: Any = lambda shape: list(range(len(shape)))) -> Classified | None:
+def check(found: Program, number: int, order: Any = in_order) -> Classified | None:
     """Classify one contraction; compute it by its description alone and compare with the program's value."""
     memory = Memory(found, number, order)
     known = memory.classified()
@@ -165,7 +163,9 @@ def check(found: Program, number: int, order: Any = lambda shape: list(range(len
     outer = match.extents[: match.outer]
     result = np.full(int(np.prod(outer)), np.nan)
     compute(known.op, memory.buffer(first), memory.buffer(second), result)
-    arranged = result.reshape([outer[d] for d in memory.outer_order]).transpose(np.argsort(memory.outer_order))
+    arranged = result.reshape([outer[d] for d in memory.outer_order]).transpose(
+        np.argsort(memory.outer_order)
+    )
     expected = found.value(number).reshape(outer)
     scale = max(float(np.abs(expected).max(initial=0)), 1.0)
     np.testing.assert_allclose(arranged, expected, rtol=1e-4, atol=1e-4 * scale)
@@ -183,7 +183,7 @@ def _check_axes(known: Classified, match: Match, strides: Sequence[int]) -> None
             assert stride == strides[axes[-1]]
 
 
-def kinds(found: Program, order: Any = lambda shape: list(range(len(shape)))) -> list[str]:
+def kinds(found: Program, order: Any = in_order) -> list[str]:
     """What every contraction of a program is, checked, in order of their numbers; ``-`` for none."""
     known = [check(found, k, order) for k in sorted(found.matches)]
     return ["-" if c is None else c.op.kind for c in known]

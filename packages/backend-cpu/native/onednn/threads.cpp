@@ -26,6 +26,7 @@ struct Team {
     void (*body)(void*) = nullptr;
     void* data = nullptr;
     int members = 1;
+    int most = 1;  // what its members are told that a region may have
     std::atomic<int> arrived{0};
     std::atomic<unsigned> passed{0};  // barriers so far
 };
@@ -39,6 +40,9 @@ struct Member {
 thread_local Member me;
 thread_local Team own_team;
 thread_local std::vector<Member> outer;  // of the open regions of this thread
+// The number of threads for what this thread makes and runs: one and the same from the beginning to the end of a primitive's
+// making and of its run, though others may change the setting meanwhile.
+thread_local int most_threads = 1;
 
 void run_member(void* context, int number) {
     Team* team = static_cast<Team*>(context);
@@ -50,7 +54,7 @@ void run_member(void* context, int number) {
 
 void parallel_start(void (*body)(void*), void* data, unsigned wanted) {
     outer.push_back(me);
-    const int members = wanted == 0 ? services->members() : static_cast<int>(wanted);
+    const int members = wanted == 0 ? most_threads : static_cast<int>(wanted);
     if (me.inside || members <= 1) {
         me = Member{nullptr, 0, me.inside};
         return;
@@ -58,6 +62,7 @@ void parallel_start(void (*body)(void*), void* data, unsigned wanted) {
     own_team.body = body;
     own_team.data = data;
     own_team.members = members;
+    own_team.most = most_threads;
     own_team.arrived.store(0, std::memory_order_relaxed);
     me = Member{&own_team, 0, true};
     services->begin_region(members, run_member, &own_team);
@@ -90,7 +95,7 @@ void barrier() {
     }
 }
 
-int max_threads() { return services->members(); }
+int max_threads() { return me.team != nullptr ? me.team->most : most_threads; }
 int num_threads() { return me.team != nullptr ? me.team->members : 1; }
 int thread_num() { return me.number; }
 int in_parallel() { return me.inside; }
@@ -238,7 +243,7 @@ bool redirect_threads(const metafuse_cpu::Runtime& runtime) {
 }
 
 int use_threads(const metafuse_cpu::Runtime& runtime) {
-    if (redirected) return runtime.members();
+    if (redirected) return most_threads = runtime.members();
     const int count = runtime.threads();
     set_openmp_threads(count);
     return count;

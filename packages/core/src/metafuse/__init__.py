@@ -39,19 +39,26 @@ def __getattr__(name: str) -> Any:
         from .debug.explain import explain
 
         return explain
+    if name == "compile":
+        from .capture import compile
+
+        return compile
     if name in ("Module", "Dataset"):
         from .data.dataset import Dataset
         from .nn.module import Module
 
         return Module if name == "Module" else Dataset
-    if not name.startswith("_"):
-        from .plugins.packages import package
+    if name == "models":  # of a distribution that need not be there
+        import importlib
 
-        return package(name)  # such as metafuse.models, if that distribution is installed
+        try:
+            return importlib.import_module(".models", __name__)
+        except ModuleNotFoundError as error:
+            raise AttributeError(str(error)) from error
     raise AttributeError(f"module 'metafuse' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     return sorted(
-        {*globals(), *_LAZY, "explain", "Module", "Dataset", *_registry.function_names()}
+        {*globals(), *_LAZY, "compile", "explain", "Module", "Dataset", *_registry.function_names()}
     )

@@ -36,6 +36,7 @@ class Setting:
     doc: str
     low: int = 0
     high: int | None = None
+    choices: tuple[str, ...] = ()
 
     @property
     def variable(self) -> str:
@@ -46,7 +47,7 @@ class Setting:
     def legal(self) -> str:
         """The legal values, in words."""
         if self.kind is str:
-            return "text"
+            return " or ".join(self.choices) or "text"
         if self.high is None:
             return f"an integer >= {self.low}"
         if (self.low, self.high) == (0, 1):
@@ -56,7 +57,7 @@ class Setting:
     def checked(self, value: object, origin: str) -> Any:
         """``value`` as the setting stores it; ``ArgumentError`` naming ``origin`` if it is not legal."""
         if self.kind is str:
-            if isinstance(value, (str, os.PathLike)):
+            if isinstance(value, (str, os.PathLike)) and (not self.choices or value in self.choices):
                 return os.fspath(value)
         else:
             try:
@@ -132,13 +133,47 @@ SETTINGS: dict[str, Setting] = {
             "math",
             str,
             "float32",
-            "`float32`, or `bfloat16`: products of float32 that are summed may be rounded to bfloat16 first.",
+            "`float32`, or `bfloat16`: products of float32 that are summed (matrix products, convolutions) may be rounded to "
+            "bfloat16 first, where the backend's library is faster then. Types stay what they are; sums are float32.",
+            choices=("float32", "bfloat16"),
+        ),
+        Setting(
+            "auto_mixed_precision_level",
+            int,
+            0,
+            "Mixed precision, also called `amp_level`. 0: none. 1 to 3: matrix products and convolutions of float32 multiply "
+            "in `amp_dtype` and answer float32. 4: their answers stay in `amp_dtype`, and what is computed element by element "
+            "from those too, while sums, means, norms, softmax and losses answer float32. 5: also float32 data become "
+            "`amp_dtype` in `array`. 6: also sums, norms and losses answer the type they are given. Sums are carried in "
+            "float32 on every level. Setting it sets `amp_reg`.",
+            0,
+            6,
+        ),
+        Setting(
+            "amp_reg",
+            int,
+            0,
+            "What the level of mixed precision stands for, as a sum: 1 products in `amp_dtype`, 2 their answers too, 4 arrays "
+            "too, 8 answers of sums, norms and losses too.",
+            0,
+            15,
+        ),
+        Setting(
+            "amp_dtype",
+            str,
+            "bfloat16",
+            "The 16-bit type of mixed precision. `float16` has more digits and overflows above 65504: scale the loss "
+            "(`metafuse.amp.GradScaler`).",
+            choices=("bfloat16", "float16"),
         ),
         _switch("library", 1, "Let the backend's library compute products and convolutions that it takes."),
         _switch("use_cuda", 0, "Compute on the CUDA backend; an error says so where it is not usable."),
         _switch("log_silent", 0, "Print no one-time notices."),
     )
 }
+
+#: further names of settings
+ALIASES = {"amp_level": "auto_mixed_precision_level"}
 
 _watchers: dict[str, list[Callable[[Any], None]]] = {}
 _observers: dict[str, list[Callable[[Any], None]]] = {}
@@ -174,6 +209,8 @@ class Flags:
 
     def __getattr__(self, name: str) -> Any:
         # Reached only while the slot is empty: the first time that a setting is asked for, or for an unknown name.
+        if name in ALIASES:
+            return getattr(self, ALIASES[name])
         setting = SETTINGS.get(name)
         if setting is None:
             raise _unknown(name)
@@ -182,6 +219,7 @@ class Flags:
         return value
 
     def __setattr__(self, name: str, value: Any) -> None:
+        name = ALIASES.get(name, name)
         setting = SETTINGS.get(name)
         if setting is None:
             raise _unknown(name)
@@ -242,6 +280,7 @@ class flag_scope(ContextDecorator):  # noqa: N801 - reads as a statement, like c
     """
 
     def __init__(self, **values: Any) -> None:
+        values = {ALIASES.get(name, name): value for name, value in values.items()}
         for name, value in values.items():
             if name not in SETTINGS:
                 raise _unknown(name)
@@ -254,6 +293,8 @@ class flag_scope(ContextDecorator):  # noqa: N801 - reads as a statement, like c
 
     def __enter__(self) -> Flags:
         former = {name: getattr(flags, name) for name in self._values}
+        if "auto_mixed_precision_level" in former:  # which sets this one: it is restored last
+            former["amp_reg"] = former.pop("amp_reg", flags.amp_reg)
         try:
             for name, value in self._values.items():
                 setattr(flags, name, value)
@@ -270,6 +311,19 @@ class flag_scope(ContextDecorator):  # noqa: N801 - reads as a statement, like c
     def _restore(former: dict[str, Any]) -> None:
         for name, value in former.items():
             flags._store(name, value)  # it was accepted before: no check may refuse it now
+
+
+#: level of mixed precision -> bits of ``amp_reg``
+_AMP_BITS = (0, 1, 1, 1, 3, 7, 15)
+
+
+def _follow_level(level: int) -> None:
+    flags.amp_reg = _AMP_BITS[level]
+
+
+_observers["auto_mixed_precision_level"] = [_follow_level]
+if flags.auto_mixed_precision_level:  # by the environment
+    _follow_level(flags.auto_mixed_precision_level)
 
 
 def cache_directory() -> Path:

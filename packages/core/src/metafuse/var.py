@@ -124,11 +124,15 @@ class Var:
 
     def numpy(self) -> np.ndarray[Any, Any]:
         """A copy of the value as a NumPy array of the same shape and dtype."""
+        for watcher in executor.watchers:
+            watcher.was_read(self._node)
         return executor.read(self._node)
 
     @property
     def data(self) -> np.ndarray[Any, Any]:
         """The value as a NumPy array that shares memory where the device allows it; writes go through there."""
+        for watcher in executor.watchers:
+            watcher.was_read(self._node)
         return executor.view(self._node)
 
     @data.setter
@@ -183,6 +187,8 @@ class Var:
 
     def _bind(self, node: Node) -> None:
         """Make this handle hold ``node``."""
+        for watcher in executor.watchers:
+            watcher.rebinding(self)
         self._node = node
         handle = ref(self)
         node.handle = handle

@@ -54,10 +54,8 @@ from .shufflenetv2 import (
 )
 from .squeezenet import SqueezeNet, squeezenet1_0, squeezenet1_1
 from .vgg import VGG, vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn
-from .weights import register
+from .weights import register_weights
 
 __version__ = "0.1.0"
 
-__all__ = [
-    name for name, value in list(globals().items()) if callable(value) and not name.startswith("_")
-]
+__all__ = [name for name, value in list(globals().items()) if callable(value) and not name.startswith("_")]

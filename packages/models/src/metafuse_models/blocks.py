@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from metafuse import init, nn
+from metafuse.ops import neural
 
 __all__ = ["BasicConv2d", "conv_norm_relu", "first_values", "round_width"]
 
@@ -22,15 +23,21 @@ class BasicConv2d(nn.Module):
         self.bn = nn.BatchNorm(out_channels, eps=0.001)
 
     def execute(self, x: Any) -> Any:
-        return nn.relu(self.bn(self.conv(x)))
+        return neural.relu(self.bn(self.conv(x)))
 
 
 def conv_norm_relu(
-    inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, relu: bool = True
+    inputs: int,
+    outputs: int,
+    kernel: int,
+    stride: int = 1,
+    groups: int = 1,
+    relu: bool = True,
+    momentum: float = 0.1,
 ) -> list[nn.Module]:
     """Convolution that keeps the size (up to ``stride``), batch norm and, if wanted, relu."""
     conv = nn.Conv(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
-    return [conv, nn.BatchNorm(outputs), *([nn.Relu()] if relu else [])]
+    return [conv, nn.BatchNorm(outputs, momentum=momentum), *([nn.Relu()] if relu else [])]
 
 
 def first_values(network: nn.Module, linear: float | None = None) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from metafuse import init, nn
+from metafuse.ops import neural
 from metafuse.ops.shape import concat
 
 from .weights import with_weights
@@ -34,7 +35,9 @@ class _DenseBlock(nn.ModuleDict):
     """Layers that each add ``growth_rate`` channels to what they got."""
 
     def __init__(self, count: int, inputs: int, bn_size: int, growth_rate: int, drop_rate: float) -> None:
-        layers = (_DenseLayer(inputs + k * growth_rate, growth_rate, bn_size, drop_rate) for k in range(count))
+        layers = (
+            _DenseLayer(inputs + k * growth_rate, growth_rate, bn_size, drop_rate) for k in range(count)
+        )
         super().__init__({f"denselayer{k}": layer for k, layer in enumerate(layers, 1)})
 
     def execute(self, x: Any) -> Any:
@@ -96,10 +99,10 @@ class DenseNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv):
                 init.kaiming_normal_(module.weight)
-        init.zero_(self.classifier.bias)
+        self.classifier.bias = init.zero([num_classes])
 
     def execute(self, x: Any) -> Any:
-        return self.classifier(nn.relu(self.features(x)).mean([2, 3]))
+        return self.classifier(neural.relu(self.features(x)).mean([2, 3]))
 
 
 def densenet121(pretrained: Any = False, **kwargs: Any) -> DenseNet:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from metafuse import init, nn
 from metafuse.errors import ArgumentError
+from metafuse.ops import neural
 from metafuse.ops.shape import concat
 
 from .blocks import BasicConv2d
@@ -48,10 +49,12 @@ class Inception(nn.Module):
     ) -> None:
         self.branch1 = conv_block(in_channels, ch1x1, kernel_size=1)
         self.branch2 = nn.Sequential(
-            conv_block(in_channels, ch3x3red, kernel_size=1), conv_block(ch3x3red, ch3x3, kernel_size=3, padding=1)
+            conv_block(in_channels, ch3x3red, kernel_size=1),
+            conv_block(ch3x3red, ch3x3, kernel_size=3, padding=1),
         )
         self.branch3 = nn.Sequential(
-            conv_block(in_channels, ch5x5red, kernel_size=1), conv_block(ch5x5red, ch5x5, kernel_size=3, padding=1)
+            conv_block(in_channels, ch5x5red, kernel_size=1),
+            conv_block(ch5x5red, ch5x5, kernel_size=3, padding=1),
         )
         self.branch4 = nn.Sequential(
             nn.Pool(3, 1, 1, ceil_mode=True), conv_block(in_channels, pool_proj, kernel_size=1)
@@ -73,8 +76,8 @@ class InceptionAux(nn.Module):
         self.dropout = nn.Dropout(0.7)
 
     def execute(self, x: Any) -> Any:
-        x = self.conv(nn.adaptive_avg_pool(x, 4)).flatten(1)
-        return self.fc2(self.dropout(nn.relu(self.fc1(x))))
+        x = self.conv(neural.adaptive_avg_pool(x, 4)).flatten(1)
+        return self.fc2(self.dropout(neural.relu(self.fc1(x))))
 
 
 class GoogLeNet(nn.Module):

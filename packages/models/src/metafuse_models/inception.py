@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from metafuse import init, nn
 from metafuse.errors import ArgumentError
+from metafuse.ops import neural
 from metafuse.ops.shape import concat
 
 from .blocks import BasicConv2d
@@ -25,7 +26,7 @@ class InceptionOutputs(NamedTuple):
 
 
 def _mean3x3(x: Any) -> Any:
-    return nn.avg_pool2d(x, 3, 1, 1)
+    return neural.avg_pool2d(x, 3, 1, 1)
 
 
 class InceptionA(nn.Module):
@@ -57,7 +58,7 @@ class InceptionB(nn.Module):
 
     def execute(self, x: Any) -> Any:
         double = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
-        return concat([self.branch3x3(x), double, nn.max_pool2d(x, 3, 2)], 1)
+        return concat([self.branch3x3(x), double, neural.max_pool2d(x, 3, 2)], 1)
 
 
 class InceptionC(nn.Module):
@@ -99,7 +100,7 @@ class InceptionD(nn.Module):
     def execute(self, x: Any) -> Any:
         seven = self.branch7x7x3_3(self.branch7x7x3_2(self.branch7x7x3_1(x)))
         return concat(
-            [self.branch3x3_2(self.branch3x3_1(x)), self.branch7x7x3_4(seven), nn.max_pool2d(x, 3, 2)], 1
+            [self.branch3x3_2(self.branch3x3_1(x)), self.branch7x7x3_4(seven), neural.max_pool2d(x, 3, 2)], 1
         )
 
 
@@ -142,7 +143,7 @@ class InceptionAux(nn.Module):
         self.fc = nn.Linear(768, num_classes)
 
     def execute(self, x: Any) -> Any:
-        x = self.conv1(self.conv0(nn.avg_pool2d(x, 5, 3)))
+        x = self.conv1(self.conv0(neural.avg_pool2d(x, 5, 3)))
         return self.fc(x.mean([2, 3]))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from metafuse import init, nn
 from metafuse.errors import ArgumentError
 
-from .blocks import first_values, round_width
+from .blocks import conv_norm_relu, first_values, round_width
 from .weights import with_weights
 
 __all__ = ["MNASNet", "mnasnet0_5", "mnasnet0_75", "mnasnet1_0", "mnasnet1_3"]
@@ -15,12 +15,15 @@ __all__ = ["MNASNet", "mnasnet0_5", "mnasnet0_75", "mnasnet1_0", "mnasnet1_3"]
 #: share of the new batch in the running statistics, as in the paper's code
 _MOMENTUM = 1 - 0.9997
 #: channels, kernel, stride, widening, blocks
-_STACKS = ((24, 3, 2, 3, 3), (40, 5, 2, 3, 3), (80, 5, 2, 6, 3), (96, 3, 1, 6, 2), (192, 5, 2, 6, 4), (320, 3, 1, 6, 1))
+_STACKS = (
+    (24, 3, 2, 3, 3), (40, 5, 2, 3, 3), (80, 5, 2, 6, 3), (96, 3, 1, 6, 2), (192, 5, 2, 6, 4), (320, 3, 1, 6, 1),
+)  # fmt: skip
 
 
-def _layers(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, relu: bool = True) -> list[Any]:
-    conv = nn.Conv(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
-    return [conv, nn.BatchNorm(outputs, momentum=_MOMENTUM), *([nn.Relu()] if relu else [])]
+def _layers(
+    inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, relu: bool = True
+) -> Any:
+    return conv_norm_relu(inputs, outputs, kernel, stride, groups, relu, _MOMENTUM)
 
 
 class _InvertedResidual(nn.Module):

@@ -22,7 +22,9 @@ _SETTING = (
 class ConvBNReLU(nn.Sequential):
     """Convolution that keeps the size (up to ``stride``), batch norm, relu6."""
 
-    def __init__(self, in_planes: int, out_planes: int, kernel_size: int = 3, stride: int = 1, groups: int = 1) -> None:
+    def __init__(
+        self, in_planes: int, out_planes: int, kernel_size: int = 3, stride: int = 1, groups: int = 1
+    ) -> None:
         padding = (kernel_size - 1) // 2
         super().__init__(
             nn.Conv(in_planes, out_planes, kernel_size, stride, padding, groups=groups, bias=False),
@@ -37,7 +39,7 @@ class InvertedResidual(nn.Module):
     def __init__(self, inp: int, oup: int, stride: int, expand_ratio: int) -> None:
         if stride not in (1, 2):
             raise ArgumentError(f"[InvertedResidual] stride must be 1 or 2, got {stride!r}")
-        hidden = int(round(inp * expand_ratio))
+        hidden = round(inp * expand_ratio)
         self.use_res_connect = stride == 1 and inp == oup
         widen = [] if expand_ratio == 1 else [ConvBNReLU(inp, hidden, kernel_size=1)]
         filters = ConvBNReLU(hidden, hidden, stride=stride, groups=hidden)

@@ -51,7 +51,9 @@ class Bottle2neck(nn.Module):
         self.nums = max(scale - 1, 1)
         if stype == "stage":
             self.pool = nn.AvgPool2d(3, stride, 1)
-        self.convs = nn.ModuleList([nn.Conv(width, width, 3, stride, 1, bias=False) for _ in range(self.nums)])
+        self.convs = nn.ModuleList(
+            [nn.Conv(width, width, 3, stride, 1, bias=False) for _ in range(self.nums)]
+        )
         self.bns = nn.ModuleList([nn.BatchNorm(width) for _ in range(self.nums)])
         self.conv3 = nn.Conv(width * scale, planes * self.expansion, 1, bias=False)
         self.bn3 = nn.BatchNorm(planes * self.expansion)
@@ -129,7 +131,9 @@ class Res2Net(nn.Module):
         return self.fc(self.avgpool(x).flatten(1))
 
 
-def _res2net(name: str, layers: list[int], width: int, scale: int, pretrained: Any, kwargs: dict[str, Any]) -> Res2Net:
+def _res2net(
+    name: str, layers: list[int], width: int, scale: int, pretrained: Any, kwargs: dict[str, Any]
+) -> Res2Net:
     return with_weights(name, Res2Net(Bottle2neck, layers, width, scale, **kwargs), pretrained)
 
 

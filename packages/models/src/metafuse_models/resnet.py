@@ -131,7 +131,9 @@ class ResNet(nn.Module):
         replace_stride_with_dilation: Sequence[bool] | None = None,
         norm_layer: Norm | None = None,
     ) -> None:
-        dilate = (False, False, False) if replace_stride_with_dilation is None else replace_stride_with_dilation
+        dilate = (
+            (False, False, False) if replace_stride_with_dilation is None else replace_stride_with_dilation
+        )
         if len(layers) != 4 or len(dilate) != 3:
             raise ArgumentError(
                 f"[ResNet] needs 4 numbers of layers and None or 3 values of replace_stride_with_dilation, got {layers!r} and "

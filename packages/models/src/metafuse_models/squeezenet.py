@@ -24,7 +24,9 @@ _VERSIONS: dict[str, tuple[Any, ...]] = {
 class Fire(nn.Module):
     """A 1 x 1 convolution to few channels, and a 1 x 1 and a 3 x 3 convolution of these, side by side."""
 
-    def __init__(self, inplanes: int, squeeze_planes: int, expand1x1_planes: int, expand3x3_planes: int) -> None:
+    def __init__(
+        self, inplanes: int, squeeze_planes: int, expand1x1_planes: int, expand3x3_planes: int
+    ) -> None:
         self.squeeze = nn.Conv(inplanes, squeeze_planes, 1)
         self.squeeze_activation = nn.Relu()
         self.expand1x1 = nn.Conv(squeeze_planes, expand1x1_planes, 1)
@@ -72,7 +74,7 @@ class SqueezeNet(nn.Module):
                     init.gauss_(module.weight, 0.0, 0.01)
                 else:
                     init.kaiming_uniform_(module.weight)
-                init.zero_(module.bias)
+                module.bias = init.zero([module.out_channels])
 
     def execute(self, x: Any) -> Any:
         return self.classifier(self.features(x)).flatten(1)

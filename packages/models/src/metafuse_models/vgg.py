@@ -47,7 +47,11 @@ def _features(depth: int, norm: bool) -> nn.Sequential:
     inputs = 3
     for width, count in zip(_WIDTHS, _STAGES[depth], strict=True):
         for _ in range(count):
-            layers += [nn.Conv(inputs, width, 3, padding=1), *([nn.BatchNorm(width)] if norm else []), nn.Relu()]
+            layers += [
+                nn.Conv(inputs, width, 3, padding=1),
+                *([nn.BatchNorm(width)] if norm else []),
+                nn.Relu(),
+            ]
             inputs = width
         layers.append(nn.Pool(2, 2))
     return nn.Sequential(layers)

@@ -1,8 +1,8 @@
 """Weights of a new network: where ``pretrained`` leads, and what is refused.
 
 What it is: the reading of ``pretrained`` of every constructor, and the table of weight files by constructor name.
-What it is not: a download service: no weights are published with this package. ``register`` tells it of files or addresses.
-Who calls it: every constructor; users call ``register``.
+What it is not: a download service: no weights come with this package; ``register_weights`` tells it of some.
+Who calls it: every constructor; users call ``register_weights``.
 
 Names and shapes of parameters are torchvision's, so weights written there can be used here and the other way round.
 """
@@ -19,7 +19,7 @@ from metafuse.errors import ArgumentError
 from metafuse.nn.module import Module
 from metafuse.nn.state import load as read
 
-__all__ = ["Source", "register", "with_weights"]
+__all__ = ["Source", "register_weights", "with_weights"]
 
 #: Where downloaded files are kept, unless the environment variable METAFUSE_MODELS says otherwise.
 FOLDER = Path("~/.cache/metafuse/models")
@@ -37,16 +37,18 @@ class Source(NamedTuple):
 _SOURCES: dict[str, Source] = {}
 
 
-def register(name: str, place: str | os.PathLike[str], md5: str = "") -> None:
+def register_weights(name: str, place: str | os.PathLike[str], md5: str = "") -> None:
     """Let ``pretrained=True`` of the constructor ``name`` load ``place``: a ``.npz`` file, or an address and the file's ``md5``.
 
     Example:
         >>> import metafuse_models as models
-        >>> models.register("resnet18", "/data/resnet18.npz")
+        >>> models.register_weights("resnet18", "/data/resnet18.npz")
     """
     text = os.fspath(place)
     if "://" in text and not md5:
-        raise ArgumentError(f"[register] the address {text!r} needs the md5 of its file, so that damage is noticed")
+        raise ArgumentError(
+            f"[register_weights] the address {text!r} needs the md5 of its file, so that damage is noticed"
+        )
     _SOURCES[name] = Source(text, md5)
 
 
@@ -55,7 +57,7 @@ def with_weights(name: str, network: Network, pretrained: Any, optional: Sequenc
 
     Args:
         name: the constructor's name, for messages and the table of sources.
-        pretrained: ``False``; a path of a ``.npz`` file; names mapped to arrays; ``True``: what ``register`` was told.
+        pretrained: ``False``; a path of a ``.npz`` file; names mapped to arrays; ``True``: what ``register_weights`` was told.
         optional: beginnings of names that a file may have and the network need not (auxiliary heads).
 
     Errors: ``ArgumentError`` if there is nothing to load or it is for another network. Nothing is changed then.
@@ -87,7 +89,7 @@ def _path(name: str, pretrained: Any) -> str:
     if source is None:
         raise ArgumentError(
             f"[{name}] no weights are known for pretrained=True; give pretrained='weights.npz' or a state dict, or "
-            f"tell metafuse_models.register({name!r}, ...) where they are"
+            f"tell metafuse_models.register_weights({name!r}, ...) where they are"
         )
     if "://" not in source.place:
         return source.place

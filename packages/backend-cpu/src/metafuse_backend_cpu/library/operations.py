@@ -142,15 +142,13 @@ class LibraryOps(SupportsLibraryOps):
         """Whether oneDNN fuses ``post`` into the primitive of ``op``."""
         if op.kind not in ("matmul", "convolution") or len(op.post) >= _MOST_POSTS:
             return False
-        if post.kind in _ELEMENTWISE:
-            return operand is None
-        if post.kind not in _BINARY or operand is None or operand.dtype.name not in _dtypes():
-            return False
-        return _sound(operand) and _fusible(op, operand)
+        if operand is None:
+            return post.kind in _ELEMENTWISE
+        return post.kind in _BINARY and _broadcasts(op, operand) and _fusible(op, operand)
 
     def library_plan(self, op: LibraryOp) -> LibraryPlan | None:
         """Primitives and layouts for ``op``; ``None`` where oneDNN has only its slow reference for it."""
-        if not self.takes(op) or any(not _sound(operand) for operand in op.operands):
+        if not self.takes(op) or not all(_follows(op, post) for post in op.post):
             return None
         module = loading.onednn()
         if module is None:
@@ -180,18 +178,45 @@ class LibraryOps(SupportsLibraryOps):
         self.prepare([call], "").run(handles, (), changed)  # type: ignore[attr-defined]
 
 
+def _follows(op: LibraryOp, post: PostOp) -> bool:
+    """Whether a post-operation of ``op`` makes sense at all, fused or not."""
+    if post.operand < 0:
+        return post.kind in _ELEMENTWISE
+    return (
+        post.kind in _BINARY
+        and post.operand < len(op.operands)
+        and _broadcasts(op, op.operands[post.operand])
+    )
+
+
+def _broadcasts(op: LibraryOp, operand: Operand) -> bool:
+    """Whether an operand has an element for each of the result's."""
+    missing = len(op.result.shape) - len(operand.shape)
+    if missing < 0 or operand.dtype.name not in _dtypes() or not _sound(operand):
+        return False
+    return all(n in (1, whole) for n, whole in zip(operand.shape, op.result.shape[missing:], strict=True))
+
+
 def _fusible(op: LibraryOp, operand: Operand) -> bool:
     """A scalar, a vector along the channels (columns), or every element in the layout of the result."""
     result = op.result
     missing = len(result.shape) - len(operand.shape)
-    if missing < 0:
-        return False
     shape = (1,) * missing + operand.shape
     strides = (0,) * missing + operand.strides
     varying = {d for d, (n, s) in enumerate(zip(shape, strides, strict=True)) if n > 1 and s != 0}
-    if any(shape[d] != result.shape[d] for d in varying):
-        return False
     channel = 1 if op.kind != "matmul" else len(result.shape) - 1
     if varying <= {channel}:
         return prod(strides[d] for d in varying) == 1
+    if op.kind != "matmul" and not _channels_last(result):
+        return False  # the result is made in another layout and copied
     return all(n == 1 or strides[d] == result.strides[d] for d, n in enumerate(result.shape))
+
+
+def _channels_last(image: Operand) -> bool:
+    """Whether an image is dense with its channels innermost."""
+    step = 1
+    for d in (1, *range(len(image.shape) - 1, 1, -1), 0):
+        if image.shape[d] > 1 and image.strides[d] != step:
+            return False
+        step *= image.shape[d]
+    return True

@@ -52,6 +52,7 @@ class Tolerance:
 
 DEFAULT_TOLERANCE: Mapping[str, Tolerance] = {
     "float16": Tolerance(4e-3, 1e-3),
+    "bfloat16": Tolerance(3e-2, 8e-3),
     "float32": Tolerance(2e-5, 2e-6),
     "float64": Tolerance(1e-11, 1e-13),
 }

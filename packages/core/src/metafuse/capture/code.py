@@ -11,24 +11,38 @@ from __future__ import annotations
 import dis
 import sys
 import types
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-__all__ = ["CLASS_NOISE", "Names", "foreign", "names", "opaque", "slots"]
+import numpy as np
+
+__all__ = [
+    "CLASS_NOISE", "DYNAMIC", "Names", "closures", "derived", "foreign", "foreign_name", "heavy", "inner", "names", "names_in",
+    "opaque", "slots", "stream",
+]  # fmt: skip
 
 #: entries of a class's dictionary that say nothing about what its code does
 CLASS_NOISE = frozenset(
     {"__dict__", "__weakref__", "__doc__", "__module__", "__annotations__", "__qualname__", "__firstlineno__",
      "__static_attributes__", "__slots__", "__match_args__", "__abstractmethods__", "_abc_impl", "__parameters__",
-     "__annotate__", "__annotations_cache__", "__annotate_func__", "__dataclass_fields__", "__dataclass_params__"}
+     "__annotate__", "__annotate_func__", "__annotations_cache__", "__dataclass_fields__", "__dataclass_params__"}
 )  # fmt: skip
+#: names with which code can reach attributes that it has no word for
+DYNAMIC = frozenset({"getattr", "vars", "__dict__", "__getattribute__", "eval", "exec", "attrgetter", "asdict"})
 
 #: parts of metafuse whose objects are no state of a step
-_INNER = ("dtypes", "config", "graph", "kernel", "index", "passes", "plugins", "backend", "runtime", "reference", "null", "ops")
+_INNER = frozenset(
+    {"dtypes", "config", "graph", "kernel", "index", "passes", "plugins", "backend", "runtime", "reference", "null"}
+)  # fmt: skip
 _GLOBAL_READS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL"})
-#: classes of the standard library whose objects hold state that is the user's
-_TRANSPARENT = frozenset({"SimpleNamespace", "Namespace", "OrderedDict", "defaultdict", "Counter", "deque", "partial", "ChainMap"})
+#: classes of the standard library whose objects hold what the user put there
+_TRANSPARENT = frozenset(
+    {"SimpleNamespace", "Namespace", "OrderedDict", "defaultdict", "Counter", "ChainMap", "UserDict", "UserList"}
+)  # fmt: skip
+_OWN = (dict, list, tuple, set, frozenset, deque)
 
 
 @dataclass(frozen=True)
@@ -53,21 +67,69 @@ def names(code: types.CodeType) -> Names:
     return Names(tuple(read), found)
 
 
+def names_in(executed: dict[types.CodeType, dict[str, Any]]) -> set[str]:
+    """All names in the user's code among ``executed``."""
+    found: set[str] = set()
+    for one, space in executed.items():
+        if not foreign_name(space.get("__name__", "")):
+            found |= names(one).all
+    return found
+
+
+def inner(codes: Iterable[types.CodeType]) -> set[types.CodeType]:
+    """Code that is made inside other code of ``codes`` (comprehensions, local functions)."""
+    found: set[types.CodeType] = set()
+    stack = list(codes)
+    while stack:
+        for c in stack.pop().co_consts:
+            if isinstance(c, types.CodeType) and c not in found:
+                found.add(c)
+                stack.append(c)
+    return found
+
+
 def foreign(thing: Any) -> bool:
     """Whether a function, class or module belongs to metafuse, Python or an installed package."""
     module = thing.__name__ if isinstance(thing, types.ModuleType) else getattr(thing, "__module__", None)
-    return _foreign_module(module if isinstance(module, str) else "")
+    return foreign_name(module if isinstance(module, str) else "")
 
 
+@lru_cache(maxsize=4096)
+def foreign_name(module: str) -> bool:
+    """The same for the name of a module."""
+    first = module.partition(".")[0]
+    if not first or first == "__main__":
+        return False
+    if first == "metafuse" or first in sys.stdlib_module_names:
+        return True
+    path = getattr(sys.modules.get(module) or sys.modules.get(first), "__file__", None) or ""
+    return "site-packages" in path or "dist-packages" in path
+
+
+@lru_cache(maxsize=4096)
 def opaque(kind: type) -> bool:
     """Whether objects of this class are told apart by identity alone."""
     module = getattr(kind, "__module__", "")
-    if not isinstance(module, str) or kind.__name__ in _TRANSPARENT:
+    if not isinstance(module, str) or kind in _OWN or kind.__name__ in _TRANSPARENT:
         return False
     first, _, rest = module.partition(".")
     if first == "metafuse":
         return rest.partition(".")[0] in _INNER
     return first in sys.stdlib_module_names and first != "__main__"
+
+
+def stream(kind: type) -> bool:
+    """Whether objects of this class are files: they are iterators too, but are mostly written to."""
+    return getattr(kind, "__module__", "") in ("_io", "io", "tempfile")
+
+
+def heavy(value: Any, items: int, nbytes: int) -> bool:
+    """Whether a value is long, large, or can't be compared at all."""
+    if isinstance(value, np.ndarray):
+        return value.nbytes > nbytes
+    if isinstance(value, _OWN):
+        return len(value) > items
+    return any(hasattr(type(value), name) for name in ("__next__", "__array__", "__iter__"))
 
 
 @lru_cache(maxsize=4096)
@@ -79,11 +141,13 @@ def slots(kind: type) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=4096)
-def _foreign_module(name: str) -> bool:
-    first = name.partition(".")[0]
-    if not first or first == "__main__":
-        return False
-    if first == "metafuse" or first in sys.stdlib_module_names:
-        return True
-    path = getattr(sys.modules.get(name) or sys.modules.get(first), "__file__", None) or ""
-    return "site-packages" in path or "dist-packages" in path
+def derived(kind: type) -> bool:
+    """Whether a class inherits from one that is not the user's."""
+    return any(base is not object and foreign(base) for base in kind.__mro__)
+
+
+@lru_cache(maxsize=4096)
+def closures(kind: type) -> tuple[Any, ...]:
+    """Methods of a class that refer to variables of the function the class was made in."""
+    found = [v for v in kind.__dict__.values() if isinstance(v, types.FunctionType) and v.__closure__]
+    return tuple(f for f in found if set(f.__code__.co_freevars) - {"__class__"})

@@ -3,7 +3,7 @@
 What it is: ``Walk`` goes from a function through its closure, the globals that its code names, bound objects and their
 attributes, lists and dictionaries, and describes everything it meets: Vars by shape and dtype, numbers and texts by value, code and
 foreign objects by identity.
-What it is not: what is compared on each call (``guard.Guard`` is made from a walk), or what a call changed (``effects``).
+What it is not: what is compared on each call (``guard``), or what a call changed (``effects``).
 Who calls it: ``compiled``.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import types
 from collections import deque
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -25,9 +26,14 @@ __all__ = ["Same", "Unseen", "Walk", "number_token", "typed"]
 LIMIT = 100_000
 #: bytes of host arrays that are compared on each call
 ARRAY_LIMIT = 1 << 20
+#: containers from this length on are looked into only where code that runs names them
+LONG = 1000
 
 _ATOMS = (type(None), bool, str, bytes, complex, type(Ellipsis), type(NotImplemented), slice, range)
 _PLAIN = (dict, list, tuple, set, frozenset, deque)
+_GENERATORS = (np.random.Generator, np.random.RandomState, np.random.BitGenerator, Random)
+
+Path = Any  # (the path before, a name), or None
 
 
 class Unseen(Exception):
@@ -50,8 +56,8 @@ class Same:
 
 
 def typed(value: Any) -> tuple[Any, ...]:
-    """A number or text with its type; zeros of either sign and NaN are told apart and equal to themselves."""
-    if value.__class__ is float and (value == 0.0 or value != value):
+    """A number or text with its type; zeros of either sign are told apart, and NaN is equal to itself."""
+    if type(value) is float and (value == 0.0 or value != value):
         return float, repr(value)
     return type(value), value
 
@@ -62,59 +68,58 @@ def number_token(kind: type) -> tuple[Any, ...]:
 
 
 class Walk:
-    """Everything reachable from ``roots``, described.
+    """Everything reachable from ``roots`` (name, object), described.
+
+    ``executed``: code objects that are known to run, with their globals; other functions are not looked into. ``None``: all are.
 
     ``tokens``: the description. ``vars``: the Vars met, each once. ``numbers``: token position -> (container, key) of every Python
-    number that stands where it could be replaced. ``paths``: the way to every described value, for messages. ``containers``: per mutable
-    container (kind, container, its keys, its values) as they are now. ``arrays``: host arrays and their bytes.
+    number that stands where another could be put. ``containers``: per mutable container its kind, itself, its keys and its values as
+    they are now. ``arrays``: host arrays and their bytes. ``generators``: sources of random numbers.
     """
 
-    def __init__(self, roots: list[tuple[str, Any]]) -> None:
+    def __init__(
+        self, roots: list[tuple[str, Any]], executed: dict[types.CodeType, dict[str, Any]] | None
+    ) -> None:
         self.tokens: list[Any] = []
-        self.paths: list[tuple[Any, Any]] = []
+        self.paths: list[Path] = []
         self.vars: list[Var] = []
         self.numbers: dict[int, tuple[Any, Any]] = {}
         self.containers: list[tuple[str, Any, tuple[Any, ...], tuple[Any, ...]]] = []
-        self.arrays: list[tuple[np.ndarray[Any, Any], bytes]] = []
-        self._seen: dict[int, int] = {}
+        self.arrays: list[tuple[Any, bytes]] = []
+        self.generators: list[Any] = []
+        self._executed = executed
+        self._names = code.names_in(executed) if executed is not None else None
+        self._seen: dict[Any, int] = {}
         self._keep: list[Any] = []  # what was met stays alive, so that identities stay its own
         self._var_number: dict[int, int] = {}
-        self._names: set[str] = set()
-        self._large: list[tuple[np.ndarray[Any, Any], Any, Any]] = []
+        self._visited_code: set[types.CodeType] = set()
         try:
             for name, root in roots:
                 self._visit(root, (None, name), None, None)
+            self._rest()
         except RecursionError:
             raise Unseen("state that is nested too deeply") from None
-        self._check_large()
 
     # -- paths -----------------------------------------------------------------------------------------------------
     def path(self, position: int) -> str:
         """The way to the value described at ``position``."""
-        parts: list[str] = []
-        here: Any = self.paths[position]
-        while here is not None:
-            here, name = here
-            parts.append(str(name))
-        return "".join(p if p.startswith("[") or k == 0 else f".{p}" for k, p in enumerate(reversed(parts)))
+        return _show(self.paths[position])
 
-    def _describe(self, path: Any, token: Any) -> None:
+    def _describe(self, path: Path, token: Any) -> None:
         self.tokens.append(token)
         self.paths.append(path)
         if len(self.tokens) > LIMIT:
-            raise Unseen(f"more than {LIMIT} values of Python state, last {self.path(len(self.tokens) - 1)}")
+            raise Unseen(f"more than {LIMIT} values of Python state, of which the last is {_show(path)}")
 
     # -- values ----------------------------------------------------------------------------------------------------
-    def _visit(self, value: Any, path: Any, container: Any, key: Any) -> None:
+    def _visit(self, value: Any, path: Path, container: Any, key: Any) -> None:
         kind = type(value)
         if kind is int or kind is float:
             if container is not None:
                 self.numbers[len(self.tokens)] = (container, key)
             self._describe(path, typed(value))
-        elif kind in _ATOMS or kind is type:
-            self._describe(path, typed(value) if kind is not type or code.foreign(value) else Same(value))
-            if kind is type and not code.foreign(value):
-                self._class(value, path)
+        elif kind in _ATOMS:
+            self._describe(path, typed(value))
         elif kind is Var:
             self._var(value, path)
         elif id(value) in self._seen:
@@ -122,66 +127,66 @@ class Walk:
         else:
             self._seen[id(value)] = len(self.tokens)
             self._keep.append(value)
-            self._object(value, kind, path, key)
+            self._object(value, kind, path)
 
-    def _var(self, var: Var, path: Any) -> None:
+    def _var(self, var: Var, path: Path) -> None:
         number = self._var_number.get(id(var))
         if number is None:
             number = self._var_number[id(var)] = len(self.vars)
             self.vars.append(var)
+            if var._hooks:
+                self._visit(var._hooks, (path, "hooks"), None, None)
         node = var._node
         self._describe(path, ("var", number, node.spec, node.requires_grad))
-        if var._hooks and id(var) not in self._seen:
-            self._seen[id(var)] = len(self.tokens)
-            self._visit(var._hooks, (path, "hooks"), None, None)
 
-    def _object(self, value: Any, kind: type, path: Any, key: Any) -> None:
-        if isinstance(value, np.ndarray):
-            self._array(value, path, key)
+    def _object(self, value: Any, kind: type, path: Path) -> None:
+        if isinstance(value, (np.ndarray, bytearray, memoryview)) or (
+            hasattr(kind, "__array__") and not isinstance(value, np.generic)
+        ):
+            self._array(value, path)
         elif isinstance(value, np.generic):
             self._describe(path, (kind, value.tobytes()))
+        elif isinstance(value, type):
+            self._describe(path, Same(value))
+            self._class(value, path)
         elif kind is types.FunctionType:
             self._function(value, path)
         elif kind is types.MethodType:
-            self._describe(path, "method")
-            self._visit(value.__func__, (path, "__func__"), None, None)
-            self._visit(value.__self__, (path, "self"), None, None)
+            self._parts("method", value, ("__func__", "__self__"), path)
         elif isinstance(value, functools.partial):
-            self._describe(path, "partial")
-            for name in ("func", "args", "keywords"):
-                self._visit(getattr(value, name), (path, name), None, None)
-        elif isinstance(value, (staticmethod, classmethod, property)):
-            self._describe(path, kind)
-            inner = (value.fget, value.fset) if isinstance(value, property) else (value.__func__,)
-            for function in inner:
-                self._visit(function, path, None, None)
-        elif isinstance(value, type):
+            self._parts("partial", value, ("func", "args", "keywords"), path)
+        elif isinstance(value, (staticmethod, classmethod)):
+            self._parts(kind, value, ("__func__",), path)
+        elif isinstance(value, property):
+            self._parts(kind, value, ("fget", "fset"), path)
+        elif kind.__module__ == "metafuse.capture.compiled":  # what it counts is no state
+            self._parts("compiled", value, ("function",), path)
+        elif isinstance(value, _GENERATORS):
+            self.generators.append(value)
             self._describe(path, Same(value))
-            if not code.foreign(value):
-                self._class(value, path)
-        elif isinstance(value, types.ModuleType) or code.opaque(kind):
+        elif isinstance(value, types.ModuleType) or code.stream(kind):
             self._describe(path, Same(value))
         elif hasattr(kind, "__next__"):
-            raise Unseen(f"the iterator {self._show(path)}, whose place can't be seen")
+            raise Unseen(f"the iterator {_show(path)}, whose place can't be seen")
+        elif code.opaque(kind):
+            self._describe(path, Same(value))
         elif isinstance(value, _PLAIN):
             self._plain(value, kind, path)
         else:
             self._instance(value, kind, path)
 
-    def _show(self, path: Any) -> str:
-        self.paths.append(path)
-        text = self.path(len(self.paths) - 1)
-        self.paths.pop()
-        return text
+    def _parts(self, token: Any, value: Any, names: tuple[str, ...], path: Path) -> None:
+        self._describe(path, token)
+        for name in names:
+            self._visit(getattr(value, name), path if name.startswith("_") else (path, name), None, None)
 
-    def _plain(self, value: Any, kind: type, path: Any) -> None:
+    def _plain(self, value: Any, kind: type, path: Path) -> None:
         """A container of Python's own, or of a class derived from one."""
         base = next(b for b in _PLAIN if isinstance(value, b))
         if base is dict:
-            self._describe(path, (kind, "dict", tuple(value) if all(map(_hashable, value)) else Same(value)))
-            self._mapping(value, path, "dict")
+            self._mapping(value, kind, path)
         else:
-            self._describe(path, (kind, base.__name__, len(value)))
+            self._describe(path, (kind, len(value)))
             items = tuple(value)
             if base is not tuple and base is not frozenset:
                 self.containers.append((base.__name__, value, (), items))
@@ -190,106 +195,137 @@ class Walk:
         if kind is not base and not code.foreign(kind):
             self._instance(value, kind, path)
 
-    def _mapping(self, value: Any, path: Any, kind: str) -> None:
+    def _mapping(
+        self, value: Any, kind: type, path: Path, attributes: bool = False, own: bool = False
+    ) -> None:
         keys, values = tuple(value), tuple(value.values())
-        self.containers.append((kind, value, keys, values))
-        follow = value if kind == "dict" else None
-        named = kind != "dict"
+        self._describe(path, (kind, *(k if _plain_key(k) else Same(k) for k in keys)))
+        self.containers.append(("dict", value, keys, values))
         for key, item in zip(keys, values, strict=True):
-            self._visit(item, (path, key if named or isinstance(key, str) else f"[{key!r}]"), follow, key)
+            if own and type(item) is not Var and self._unused(key, item):
+                self._describe((path, key), Same(item))
+            else:
+                self._visit(item, (path, key if attributes else f"[{key!r}]"), value, key)
 
-    def _instance(self, value: Any, kind: type, path: Any) -> None:
+    def _unused(self, name: str, value: Any) -> bool:
+        """Whether an attribute is expensive to compare and no code that runs has a word for it."""
+        if self._names is None or name in self._names or self._names & code.DYNAMIC:
+            return False
+        return code.heavy(value, LONG, ARRAY_LIMIT // 16)
+
+    def _instance(self, value: Any, kind: type, path: Path) -> None:
         """Any other object: its attributes, and its class if that is the user's own."""
         self._describe(path, Same(kind))
         attributes = getattr(value, "__dict__", None)
         if isinstance(attributes, dict):
-            self._describe(path, tuple(attributes))
-            self._mapping(attributes, path, "dict")
-        slots = [name for base in kind.__mro__ for name in code.slots(base)]
+            self._mapping(attributes, dict, path, attributes=True, own=not code.derived(kind))
+        slots = tuple(name for base in kind.__mro__ for name in code.slots(base))
         if slots:
             values = tuple(getattr(value, name, None) for name in slots)
-            self.containers.append(("slots", value, tuple(slots), values))
+            self.containers.append(("slots", value, slots, values))
             for name, item in zip(slots, values, strict=True):
                 self._visit(item, (path, name), None, None)
         elif attributes is None and not isinstance(value, _PLAIN):
             self._describe(path, Same(value))
         for base in kind.__mro__:
             if base is not object:
-                self._visit(base, (path, "class"), None, None)
+                self._visit(base, (path, "__class__"), None, None)
 
-    def _array(self, value: np.ndarray[Any, Any], path: Any, key: Any) -> None:
-        self._describe(path, ("array", value.shape, value.dtype.str))
-        if value.dtype.hasobject:
-            raise Unseen(f"an array of Python objects, {self._show(path)}")
-        if value.nbytes > ARRAY_LIMIT or sum(len(b) for _, b in self.arrays) + value.nbytes > ARRAY_LIMIT:
-            self._large.append((value, path, key))
+    def _array(self, value: Any, path: Path) -> None:
+        if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+            self._describe(path, ("array", value.shape, value.dtype.str))
+            held = value.tobytes() if value.nbytes <= ARRAY_LIMIT else None
         else:
-            self.arrays.append((value, value.tobytes()))
-            self._describe(path, self.arrays[-1][1])
-
-    def _check_large(self) -> None:
-        """A large array is an obstacle only where code that was met names it."""
-        for _, path, key in self._large:
-            if not isinstance(key, str) or key in self._names or "__dict__" in self._names:
-                raise Unseen(f"the large host array {self._show(path)}; pass it as an argument or make it a Var")
+            held = bytes(value) if isinstance(value, (bytearray, memoryview)) else None
+        if held is None or sum(len(b) for _, b in self.arrays) + len(held) > ARRAY_LIMIT:
+            raise Unseen(f"the host array {_show(path)}; pass it as an argument or make it a Var")
+        self.arrays.append((value, held))
+        self._describe(path, held)
 
     # -- code ------------------------------------------------------------------------------------------------------
-    def _function(self, value: types.FunctionType, path: Any) -> None:
+    def _function(self, value: types.FunctionType, path: Path) -> None:
         self._describe(path, Same(value.__code__))
-        outside = code.foreign(value)
+        if self._executed is not None and value.__code__ not in self._executed:
+            return
+        self._visited_code.add(value.__code__)
         for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
             if name != "__class__" and id(cell) not in self._seen:
-                self._cell(cell, name, path)
-        if outside:
+                self._cell(cell, name)
+        if code.foreign(value):
             return
-        for part, name in ((value.__defaults__, "defaults"), (value.__kwdefaults__, "defaults")):
-            self._visit(part, (path, name), None, None)
+        for part in (value.__defaults__, value.__kwdefaults__):
+            if part:
+                self._visit(part, (path, "defaults"), None, None)
         if value.__dict__:
-            self._mapping(value.__dict__, path, "dict")
-        found = code.names(value.__code__)
-        self._names |= found.all
-        space = value.__globals__
+            self._mapping(value.__dict__, dict, path, attributes=True)
+        self._globals(value.__code__, value.__globals__)
+
+    def _rest(self) -> None:
+        """Code that ran though no function was met that holds it: its globals can be seen, a closure can not."""
+        if self._executed is None:
+            return
+        inside = code.inner(self._executed)
+        for one, space in sorted(self._executed.items(), key=lambda x: (x[0].co_filename, x[0].co_firstlineno)):
+            if one in self._visited_code or code.foreign_name(space.get("__name__", "")):
+                continue
+            if one.co_freevars and one not in inside:
+                raise Unseen(f"the closure of {one.co_qualname if hasattr(one, 'co_qualname') else one.co_name}")
+            self._globals(one, space)
+
+    def _globals(self, one: types.CodeType, space: dict[str, Any]) -> None:
+        found = code.names(one)
         names = tuple(n for n in found.read if (id(space), n) not in self._seen)
         for name in names:
-            self._seen[(id(space), name)] = 0  # type: ignore[index]
+            self._seen[(id(space), name)] = 0
         if names:
-            values = tuple(map(space.get, names))
-            self.containers.append(("globals", space, names, values))
-            for name, item in zip(names, values, strict=True):
-                self._global(item, name, space, found.all, path)
+            self.containers.append(("globals", space, names, tuple(map(space.get, names))))
+        for name in names:
+            item = space.get(name)
+            if isinstance(item, types.ModuleType) and not code.foreign(item):
+                self._module(item, name, found.all)
+            elif name in space:
+                self._visit(item, (None, name), space, name)
 
-    def _global(self, item: Any, name: str, space: Any, named: set[str], path: Any) -> None:
-        if isinstance(item, types.ModuleType):
-            if not code.foreign(item):
-                below = tuple(n for n in sorted(named) if n in item.__dict__)
-                values = tuple(map(item.__dict__.get, below))
-                self.containers.append(("globals", item.__dict__, below, values))
-                for other, value in zip(below, values, strict=True):
-                    self._visit(value, (None, f"{name}.{other}"), item.__dict__, other)
-        elif name in space:
-            self._visit(item, (None, name), space, name)
+    def _module(self, module: types.ModuleType, name: str, named: set[str]) -> None:
+        """What code may take from a module of the user's."""
+        space = module.__dict__
+        below = tuple(n for n in sorted(named) if n in space and (id(space), n) not in self._seen)
+        for other in below:
+            self._seen[(id(space), other)] = 0
+        self.containers.append(("globals", space, below, tuple(map(space.get, below))))
+        for other in below:
+            self._visit(space[other], ((None, name), other), space, other)
 
-    def _cell(self, cell: Any, name: str, path: Any) -> None:
+    def _cell(self, cell: Any, name: str) -> None:
         self._seen[id(cell)] = len(self.tokens)
         self._keep.append(cell)
         try:
             held = cell.cell_contents
         except ValueError:  # not assigned yet
-            self._describe(path, "empty")
+            self._describe((None, name), "empty")
             return
         self.containers.append(("cell", cell, (name,), (held,)))
         self._visit(held, (None, name), cell, name)
 
-    def _class(self, value: type, path: Any) -> None:
-        """Methods and attributes of a class of the user's."""
-        if id(value) in self._seen:
+    def _class(self, value: type, path: Path) -> None:
+        """Methods and attributes of a class of the user's, and closures of any other."""
+        if code.foreign(value):
+            for function in code.closures(value):
+                self._visit(function, path, None, None)
             return
-        self._seen[id(value)] = len(self.tokens)
-        keys = tuple(k for k in value.__dict__ if k not in code.CLASS_NOISE)
-        self.containers.append(("class", value, keys, tuple(map(value.__dict__.get, keys))))
-        for key in keys:
-            self._visit(value.__dict__[key], (path, key), None, None)
+        self.containers.append(("class", value, tuple(value.__dict__), tuple(value.__dict__.values())))
+        for key in tuple(value.__dict__):
+            if key not in code.CLASS_NOISE:
+                self._visit(value.__dict__[key], (path, key), None, None)
 
 
-def _hashable(key: Any) -> bool:
-    return isinstance(key, (str, int, float, bytes, tuple, frozenset, type(None)))
+def _show(path: Path) -> str:
+    parts: list[str] = []
+    while path is not None:
+        path, name = path
+        parts.append(str(name))
+    return "".join(p if p.startswith("[") or k == 0 else f".{p}" for k, p in enumerate(reversed(parts)))
+
+
+def _plain_key(key: Any) -> bool:
+    return isinstance(key, (str, int, float, bytes, type(None)))

@@ -111,14 +111,14 @@ def eye(shape: Any, dtype: Any = "float32") -> Var:
     extents = extents * 2 if len(extents) == 1 else extents
     if len(extents) != 2:
         raise ShapeError(f"[eye] shape must have 2 dimensions, got {extents}")
-    return _parameter(array(_unit_matrix(extents)), dtype)
+    return _parameter(array(_unit_matrix(extents), dtype), dtype)
 
 
 def eye_(var: Var) -> Var:
     """Set a matrix to ones on the diagonal and zeros elsewhere."""
     if var.ndim != 2:
         raise ShapeError(f"[eye_] var must have 2 dimensions, got shape {tuple(var.shape)}")
-    return _put(var, array(_unit_matrix(var.shape)))
+    return _put(var, array(_unit_matrix(var.shape), var.dtype))
 
 
 # -- uniform -----------------------------------------------------------------------------------------------------
@@ -260,7 +260,7 @@ def trunc_normal_(var: Var, mean: float = 0.0, std: float = 1.0, a: float = -2.0
     low, high = (0.5 * (1 + erf((bound - mean) / (std * sqrt(2)))) for bound in (a, b))
     chance = random(list(var.shape)).numpy().astype(np.float64) * (high - low) + low
     values = np.clip(_normal_quantile(chance) * std + mean, a, b)
-    return _put(var, array(values.astype(var.dtype.numpy)))
+    return _put(var, array(values, var.dtype))
 
 
 @lru_cache(maxsize=1)

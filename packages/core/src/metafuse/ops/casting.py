@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from ..dtypes import DTYPES
 from ..var import Var
 from .elementwise import cast
@@ -23,7 +21,7 @@ _FURTHER = {
     "bool": ("bool",), "float16": ("float16", "half"), "float32": ("float32", "float"), "float64": ("float64", "double"),
     "int32": ("int32", "int"), "int64": ("int64", "long"), "uint32": ("uint32", "uint"),
 }  # fmt: skip
-_RANGE = Tensor((3, 4), "any", 0, 9)
+_RANGE = Tensor((3, 4), "int", 0, 9)
 
 
 def _register(name: str) -> None:
@@ -38,10 +36,8 @@ def _register(name: str) -> None:
         f"dtype is asked for, ``metafuse.{name}`` names it.\n\nErrors:\n    DTypeError: ``x`` is no array.\n\nSource: NumPy astype."
     )
     function.dtype_name = name  # type: ignore[attr-defined]
-    # what NumPy has no type for is compared in the widest type of its kind
-    meaning = kind.numpy if name in np.sctypeDict else np.dtype(np.float64)
     operator(
-        category="conversion", numpy=lambda x: np.asarray(x).astype(meaning), samples=[Sample((_RANGE,))], name=name,
+        category="conversion", numpy=lambda x: kind.convert(x), samples=[Sample((_RANGE,))], name=name,
         method=_FURTHER.get(name, (name,)), differentiable=False, source="NumPy astype", rebinds=False,
     )(function)  # fmt: skip
 

@@ -18,6 +18,7 @@ from ..errors import ArgumentError, DTypeError
 from ..var import Var, from_host
 from .elementwise import cast
 from .meta import check_shape, fill, index
+from .precision import array_type
 from .registry import Sample, Tensor, operator
 
 __all__ = [
@@ -94,7 +95,7 @@ def array64(data: Any, dtype: Any = None) -> Var:
 def _default(value: np.ndarray[Any, Any], own: DType, from_numpy: bool) -> DType:
     narrow = _NARROW.get(own)
     if narrow is None or (from_numpy and not flags.auto_convert_64_to_32):
-        return own
+        return array_type(own)
     if narrow.is_integer and value.size:
         info = np.iinfo(narrow.numpy)
         if value.min() < info.min or value.max() > info.max:

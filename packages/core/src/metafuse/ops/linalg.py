@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import promote
 from ..errors import ShapeError
 from ..var import Var
 from . import meta
-from .elementwise import broadcast_shapes, cast
+from .elementwise import broadcast_shapes
 from .meta import check_var, expand_dims, reduce_dims
+from .precision import product_operands
 from .registry import Sample, Tensor, operator
 from .shape import transpose
 
@@ -58,12 +58,10 @@ def matmul(a: Any, b: Any) -> Var:
             f"[matmul] inner extents must agree, got {list(a.shape)} @ {list(b.shape)}: {a.shape[-1]} against "
             f"{b.shape[-2]}; transpose one of them?"
         )
-    common = promote(a.dtype, b.dtype)
-    a, b = cast(a, common), cast(b, common)
     batch = broadcast_shapes("matmul", [tuple(a.shape[:-2]), tuple(b.shape[:-2])])
-    left = expand_dims(a, [a.ndim])  # [..., m, k, 1]
-    right = expand_dims(b, [b.ndim - 2])  # [..., 1, k, n]
-    result = reduce_dims(left * right, "add", (len(batch) + 1,))
+    # [..., m, k, 1] and [..., 1, k, n]
+    left, right, answer = product_operands(expand_dims(a, [a.ndim]), expand_dims(b, [b.ndim - 2]))
+    result = answer(reduce_dims(left * right, "add", (len(batch) + 1,)))
     shape = (*batch, *(() if row else (a.shape[-2],)), *(() if column else (b.shape[-1],)))
     return meta.reshape(result, shape or (1,))
 

@@ -19,6 +19,7 @@ from ..errors import ArgumentError
 from ..var import Var
 from .elementwise import cast
 from .meta import check_dims, check_reduction, check_var, index, reduce_dims, reshape
+from .precision import answer_type, summand
 from .registry import Sample, Tensor, operator
 from .scalar import ternary
 
@@ -67,8 +68,8 @@ def reduce(x: Any, op: str, dim: Any = None, keepdims: bool = False, *, dims: An
         x = x != 0
     if name.startswith("bitwise") and x.dtype.is_float:
         raise ArgumentError(f"[reduce] {name} needs integers or bool, got {x.dtype}; cast first")
-    if x.dtype is bool_ and name in ("add", "multiply"):
-        x = cast(x, "int32")
+    if name in ("add", "multiply"):
+        x = cast(x, "int32") if x.dtype is bool_ else summand(x)
     return _fold(x, name, dim, keepdims, f"reduce {name}")
 
 
@@ -137,7 +138,8 @@ def mean(x: Any, dim: Any = None, keepdims: bool = False, *, dims: Any = None) -
     kind = to_floating(x.dtype)
     wide = cast(x, accumulator(kind))  # half types: a sum may not fit where the mean does
     count = _count(wide, check_dims("mean", dim, x.ndim))
-    return cast(_fold(wide, "add", dim, keepdims, "mean") * (1.0 / count if count else float("nan")), kind)
+    found = _fold(wide, "add", dim, keepdims, "mean") * (1.0 / count if count else float("nan"))
+    return cast(found, answer_type(kind))
 
 
 def _count(x: Var, dims: tuple[int, ...]) -> int:
@@ -147,18 +149,16 @@ def _count(x: Var, dims: tuple[int, ...]) -> int:
     return count
 
 
-def _spread_oracle(function: Any, ddof: int | None) -> Any:
-    """NumPy's variance or deviation; ``ddof`` ``None``: by the argument ``unbiased``."""
-
-    def run(x: Any, dim: Any = None, dims: Any = None, unbiased: bool = False, **kept: bool) -> Any:
-        free = int(unbiased) if ddof is None else ddof
-        fold = _oracle(lambda v, axis, keepdims: function(v, axis=axis, keepdims=keepdims, ddof=free))
-        return fold(x, dim if dims is None else dims, bool(kept) and next(iter(kept.values())))
-
-    return run
+def _var_oracle(x: Any, dim: Any = None, dims: Any = None, unbiased: bool = False, keepdims: bool = False) -> Any:
+    fold = _oracle(lambda v, axis, keepdims: np.var(v, axis=axis, keepdims=keepdims, ddof=int(unbiased)))
+    return fold(x, dim if dims is None else dims, keepdims)
 
 
-@operator(category="reduce", numpy=_spread_oracle(np.var, None), method=True,
+def _std_oracle(x: Any, dim: Any = None, keepdim: bool = False, keepdims: bool = False) -> Any:
+    return np.sqrt(_var_oracle(x, dim, None, True, keepdim or keepdims))
+
+
+@operator(category="reduce", numpy=_var_oracle, method=True,
           samples=[*_SAMPLES, Sample((_X, None, (0, 1), True)), Sample((_X, 2, None, True, True))])  # fmt: skip
 def var(x: Any, dim: Any = None, dims: Any = None, unbiased: bool = False, keepdims: bool = False) -> Var:
     """Variance over ``dim``, biased unless ``unbiased``: the mean of squared distances from the mean (two passes).
@@ -175,12 +175,11 @@ def var(x: Any, dim: Any = None, dims: Any = None, unbiased: bool = False, keepd
     count = _count(x, folded)
     squares = (x - mean(x, folded, True)).sqr()
     divisor = count - 1 if unbiased else count
-    return cast(
-        _fold(squares, "add", folded, keepdims, "var") * (1.0 / divisor if divisor else float("nan")), kind
-    )
+    found = _fold(squares, "add", folded, keepdims, "var") * (1.0 / divisor if divisor else float("nan"))
+    return cast(found, answer_type(kind))
 
 
-@operator(category="reduce", numpy=_spread_oracle(np.std, 1), method=True,
+@operator(category="reduce", numpy=_std_oracle, method=True,
           samples=[*(Sample(q.args) for q in _SAMPLES[:4]), Sample((_X, 0, True)), Sample((_X,), {"dim": (0, 2), "keepdims": True})])  # fmt: skip
 def std(x: Any, dim: Any = None, keepdim: bool = False, *, keepdims: bool = False) -> Var:
     """Unbiased standard deviation over ``dim``, at least 1e-6.

@@ -74,10 +74,10 @@ def _scan(x: Var, fold: Callable[[Var, int, Any], Var], join: Callable[[Var, Var
     blocks = inside.shape[1]
     if blocks > 1:
         last = IndexMap((axis(0), axis(1), const(block - 1), axis(2)))
-        totals = gather(inside, (outer, blocks - 1, inner), last, (), "scan totals")
+        totals = gather(inside, (outer, blocks - 1, inner), last, (), "scan_totals")
         carried = _scan(totals, fold, join, start)
         before = IndexMap((axis(0), sub(axis(1), const(1)), axis(3)), (), True, start)
-        inside = join(gather(carried, (outer, blocks, 1, inner), before, (), "scan carry"), inside)
+        inside = join(gather(carried, (outer, blocks, 1, inner), before, (), "scan_carry"), inside)
     whole = reshape(inside, (outer, blocks * block, inner))
     return narrow(whole, 1, 0, n, "scan") if whole.shape[1] != n else whole
 

@@ -91,7 +91,7 @@ def transpose(x: Any, *dim: Any) -> Var:
     return gather(x, shape, IndexMap(tuple(axis(found.index(d)) for d in range(x.ndim))), (), "transpose")
 
 
-@operator(category="shape", numpy=None, method=("broadcast", "broadcast_var"), samples=[])
+@operator(category="shape", numpy=None, method=True)
 def broadcast(x: Any, shape: Any, dims: Sequence[int] = ()) -> Var:
     """Repeat ``x`` to ``shape``.
 
@@ -202,6 +202,7 @@ def concat(arrays: Sequence[Any], dim: int = 0) -> Var:
                 f"[concat] arrays[{k}] has shape {list(a.shape)}, arrays[0] {list(found[0].shape)}; "
                 f"they may differ in dimension {number} only"
             )
+    found = [a for a in found if a.shape[number]] or found[:1]
     if len(found) == 1:
         return found[0]
     total = sum(a.shape[number] for a in found)

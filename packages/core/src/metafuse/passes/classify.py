@@ -124,14 +124,19 @@ def _matmul(match: Match, roles: Roles, a: Side, b: Side, result: dict[int, int]
         a, b, rows, columns = b, a, columns, rows
         summed = (summed[0], summed[1][::-1])
     m, n = _largest(rows, match.extents), _largest(columns, match.extents)
-    batch = [(part, (True, True)) for part in _parts(roles.batch, match.extents, result, a.strides, b.strides)]
+    batch = [
+        (part, (True, True)) for part in _parts(roles.batch, match.extents, result, a.strides, b.strides)
+    ]
     batch += [(part, (True, False)) for part in rows if part is not m]
     batch += [(part, (False, True)) for part in columns if part is not n]
     batch.sort(key=lambda item: -result[item[0][-1]])
 
-    def view(side: Side, number: int, tail: list[tuple[int, int | None]]) -> tuple[list[int], list[int | None]]:
+    def view(
+        side: Side, number: int, tail: list[tuple[int, int | None]]
+    ) -> tuple[list[int], list[int | None]]:
         dims: list[tuple[int, int | None]] = [
-            (_size(part, match.extents), side.strides[part[-1]]) if used[number] else (1, 0) for part, used in batch
+            (_size(part, match.extents), side.strides[part[-1]]) if used[number] else (1, 0)
+            for part, used in batch
         ]
         return [d[0] for d in dims + tail], [d[1] for d in dims + tail]
 

@@ -13,10 +13,11 @@ other two is read at ``(h + padding - k * dilation) / stride``. An axis of exten
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ..backend.library import LibraryOp
+from ..dtypes import DType
 from .classify_views import Roles, Side, Window, joined, operand
 
 __all__ = ["gathered", "looks_like_image", "solved"]
@@ -42,11 +43,13 @@ class _Space:
 def looks_like_image(roles: Roles, image: Side, other: Side) -> bool:
     """Whether a contraction without windows is meant as a convolution with a kernel of one element, by ``image``.
 
-    It is if its places were written as windows (they are guarded), or if there is a batch before and a space of at least
-    two dimensions after the channels."""
+    It is if its places were written as windows (they are guarded) and the channels are not its last dimension, or if there
+    is a batch before and a space of at least two dimensions after the channels."""
+    sorts = (roles.summed, roles.first)
     if image.guarded and not other.guarded:
-        return True
-    for channels, rest in ((roles.summed, roles.first), (roles.first, roles.summed)):
+        last = max(image.dims, key=image.dims.__getitem__)
+        return not any(len(axes) == 1 and last in axes for axes in sorts)
+    for channels, rest in (sorts, sorts[::-1]):
         if len(channels) == 1 and len(roles.second) <= 1:
             at = image.dims[channels[0]]
             before = sum(image.dims[x] < at for x in rest)
@@ -71,9 +74,15 @@ def gathered(
     if _means_weight(extents, roles, image, outer, inner):
         readings.reverse()
     for weight in readings:
-        found = _read(extents, roles, image, other, result, (outer, inner), weight)
-        if found is not None:
-            return found
+        # where axes live besides the image: outer ones in the result, summed ones in the other operand
+        batches, channels = (inner, outer) if weight else (outer, inner)
+        batch_map, channel_map = (other.strides, result) if weight else (result, other.strides)
+        maps = _Maps(extents, image.strides, batch_map, channel_map, weight)
+        for batch, channel in _heads(image, batches, channels):
+            space = [x for x in (*batches, *channels) if x not in batch and x not in channel]
+            found = _read(roles, image, other, result, maps, (batch, channel, space))
+            if found is not None:
+                return found
     return None
 
 
@@ -94,33 +103,51 @@ def _means_weight(
     return (first in inner) == is_batch
 
 
+@dataclass(frozen=True)
+class _Maps:
+    """Strides per axis: in the image, and where the axes of batch and steps, and of channels and kernel, are besides."""
+
+    extents: Sequence[int]
+    image: dict[int, int]
+    batch: dict[int, int]
+    channel: dict[int, int]
+    weight: bool
+
+
+def _heads(side: Side, batches: list[int], channels: list[int]) -> Iterator[tuple[list[int], list[int]]]:
+    """What may be the axes of batch and channels, the likeliest first; other plain axes are space then.
+
+    The batch comes before the channels, or before the space; along the space of a plain axis either the kernel or the
+    result has extent 1."""
+    windows = [w.dim for w in side.windows]
+    end = min([side.dims[channels[0]]] if channels else windows, default=side.rank)
+    before = [x for x in batches if side.dims[x] < end]
+    for channel in (channels[:1], [], channels):
+        for batch in (before, before[:1], [], batches):
+            yield batch, channel
+
+
 def _read(
-    extents: Sequence[int],
     roles: Roles,
     image: Side,
     other: Side,
     result: dict[int, int],
-    plain: tuple[list[int], list[int]],
-    weight: bool,
+    maps: _Maps,
+    plain: tuple[list[int], list[int], list[int]],
 ) -> tuple[LibraryOp, Axes] | None:
-    """One reading: with ``weight`` the summed axes are batch and space, else channels and kernel."""
-    batches, channels = plain[::-1] if weight else plain
-    # where each axis lives besides the image: outer ones in the result, summed ones in the other operand
-    batch_map, channel_map = (other.strides, result) if weight else (result, other.strides)
-    head = _batch_and_channels(extents, image, batches, channels, batch_map, channel_map)
-    if head is None:
-        return None
-    batch, channel = head
+    """One reading of plain axes as batch, channels and space; with ``maps.weight`` the gradient of a weight."""
+    batch, channel, rest = plain
+    extents, weight = maps.extents, maps.weight
     made = other.plain(roles.second)
     groups = sorted(roles.batch, key=lambda x: -image.strides[x])
-    n = joined(batch, extents, image.strides, batch_map)
+    n = joined(batch, extents, image.strides, maps.batch)
     gc = joined([*groups, *channel], extents, image.strides)
-    c = joined(channel, extents, channel_map)
+    c = joined(channel, extents, maps.channel)
     g = joined(groups, extents)
     go = joined([*groups, *made], extents, other.strides, result)
     if n is None or gc is None or c is None or g is None or go is None:
         return None
-    spaces = _spaces(extents, image, batches, channels, batch, channel, batch_map, channel_map, weight)
+    spaces = _spaces(image, rest, roles, maps)
     if not 1 <= len(spaces) <= MOST:
         return None
     padding, crops = zip(*(_padding(s, crop=True) for s in spaces), strict=True)
@@ -141,59 +168,27 @@ def _read(
     return op, (*two, *tail)
 
 
-def _batch_and_channels(
-    extents: Sequence[int],
-    image: Side,
-    batches: list[int],
-    channels: list[int],
-    batch_map: dict[int, int],
-    channel_map: dict[int, int],
-) -> tuple[list[int], list[int]] | None:
-    """The axes of batch and channels; what else is plain is space along which one of window and step has extent 1."""
-    windows = [w.dim for w in image.windows]
-    end = min([image.dims[channels[0]]] if channels else windows, default=image.rank)
-    batch = [x for x in batches if image.dims[x] < end]
-    if len(batch) > 1 and joined(batch, extents, image.strides, batch_map) is None:
-        batch = batch[:1]
-    room = MOST - len(windows) - (len(batches) - len(batch))
-    channel = channels[:1]
-    if len(channels) - 1 > room:  # too many for space: all must lie as one dimension
-        channel = channels
-        if joined(channels, extents, image.strides, channel_map) is None:
-            return None
-    return batch, channel
-
-
-def _spaces(
-    extents: Sequence[int],
-    image: Side,
-    batches: list[int],
-    channels: list[int],
-    batch: list[int],
-    channel: list[int],
-    batch_map: dict[int, int],
-    channel_map: dict[int, int],
-    weight: bool,
-) -> list[_Space]:
+def _spaces(image: Side, rest: list[int], roles: Roles, maps: _Maps) -> list[_Space]:
     """Spatial dimensions in the order of the image's: windows, and plain axes that are neither batch nor channels."""
+    none: tuple[int, int | None] = (1, None)
+
+    def at(x: int | None, strides: dict[int, int]) -> tuple[int, int | None]:
+        return none if x is None else (maps.extents[x], strides[x])
+
     found: list[tuple[int, _Space]] = []
     for w in image.windows:
-        step, tap = (w.inner, w.outer) if weight else (w.outer, w.inner)
-        a, b = (w.b, w.a) if weight else (w.a, w.b)
-        y = (1, None) if step is None else (extents[step], batch_map[step])
-        k = (1, None) if tap is None else (extents[tap], channel_map[tap])
-        space = _Space((w.extent, w.stride), y, k, w.outer, a or 1, b or 1, -w.constant)
+        step, tap = (w.inner, w.outer) if maps.weight else (w.outer, w.inner)
+        a, b = (w.b, w.a) if maps.weight else (w.a, w.b)
+        space = _Space((w.extent, w.stride), at(step, maps.batch), at(tap, maps.channel), w.outer, a or 1, b or 1,
+                       -w.constant)  # fmt: skip
         found.append((w.dim, space))
-    for x in batches:
-        if x not in batch:
-            outer = None if weight else x
-            y = (extents[x], batch_map[x])
-            found.append((image.dims[x], _Space((extents[x], image.strides[x]), y, (1, None), outer, 1, 1, 0)))
-    for x in channels:
-        if x not in channel:
-            outer = x if weight else None
-            k = (extents[x], channel_map[x])
-            found.append((image.dims[x], _Space((extents[x], image.strides[x]), (1, None), k, outer, 1, 1, 0)))
+    for x in rest:
+        outer = x in roles.first
+        step, tap = (x, None) if outer != maps.weight else (None, x)
+        space = _Space(
+            at(x, image.strides), at(step, maps.batch), at(tap, maps.channel), x if outer else None, 1, 1, 0
+        )
+        found.append((image.dims[x], space))
     return [space for _, space in sorted(found, key=lambda item: item[0])]
 
 
@@ -263,52 +258,79 @@ def _made(
     for w, side in windows:
         if w.inner is not None and w.inner not in (weight if side is upstream else upstream).strides:
             return None
-    rows = [x for x in upstream.plain(owned[0]) if x not in taken]
-    inputs = [x for x in weight.plain(owned[1]) if x not in taken]
-    channel = [x for x in upstream.plain(roles.summed) if x not in taken]
-    end = min([upstream.dims[channel[0]]] if channel else [w.dim for w in upstream.windows], default=upstream.rank)
-    batch = [x for x in rows if upstream.dims[x] < end]
-    if len(batch) > 1 and joined(batch, extents, upstream.strides, result) is None:
-        batch = batch[:1]
+    rows, inputs, outputs = (
+        [x for x in side.plain(axes) if x not in taken]
+        for side, axes in ((upstream, owned[0]), (weight, owned[1]), (upstream, roles.summed))
+    )
+    fixed = [_unsolved(w, side is upstream, extents, sides, result) for w, side in windows]
     groups = sorted(roles.batch, key=lambda x: -upstream.strides[x])
-    n = joined(batch, extents, upstream.strides, result)
-    go = joined([*groups, *channel], extents, upstream.strides, weight.strides)
-    c = joined(inputs[:1], extents, weight.strides)
-    gc = joined([*groups, *inputs[:1]], extents, result)
+    go = joined([*groups, *outputs], extents, upstream.strides, weight.strides)
     g = joined(groups, extents)
-    if n is None or go is None or c is None or gc is None or g is None:
+    if go is None or g is None:
         return None
-    spaces = [_unsolved(w, side is upstream, extents, upstream, weight, result) for w, side in windows]
-    for x in rows:
-        if x not in batch:
-            y = (extents[x], upstream.strides[x])
-            spaces.append(_Space((extents[x], result[x]), y, (1, None), x, 1, 1, 0))
-    for x in inputs[1:]:
-        k = (extents[x], weight.strides[x])
-        spaces.append(_Space((extents[x], result[x]), (1, None), k, x, 1, 1, 0))
-    if not 1 <= len(spaces) <= MOST:
-        return None
-    spaces.sort(key=lambda s: -1 if s.outer is None else s.outer)
-    first = operand(upstream.dtype, [n[0], go[0], *(s.result[0] for s in spaces)],
-                    [n[1][0], go[1][0], *(s.result[1] for s in spaces)])  # fmt: skip
-    second = operand(upstream.dtype, [go[0], c[0], *(s.kernel[0] for s in spaces)],
-                     [go[1][1], c[1][0], *(s.kernel[1] for s in spaces)])  # fmt: skip
-    out = operand(upstream.dtype, [n[0], gc[0], *(s.image[0] for s in spaces)],
-                  [n[1][1], gc[1][0], *(s.image[1] for s in spaces)])  # fmt: skip
-    op = LibraryOp(
-        "convolution_data", first, second, out, g[0], tuple(s.stride for s in spaces),
+    for batch, _ in _heads(upstream, rows, outputs):
+        for channel in (inputs[:1], []):
+            n = joined(batch, extents, upstream.strides, result)
+            c = joined(channel, extents, weight.strides)
+            gc = joined([*groups, *channel], extents, result)
+            if n is None or c is None or gc is None:
+                continue
+            spaces = fixed + [
+                _plain_space(x, True, extents, upstream, result) for x in rows if x not in batch
+            ]
+            spaces += [_plain_space(x, False, extents, weight, result) for x in inputs if x not in channel]
+            if not 1 <= len(spaces) <= MOST:
+                continue
+            spaces.sort(key=lambda s: -1 if s.outer is None else s.outer)
+            made = _data(upstream.dtype, (n[0], go[0], c[0], gc[0]), (n[1], go[1], c[1], gc[1]), spaces, g[0])
+            axes = (
+                tuple(batch),
+                (*groups, *channel),
+                *(() if s.outer is None else (s.outer,) for s in spaces),
+            )
+            return made, axes
+    return None
+
+
+def _data(
+    dtype: DType,
+    sizes: tuple[int, int, int, int],
+    steps: tuple[tuple[int | None, ...], ...],
+    spaces: list[_Space],
+    groups: int,
+) -> LibraryOp:
+    """The operation from extents and strides of batch, output channels, and input channels per group and in all."""
+    (n, go, c, gc), (of_n, of_go, of_c, of_gc) = sizes, steps
+    first = operand(
+        dtype, [n, go, *(s.result[0] for s in spaces)], [of_n[0], of_go[0], *(s.result[1] for s in spaces)]
+    )
+    second = operand(
+        dtype, [go, c, *(s.kernel[0] for s in spaces)], [of_go[1], of_c[0], *(s.kernel[1] for s in spaces)]
+    )
+    out = operand(
+        dtype, [n, gc, *(s.image[0] for s in spaces)], [of_n[1], of_gc[0], *(s.image[1] for s in spaces)]
+    )
+    return LibraryOp(
+        "convolution_data", first, second, out, groups, tuple(s.stride for s in spaces),
         tuple(s.dilation for s in spaces), tuple(_padding(s, crop=False)[0] for s in spaces),
     )  # fmt: skip
-    tail = tuple(() if s.outer is None else (s.outer,) for s in spaces)
-    return op, (tuple(batch), (*groups, *inputs[:1]), *tail)
+
+
+def _plain_space(
+    x: int, of_upstream: bool, extents: Sequence[int], side: Side, result: dict[int, int]
+) -> _Space:
+    """The spatial dimension of a plain axis: kernel, or what is spread, has extent 1."""
+    here, none = (extents[x], side.strides[x]), (1, None)
+    image = (extents[x], result[x])
+    return _Space(image, here if of_upstream else none, none if of_upstream else here, x, 1, 1, 0)
 
 
 def _unsolved(
-    w: Window, of_upstream: bool, extents: Sequence[int], upstream: Side, weight: Side, result: dict[int, int]
+    w: Window, of_upstream: bool, extents: Sequence[int], sides: tuple[Side, Side], result: dict[int, int]
 ) -> _Space:
     """The spatial dimension of a solved window; it is a window over what was solved for."""
     image = (1, None) if w.outer is None else (extents[w.outer], result[w.outer])
-    other = weight if of_upstream else upstream
+    other = sides[1 if of_upstream else 0]
     rest = (1, None) if w.inner is None else (extents[w.inner], other.strides[w.inner])
     here, step, tap = (w.extent, w.stride), w.divisor or 1, -w.b or 1
     if of_upstream:

@@ -120,14 +120,14 @@ def _place(place: Place, dim: int, stride: int, match: Match) -> Window | int | 
         # a guarded place with a stride is a window one element long: what it skips belongs to the image
         if terms[0][1] == 1 or not place.guarded:
             return stride * terms[0][1]
-    if not place.guarded and constant > 0:
-        return None  # a slice that starts later: no view of the whole buffer from its first element
-    outer = [(k, c) for k, c in terms if k < match.outer]
-    inner = [(k, c) for k, c in terms if k >= match.outer]
+    if constant > 0 and place.divisor is None and all(c > 0 for _, c in terms):
+        return None  # a part that starts later: no view of the whole buffer from its first element
+    none: list[tuple[int | None, int]] = [(None, 0)]
+    outer = [(k, c) for k, c in terms if k < match.outer] or none
+    inner = [(k, c) for k, c in terms if k >= match.outer] or none
     if len(outer) > 1 or len(inner) > 1:
         return None
-    (x, a), (y, b) = (outer or [(None, 0)])[0], (inner or [(None, 0)])[0]
-    return Window(dim, place.extent, stride, x, a, y, b, constant, place.divisor)
+    return Window(dim, place.extent, stride, *outer[0], *inner[0], constant, place.divisor)
 
 
 def _surely_inside(place: Place, extents: Sequence[int]) -> bool:

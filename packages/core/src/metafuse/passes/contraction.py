@@ -228,8 +228,11 @@ def _leads_to_reindex(graph: ProgramGraph, number: int) -> bool:
 def _widens(graph: ProgramGraph, number: int) -> bool:
     """Whether the node is a 16-bit float as float32: products are of float32 whatever the operands are stored as."""
     body = graph.nodes[number].sig.body if graph.kind(number) == "map" else None
-    return body is not None and body.op == "cast" and body.dtype is float32 and (
-        body.args[0].op == "load" and body.args[0].dtype.is_half
+    return (
+        body is not None
+        and body.op == "cast"
+        and body.dtype is float32
+        and (body.args[0].op == "load" and body.args[0].dtype.is_half)
     )
 
 

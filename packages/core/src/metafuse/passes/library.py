@@ -82,7 +82,10 @@ class Library:
         known = classify(
             self.matches[number], lambda k: graph.specs[k], graph.strides, graph.squeezed_strides(number)
         )
-        return None if known is None else replace(known, op=replace(known.op, math=flags.math))
+        if known is None:
+            return None
+        result = replace(known.op.result, dtype=graph.specs[number].dtype)  # float32 for 16-bit operands
+        return replace(known, op=replace(known.op, math=flags.math, result=result))
 
     def image_pairs(self) -> Iterable[tuple[int, int]]:
         """The two values of each convolution that are images."""

@@ -76,7 +76,6 @@ class Constants:
     slots: tuple[tuple[int, int], ...] = ()
     leaves: tuple[int, ...] = ()
     scalars: tuple[int, ...] = ()
-    kept: bool = False  # a library operation keeps something packed
 
 
 Item = LoweredCall | LoweredLibrary | int  # a kernel call, a library call, or the position of an opaque node
@@ -162,11 +161,9 @@ def _constants(
     steps: set[int] = set()
     sources: set[int] = set()
     scalars: set[int] = set()
-    kept = False
     for time, launch in enumerate(launches):
         item = launch[0]
         if isinstance(item, LoweredLibrary) and item.op.constant:
-            kept = True
             sources.update(item.values[1:2] if not item.op.scale else (item.values[1], item.values[3]))
         elif isinstance(item, LoweredCall) and item.writes and graph.constants.issuperset(item.writes):
             steps.add(time)
@@ -174,7 +171,7 @@ def _constants(
             scalars.update(item.scalars)
     leaves = tuple(sorted(k - graph.count for k in sources if graph.is_leaf(k)))
     held = tuple((slots[v], max(graph.specs[v].nbytes, 1)) for v in lasting)
-    return Constants(frozenset(steps), held, leaves, tuple(sorted(scalars)), kept)
+    return Constants(frozenset(steps), held, leaves, tuple(sorted(scalars)))
 
 
 def _lives(graph: ProgramGraph, launches: list[list[Item]]) -> tuple[dict[int, int], dict[int, int]]:

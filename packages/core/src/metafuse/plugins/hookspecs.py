@@ -11,7 +11,7 @@ import pluggy
 
 from ..backend.contract import Descriptor
 
-__all__ = ["hookimpl", "hookspec", "metafuse_backends", "metafuse_packages"]
+__all__ = ["hookimpl", "hookspec", "metafuse_backends"]
 
 hookspec = pluggy.HookspecMarker("metafuse")
 hookimpl = pluggy.HookimplMarker("metafuse")
@@ -20,8 +20,3 @@ hookimpl = pluggy.HookimplMarker("metafuse")
 @hookspec
 def metafuse_backends() -> list[Descriptor]:  # type: ignore[empty-body]
     """Name the backends that this plugin brings; nothing heavy is imported before one is used."""
-
-
-@hookspec
-def metafuse_packages() -> dict[str, str]:  # type: ignore[empty-body]
-    """Name modules that are reached as attributes of `metafuse`, such as `{"models": "metafuse_models"}`; imported when used."""

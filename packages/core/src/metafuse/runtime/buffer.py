@@ -7,17 +7,34 @@ Who calls it: ``runtime.executor``.
 
 from __future__ import annotations
 
+import gc
 import itertools
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from ..backend.contract import AbstractBackend
+from ..errors import OutOfMemory
 
 __all__ = ["Buffer", "live_bytes", "next_version"]
 
 #: numbers that tell contents of buffers apart
 next_version = itertools.count(1).__next__
+#: how many arrays an error about memory names
+HOLDERS = 5
+
+
+def _once_more(backend: AbstractBackend, nbytes: int, error: OutOfMemory) -> Any:
+    """Allocate after collecting what only cycles hold, or say who holds the memory."""
+    gc.collect()
+    try:
+        return backend.alloc(nbytes)
+    except OutOfMemory:
+        from ..debug.memory import live_arrays
+
+        largest = live_arrays()[:HOLDERS]
+        held = "; ".join(f"{a.spec} {a.nbytes / 2**20:.1f} MiB of {a.name or a.operator} at {a.origin}" for a in largest)
+        raise OutOfMemory(f"{error}; {nbytes} bytes were asked for; largest arrays: {held or 'none'}") from None
 
 
 class _Live:
@@ -45,7 +62,10 @@ class Buffer:
         self.nbytes = nbytes
         self.order: tuple[int, ...] | None = None
         self.version = next_version()
-        self.handle: Any = backend.alloc(nbytes)
+        try:
+            self.handle: Any = backend.alloc(nbytes)
+        except OutOfMemory as error:
+            self.handle = _once_more(backend, nbytes, error)
         self._free = backend.free
         live = live_bytes
         live.count += 1

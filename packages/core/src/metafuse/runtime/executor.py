@@ -63,6 +63,8 @@ _lock = RLock()
 last_program: list[Program] = []
 #: called with every launch (``debug.launches.Launch``); while there is one, launches run one by one
 observers: list[Callable[[Any], None]] = []
+#: at most one ``capture.recorder.Recorder``, told of programs, of Vars that are bound anew and of values that are read
+watchers: list[Any] = []
 
 
 def device() -> _Device:
@@ -212,9 +214,11 @@ def _run(roots: list[Node]) -> None:
         statistics.plans += 1
     statistics.programs += 1
     try:
-        donate = bool(program.plan.donations) and not any(needs) and not state.pending
+        donate = bool(program.plan.donations) and not any(needs) and not state.pending and not watchers
         donate = donate and _unshared(nodes, held, program.plan)
         slots = _bind(program, dev, leaves, donate)
+        for watcher in watchers:
+            watcher.program(program, nodes, leaves, scalars, slots)
         _launch(program, dev, slots, scalars, nodes)
     except BaseException:
         _restore(roots)
@@ -357,8 +361,7 @@ def _close(
         return
     backend = dev.backend
     prepared = isinstance(backend, SupportsPrograms)
-    extra = (constant,) if constant else ()
-    parts.append(backend.prepare(run, plan.scalar_kinds, *extra) if prepared else (run, constant))  # type: ignore[attr-defined]
+    parts.append(backend.prepare(run, plan.scalar_kinds, constant) if prepared else (run, constant))  # type: ignore[attr-defined]
 
 
 def _bind(program: Program, dev: _Device, leaves: list[Node], donate: bool) -> list[Buffer]:
@@ -393,15 +396,10 @@ def _bind(program: Program, dev: _Device, leaves: list[Node], donate: bool) -> l
     return slots
 
 
-def _changed(program: Program, slots: list[Buffer], scalars: list[float | int]) -> bool:
-    """Whether anything that constants come from differs from the last run."""
+def _versions(program: Program, slots: list[Buffer], scalars: list[float | int]) -> tuple[Any, ...]:
+    """What constants come from, as numbers that differ if anything does."""
     constant = program.plan.constant
-    versions = [slots[k].version for k in constant.leaves]
-    now = (*versions, *[scalars[k] for k in constant.scalars])
-    if now == program.state and all(versions):
-        return False
-    program.state = now
-    return True
+    return (*[slots[k].version for k in constant.leaves], *[scalars[k] for k in constant.scalars])
 
 
 def _unshared(nodes: list[Node], held: list[bool], plan: ProgramPlan) -> bool:
@@ -432,7 +430,9 @@ def _launch(
         )
         return
     handles = [b.handle for b in slots]
-    changed = _changed(program, slots, scalars)
+    versions = _versions(program, slots, scalars)
+    changed = versions != program.state or 0 in versions[: len(program.plan.constant.leaves)]
+    program.state = None  # until everything has run
     for part in program.parts:
         if isinstance(part, OpaqueStep):
             _run_opaque(part, dev, slots, nodes)
@@ -442,12 +442,12 @@ def _launch(
             if isinstance(part, tuple):
                 _run_steps(backend, *part, handles, scalars, changed)
             else:
-                extra = (changed,) if program.plan.constant.kept else ()
-                backend.run(part, handles, scalars, *extra)  # type: ignore[attr-defined]
+                backend.run(part, handles, scalars, changed)  # type: ignore[attr-defined]
         except MetafuseError:
             raise
         except Exception as error:
             raise KernelError(f"[launch] {error}; operators: {_story(nodes)}") from error
+    program.state = versions
 
 
 def _run_steps(

@@ -15,18 +15,19 @@ import base64
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 import numpy as np
 
-from ..dtypes import as_dtype
+from ..dtypes import DType, as_dtype, promote
 from ..graph.node import state
 from ..ops.creation import array64
 from ..ops.registry import Operator
 from ..var import Var, sync
 from .errors import ConformanceError
 from .kit import Kit
-from .strategies import mapped
+from .strategies import mapped, name_of, named
 
 __all__ = ["Case", "compare", "describe", "results", "run", "widened"]
 
@@ -69,7 +70,7 @@ def describe(case: Case) -> str:
 
     def leaf(value: Any) -> None:
         if isinstance(value, np.ndarray):
-            parts.append(f"{value.dtype}[{','.join(map(str, value.shape))}]")
+            parts.append(f"{name_of(value)}[{','.join(map(str, value.shape))}]")
         elif not isinstance(value, Var):
             parts.append(repr(value))
 
@@ -127,9 +128,10 @@ def _differing(got: Array, wrong: Array, expected: Array) -> str:
 
 
 def _compare_floats(got: Array, expected: Array, kit: Kit, scale: bool, factor: float) -> str:
-    tolerance = kit.tolerance(got.dtype.name)
+    kind = as_dtype(got.dtype)
+    tolerance = kit.tolerance(kind.name)
     with np.errstate(all="ignore"):
-        rounded = expected.astype(got.dtype).astype(np.float64)  # beyond the type's range: infinity
+        rounded = kind.convert(expected).astype(np.float64)  # beyond the type's range: infinity
         value = got.astype(np.float64)
         lost = np.isnan(expected) != np.isnan(value)
         if lost.any():
@@ -193,7 +195,7 @@ def _call(case: Case) -> tuple[Var, ...]:
 
 def _judge(kit: Kit, case: Case, answers: tuple[Var, ...]) -> str:
     try:
-        values = [v.numpy() for v in answers]
+        values = [named(v.numpy(), v.dtype.name) for v in answers]
     except Exception as error:
         return f"reading the answer raised {type(error).__name__}: {error}"
     expected = _oracle(case, values)
@@ -211,18 +213,18 @@ def _wrong_dtype(case: Case, var: Var, got: Array, expected: Array) -> str:
     if got.dtype != var.dtype.numpy:
         return f"dtype {got.dtype} was read from a Var of {var.dtype}"
     if case.dtype is not None:
-        return "" if got.dtype.name == case.dtype else f"dtype {got.dtype}, expected {case.dtype}"
-    floats: list[str] = []
+        return "" if name_of(got) == case.dtype else f"dtype {name_of(got)}, expected {case.dtype}"
+    floats: list[DType] = []
 
     def leaf(value: Any) -> None:
         if isinstance(value, np.ndarray):
-            floats.append(value.dtype.name)
+            floats.append(as_dtype(value.dtype))
 
     mapped((case.args, case.kwargs), leaf)
-    if expected.dtype.kind == "f" and floats and all(as_dtype(f).is_float for f in floats):
-        widest = max(floats, key=lambda f: as_dtype(f).itemsize)
-        if got.dtype.name != widest:
-            return f"dtype {got.dtype}, expected {widest}"
+    if expected.dtype.kind == "f" and floats and all(f.is_float for f in floats):
+        widest = reduce(promote, floats)
+        if name_of(got) != widest:
+            return f"dtype {name_of(got)}, expected {widest}"
     return ""
 
 
@@ -257,7 +259,7 @@ def literal(value: Any) -> str:
                 f"np.frombuffer(zlib.decompress(base64.b64decode({packed!r})), {plain.dtype.name!r})"
                 f".reshape({plain.shape})"
             )
-        return f"mf.array64({text})"
+        return f"mf.array64({text})" if name_of(plain) == plain.dtype.name else f"mf.array64({text}, {name_of(plain)!r})"
     if isinstance(value, (list, tuple)):
         inner = ", ".join(map(literal, value)) + ("," if isinstance(value, tuple) and len(value) == 1 else "")
         return f"[{inner}]" if isinstance(value, list) else f"({inner})"

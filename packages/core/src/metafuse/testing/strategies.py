@@ -54,6 +54,29 @@ def dtypes_for(kind: str, kit: Kit) -> list[str]:
     return [name for name, dtype in DTYPES.items() if dtype.kind in letters and kit.supports(name)]
 
 
+# -- element types that NumPy has not --------------------------------------------------------------------------------
+_LABELS = {
+    name: np.dtype(dtype.numpy, metadata={"metafuse": name}) for name, dtype in DTYPES.items() if dtype.storage != dtype.numpy
+}
+
+
+def typed(values: Any, dtype: str) -> Array:
+    """``values`` as an array of ``dtype``. Where NumPy has no such type it is one of ``DType.numpy`` that carries the name, which
+    ``metafuse.array64`` and ``name_of`` understand."""
+    with np.errstate(over="ignore"):
+        return named(as_dtype(dtype).convert(values), dtype)
+
+
+def named(values: Array, dtype: str) -> Array:
+    """``values``, which were read from a Var of ``dtype``, with its name where NumPy has none."""
+    return values.astype(_LABELS[dtype]) if dtype in _LABELS and values.dtype == _LABELS[dtype] else values
+
+
+def name_of(array: Array) -> str:
+    """The name of the element type that an array has or stands for."""
+    return as_dtype(array.dtype).name
+
+
 def primary(kind: str, kit: Kit) -> list[str]:
     """The dtypes of ``kind`` that quick tests use throughout: the usual float, integer and bool."""
     return [name for name in dtypes_for(kind, kit) if name in ("float32", "int32", "bool")] or dtypes_for(
@@ -77,8 +100,8 @@ def array(
         if low > high:  # the range is about smoothness, which integers do not have
             low, high = 0, 9
         if tensor.distinct:
-            return (low + random.permutation(size).reshape(shape)).astype(dtype)
-        return random.integers(low, high, shape, endpoint=True).astype(dtype)
+            return typed(low + random.permutation(size).reshape(shape), dtype)
+        return typed(random.integers(low, high, shape, endpoint=True), dtype)
     if tensor.distinct:
         steps = (random.permutation(size) + shift) / max(size, 1)
         values = tensor.low + steps * (tensor.high - tensor.low)
@@ -87,12 +110,12 @@ def array(
     values = values.reshape(shape)
     if tensor.dominant:
         values = values + (tensor.high - tensor.low) * max(shape[-2:]) * np.eye(*shape[-2:])
-    return values.astype(dtype)
+    return typed(values, dtype)
 
 
 def specials(tensor: Tensor, dtype: str) -> Array:
     """Floats that are no ordinary numbers, and ordinary ones between them: everything NumPy defines an answer for."""
-    info = np.finfo(dtype)
+    info = np.finfo(as_dtype(dtype).numpy)
     few = [
         0.0,
         -0.0,
@@ -108,7 +131,7 @@ def specials(tensor: Tensor, dtype: str) -> Array:
         tensor.low,
         tensor.high,
     ]
-    return np.array(few, dtype)
+    return typed(few, dtype)
 
 
 def laid_out(values: Array, layout: str) -> Array:

@@ -8,6 +8,7 @@ Who calls it: users through ``metafuse.nn`` and ``metafuse``, and the layers.
 from . import (
     activation,
     adaptive_pooling,
+    attention,
     basic,
     columns,
     convolution,
@@ -19,6 +20,7 @@ from . import (
 )
 from .activation import *
 from .adaptive_pooling import *
+from .attention import *
 from .basic import *
 from .columns import *
 from .convolution import *
@@ -31,6 +33,7 @@ from .recurrent import *
 __all__ = [
     *activation.__all__,
     *adaptive_pooling.__all__,
+    *attention.__all__,
     *basic.__all__,
     *columns.__all__,
     *convolution.__all__,

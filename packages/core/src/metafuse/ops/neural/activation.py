@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from ...dtypes import accumulator
 from ...errors import ArgumentError, DTypeError, ShapeError
 from ...kernel.expr import Expr, call, const
 from ...var import wrap
 from ..autograd import no_grad
 from ..elementwise import cast, elementwise, floating, keep
 from ..meta import check_dims, check_var, with_gradient
+from ..precision import answer_type, in_float32
 from ..registry import Sample, Tensor, operator
 from ..scalar import where
 from . import oracles
@@ -243,7 +245,7 @@ def shifted(x: Any, axes: tuple[int, ...]) -> Any:
 def softmax(x: Any, dim: Any = None, log: bool = False) -> Any:
     """Exponentials divided by their sum over ``dim`` (``None``: over everything); with ``log``, the logarithm of that.
 
-    The maximum is subtracted first, so that large inputs do not overflow. float16 is computed in float32.
+    The maximum is subtracted first, so that large inputs do not overflow. 16-bit floats are computed in float32.
 
     Example:
         >>> import metafuse as mf
@@ -253,21 +255,22 @@ def softmax(x: Any, dim: Any = None, log: bool = False) -> Any:
     x = _real("softmax", x)
     axes = check_dims("softmax", dim, x.ndim)
     with no_grad():
-        wide = cast(x, "float32") if x.dtype == "float16" else x
+        wide = cast(x, accumulator(x.dtype))
         scaled = shifted(wide, axes)
         exponentials = scaled.exp()
         total = exponentials.sum(axes, keepdims=True)
-        y = cast(scaled - total.log() if log else exponentials * (1.0 / total), x.dtype)
+        y = cast(scaled - total.log() if log else exponentials * (1.0 / total), answer_type(x.dtype))
     return with_gradient(y, [x], "log_softmax" if log else "softmax", (axes, log), _softmax_gradient)
 
 
 def _softmax_gradient(node: Any, upstream: Any) -> list[Any]:
     """From the answer alone, so that nothing of the forward pass is computed again."""
     axes, log = node.sig.attrs
-    y: Any = wrap(node)
+    wide, dtype = accumulator(node.spec.dtype), node.inputs[1].spec.dtype
+    y, upstream = cast(wrap(node), wide), cast(upstream, wide)
     if log:
-        return [None, upstream - y.exp() * upstream.sum(axes, keepdims=True)]
-    return [None, y * (upstream - (upstream * y).sum(axes, keepdims=True))]
+        return [None, cast(upstream - y.exp() * upstream.sum(axes, keepdims=True), dtype)]
+    return [None, cast(y * (upstream - (upstream * y).sum(axes, keepdims=True)), dtype)]
 
 
 @operator(
@@ -287,6 +290,7 @@ def log_softmax(x: Any, dim: Any = None) -> Any:
 @operator(
     category="nn", numpy=oracles.logsumexp, samples=row_samples(), source="log(sum(exp(x)))", method=True
 )
+@in_float32
 def logsumexp(x: Any, dim: Any, keepdims: bool = False, keepdim: bool = False) -> Any:
     """``log(sum(exp(x)))`` over ``dim`` without overflow.
 

@@ -11,7 +11,8 @@ from math import prod
 from typing import Any
 
 from ...errors import ArgumentError, DTypeError, ShapeError
-from ..meta import check_var, index
+from ..meta import check_var, index, reduce_dims
+from ..precision import like, product_operands
 from ..registry import Sample, Tensor, operator
 from ..scalar import where
 from . import oracles
@@ -61,14 +62,15 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Any:
         raise ShapeError(f"[linear] x must end in the {inputs} columns of weight, got shape {tuple(x.shape)}")
     rows = prod(x.shape[:-1])
     shape = [rows, outputs, inputs]
-    y = (x.reshape([rows, inputs]).broadcast(shape, [1]) * weight.broadcast(shape, [0])).sum(2)
+    left, right, answer = product_operands(x.reshape([rows, inputs]), weight)
+    y = answer(reduce_dims(left.broadcast(shape, [1]) * right.broadcast(shape, [0]), "add", (2,)))
     y = y if x.ndim == 2 else y.reshape([*x.shape[:-1], outputs])
     if bias is None:
         return y
     bias = check_var("linear", "bias", bias)
     if tuple(bias.shape) != (outputs,):
         raise ShapeError(f"[linear] bias must have shape ({outputs},), got {tuple(bias.shape)}")
-    return y + bias
+    return y + like(bias, y)
 
 
 @operator(
@@ -103,8 +105,9 @@ def bilinear(in1: Any, in2: Any, weight: Any, bias: Any = None) -> Any:
     left = linear(in1, weight.transpose([0, 2, 1]).reshape([outputs * second, first])).reshape(
         [rows, outputs, second]
     )
-    y = (left * in2.reshape([rows, 1, second])).sum(2).reshape([*in1.shape[:-1], outputs])
-    return y if bias is None else y + bias
+    left, right, answer = product_operands(left, in2.reshape([rows, 1, second]))
+    y = answer(reduce_dims(left * right, "add", (2,))).reshape([*in1.shape[:-1], outputs])
+    return y if bias is None else y + like(bias, y)
 
 
 @operator(

@@ -14,7 +14,8 @@ from __future__ import annotations
 from typing import Any
 
 from ...errors import ArgumentError, ShapeError
-from ..meta import check_var
+from ..meta import check_var, reduce_dims
+from ..precision import like, product_operands
 from ..registry import Sample, Tensor, operator
 from . import window_oracles as oracles
 from .checks import integer, integers, need_ndim, slide, window_count
@@ -65,7 +66,7 @@ def _check_channels(op: str, x: Any, weight: Any, bias: Any, groups: int, transp
 
 
 def _add_bias(y: Any, bias: Any) -> Any:
-    return y if bias is None else y + bias.broadcast(y.shape, [0, *range(2, y.ndim)])
+    return y if bias is None else y + like(bias, y).broadcast(y.shape, [0, *range(2, y.ndim)])
 
 
 def _convolve(
@@ -99,13 +100,14 @@ def _convolve(
     slides = [
         slide(first + d, first + spatial + d, stride[d], padding[d], dilation[d]) for d in range(spatial)
     ]
-    if groups == 1:
-        windows = x.reindex(shape, ["i0", "i2", *slides])
-    else:
-        windows = x.reshape([batch, groups, inputs, *size]).reindex(shape, ["i0", "i1", "i3", *slides])
+    if groups > 1:
+        x = x.reshape([batch, groups, inputs, *size])
         weight = weight.reshape([groups, outputs // groups, inputs, *kernel])
+    x, weight, answer = product_operands(x, weight)
+    windows = x.reindex(shape, ["i0", "i2", *slides] if groups == 1 else ["i0", "i1", "i3", *slides])
     spread = weight.broadcast(shape, [0, *range(first, first + spatial)])
-    y = (windows * spread).sum([first - 1, *range(first + spatial, first + 2 * spatial)])
+    folded = (first - 1, *range(first + spatial, first + 2 * spatial))
+    y = answer(reduce_dims(windows * spread, "add", folded))
     return _add_bias(y if groups == 1 else y.reshape([batch, outputs, *out]), bias)
 
 
@@ -254,6 +256,7 @@ def _spread(
         x = x.reshape([batch, groups, inputs, *size])
         weight = weight.reshape([groups, inputs, outputs, *kernel])
     here = list(range(first, first + spatial))
+    x, weight, answer = product_operands(x, weight)
     product = x.broadcast(
         shape, [first - 1, *range(first + spatial, first + 2 * spatial)]
     ) * weight.broadcast(shape, [0, *here])
@@ -262,7 +265,7 @@ def _spread(
     ]
     leading = ["i0", "i1", "i3"] if grouped else ["i0", "i2"]
     target = [batch, groups, outputs, *out] if grouped else [batch, outputs, *out]
-    y = product.reindex_reduce("add", target, [*leading, *slides])
+    y = answer(product.reindex_reduce("add", target, [*leading, *slides]))
     return _add_bias(y.reshape([batch, groups * outputs, *out]) if grouped else y, bias)
 
 

@@ -15,6 +15,7 @@ from ...errors import ArgumentError, DTypeError, ShapeError
 from ...var import wrap
 from ..autograd import no_grad
 from ..meta import check_var, index, with_gradient
+from ..precision import in_float32
 from ..registry import Sample, Tensor, operator
 from ..scalar import where
 from . import oracles
@@ -120,6 +121,7 @@ def _pick(logs: Any, target: Any, weight: Any, ignore_index: int | None, reducti
     ],
     source="negative log-likelihood of softmax",
 )
+@in_float32
 def cross_entropy_loss(
     output: Any, target: Any, weight: Any = None, ignore_index: int | None = None, reduction: str = "mean"
 ) -> Any:
@@ -152,6 +154,7 @@ def cross_entropy_loss(
     ],
     source="negative log-likelihood",
 )
+@in_float32
 def nll_loss(
     output: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
 ) -> Any:
@@ -175,6 +178,7 @@ def nll_loss(
     samples=[Sample((_X, _X)), Sample((_X, _X), {"reduction": "none"})],
     source="mean of squared differences",
 )
+@in_float32
 def mse_loss(output: Any, target: Any, reduction: str = "mean") -> Any:
     """Squared difference, reduced by ``"mean"``, ``"sum"`` or ``"none"``.
 
@@ -194,6 +198,7 @@ def mse_loss(output: Any, target: Any, reduction: str = "mean") -> Any:
     samples=[Sample((_X, Tensor((4, 3), "float", 4.0, 6.0)))],
     source="mean of |x - y|",
 )
+@in_float32
 def l1_loss(output: Any, target: Any) -> Any:
     """Mean absolute difference.
 
@@ -212,6 +217,7 @@ def l1_loss(output: Any, target: Any) -> Any:
     samples=[Sample((_X, _X)), Sample((_X, _X), {"reduction": "sum"})],
     source="Girshick 2015",
 )
+@in_float32
 def smooth_l1_loss(y_true: Any, y_pred: Any, reduction: str = "mean") -> Any:
     """Half the squared difference where it is below 1, else the absolute difference minus one half.
 
@@ -237,6 +243,7 @@ def _weighted(loss: Any, weight: Any, size_average: bool) -> Any:
     samples=[Sample((_P, _P)), Sample((_P, _P, _P, False))],
     source="cross entropy",
 )
+@in_float32
 def bce_loss(output: Any, target: Any, weight: Any = None, size_average: bool = True) -> Any:
     """Binary cross entropy of probabilities ``output`` against ``target`` in [0, 1]; mean, or sum without ``size_average``.
 
@@ -258,6 +265,7 @@ def bce_loss(output: Any, target: Any, weight: Any = None, size_average: bool = 
     samples=[Sample((_X, _P)), Sample((_X, _P, _P, Tensor((3,), "float", 0.5, 2.0), False))],
     source="cross entropy of sigmoid",
 )
+@in_float32
 def binary_cross_entropy_with_logits(
     output: Any, target: Any, weight: Any = None, pos_weight: Any = None, size_average: bool = True
 ) -> Any:
@@ -290,6 +298,7 @@ def binary_cross_entropy_with_logits(
     samples=[Sample((_X, _P)), Sample((_X, _X, "batchmean", True)), Sample((_X, _P, "sum"))],
     source="Kullback-Leibler divergence",
 )
+@in_float32
 def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = False) -> Any:
     """``target * (log(target) - input)``, ``input`` being log probabilities.
 

@@ -16,9 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from ...dtypes import accumulator
 from ...errors import ArgumentError, DTypeError, ShapeError
 from ..elementwise import cast
 from ..meta import check_var
+from ..precision import answer_type
 from ..registry import Sample, Tensor, operator
 from . import oracles
 from .checks import integer, integers
@@ -71,8 +73,8 @@ def moments(x: Any, axes: list[int]) -> tuple[Any, Any, Any, Any]:
 
 
 def normalise(x: Any, axes: list[int], weight: Any, bias: Any, eps: float) -> tuple[Any, Any, Any]:
-    """``(y, mean, variance)`` with ``y = (x - mean) / sqrt(variance + eps) * weight + bias``; float16 is computed in float32."""
-    wide = cast(x, "float32") if x.dtype == "float16" else x
+    """``(y, mean, variance)`` with ``y = (x - mean) / sqrt(variance + eps) * weight + bias``; 16-bit floats are computed in float32."""
+    wide = cast(x, accumulator(x.dtype))
     mean, variance, deviation, offset = moments(wide, axes)
     scale = (variance + eps).sqrt()
     scale = weight / scale
@@ -81,7 +83,7 @@ def normalise(x: Any, axes: list[int], weight: Any, bias: Any, eps: float) -> tu
     else:  # the weight varies along the normalised axes (layer norm): keep what varies per row apart from it
         scale = 1.0 / (variance + eps).sqrt()
         y = (deviation * scale - offset * scale) * weight + bias
-    return cast(y, x.dtype), mean, variance
+    return cast(y, answer_type(x.dtype)), mean, variance
 
 
 @operator(
@@ -130,8 +132,9 @@ def batch_norm(
         y, mean, variance = normalise(x, [0, *range(2, x.ndim)], weight, bias, eps)
         for running, batch in ((running_mean, mean), (running_var, variance)):
             if running is not None:
-                fresh = cast(batch.detach().reshape([channels]), running.dtype)
-                running.update(running + (fresh - running) * momentum)
+                old = cast(running, accumulator(running.dtype))
+                fresh = cast(batch.detach().reshape([channels]), old.dtype)
+                running.update(old + (fresh - old) * momentum)
         return y
     if running_mean is None or running_var is None:
         raise ArgumentError(
@@ -139,8 +142,9 @@ def batch_norm(
         )
     mean = _affine("batch_norm", "running_mean", running_mean, channels, shape)
     variance = _affine("batch_norm", "running_var", running_var, channels, shape)
+    mean, variance, wide = (cast(v, accumulator(v.dtype)) for v in (mean, variance, x))
     scale = weight / (variance + eps).sqrt()
-    return cast(x * scale + (bias - mean * scale), x.dtype)
+    return cast(wide * scale + (bias - mean * scale), answer_type(x.dtype))
 
 
 @operator(

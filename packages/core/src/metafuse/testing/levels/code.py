@@ -20,7 +20,7 @@ from ...ops.creation import array64
 from ..compare import Case, run
 from ..errors import ConformanceError
 from ..kit import Kit, level
-from ..strategies import dtypes_for
+from ..strategies import dtypes_for, typed
 
 __all__ = ["test_code_errors", "test_code_gradient", "test_code_numbers", "test_code_values"]
 
@@ -45,7 +45,7 @@ def test_code_values(conformance: Kit) -> None:
     for dtype in usual:
         if dtype == "float16" or not conformance.supports(dtype):
             continue  # C++ before C++23 has no arithmetic type of 16 bits
-        x = random.integers(0, 9, (3, 5)).astype(dtype)
+        x = typed(random.integers(0, 9, (3, 5)), dtype)
 
         def twice(v: Any, d: str = dtype) -> Any:
             return code([3, 5], d, [v, v + v], cpu_src=f"{_LOOP} @out(i, j) = @in0(i, j) + @in1(i, j);") + v

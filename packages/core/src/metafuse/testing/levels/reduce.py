@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ...dtypes import as_dtype
 from ...kernel.ir import REDUCTIONS
 from ...ops.creation import array64, ones
 from ...ops.reduce import max as maximum
@@ -22,7 +23,7 @@ from ...var import sync
 from ..compare import Case, run
 from ..errors import ConformanceError
 from ..kit import Kit, level
-from ..strategies import array, dtypes_for, primary
+from ..strategies import array, dtypes_for, primary, typed
 from .index import folded_kinds
 from .samples import check_samples, sampled
 
@@ -80,7 +81,7 @@ def test_reduce_dtypes(conformance: Kit) -> None:
         dtypes = dtypes_for(folded_kinds(op), conformance)
         for dtype in dtypes if conformance.profile.deep else dtypes[number % 3 :: 3]:
             domain = (
-                Tensor((), low=0.5, high=1.5) if dtype.startswith("float") else Tensor((), low=-9, high=9)
+                Tensor((), low=0.5, high=1.5) if as_dtype(dtype).is_float else Tensor((), low=-9, high=9)
             )
             x = array(domain, dtype, (3, 20), random)
             cases.append(Case("reduce", reduce, (x, op, 1, False), {}, _meaning(op), scale=True))
@@ -108,7 +109,7 @@ def test_reduce_specials(conformance: Kit) -> None:
     for dtype in dtypes_for("float", conformance):
         for values in (x, wide):
             for dim in (0, 1, None):
-                narrow = values.astype(dtype)
+                narrow = typed(values, dtype)
                 cases += [
                     Case(name, function, (narrow, dim), {}, lambda v, d, f=fold: np.asarray(f(v, axis=d)), scale=True)  # type: ignore[misc]
                     for name, function, fold in (("max", maximum, np.max), ("min", minimum, np.min), ("sum", total, np.sum))
@@ -147,14 +148,11 @@ def test_long_sums(conformance: Kit) -> None:
 
 @level("reduce")
 def test_sums_of_halves(conformance: Kit) -> None:
-    """Sums of float16 are carried in float32: 5000 times 0.25 is far beyond what halves could count."""
-    if not conformance.supports("float16"):
-        return
-    x = np.full((3, 5000), 0.25, np.float16)
-    run(
-        conformance,
-        [
-            Case("sum", total, (x, 1), {}, lambda v, d: v.sum(d)),
-            Case("mean", mean, (x,), {}, lambda v: v.mean()),
-        ],
-    )
+    """Sums of 16-bit floats are carried in float32: 5000 times 0.25 is far beyond what they could count."""
+    cases = []
+    for dtype in ("float16", "bfloat16"):
+        if conformance.supports(dtype):
+            x = typed(np.full((3, 5000), 0.25), dtype)
+            cases.append(Case("sum", total, (x, 1), {}, lambda v, d: v.sum(d)))
+            cases.append(Case("mean", mean, (x,), {}, lambda v: v.mean()))
+    run(conformance, cases)

@@ -1,0 +1,363 @@
+"""Compiled functions: which recording a call may replay, and when to record.
+
+What it is: ``compile`` and ``Compiled``. A call looks for a step that was recorded for arguments like these in a state like this; without
+one it runs the function and records. Two equal recordings in a row make a step.
+What it is not: the parts: ``walk`` and ``guard`` say what "like this" means, ``recorder`` what is recorded, ``replay`` runs it.
+Who calls it: users, as ``metafuse.compile``. ``docs/compile.md`` has the rules.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+import sys
+import types
+from collections.abc import Callable
+from threading import Lock
+from typing import Any, TypeVar, overload
+
+import numpy as np
+
+from ..config import SETTINGS, flags, notice, observe
+from ..errors import ArgumentError
+from ..graph.node import state
+from ..ops.random import _stream
+from ..runtime import executor
+from ..var import Var
+from .arguments import Arguments
+from .numbers import Number, Tape
+from .recorder import Recorder, Recording
+from .replay import Step
+from .walk import Unseen, Walk, number_token
+
+__all__ = ["Compiled", "compile"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: recordings of one kind of call without a replay in between, after which it is given up
+PATIENCE = 12
+#: kinds of arguments, and steps per kind, that a function keeps; the oldest go first
+KINDS, STEPS = 128, 16
+
+_recording = Lock()
+_settings = [0]
+
+
+def _settings_changed(_: Any) -> None:
+    _settings[0] += 1
+
+
+for _name in SETTINGS:
+    observe(_name, _settings_changed)
+
+
+class _Kind:
+    """What is known about calls with one kind of arguments."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self.candidate: tuple[Recording, list[Any]] | None = None
+        self.executed: dict[types.CodeType, dict[str, Any]] | None = {}
+        self.learned = False
+        self.followed: set[str] = set()
+        self.followed_numbers: set[int] = set()
+        self.former: Walk | None = None
+        self.former_numbers: list[Any] = []
+        self.idle = 0
+        self.refused = ""
+        self.reason = ""
+
+
+class Compiled:
+    """A function whose work is replayed; made by ``metafuse.compile``.
+
+    ``recorded`` and ``replayed`` count calls of either sort; ``plain`` counts those that ran uncaptured.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.recorded = self.replayed = self.plain = 0
+        self._kinds: dict[Any, _Kind] = {}
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else types.MethodType(self, instance)
+
+    def __repr__(self) -> str:
+        return f"<compiled {getattr(self.function, '__qualname__', self.function)!s}>"
+
+    def reset(self) -> None:
+        """Forget all recordings."""
+        self._kinds.clear()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if executor.watchers or not state.limit:  # inside a recording, or every operator is evaluated at once
+            return self.function(*args, **kwargs)
+        given = Arguments(args, kwargs)
+        key = (given.key, state.grad_enabled, _settings[0])
+        kind = self._kinds.get(key)
+        if kind is None:
+            kind = self._new_kind(key)
+        if not kind.refused:
+            with executor._lock:
+                if state.pending:
+                    executor.evaluate(None)
+                found = self._replay(kind, given)
+            if found is not None:
+                self.replayed += 1
+                return found[0]
+            if _recording.acquire(blocking=False):
+                try:
+                    return self._record(kind, given, args, kwargs)
+                finally:
+                    _recording.release()
+        self.plain += 1
+        return self.function(*args, **kwargs)
+
+    def _new_kind(self, key: Any) -> _Kind:
+        if len(self._kinds) >= KINDS:
+            self._kinds.pop(next(iter(self._kinds)), None)
+        kind = self._kinds[key] = _Kind()
+        return kind
+
+    # -- replaying ---------------------------------------------------------------------------------------------------
+    def _replay(self, kind: _Kind, given: Arguments) -> tuple[Any] | None:
+        steps = kind.steps
+        if not steps:
+            return None
+        device = executor.device()
+        for k, step in enumerate(steps):
+            values = step.matches(given.vars, given.numbers)
+            if values is not None and step.device is device:
+                done, result = step.run(given.vars, values)
+                if done:
+                    kind.idle = 0
+                    if k:
+                        steps.insert(0, steps.pop(k))
+                    return (result,)
+        return None
+
+    def _adopt(self, kind: _Kind, walk: Walk) -> bool:
+        """Let a step whose description is that of ``walk`` watch the objects that are there now."""
+        for step in kind.steps:
+            if _described(walk, step.tokens, step.recording.followed):
+                step.adopt(walk)
+                return True
+        return False
+
+    # -- recording ---------------------------------------------------------------------------------------------------
+    def _roots(self, given: Arguments) -> list[tuple[str, Any]]:
+        roots: list[tuple[str, Any]] = [(getattr(self.function, "__name__", "function"), self.function)]
+        roots += [(f"argument {k}", other) for k, other in enumerate(given.others)]
+        return [*roots, ("random", _stream.__dict__)]
+
+    def _record(self, kind: _Kind, given: Arguments, args: Any, kwargs: Any) -> Any:
+        if not kind.learned:
+            return self._learn(kind, given, args, kwargs)
+        try:
+            walk = Walk(self._roots(given), kind.executed)
+        except Unseen as problem:
+            self._refuse(kind, f"it depends on {problem}")
+            return self._plainly(args, kwargs)
+        if self._adopt(kind, walk):
+            found = self._replay(kind, given)
+            if found is not None:
+                self.replayed += 1
+                return found[0]
+        self._learn_changes(kind, walk, given)
+        kind.idle += 1
+        if kind.idle > PATIENCE:
+            self._refuse(kind, kind.reason or "its state differs from call to call")
+            return self._plainly(args, kwargs)
+        return self._watch(kind, walk, given, args, kwargs)
+
+    def _plainly(self, args: Any, kwargs: Any) -> Any:
+        self.plain += 1
+        return self.function(*args, **kwargs)
+
+    def _refuse(self, kind: _Kind, reason: str) -> None:
+        kind.refused = reason
+        kind.steps, kind.candidate, kind.former, kind.executed = [], None, None, None
+        notice(f"{self!r} runs uncaptured: {reason}")
+
+    def _learn(self, kind: _Kind, given: Arguments, args: Any, kwargs: Any) -> Any:
+        """The first call: which code runs."""
+        self.recorded += 1
+        args, kwargs = given.rebuilt(args, kwargs, given.numbers)
+        result = self._traced(kind, lambda: self.function(*args, **kwargs))
+        kind.learned = True
+        return result
+
+    def _traced(self, kind: _Kind, call: Callable[[], Any]) -> Any:
+        """Call, and note which code objects run; not under a profiler, which has that hook for itself."""
+        executed = kind.executed
+        if executed is None or sys.getprofile() is not None:
+            kind.executed = None
+            return call()
+
+        def note(frame: Any, event: str, _: Any) -> None:
+            if event == "call":
+                executed.setdefault(frame.f_code, frame.f_globals)
+
+        sys.setprofile(note)
+        try:
+            return call()
+        finally:
+            sys.setprofile(None)
+
+    def _learn_changes(self, kind: _Kind, walk: Walk, given: Arguments) -> None:
+        """Numbers that differ from those of the last recording are followed from now on."""
+        former = kind.former
+        if former is not None and len(former.tokens) == len(walk.tokens):
+            different = [k for k, (a, b) in enumerate(zip(former.tokens, walk.tokens, strict=True)) if a != b]
+            if different:
+                kind.reason = f"{walk.path(different[0])} differs from call to call"
+            if all(k in walk.numbers and k in former.numbers for k in different):
+                kind.followed |= {walk.path(k) for k in different}
+        elif former is not None:
+            kind.reason = "the Python state that it reaches grows or shrinks from call to call"
+        if kind.former_numbers:
+            kind.followed_numbers |= {
+                k for k, (a, b) in enumerate(zip(kind.former_numbers, given.numbers, strict=True)) if a is not b and a != b
+            }
+
+    def _watch(self, kind: _Kind, walk: Walk, given: Arguments, args: Any, kwargs: Any) -> Any:
+        """Run the function with a recorder attached; a second recording like the one before makes a step."""
+        self.recorded += 1
+        size = len(kind.executed) if kind.executed is not None else 0
+        followed = [k for k in walk.numbers if walk.path(k) in kind.followed]
+        numbers: list[Any] = [
+            Number(Tape(), "", n) if k in kind.followed_numbers else n for k, n in enumerate(given.numbers)
+        ]
+        hidden = _hidden(walk)
+        recorder = Recorder(walk, given.vars, followed, numbers)
+        args, kwargs = given.rebuilt(args, kwargs, recorder.numbers)
+        recording: Recording | None = None
+        try:
+            executor.watchers.append(recorder)
+            try:
+                result = self._traced(kind, lambda: self.function(*args, **kwargs))
+            finally:
+                recorder.restore()
+            try:
+                result, recording = recorder.finish(result, walk)
+            except Unseen as problem:
+                recorder.refuse(str(problem))
+        finally:
+            recorder.tape.open = False
+            executor.watchers.remove(recorder)
+        if _hidden(walk) != hidden:
+            recorder.refuse("it draws random numbers from Python or NumPy")
+        if recorder.refusal or recording is None:
+            self._refuse(kind, recorder.refusal)
+            return result
+        kept = [None if k in kind.followed_numbers else n for k, n in enumerate(given.numbers)]
+        grown = kind.executed is not None and len(kind.executed) != size
+        self._compare(kind, recording, kept, given, grown)
+        return result
+
+    def _compare(self, kind: _Kind, recording: Recording, numbers: list[Any], given: Arguments, grown: bool) -> None:
+        walk = recording.walk
+        before, kind.former, kind.former_numbers = kind.candidate, walk, given.numbers
+        kind.candidate = (recording, numbers)
+        unfollowed = [c for c in recording.changes if _is_number(c)]
+        if unfollowed:  # a counter: follow it
+            kind.followed |= {
+                walk.path(k) for n, _, key, _ in unfollowed for k, place in walk.numbers.items()
+                if place[0] is walk.containers[n][1] and place[1] == key
+            }  # fmt: skip
+        if before is None or grown or before[1] != numbers or before[0].followed != recording.followed:
+            return
+        if not _described(walk, _loosened(before[0]), recording.followed):
+            return
+        different = recording.difference(before[0])
+        if different:
+            kind.reason = different
+            return
+        device = executor.device()
+        kind.steps.insert(0, Step(recording, given.vars, numbers, device))
+        del kind.steps[STEPS:]
+        kind.candidate = None
+
+
+def _loosened(recording: Recording) -> list[Any]:
+    tokens = list(recording.walk.tokens)
+    for k in recording.followed:
+        tokens[k] = number_token(tokens[k][0])
+    return tokens
+
+
+def _described(walk: Walk, tokens: list[Any], followed: list[int]) -> bool:
+    """Whether ``walk`` is described by ``tokens``, in which the numbers at ``followed`` are free."""
+    if len(walk.tokens) != len(tokens):
+        return False
+    mine = list(walk.tokens)
+    for k in followed:
+        if k not in walk.numbers:
+            return False
+        mine[k] = number_token(mine[k][0])
+    return mine == tokens
+
+
+def _is_number(change: tuple[int, str, Any, Any]) -> bool:
+    _, what, _, shape = change
+    return what == "set" and shape[0] == "text" and type(shape[2]) in (int, float)
+
+
+def _hidden(walk: Walk) -> list[Any]:
+    """Where the random numbers of Python and NumPy are."""
+    found: list[Any] = [random.getstate(), repr(np.random.get_state())]
+    for g in walk.generators:
+        if isinstance(g, random.Random):
+            found.append(g.getstate())
+        elif isinstance(g, np.random.RandomState):
+            found.append(repr(g.get_state()))
+        else:
+            found.append(repr((g.bit_generator if isinstance(g, np.random.Generator) else g).state))
+    return found
+
+
+@overload
+def compile(fn: F) -> F: ...
+@overload
+def compile() -> Callable[[F], F]: ...
+def compile(fn: Any = None) -> Any:
+    """A function that does what ``fn`` does, without running its Python each time.
+
+    The first calls with a new kind of arguments run ``fn`` and record the programs that it evaluates. Later calls bind the arguments and
+    the current values of parameters and other state to the recorded programs, run them, and rebind what ``fn`` rebinds.
+
+    Args:
+        fn: a training or inference step. Its arguments may be Vars, NumPy arrays (uploaded as data; ``fn`` gets Vars), numbers and texts,
+            nested in tuples, lists and dictionaries. Without it: answers a decorator.
+
+    Returns:
+        A callable with the arguments and results of ``fn``. Results carry no gradient path: compile the whole step, with
+        the gradient inside.
+
+    What is captured, and how changes of Python state are noticed, is written in ``docs/compile.md``. A function that can't be
+    captured (it reads a value in the middle, or depends on what can't be seen) runs as it is, after one notice that says why.
+
+    Errors: ``ArgumentError`` if ``fn`` can't be called.
+
+    Example:
+        >>> import metafuse as mf
+        >>> net = mf.nn.Linear(4, 1)
+        >>> optimizer = mf.nn.SGD(net.parameters(), lr=0.1, momentum=0.9)
+        >>> @mf.compile
+        ... def step(x, y):
+        ...     loss = ((net(x) - y) ** 2).mean()
+        ...     optimizer.step(loss)
+        ...     return loss
+        >>> x, y = mf.randn(8, 4), mf.ones(8, 1)
+        >>> first = step(x, y).item()
+        >>> for _ in range(50):
+        ...     last = step(x, y)
+        >>> last.item() < first, step.replayed > 40
+        (True, True)
+    """
+    if fn is None:
+        return compile
+    if not callable(fn):
+        raise ArgumentError(f"[compile] needs a function, got {type(fn).__name__}")
+    return fn if isinstance(fn, Compiled) else Compiled(fn)

@@ -1,0 +1,325 @@
+"""Running a recorded step again without its Python.
+
+What it is: ``Step``: checks that everything is as it was recorded, binds the buffers of arguments and state, runs the programs, and
+gives Vars and Python state their new values.
+What it is not: the decision what was recorded (``recorder``) or which step a call asks for (``compiled``).
+Who calls it: ``compiled``, with the executor's lock held.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from ..graph.node import Spec, leaf, signature
+from ..runtime import executor
+from ..runtime.buffer import Buffer, next_version
+from ..var import Var
+from .effects import fill
+from .guard import Guard, Place, get, put
+from .recorder import Made, Recording, Segment, Source
+from .walk import Walk, number_token
+
+__all__ = ["Step"]
+
+#: bytes of memory that a step keeps between calls; beyond it comes from the backend's pool each time
+KEPT_LIMIT = 64 << 20
+
+_refcount = sys.getrefcount
+
+
+class _Part:
+    """One program of a step with what is prepared for it.
+
+    ``fresh``: (slot, bytes, order) of results that are handed out; ``kept``: the same of everything else that is written.
+    ``donations``: (output slot, leaf slot, number of the state Var that is rebound and may give its buffer)."""
+
+    def __init__(self, segment: Segment, step: Step, number: int) -> None:
+        plan = segment.program.plan
+        self.program = segment.program
+        self.nodes = segment.nodes
+        self.sources = segment.sources
+        self.size = len(segment.sources) + len(plan.outputs) + len(plan.temporaries)
+        orders = dict(plan.orders)
+        wanted = {s[2] for s in step.handed_out if s[0] == "made" and s[1] == number}
+        outputs = [(slot, n, orders.get(slot)) for slot, n in plan.outputs]
+        self.fresh = [o for o in outputs if o[0] in wanted]
+        self.kept = [o for o in outputs if o[0] not in wanted] + [(s, n, None) for s, n in plan.temporaries]
+        self.held: list[Buffer] = []
+        self.spare: dict[int, Buffer] = {}
+        self.opaque = _opaque(segment)
+        self.donations: list[tuple[int, int, int]] = []
+
+
+def _opaque(segment: Segment) -> list[tuple[Any, int, int]]:
+    """(node, first, end) of opaque nodes with run-time numbers."""
+    found = []
+    at = 0
+    for node in segment.nodes:
+        end = at + len(node.scalars)
+        if node.sig.kind == "opaque" and end > at:
+            found.append((node, at, end))
+        at = end
+    return found
+
+
+class Step:
+    """A recording that can be replayed."""
+
+    def __init__(self, recording: Recording, arguments: list[Var], numbers: list[Any], device: Any) -> None:
+        self.device = device
+        self.recording = recording
+        self.tokens = self._loose_tokens(recording.walk.tokens)
+        self.numbers = numbers  # the arguments', ``None`` where they are followed
+        known = {id(v): k for k, v in enumerate(recording.walk.vars)}
+        self.in_state = [known.get(id(v), -1) for v in arguments]
+        self.handed_out: set[Source] = {m.source for m in recording.made} | {r.value.source for r in recording.rebound}
+        self.parts = [_Part(s, self, k) for k, s in enumerate(recording.segments)]
+        self._keep_memory = self._bytes_kept() <= KEPT_LIMIT
+        self._rebound = [
+            (r.target[0] == "state", r.target[1], r.value, not r.value.cut) for r in recording.rebound
+        ]
+        self._orders = self._wanted_orders()
+        self._find_donations()
+        backend = device.backend
+        self.constants = [_restored(spec, content) for spec, content in recording.constants]
+        self.backend = backend
+        self._compile_numbers()
+        self.guard: Guard | None = None
+        self._containers: list[Any] = []
+        self._moved: list[tuple[Place, int]] = []
+        self._changes: list[tuple[Any, str, Any, Any]] = []
+        self._ids: dict[int, int] = {}
+
+    # -- preparation -------------------------------------------------------------------------------------------------
+    def _loose_tokens(self, tokens: list[Any]) -> list[Any]:
+        found = list(tokens)
+        for position in self.recording.followed:
+            found[position] = number_token(found[position][0])
+        return found
+
+    def _bytes_kept(self) -> int:
+        return sum(n for p in self.parts for _, n, _ in p.kept) + sum(
+            n for p in self.parts for slot, n, _ in p.fresh
+        )
+
+    def _wanted_orders(self) -> dict[Source, Any]:
+        """Layout in memory that each argument and state Var must have."""
+        return {s: o for p, g in zip(self.parts, self.recording.segments, strict=True)
+                for s, o in zip(p.sources, g.orders, strict=True) if s[0] in ("argument", "state")}  # fmt: skip
+
+    def _find_donations(self) -> None:
+        """State whose old value nobody needs: rebound by the step, read by no later program, not handed out."""
+        rebound = {r.target for r in self.recording.rebound}
+        for number, part in enumerate(self.parts):
+            later = {s for p in self.parts[number + 1 :] for s in p.sources}
+            for output, at, _ in part.program.plan.donations:
+                source = part.sources[at]
+                lasting = ("made", number, output) in self.handed_out and source not in self.handed_out
+                if lasting and source[0] == "state" and source in rebound and source not in later:
+                    part.donations.append((output, at, source[1]))
+
+    def _compile_numbers(self) -> None:
+        """One function for the run-time numbers of all programs, the numbers handed out, and those that move."""
+        recording = self.recording
+        results: list[str] = []
+        tape = recording.tape
+        for segment in recording.segments:
+            codes = [c if isinstance(c, str) else tape.constant(_plain(c)) for c in segment.scalars]
+            results.append(f"[{', '.join(codes)}]")
+        results.append(f"[{', '.join(recording.codes)}]")
+        results.append(f"[{', '.join(code for _, code in recording.moved)}]")
+        self.follow = tape.compile(results)
+
+    # -- matching ----------------------------------------------------------------------------------------------------
+    def adopt(self, walk: Walk) -> None:
+        """Take the objects of ``walk``, whose description is this step's, as the ones to watch and to change."""
+        recording = self.recording
+        places = [walk.numbers[k] for k in recording.followed]
+        self._containers = [container for container, _ in places]
+        at = dict(zip(recording.followed, places, strict=True))
+        self._moved = [(at[position], k) for k, (position, _) in enumerate(recording.moved)]
+        self._changes = [(walk.containers[n][1], what, key, shape) for n, what, key, shape in recording.changes]
+        loose = list(places)
+        loose += [(c, key) for c, what, key, shape in self._changes if what == "set" and shape[0] == "var"
+                  and _present(c, key)]  # fmt: skip
+        self.guard = Guard(walk, loose)
+        self._ids = {id(v): k for k, v in enumerate(walk.vars)}
+
+    def matches(self, arguments: list[Var], numbers: list[Any]) -> tuple[Any, ...] | None:
+        """The values of everything followed if the step can be replayed now, else ``None``."""
+        if self.guard is None or not self.guard.holds():
+            return None
+        ids = self._ids
+        for var, k in zip(arguments, self.in_state, strict=True):
+            if ids.get(id(var), -1) != k:
+                return None
+        for mine, given in zip(self.numbers, numbers, strict=True):
+            if mine is not None and mine is not given and (mine != given or repr(mine) != repr(given)):
+                return None
+        return self.follow(self._containers, numbers)
+
+    # -- running -----------------------------------------------------------------------------------------------------
+    def run(self, arguments: list[Var], values: tuple[Any, ...]) -> tuple[bool, Any]:
+        """Run everything; ``(False, None)`` without any effect if memory is laid out differently from what was recorded."""
+        guard = self.guard
+        assert guard is not None
+        state = guard.vars
+        if not self._laid_out(arguments, state):
+            return False, None
+        tables: list[list[Any]] = []
+        for k, part in enumerate(self.parts):
+            slots = self._bind(part, arguments, state, tables)
+            scalars = values[k]
+            for node, first, end in part.opaque:
+                node.scalars = tuple(scalars[first:end])
+            executor._launch(part.program, self.device, slots, scalars, part.nodes)
+            tables.append(slots)
+        made = [self._make(m, arguments, state, tables) for m in self.recording.made]
+        given = [(arguments if s[0] == "argument" else state)[s[1]] for s in reversed(self.recording.given)]
+        self._rebind(arguments, state, tables)
+        vars = made + given  # those that were there have negative numbers
+        for place, k in self._moved:
+            put(place, values[-1][k])
+        for change in self._changes:
+            self._apply(change, vars, values[-2])
+        return True, fill(self.recording.result, vars, values[-2])
+
+    def _laid_out(self, arguments: list[Var], state: list[Var]) -> bool:
+        """Every array is computed, on this device, and in the recorded order."""
+        for source, order in self._orders.items():
+            node = (arguments if source[0] == "argument" else state)[source[1]]._node
+            buffer = node.buffer
+            if buffer is None:
+                executor.evaluate([node])
+                buffer = node.buffer
+            if buffer.backend is not self.backend:  # type: ignore[union-attr]
+                buffer = executor._move(node, self.device)
+            if buffer.order != order:  # type: ignore[union-attr]
+                if order is not None:
+                    return False
+                executor._move(node, self.device)
+        return True
+
+    def _bind(self, part: _Part, arguments: list[Var], state: list[Var], tables: list[list[Any]]) -> list[Any]:
+        slots: list[Any] = [None] * part.size
+        for k, source in enumerate(part.sources):
+            kind = source[0]
+            if kind == "state":
+                slots[k] = state[source[1]]._node.buffer
+            elif kind == "argument":
+                slots[k] = arguments[source[1]]._node.buffer
+            elif kind == "made":
+                slots[k] = tables[source[1]][source[2]]
+            else:
+                slots[k] = self.constants[source[1]]
+        for output, at, number in part.donations:
+            node = state[number]._node
+            # the node is referred to by its Var, `node` and the argument; the buffer by its node, the slots and the argument
+            if _refcount(node) <= 3 and not node.inputs and _refcount(node.buffer) <= 3:
+                slots[output] = buffer = node.buffer
+                buffer.order = None
+                buffer.version = next_version()
+        self._allocate(part, slots)
+        program = part.program
+        if program.plan.constant.slots:
+            if not program.kept:
+                program.kept = [Buffer(self.backend, n) for _, n in program.plan.constant.slots]
+            slots += program.kept
+        return slots
+
+    def _allocate(self, part: _Part, slots: list[Any]) -> None:
+        backend, spare = self.backend, part.spare
+        for slot, nbytes, order in part.fresh:
+            buffer = slots[slot]
+            if buffer is None:
+                buffer = spare.pop(slot, None)
+                if buffer is None:
+                    buffer = Buffer(backend, nbytes)
+                else:
+                    buffer.version = next_version()
+                slots[slot] = buffer
+            buffer.order = order
+        held = part.held
+        if not held:
+            held = [Buffer(backend, nbytes) for _, nbytes, _ in part.kept]
+            if self._keep_memory:
+                part.held = held
+        for (slot, _, order), buffer in zip(part.kept, held, strict=True):
+            buffer.order = order
+            buffer.version = next_version()
+            slots[slot] = buffer
+
+    # -- results -----------------------------------------------------------------------------------------------------
+    def _buffer(self, made: Made, arguments: list[Var], state: list[Var], tables: list[list[Any]]) -> Buffer:
+        kind, *where = made.source
+        if kind == "made":
+            return tables[where[0]][where[1]]  # type: ignore[no-any-return]
+        if kind == "constant":  # handed out: the step's own must stay as it is
+            return _restored(*self.recording.constants[where[0]])
+        buffer = (arguments if kind == "argument" else state)[where[0]]._node.buffer
+        assert buffer is not None
+        return buffer
+
+    def _make(self, made: Made, arguments: list[Var], state: list[Var], tables: list[list[Any]]) -> Var:
+        var: Var = Var.__new__(Var)
+        var._bind(_node(made, self._buffer(made, arguments, state, tables)))
+        return var
+
+    def _rebind(self, arguments: list[Var], state: list[Var], tables: list[list[Any]]) -> None:
+        """New values for the Vars that were there before. Old buffers that nobody holds are kept for the next call."""
+        fresh = [self._buffer(made, arguments, state, tables) for _, _, made, _ in self._rebound]
+        for slots in tables:
+            slots.clear()
+        for (in_state, number, made, plain), buffer in zip(self._rebound, fresh, strict=True):
+            var = (state if in_state else arguments)[number]
+            node = var._node
+            if plain and _refcount(node) <= 3 and not node.inputs and node.requires_grad is made.requires_grad:
+                old = node.buffer
+                if old is buffer:
+                    continue
+                node.buffer = buffer
+                # referred to by `old` and the argument
+                if self._keep_memory and made.source[0] == "made" and old is not None and _refcount(old) <= 2:
+                    self.parts[made.source[1]].spare[made.source[2]] = old
+            else:
+                var._bind(_node(made, buffer))
+
+    def _apply(self, change: tuple[Any, str, Any, Any], vars: list[Any], numbers: list[Any]) -> None:
+        container, what, key, shape = change
+        if what == "delete":
+            del container[key]
+            return
+        value = fill(shape, vars, numbers)
+        if what == "items":
+            container[:] = value
+        else:
+            put((container, key), value)
+
+
+def _restored(spec: Spec, content: bytes) -> Buffer:
+    """A buffer that holds ``content``."""
+    return executor.upload(spec.dtype.decode(np.frombuffer(content, spec.dtype.storage).reshape(spec.shape)), spec)
+
+
+def _node(made: Made, buffer: Buffer) -> Any:
+    """The node of a value that was made: an array that is there, or one behind which the graph was cut."""
+    node = leaf(made.spec, buffer, made.requires_grad)
+    if made.cut:
+        node.sig = signature("alias", "compiled step", None, (), made.spec)
+        node.released = True
+    return node
+
+
+def _plain(code: tuple[Any, ...]) -> Any:
+    kind, value = code[0], code[1]
+    return kind(value) if isinstance(value, str) else value
+
+
+def _present(container: Any, key: Any) -> bool:
+    try:
+        return type(get((container, key))) is Var
+    except LookupError:
+        return False

@@ -1,0 +1,410 @@
+"""The same elements in another arrangement: repeated, swapped, cut, put on diagonals.
+
+What it is: compositions of reindex, broadcast and choice; their gradients follow.
+What it is not: the basic ones, reshape and transpose (``shape``).
+Who calls it: users through ``metafuse`` and ``Var``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+from typing import Any
+
+import numpy as np
+
+from ..errors import ArgumentError, ShapeError
+from ..graph.index_map import IndexMap
+from ..kernel.expr import add, axis, const
+from ..var import Var
+from . import meta
+from .creation import array
+from .elementwise import cast
+from .meta import check_dim, check_integer, check_shape, check_var, gather, index, reshape
+from .registry import Sample, Tensor, operator
+from .scalar import ternary
+from .selection import check_index, index_select
+from .shape import broadcast, flip, narrow, split, transpose
+
+__all__ = [
+    "chunk", "diag", "diag_embed", "diagonal", "expand_as", "meshgrid", "movedim", "repeat", "repeat_interleave", "rot90",
+    "swapaxes", "t", "tile", "tril", "triu", "unbind", "view_as",
+]  # fmt: skip
+
+_X = Tensor((2, 3, 4))
+_MATRIX = Tensor((3, 4))
+
+
+# -- order of dimensions ------------------------------------------------------------------------------------------
+@operator(category="shape", numpy=np.swapaxes, method=("swapaxes", "swapdims"), source="NumPy swapaxes",
+          samples=[Sample((_X, 0, 2)), Sample((_X, 1, -1))])  # fmt: skip
+def swapaxes(x: Any, dim0: int, dim1: int) -> Var:
+    """Two dimensions exchanged.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.zeros(2, 3, 4).swapaxes(0, 2).shape
+        (4, 3, 2)
+    """
+    x = check_var("swapaxes", "x", x)
+    a, b = check_dim("swapaxes", dim0, x.ndim), check_dim("swapaxes", dim1, x.ndim)
+    order = list(range(x.ndim))
+    order[a], order[b] = b, a
+    return transpose(x, order)
+
+
+@operator(category="shape", numpy=np.moveaxis, method=("movedim", "moveaxis"), source="NumPy moveaxis",
+          samples=[Sample((_X, 0, -1)), Sample((_X, [0, 1], [2, 0]))])  # fmt: skip
+def movedim(x: Any, source: Any, destination: Any) -> Var:
+    """Dimensions ``source`` moved to ``destination``, the others keep their order.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.zeros(2, 3, 4).movedim(0, -1).shape
+        (3, 4, 2)
+    """
+    x = check_var("movedim", "x", x)
+    pairs = [[check_dim("movedim", d, x.ndim) for d in _several(v)] for v in (source, destination)]
+    if len(pairs[0]) != len(pairs[1]) or any(len(set(p)) != len(p) for p in pairs):
+        raise ShapeError(f"[movedim] source and destination must be as many, each different, got {source!r} and {destination!r}")
+    goes = dict(zip(pairs[1], pairs[0]))
+    rest = iter([d for d in range(x.ndim) if d not in pairs[0]])
+    return transpose(x, [goes[d] if d in goes else next(rest) for d in range(x.ndim)])
+
+
+def _several(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, (tuple, list)) else (value,)
+
+
+@operator(category="shape", numpy=lambda x: np.swapaxes(x, -1, -2) if x.ndim > 1 else x, method=True,
+          samples=[Sample((_MATRIX,)), Sample((_X,)), Sample((Tensor((3,)),))])  # fmt: skip
+def t(x: Any) -> Var:
+    """The last two dimensions exchanged.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.zeros(2, 3).t().shape
+        (3, 2)
+    """
+    x = check_var("t", "x", x)
+    return swapaxes(x, -1, -2) if x.ndim > 1 else x
+
+
+@operator(category="shape", numpy=lambda x, k=1, dims=(0, 1): np.rot90(x, k, dims), method=True, source="NumPy rot90",
+          samples=[Sample((_MATRIX,)), Sample((_MATRIX, 2)), Sample((_X, -1, [1, 2])), Sample((_X, 4, [0, 2]))])  # fmt: skip
+def rot90(x: Any, k: int = 1, dims: Sequence[int] = (0, 1)) -> Var:
+    """Turned by ``k`` quarters in the plane of two dimensions, from the first towards the second.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.rot90(mf.array([[1, 2], [3, 4]])).numpy()
+        array([[2, 4],
+               [1, 3]], dtype=int32)
+    """
+    x = check_var("rot90", "x", x)
+    turns = check_integer("rot90", "k", k) % 4
+    pair = [check_dim("rot90", d, x.ndim) for d in _several(dims)]
+    if len(pair) != 2 or pair[0] == pair[1]:
+        raise ShapeError(f"[rot90] dims must be two different dimensions, got {dims!r}")
+    a, b = pair
+    if turns == 2:
+        return flip(x, [a, b])
+    if turns == 1:
+        return swapaxes(flip(x, b), a, b)
+    return flip(swapaxes(x, a, b), b) if turns == 3 else x
+
+
+# -- as another Var -------------------------------------------------------------------------------------------------
+@operator(category="shape", numpy=lambda x, y: x.reshape(y.shape), method=True,
+          samples=[Sample((_X, Tensor((4, 6))))])  # fmt: skip
+def view_as(x: Any, y: Any) -> Var:
+    """``x`` under the shape of ``y``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.arange(4).view_as(mf.zeros(2, 2)).shape
+        (2, 2)
+    """
+    from .shape import reshape as checked
+
+    return checked(check_var("view_as", "x", x), list(check_var("view_as", "y", y).shape))
+
+
+def _expand_as_oracle(x: Any, y: Any, dims: Any = ()) -> Any:
+    return np.broadcast_to(np.expand_dims(x, tuple(dims)), y.shape)
+
+
+@operator(category="shape", numpy=_expand_as_oracle, method=("expand_as", "broadcast_var"),
+          samples=[Sample((Tensor((3, 1)), _X)), Sample((Tensor((2, 4)), _X, [1]))])  # fmt: skip
+def expand_as(x: Any, y: Any, dims: Sequence[int] = ()) -> Var:
+    """``x`` repeated to the shape of ``y``; ``dims`` names dimensions of ``y`` that ``x`` lacks.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.ones(3).expand_as(mf.zeros(2, 3)).shape
+        (2, 3)
+    """
+    return broadcast(check_var("expand_as", "x", x), check_var("expand_as", "y", y), dims)
+
+
+# -- pieces ---------------------------------------------------------------------------------------------------------
+@operator(category="shape", numpy=lambda x, dim=0: tuple(np.moveaxis(x, dim, 0)), method=True, rebinds=False,
+          samples=[Sample((_X,)), Sample((_X, -1))])  # fmt: skip
+def unbind(x: Any, dim: int = 0) -> tuple[Var, ...]:
+    """The slices along ``dim``, without that dimension.
+
+    Example:
+        >>> import metafuse as mf
+        >>> [v.shape for v in mf.zeros(2, 3).unbind()]
+        [(3,), (3,)]
+    """
+    x = check_var("unbind", "x", x)
+    number = check_dim("unbind", dim, x.ndim)
+    rest = tuple(n for d, n in enumerate(x.shape) if d != number) or (1,)
+    return tuple(reshape(narrow(x, number, k, 1, "unbind"), rest) for k in range(x.shape[number]))
+
+
+def _chunk_oracle(x: Any, chunks: int, dim: int = 0) -> Any:
+    size = max(ceil(x.shape[dim] / chunks), 1)
+    return tuple(np.split(x, range(size, x.shape[dim], size), dim))
+
+
+@operator(category="shape", numpy=_chunk_oracle, method=True, rebinds=False,
+          samples=[Sample((_X, 2, 1)), Sample((_X, 3, 2)), Sample((_X, 5)), Sample((Tensor((0, 2)), 2))])  # fmt: skip
+def chunk(x: Any, chunks: int, dim: int = 0) -> tuple[Var, ...]:
+    """At most ``chunks`` pieces of one extent along ``dim``; the last may be smaller.
+
+    Example:
+        >>> import metafuse as mf
+        >>> [p.shape[0] for p in mf.arange(5).chunk(3)]
+        [2, 2, 1]
+    """
+    x = check_var("chunk", "x", x)
+    count = check_integer("chunk", "chunks", chunks, 1)
+    number = check_dim("chunk", dim, x.ndim)
+    return split(x, max(ceil(x.shape[number] / count), 1), number)
+
+
+# -- repetition -----------------------------------------------------------------------------------------------------
+def _repeats(operator_name: str, x: Var, counts: Sequence[int]) -> Var:
+    """Each dimension ``counts[d]`` times over; a broadcast, so that the gradient is a sum."""
+    lead = len(counts) - x.ndim
+    shape = (1,) * lead + tuple(x.shape)
+    apart = tuple(n for m in shape for n in (1, m))
+    spread = tuple(n for c, m in zip(counts, shape) for n in (c, m))
+    return reshape(meta.broadcast_to(reshape(x, apart), spread), tuple(c * m for c, m in zip(counts, shape)))
+
+
+@operator(category="shape", numpy=lambda x, *shape: np.tile(x, shape[0] if isinstance(shape[0], list) else shape), method=True,
+          source="NumPy tile", samples=[Sample((_MATRIX, 2, 3)), Sample((_MATRIX, [2, 1, 3])), Sample((Tensor((3,)), 0)),
+                                        Sample((Tensor((1,)), 2, 2))])  # fmt: skip
+def repeat(x: Any, *shape: Any) -> Var:
+    """The whole array ``shape[d]`` times over in each dimension; there must be a count for every dimension, more make new ones.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.array([1, 2]).repeat(2, 2).numpy()
+        array([[1, 2, 1, 2],
+               [1, 2, 1, 2]], dtype=int32)
+    """
+    x = check_var("repeat", "x", x)
+    counts = check_shape("repeat", shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape)
+    if len(counts) < x.ndim:
+        raise ShapeError(f"[repeat] needs a count for each of {x.ndim} dimensions of {list(x.shape)}, got {list(counts)}")
+    return _repeats("repeat", x, counts)
+
+
+@operator(category="shape", numpy=lambda x, reps: np.tile(x, reps), method=True, source="NumPy tile",
+          samples=[Sample((_MATRIX, 2)), Sample((_MATRIX, [2, 1])), Sample((Tensor((3,)), [2, 2]))])  # fmt: skip
+def tile(x: Any, reps: Any) -> Var:
+    """As ``repeat``; missing counts are 1.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.array([[1, 2]]).tile(2).numpy()
+        array([[1, 2, 1, 2]], dtype=int32)
+    """
+    x = check_var("tile", "x", x)
+    counts = check_shape("tile", reps)
+    return _repeats("tile", x, (1,) * (x.ndim - len(counts)) + counts)
+
+
+def _repeat_interleave_oracle(x: Any, repeats: Any, dim: Any = None) -> Any:
+    return np.repeat(x, repeats, dim)
+
+
+@operator(category="shape", numpy=_repeat_interleave_oracle, method=True, source="NumPy repeat",
+          samples=[Sample((_MATRIX, 2)), Sample((_MATRIX, 3, 1)), Sample((_MATRIX, Tensor((3,), "int32", 0, 3), 0)),
+                   Sample((_MATRIX, 0, 0))])  # fmt: skip
+def repeat_interleave(x: Any, repeats: Any, dim: int | None = None) -> Var:
+    """Each element (slice along ``dim``) ``repeats`` times in a row; without ``dim`` the array is taken as flat.
+
+    Args:
+        repeats: an integer, or one per slice: a list or a Var, which is then computed now.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.array([1, 2]).repeat_interleave(2).numpy()
+        array([1, 1, 2, 2], dtype=int32)
+    """
+    x = check_var("repeat_interleave", "x", x)
+    if dim is None:
+        x = reshape(x, (x.numel(),))
+    number = check_dim("repeat_interleave", 0 if dim is None else dim, x.ndim)
+    extent = x.shape[number]
+    if isinstance(repeats, (Var, list, tuple, np.ndarray)):
+        counts = check_index("repeat_interleave", "repeats", repeats).numpy()
+        if counts.shape not in ((1,), (extent,)) or (counts < 0).any():
+            raise ArgumentError(
+                f"[repeat_interleave] repeats must be {extent} integers >= 0, got shape {list(counts.shape)}"
+                + (f" with {counts.min()}" if counts.size else "")
+            )
+        if counts.shape != (1,) or extent == 1:
+            return index_select(x, number, array(np.repeat(np.arange(extent, dtype=np.int32), counts)))
+        repeats = int(counts[0])
+    count = check_integer("repeat_interleave", "repeats", repeats, 0)
+    shape = tuple(x.shape)
+    apart = (*shape[: number + 1], 1, *shape[number + 1 :])
+    spread = (*shape[: number + 1], count, *shape[number + 1 :])
+    joined = (*shape[:number], extent * count, *shape[number + 1 :])
+    return reshape(meta.broadcast_to(reshape(x, apart), spread), joined)
+
+
+# -- diagonals -----------------------------------------------------------------------------------------------------
+def _triangle(name: str, input: Any, diagonal: Any, keep: str) -> Var:
+    x = check_var(name, "input", input)
+    offset = check_integer(name, "diagonal", diagonal)
+    if x.ndim < 2:
+        raise ShapeError(f"[{name}] input must have at least 2 dimensions, got shape {list(x.shape)}")
+    shape = tuple(x.shape[-2:])
+    distance = index(shape, 1) - index(shape, 0)
+    return ternary(getattr(distance, keep)(offset), x, 0 if not x.dtype.kind == "b" else False)
+
+
+_TRIANGLES = [Sample((_MATRIX,)), Sample((_X, 1)), Sample((_MATRIX, -2)), Sample((Tensor((0, 3)),)), Sample((Tensor((1, 1)), 1))]
+
+
+@operator(category="shape", numpy=lambda input, diagonal=0: np.tril(input, diagonal), method=True, source="NumPy tril",
+          samples=_TRIANGLES)  # fmt: skip
+def tril(input: Any, diagonal: int = 0) -> Var:
+    """The last two dimensions' elements on and below a diagonal, 0 above it.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.tril(mf.ones(2, 2)).numpy()
+        array([[1., 0.],
+               [1., 1.]], dtype=float32)
+    """
+    return _triangle("tril", input, diagonal, "less_equal")
+
+
+@operator(category="shape", numpy=lambda input, diagonal=0: np.triu(input, diagonal), method=True, source="NumPy triu",
+          samples=_TRIANGLES)  # fmt: skip
+def triu(input: Any, diagonal: int = 0) -> Var:
+    """The last two dimensions' elements on and above a diagonal, 0 below it.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.triu(mf.ones(2, 2), 1).numpy()
+        array([[0., 1.],
+               [0., 0.]], dtype=float32)
+    """
+    return _triangle("triu", input, diagonal, "greater_equal")
+
+
+@operator(category="shape", numpy=lambda x, offset=0, dim1=0, dim2=1: np.diagonal(x, offset, dim1, dim2), method=True,
+          source="NumPy diagonal", samples=[Sample((_MATRIX,)), Sample((_X, 1, 1, 2)), Sample((_X, -1, 2, 0)), Sample((_MATRIX, 4))])  # fmt: skip
+def diagonal(x: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Var:
+    """The diagonal of the planes of two dimensions, as the new last dimension.
+
+    Args:
+        offset: 0 is the main diagonal, positive ones lie towards larger indexes of ``dim2``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.array([[1, 2], [3, 4]]).diagonal().numpy()
+        array([1, 4], dtype=int32)
+    """
+    x = check_var("diagonal", "x", x)
+    k = check_integer("diagonal", "offset", offset)
+    a, b = check_dim("diagonal", dim1, x.ndim), check_dim("diagonal", dim2, x.ndim)
+    if a == b:
+        raise ShapeError(f"[diagonal] dim1 and dim2 must differ, got {dim1} and {dim2}")
+    count = max(0, min(x.shape[a] + min(k, 0), x.shape[b] - max(k, 0)))
+    rest = [d for d in range(x.ndim) if d not in (a, b)]
+    last = axis(len(rest))
+    place = {a: add(last, const(max(-k, 0))), b: add(last, const(max(k, 0))), **{d: axis(n) for n, d in enumerate(rest)}}
+    shape = (*(x.shape[d] for d in rest), count)
+    return gather(x, shape, IndexMap(tuple(place[d] for d in range(x.ndim))), (), "diagonal")
+
+
+def _diag_embed_oracle(x: Any, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Any:
+    n = x.shape[-1] + abs(offset)
+    result = np.zeros((*x.shape[:-1], n, n), x.dtype)
+    places = np.arange(x.shape[-1])
+    result[..., places + max(-offset, 0), places + max(offset, 0)] = x
+    return np.moveaxis(result, (-2, -1), (dim1, dim2))
+
+
+@operator(category="shape", numpy=_diag_embed_oracle, method=True,
+          samples=[Sample((_MATRIX,)), Sample((_MATRIX, 1)), Sample((_MATRIX, -1, 0, 2)), Sample((Tensor((0,)),))])  # fmt: skip
+def diag_embed(x: Any, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Var:
+    """The last dimension as a diagonal of planes of zeros in two new dimensions; undoes ``diagonal``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.diag_embed(mf.array([1, 2])).numpy()
+        array([[1, 0],
+               [0, 2]], dtype=int32)
+    """
+    x = check_var("diag_embed", "x", x)
+    k = check_integer("diag_embed", "offset", offset)
+    a, b = check_dim("diag_embed", dim1, x.ndim + 1), check_dim("diag_embed", dim2, x.ndim + 1)
+    if a == b:
+        raise ShapeError(f"[diag_embed] dim1 and dim2 must differ, got {dim1} and {dim2}")
+    n = x.shape[-1] + abs(k)
+    lead = x.ndim - 1
+    places = (*(axis(d) for d in range(lead)), add(axis(lead), const(max(-k, 0))), add(axis(lead), const(max(k, 0))))
+    zero = meta.fill((*x.shape[:-1], n, n), 0, x.dtype)
+    planes = meta.scatter(zero, "void", x, IndexMap(places), (), "diag_embed")
+    return movedim(planes, (lead, lead + 1), (a, b))
+
+
+@operator(category="shape", numpy=lambda x, diagonal=0: np.diag(x, diagonal), method=True, source="NumPy diag",
+          samples=[Sample((Tensor((3,)),)), Sample((Tensor((3,)), -2)), Sample((_MATRIX,)), Sample((_MATRIX, 2)), Sample((Tensor((1,)),))])  # fmt: skip
+def diag(x: Any, diagonal: int = 0) -> Var:
+    """A matrix with the vector ``x`` on a diagonal, or that diagonal of the matrix ``x``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.diag(mf.diag(mf.array([1, 2]))).numpy()
+        array([1, 2], dtype=int32)
+    """
+    x = check_var("diag", "x", x)
+    offset = check_integer("diag", "diagonal", diagonal)
+    if x.ndim > 2:
+        raise ShapeError(f"[diag] x must be a vector or a matrix, got shape {list(x.shape)}; use diagonal or diag_embed")
+    return diag_embed(x, offset) if x.ndim == 1 else _diagonal(x, offset)
+
+
+_diagonal = diagonal
+
+
+@operator(category="shape", numpy=lambda *tensors: tuple(np.meshgrid(*tensors, indexing="ij")), differentiable=True,
+          source="NumPy meshgrid", samples=[Sample((Tensor((3,)), Tensor((2,)))), Sample((Tensor((1,)),))])  # fmt: skip
+def meshgrid(*tensors: Any) -> tuple[Var, ...]:
+    """The grid that vectors span: one array per vector, of the shape of all extents, in their order.
+
+    Example:
+        >>> import metafuse as mf
+        >>> [g.tolist() for g in mf.meshgrid(mf.array([1, 2]), mf.array([3, 4]))]
+        [[[1, 1], [2, 2]], [[3, 4], [3, 4]]]
+    """
+    if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)):
+        tensors = tuple(tensors[0])
+    found = [check_var("meshgrid", f"tensors[{k}]", v) for k, v in enumerate(tensors)]
+    if not found or any(v.ndim != 1 for v in found):
+        raise ShapeError(f"[meshgrid] tensors must be vectors, got shapes {[list(v.shape) for v in found]}")
+    shape = tuple(v.shape[0] for v in found)
+    lone = [tuple(n if d == k else 1 for d in range(len(shape))) for k, n in enumerate(shape)]
+    return tuple(meta.broadcast_to(reshape(v, s), shape) for v, s in zip(found, lone))
