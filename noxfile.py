@@ -22,6 +22,7 @@ MINIMAL = ROOT / "examples" / "backend-minimal"
 SOURCES = [p / "src" for p in (CORE, CPU, MODELS) if (p / "src").exists()]
 
 TESTING = ["pytest>=8", "hypothesis>=6.100"]
+ORACLES = ["einops>=0.7", "scipy>=1.11"]  # an optional dependency, and what values are compared with
 TORCH = "torch==2.13.0"
 LINT = ["ruff==0.17.6", "mypy==2.4.1", "import-linter==2.16", "numpy>=1.26", "pluggy>=1.5", *TESTING]
 LEFT_OUT = ("build", "dist", "*.egg-info", "__pycache__", "*.so", "*.pyc", "tests", ".hypothesis")
@@ -89,7 +90,7 @@ def quickstart(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """All tests that need no other framework."""
-    install(session, CORE, CPU, MODELS, MINIMAL, extras=TESTING)
+    install(session, CORE, CPU, MODELS, MINIMAL, extras=[*TESTING, *ORACLES])
     folders = [str(f.relative_to(ROOT)) for f in sorted(PACKAGES.glob("*/tests"))] + ["tests"]
     session.run(
         "python", "-m", "pytest", *(session.posargs or folders), env={"METAFUSE_VERIFY": "1", **KERNELS}
@@ -112,7 +113,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(venv_backend="virtualenv")
 def parity(session: nox.Session) -> None:
     """Compare results with PyTorch, operator by operator and layer by layer."""
-    install(session, CORE, CPU, MODELS, extras=[*TESTING, TORCH])
+    install(session, CORE, CPU, MODELS, extras=[*TESTING, *ORACLES, TORCH])
     session.run("python", "-m", "pytest", "tests/parity", *session.posargs, env=KERNELS)
 
 

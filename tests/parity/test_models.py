@@ -16,7 +16,8 @@ torch = pytest.importorskip("torch")
 models = pytest.importorskip("metafuse_models")
 sys.path.insert(0, str(Path(__file__).parent))
 
-import torch_networks as T  # noqa: E402 - beside this file
+import torch_inception as I  # noqa: E402 - beside this file
+import torch_networks as T  # noqa: E402
 
 CLASSES = 7
 
@@ -35,8 +36,8 @@ NETWORKS = {
     "shufflenet_v2_x1_0": (lambda n: T.shufflenet_v2(n, [24, 116, 232, 464, 1024]), 64),
     "mnasnet1_0": (lambda n: T.mnasnet(n, [32, 16, 24, 40, 80, 96, 192, 320]), 64),
     "densenet121": (lambda n: T.densenet(n, 32, (6, 12, 24, 16), 64), 64),
-    "googlenet": (T.GoogLeNet, 64),
-    "inception_v3": (T.InceptionV3, 107),
+    "googlenet": (I.GoogLeNet, 64),
+    "inception_v3": (I.InceptionV3, 107),
 }
 
 

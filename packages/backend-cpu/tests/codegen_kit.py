@@ -29,6 +29,17 @@ Array = np.ndarray[Any, Any]
 MACHINE = Machine(cores=2, vector_bytes=64, l1_bytes=48 << 10, l2_bytes=1 << 20)
 
 
+def memory(values: Any, dtype: DType) -> Array:
+    """``values`` as a kernel's memory; the array carries the name of a type that NumPy has not."""
+    bits = dtype.encode(np.asarray(values).astype(dtype.numpy))
+    return bits if dtype.storage == dtype.numpy else bits.astype(np.dtype(bits.dtype, metadata={"metafuse": dtype.name}))
+
+
+def numbers(array: Array) -> Array:
+    """What such memory holds."""
+    return as_dtype(array.dtype).decode(array)
+
+
 class Scalar(ctypes.Union):
     """The kernel's ``mf_scalar``."""
 
@@ -185,7 +196,7 @@ def oracle(nest: Nest) -> list[Array]:
     handles = []
     for array, param in zip(nest.arrays, params, strict=True):
         handle = backend.alloc(max(1, array.base.nbytes if array.base is not None else array.nbytes) * 8)
-        flat = flat_memory(array).astype(param.dtype.numpy)
+        flat = numbers(flat_memory(array)).astype(param.dtype.numpy)
         backend.copy_in(handle, host_bytes(flat))
         handles.append(handle)
     loaded = backend.load(backend.compile([backend.emit(lifted, "kernel")]), {"kernel": lifted})["kernel"]
@@ -194,7 +205,7 @@ def oracle(nest: Nest) -> list[Array]:
     backend.launch(Step(lifted, loaded, (call,)), handles, nest.scalars)
     results = []
     for array, param, handle in zip(nest.arrays, params, handles, strict=True):
-        flat = flat_memory(array).astype(param.dtype.numpy)
+        flat = numbers(flat_memory(array)).astype(param.dtype.numpy)
         view = backend.host_view(handle, flat.nbytes).view(flat.dtype)
         strides = tuple(s // array.itemsize * flat.itemsize for s in array.strides)
         results.append(
@@ -220,9 +231,10 @@ def check(
     for array, want, param in zip(nest.arrays, expected, nest.params, strict=True):
         if not param.writes:
             continue
-        if array.dtype.kind == "f":
+        dtype = as_dtype(array.dtype)
+        if dtype.is_float:
             np.testing.assert_allclose(
-                array.astype(np.float64), want.astype(array.dtype), rtol=relative, atol=absolute
+                numbers(array).astype(np.float64), dtype.convert(want), rtol=relative, atol=absolute
             )
         else:
             np.testing.assert_array_equal(array, want)

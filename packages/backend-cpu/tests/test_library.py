@@ -54,6 +54,10 @@ SHAPES = {
     "one dimension": ((3, 8, 30), (16, 8, 5), {"stride": (3,), "padding": ((2, 4),)}),
     "three dimensions": ((1, 8, 6, 7, 5), (16, 8, 3, 2, 3), {"padding": ((1, 1), (0, 1), (1, 1))}),
     "a last row that no window reaches": ((1, 16, 10, 10), (16, 16, 3, 3), {"stride": (2, 2)}),
+    "1x1, wide": ((2, 96, 9, 11), (24, 96, 1, 1), {}),
+    "1x1, wide, strided": ((2, 100, 9, 10), (8, 100, 1, 1), {"stride": (2, 3)}),
+    "strided, wide": ((2, 96, 9, 9), (16, 96, 3, 3), {"stride": (2, 2), "padding": ONES}),
+    "grouped, wide": ((2, 32, 15, 14), (32, 16, 3, 3), {"groups": 2, "padding": ONES}),
     "whole image": ((4, 16, 5, 5), (10, 16, 5, 5), {}),
     "one point": ((4, 16, 1, 1), (10, 16, 1, 1), {}),
 }
@@ -90,6 +94,12 @@ def test_image_and_result_in_different_orders(case):
 @pytest.mark.parametrize("kind", KINDS)
 def test_weights_in_any_order(case, kind, order):
     op = convolution(kind, (2, 16, 9, 9), (32, 8, 3, 3), groups=2, padding=ONES)
+    wide = convolution(kind, (2, 96, 9, 9), (32, 96, 1, 1), stride=(2, 1))
+    for op in (op, wide):
+        turned(case, kind, op, order)
+
+
+def turned(case, kind, op, order):
     if kind == "convolution_weight":
         op = replace(op, result=laid_out(op.result.shape, order))
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,12 @@ from metafuse.testing.levels.library import WINDOWS, Window, by_hand
 
 some = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 FORWARD, WEIGHT, DATA = "convolution", "convolution_weight", "convolution_data"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def on_reference() -> Iterator[None]:
+    with mf.flag_scope(backend="reference"):
+        yield
 
 
 def last(*images: Sequence[int], groups: int = 1) -> Any:
@@ -345,7 +351,9 @@ def test_any_convolution_in_any_memory(c: Window, turned: bool) -> None:
     values = gradients(convolution(2, *options), c.x, c.w)
     order = last(c.x, values[0].shape, groups=c.groups) if turned else in_order
     names = kinds(program(*values), order)
-    if not turned or c.groups == 1:  # else a weight may have an image's shape, and be turned to where groups don't merge
+    if (
+        not turned or c.groups == 1
+    ):  # else a weight may have an image's shape, and be turned to where groups don't merge
         assert "-" not in names
     if c.groups == 1:
         plain = program(*gradients(lambda x, w: by_hand(c, x, w), c.x, c.w))

@@ -166,3 +166,49 @@ def test_the_flag_turns_the_library_off(library: LibraryBackend) -> None:
     with mf.flag_scope(library=0):
         (mf.array(rand(4, 6)) @ mf.array(rand(6, 5))).sync()
     assert not library.ops
+
+
+@pytest.mark.parametrize("refused", [frozenset(), frozenset({"late convolution"})])
+@pytest.mark.parametrize("groups", [2, 4])
+def test_grouped_convolutions_stay_channels_last_and_take_tails(refused: frozenset[str], groups: int) -> None:
+    backend = LibraryBackend(refused)
+
+    def net(x: Any, w: Any, v: Any, gamma: Any, mean: Any, var: Any) -> Any:
+        y = nn.relu(nn.conv2d(x, w))
+        y = nn.relu(nn.batch_norm(nn.conv2d(y, v, None, 1, 1, groups=groups), mean, var, gamma))
+        return nn.conv2d(y, w[:, :, :1, :1] + 1)
+
+    arrays = (rand(2, 4, 6, 6), rand(4, 4, 3, 3), rand(4, 4 // groups, 3, 3), rand(4) + 2, rand(4), rand(4) ** 2 + 1)
+    with registry().hosting(backend), mf.flag_scope(backend=backend.name), mf.no_grad():
+        both(net, *arrays, backend=backend)
+    if not refused:
+        assert len(backend.ops) == 3
+        grouped = backend.ops[1]
+        assert grouped.groups == groups and grouped.scale and [p.kind for p in grouped.post] == ["add", "relu"]
+        assert grouped.first.strides == grouped.result.strides == (64, 1, 16, 4)
+
+
+def test_gradients_of_grouped_convolutions(library: LibraryBackend) -> None:
+    def net(x: Any, w: Any, v: Any) -> Any:
+        y = nn.conv2d(nn.relu(nn.conv2d(x, w)), v, None, 1, 1, groups=2)
+        loss = (nn.relu(y) ** 2).sum()
+        return [loss, *mf.grad(loss, [x, w, v])]
+
+    both(net, rand(2, 4, 6, 6), rand(4, 4, 3, 3), rand(4, 2, 3, 3), backend=library)
+
+
+def test_channel_shuffle(library: LibraryBackend) -> None:
+    def net(x: Any, w: Any) -> Any:
+        y = nn.conv2d(x, w)
+        y = y.reshape([2, 2, 2, 4, 4]).transpose(0, 2, 1, 3, 4).reshape([2, 4, 4, 4])
+        return nn.conv2d(y, w)
+
+    with mf.no_grad():
+        both(net, rand(2, 4, 6, 6), rand(4, 4, 3, 3), backend=library)
+    assert library.ops[1].first.strides == (64, 1, 16, 4)
+
+
+def test_one_row_is_a_product_of_the_library_too(library: LibraryBackend) -> None:
+    both(lambda x, w, b: nn.relu(nn.linear(x, w, b)) if hasattr(nn, "linear") else nn.relu(x @ w.transpose(1, 0) + b),
+         rand(1, 6), rand(5, 6), rand(5), backend=library)
+    assert [o.kind for o in library.ops] == ["matmul"]

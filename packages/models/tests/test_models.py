@@ -195,6 +195,7 @@ def test_shape_of_the_result(name):
     y = network(mf.randn([2, 3, SMALL[name], SMALL[name]]))
     assert y.shape == (2, 7)
     assert y.dtype == "float32"
+    assert np.isfinite(y.numpy()).all()
 
 
 @pytest.mark.parametrize(("name", "size", "count"), [("googlenet", 64, 3), ("inception_v3", 299, 2)])
@@ -209,7 +210,7 @@ def test_training_answers_the_auxiliary_results_too(name, size, count):
 def test_a_small_network_learns():
     mf.set_global_seed(3)
     network = models.ShuffleNetV2([1, 1, 1], [8, 16, 32, 64, 64], num_classes=3)
-    optimizer = nn.Adam(network.parameters(), 1e-3)
+    optimizer = nn.Adam(network.parameters(), 1e-2)
     x, labels = mf.array(mf.randn([6, 3, 32, 32]).numpy()), mf.array([0, 1, 2, 0, 1, 2])
     losses = []
     for _ in range(8):

@@ -1,7 +1,9 @@
 // Convolutions: forward and both backward ones, as recipes.
 
+#include <algorithm>
 #include <utility>
 
+#include "convolution.hpp"
 #include "epilogue.hpp"
 #include "packing.hpp"
 #include "recipe.hpp"
@@ -10,13 +12,6 @@ namespace metafuse_onednn {
 namespace {
 
 constexpr auto kDirect = dnnl::algorithm::convolution_direct;
-
-// The three parties in oneDNN's terms, whatever the kind.
-struct Parties {
-    Tensor image, weight, output;
-    dnnl_dim_t offset = 0;  // of the image's first element, where it is cropped
-    dims_t stride, gaps, before, after;
-};
 
 Tensor grouped(const Tensor& weight, dnnl_dim_t groups) {
     if (groups == 1) return canonical(weight, false);
@@ -60,12 +55,24 @@ desc_t any(const Tensor& tensor) { return desc_t(tensor.dims, tensor.type, dnnl:
 
 desc_t last(const Tensor& tensor) { return desc_t(tensor.dims, tensor.type, dense_strides(tensor.dims, true)); }
 
+// Whether the gradient of the weight is so much faster in the library's own layout that copies of image and output
+// there pay. Measured, see docs/decisions/0009-onednn.md.
+bool copies_pay(const Operation& operation, const Parties& parties) {
+    if (operation.kind != Kind::convolution_weight || parties.stride.size() != 2) return false;
+    const dims_t& image = parties.image.dims;
+    const dnnl_dim_t extent = std::min(image[2], image[3]), channels = image[1] / operation.groups;
+    if (operation.groups > 1) return channels >= 16 && extent >= 14;
+    const bool strided = parties.stride[0] > 1 && parties.weight.dims[2] > 1;
+    return (strided && channels >= 96) || (channels >= 64 && extent >= 112 && parties.weight.dims[2] > 1);
+}
+
 // Layouts of image and output to try, best first. What is channels last already is used as it is; where both have to be
 // copied anyway, the library chooses.
-std::vector<std::pair<desc_t, desc_t>> layouts(const Parties& parties) {
+std::vector<std::pair<desc_t, desc_t>> layouts(const Operation& operation, const Parties& parties) {
     const std::pair<desc_t, desc_t> free{any(parties.image), any(parties.output)};
     const std::pair<desc_t, desc_t> fixed{last(parties.image), last(parties.output)};
-    if (channels_last(parties.image) || channels_last(parties.output)) return {fixed, free};
+    const bool is_fixed = channels_last(parties.image) || channels_last(parties.output);
+    if (is_fixed && !copies_pay(operation, parties)) return {fixed, free};
     return {free, fixed};
 }
 
@@ -77,15 +84,6 @@ dnnl::convolution_forward::primitive_desc forward(const Parties& p, const desc_t
                 attributes, true};
     }
     return {engine(), kind, kDirect, image, any(p.weight), output, p.stride, p.gaps, p.before, p.after, attributes, true};
-}
-
-// The item of a party that is read, in the layout `wanted`.
-int brought(Recipe& recipe, int number, const Tensor& given, const desc_t& wanted, dnnl_dim_t offset = 0) {
-    const int source = recipe.buffer(number, given.desc(), offset);
-    if (given.desc() == wanted) return source;
-    const int target = recipe.scratch(wanted);
-    recipe.reorder(source, target);
-    return target;
 }
 
 // The item of the result, in the layout `made`.
@@ -189,13 +187,24 @@ std::unique_ptr<Recipe> weight_recipe(const Operation& operation, const Parties&
 
 }  // namespace
 
+int brought(Recipe& recipe, int number, const Tensor& given, const desc_t& wanted, dnnl_dim_t offset) {
+    const int source = recipe.buffer(number, given.desc(), offset);
+    if (given.desc() == wanted) return source;
+    const int target = recipe.scratch(wanted);
+    recipe.reorder(source, target);
+    return target;
+}
+
 std::unique_ptr<Recipe> make_convolution(const Operation& operation) {
     Parties parties;
     if (!arrange(operation, parties)) return nullptr;
     if (operation.kind != Kind::convolution && operation.scale) return nullptr;
-    if (operation.kind == Kind::convolution_weight && !operation.posts.empty()) return nullptr;
+    if (operation.kind == Kind::convolution_weight) {
+        if (!operation.posts.empty()) return nullptr;
+        if (auto recipe = pointwise_weight_recipe(operation, parties)) return recipe;
+    }
     for (bool fuse : {true, false}) {
-        for (const auto& [image, output] : layouts(parties)) {
+        for (const auto& [image, output] : layouts(operation, parties)) {
             std::unique_ptr<Recipe> recipe;
             if (operation.kind == Kind::convolution) recipe = forward_recipe(operation, parties, image, output, fuse);
             if (operation.kind == Kind::convolution_data) recipe = data_recipe(operation, parties, image, output);

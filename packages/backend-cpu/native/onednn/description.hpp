@@ -29,7 +29,7 @@ struct Post {
     float beta = 0;
 };
 
-// Buffers of a run: 0 first, 1 second, 2 result, then scale (if any), then operands.
+// Buffers of a run: 0 first, 1 second (the other way round where `turned`), 2 result, then scale (if any), then operands.
 struct Operation {
     Kind kind = Kind::matmul;
     Tensor first, second, result;
@@ -40,7 +40,10 @@ struct Operation {
     std::vector<Post> posts;
     bool constant = false;
     bool bfloat16 = false;
+    bool turned = false;  // first and second have changed places: see matmul.cpp
 
+    int first_buffer() const { return turned ? 1 : 0; }
+    int second_buffer() const { return turned ? 0 : 1; }
     int operand_buffer(int operand) const { return 3 + (scale ? 1 : 0) + operand; }
     std::size_t buffers() const { return 3 + (scale ? 1 : 0) + operands.size(); }
     // Equal operations have equal keys.

@@ -72,6 +72,35 @@ Operation simplified(Operation operation) {
     return operation;
 }
 
+// C' = B' A' instead of C = A B.
+Operation turned(Operation operation) {
+    const std::size_t rank = operation.result.dims.size();
+    const auto turn = [rank](Tensor& tensor) {
+        std::swap(tensor.dims[rank - 2], tensor.dims[rank - 1]);
+        std::swap(tensor.strides[rank - 2], tensor.strides[rank - 1]);
+        tensor = canonical(tensor, false);
+    };
+    std::swap(operation.first, operation.second);
+    for (Tensor* tensor : {&operation.first, &operation.second, &operation.result}) turn(*tensor);
+    for (Tensor& operand : operation.operands) turn(operand);
+    operation.turned = true;
+    return operation;
+}
+
+// Whether a matrix has its rows, and not its columns, apart by one element.
+bool by_columns(const Tensor& tensor) {
+    const std::size_t rank = tensor.dims.size();
+    return tensor.dims[rank - 2] > 1 && tensor.dims[rank - 1] > 1 && tensor.strides[rank - 2] == 1;
+}
+
+// The library writes rows, and would copy a result that is stored by columns. One row (few rows) by a matrix that is
+// stored by columns is the product of that matrix, read as it is, by a vector.
+bool better_turned(const Operation& operation) {
+    if (operation.constant || operation.scale) return false;
+    const dnnl_dim_t rows = operation.result.dims[operation.result.dims.size() - 2];
+    return by_columns(operation.result) || (rows == 1 && by_columns(operation.second));
+}
+
 // Extents that do not belong together, or an operand whose elements overlap.
 bool sound(const Operation& operation) {
     const std::size_t rank = operation.result.dims.size();
@@ -116,7 +145,7 @@ std::unique_ptr<Recipe> recipe_for(const Operation& operation, const Freedom& fr
     recipe->about = description.impl_info_str();
     const int weight = pack(*recipe, operation, operation.second.desc(), description.weights_desc(), bias_dims);
     if (weight < 0) return nullptr;
-    int source = recipe->buffer(0, operation.first.desc());
+    int source = recipe->buffer(operation.first_buffer(), operation.first.desc());
     if (description.src_desc() != operation.first.desc()) {
         const int copy = recipe->scratch(description.src_desc());
         recipe->reorder(source, copy);
@@ -145,6 +174,12 @@ std::unique_ptr<Recipe> make_matmul(const Operation& asked) {
     if (!sound(operation)) return nullptr;
     static constexpr Freedom kChoices[] = {
         {false, false, false}, {false, true, false}, {true, true, false}, {true, true, true}};
+    if (better_turned(operation)) {
+        const Operation other = turned(operation);
+        for (const Freedom& freedom : {kChoices[0], kChoices[1]}) {
+            if (auto recipe = recipe_for(other, freedom, true)) return recipe;
+        }
+    }
     for (bool fuse : {true, false}) {
         for (const Freedom& freedom : kChoices) {
             if (operation.constant && !freedom.second) continue;

@@ -24,7 +24,7 @@ int scaled(Recipe& recipe, const Operation& operation, const desc_t& given, cons
 
 int pack(Recipe& recipe, const Operation& operation, const desc_t& given, const desc_t& wanted, const dims_t& scale_dims) {
     const int source =
-        operation.scale ? scaled(recipe, operation, given, wanted, scale_dims) : recipe.buffer(1, given);
+        operation.scale ? scaled(recipe, operation, given, wanted, scale_dims) : recipe.buffer(operation.second_buffer(), given);
     if (source < 0 || recipe.items[static_cast<std::size_t>(source)].desc == wanted) return source;
     const int target = operation.constant ? recipe.kept(wanted) : recipe.scratch(wanted);
     recipe.reorder(source, target, operation.constant);

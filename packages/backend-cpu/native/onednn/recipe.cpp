@@ -47,6 +47,13 @@ int Recipe::buffer(int number, const desc_t& desc, dnnl_dim_t offset) {
     return static_cast<int>(items.size()) - 1;
 }
 
+int Recipe::seen_as(int item, const desc_t& desc) {
+    Item other = items[static_cast<std::size_t>(item)];
+    other.desc = desc;
+    items.push_back(other);
+    return static_cast<int>(items.size()) - 1;
+}
+
 int Recipe::scratch(const desc_t& desc) {
     items.push_back(Item{desc, Where::scratch, -1, scratch_bytes});
     scratch_bytes += aligned(desc.get_size());

@@ -39,6 +39,8 @@ public:
 
     // Memory of a buffer, from `offset` elements on.
     int buffer(int number, const desc_t& desc, dnnl_dim_t offset = 0);
+    // The memory of an item under another description.
+    int seen_as(int item, const desc_t& desc);
     // Memory for the time of a run.
     int scratch(const desc_t& desc);
     // Memory that stays.

@@ -21,7 +21,7 @@ from .var import Var, sync, sync_all
 __version__ = "0.1.0"
 
 _LAZY = {
-    "attention", "data", "dataset", "debug", "distributions", "einops", "fft", "gradfunctional", "init", "linalg", "loss3d",
+    "amp", "attention", "data", "dataset", "debug", "distributions", "einops", "fft", "gradfunctional", "init", "linalg", "loss3d",
     "nn", "optim", "other", "sparse", "testing", "weightnorm",
 }  # fmt: skip
 

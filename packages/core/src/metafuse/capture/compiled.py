@@ -9,6 +9,7 @@ Who calls it: users, as ``metafuse.compile``. ``docs/compile.md`` has the rules.
 from __future__ import annotations
 
 import functools
+import inspect
 import random
 import sys
 import types
@@ -20,13 +21,14 @@ import numpy as np
 
 from ..config import SETTINGS, flags, notice, observe
 from ..errors import ArgumentError
-from ..graph.node import state
+from ..graph.node import next_order, state
 from ..ops.random import _stream
 from ..runtime import executor
 from ..var import Var
 from .arguments import Arguments
+from .effects import template
 from .numbers import Number, Tape
-from .recorder import Recorder, Recording
+from .recorder import Recorder, Recording, cut
 from .replay import Step
 from .walk import Unseen, Walk, number_token
 
@@ -84,7 +86,9 @@ class Compiled:
         return self if instance is None else types.MethodType(self, instance)
 
     def __repr__(self) -> str:
-        return f"<compiled {getattr(self.function, '__qualname__', self.function)!s}>"
+        code = getattr(inspect.unwrap(self.function), "__code__", None)
+        place = f" at {code.co_filename}:{code.co_firstlineno}" if code is not None else ""
+        return f"<compiled {getattr(self.function, '__qualname__', type(self.function).__name__)}{place}>"
 
     def reset(self) -> None:
         """Forget all recordings."""
@@ -184,8 +188,12 @@ class Compiled:
         """The first call: which code runs."""
         self.recorded += 1
         args, kwargs = given.rebuilt(args, kwargs, given.numbers)
+        order = next_order()
         result = self._traced(kind, lambda: self.function(*args, **kwargs))
         kind.learned = True
+        found: list[Var] = []
+        template(result, lambda var: found.append(var) or 0, lambda _: 0)  # type: ignore[func-returns-value]
+        cut([var for var in found if var._node.order > order])
         return result
 
     def _traced(self, kind: _Kind, call: Callable[[], Any]) -> Any:
@@ -195,9 +203,18 @@ class Compiled:
             kind.executed = None
             return call()
 
+        evaluating: Any = None  # what compiles and runs a program is no code of the step
+
         def note(frame: Any, event: str, _: Any) -> None:
-            if event == "call":
-                executed.setdefault(frame.f_code, frame.f_globals)
+            nonlocal evaluating
+            if evaluating is None:
+                if event == "call":
+                    if frame.f_globals.get("__name__", "")[:16] == "metafuse.runtime":
+                        evaluating = frame
+                    else:
+                        executed.setdefault(frame.f_code, frame.f_globals)
+            elif event == "return" and frame is evaluating:
+                evaluating = None
 
         sys.setprofile(note)
         try:
@@ -240,7 +257,7 @@ class Compiled:
             finally:
                 recorder.restore()
             try:
-                result, recording = recorder.finish(result, walk)
+                result, recording = recorder.finish(result, Walk(self._roots(given), kind.executed))
             except Unseen as problem:
                 recorder.refuse(str(problem))
         finally:

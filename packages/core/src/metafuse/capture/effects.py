@@ -63,38 +63,44 @@ def concrete(value: Any) -> Any:
     """``value`` with bare numbers in place of followed ones; itself if it has none."""
     if type(value) is Number:
         return value.value
-    if type(value) in (list, tuple):
+    if type(value) in (list, tuple) or (isinstance(value, tuple) and hasattr(value, "_make")):
         parts = [concrete(v) for v in value]
-        return value if all(a is b for a, b in zip(parts, value, strict=True)) else type(value)(parts)
+        if all(a is b for a, b in zip(parts, value, strict=True)):
+            return value
+        return value._make(parts) if hasattr(value, "_make") else type(value)(parts)
     if type(value) is dict:
         found = {k: concrete(v) for k, v in value.items()}
         return value if all(found[k] is v for k, v in value.items()) else found
     return value
 
 
-def changes(walk: Walk, followed: set[tuple[int, Any]]) -> list[Change]:
-    """What became different since ``walk``. ``followed``: (identity of the container, key) of places looked after elsewhere.
+def changes(walk: Walk, now: Walk, followed: set[tuple[int, Any]]) -> list[Change]:
+    """What became different between ``walk`` and ``now``. ``followed``: (identity of the container, key) of places looked after
+    elsewhere. What happened to containers that are no longer there does not matter.
 
     Errors: ``Unseen`` for changes that can't be made again."""
     former = {id(c): (keys, values) for kind, c, keys, values in walk.containers if kind in ("dict", "list")}
+    still = {id(container) for _, container, _, _ in now.containers}
     found: list[Change] = []
     for number, (kind, container, keys, values) in enumerate(walk.containers):
+        if id(container) not in still:
+            continue
         if kind in ("dict", "globals", "cell"):
             found.extend(_entries(number, kind, container, dict(zip(keys, values, strict=True)), former, followed))
         elif kind == "list":
-            now = list(container)
-            if len(now) != len(values):
-                found.append((number, "items", None, now))
+            items = list(container)
+            if len(items) != len(values):
+                found.append((number, "items", None, items))
             else:
                 found.extend(
                     (number, "set", k, b)
-                    for k, (a, b) in enumerate(zip(values, now, strict=True))
+                    for k, (a, b) in enumerate(zip(values, items, strict=True))
                     if (id(container), k) not in followed and not _same(a, b, former)
                 )
         else:
             live = container.__dict__.values() if kind == "class" else container
-            now = [getattr(container, k, None) for k in keys] if kind == "slots" else list(live)
-            if len(now) != len(values) or any(a is not b for a, b in zip(now, values, strict=True)):
+            items = [getattr(container, k, None) for k in keys] if kind == "slots" else list(live)
+            if len(items) != len(values) or any(a is not b for a, b in zip(items, values, strict=True)):
                 raise Unseen(f"a change of a {type(container).__name__}")
     return found
 

@@ -27,7 +27,7 @@ from .guard import Place, get, put
 from .numbers import Number, Tape
 from .walk import Unseen, Walk
 
-__all__ = ["Made", "Recorder", "Recording", "Rebound", "Segment"]
+__all__ = ["Made", "Rebound", "Recorder", "Recording", "Segment", "cut"]
 
 #: where an array comes from: ("argument", k), ("state", k), ("constant", k), or ("made", segment, slot)
 Source = tuple[Any, ...]
@@ -210,33 +210,29 @@ class Recorder:
         return found
 
     # -- the end ---------------------------------------------------------------------------------------------------
-    def finish(self, result: Any, seen: Walk) -> tuple[Any, Recording]:
-        """After the function returned and numbers were restored: compute what is handed out, and describe it all.
+    def finish(self, result: Any, now: Walk) -> tuple[Any, Recording]:
+        """After the function returned and numbers were restored: compute what is handed out, and describe it all. ``now``: the state
+        that is left behind.
 
         Answers the result with bare numbers. Errors: ``Unseen``."""
-        recording = self.recording
+        recording, seen = self.recording, self.recording.walk
         self._check_flags()
         recording.result = template(result, self._var, self._number)
         places = {(id(place[0]), place[1]) for _, place, _, _ in self._places}
-        found = changes(seen, places)
+        found = changes(seen, now, places)
         _unshared([result, *(value for *_, value in found)])
         for change in found:
             recording.changes.append(self._change(change, seen))
         held = {id(v): v for v, _ in self._rebound.values()}
         held.update((id(v), v) for _, v in self._outputs.values())
-        cut = {key: _has_path(v._node) for key, v in held.items()}
-        _release([v._node for v in held.values()])
-        executor.evaluate([v._node for v in held.values()])
-        for key, var in held.items():
-            if cut[key]:
-                var._node.released, var._node.inputs = True, ()
+        behind = cut(list(held.values()))
         for key, (var, _) in self._rebound.items():
             if key not in self._targets:
                 raise Unseen(f"it assigns to {var.name() or 'a Var'} that is neither an argument nor in visible state")
-            recording.rebound.append(Rebound(self._targets[key], self._made(var, cut[key])))
+            recording.rebound.append(Rebound(self._targets[key], self._made(var, var in behind)))
         recording.rebound.sort(key=lambda r: r.target)
         for _, var in self._outputs.values():
-            recording.made.append(self._made(var, cut[id(var)]))
+            recording.made.append(self._made(var, var in behind))
         self.tape.open = False
         return concrete(result), recording
 
@@ -292,6 +288,16 @@ def _user_line() -> str:
     while frame.f_globals.get("__name__", "")[:8] == "metafuse" and frame.f_back is not None:
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def cut(vars: list[Var]) -> set[Var]:
+    """Compute ``vars`` and cut the graph behind them; answers those behind which a gradient could have been asked for."""
+    found = {v for v in vars if _has_path(v._node)}
+    _release([v._node for v in vars])
+    executor.evaluate([v._node for v in vars])
+    for var in found:
+        var._node.released, var._node.inputs = True, ()
+    return found
 
 
 def _has_path(node: Node) -> bool:

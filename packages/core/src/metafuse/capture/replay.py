@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..graph.node import Spec, leaf, signature
+from ..graph.node import Node, Spec, new_node, next_order, signature
 from ..runtime import executor
 from ..runtime.buffer import Buffer, next_version
 from ..var import Var
@@ -48,7 +48,6 @@ class _Part:
         self.fresh = [o for o in outputs if o[0] in wanted]
         self.kept = [o for o in outputs if o[0] not in wanted] + [(s, n, None) for s, n in plan.temporaries]
         self.held: list[Buffer] = []
-        self.spare: dict[int, Buffer] = {}
         self.opaque = _opaque(segment)
         self.donations: list[tuple[int, int, int]] = []
 
@@ -65,6 +64,28 @@ def _opaque(segment: Segment) -> list[tuple[Any, int, int]]:
     return found
 
 
+class _Maker:
+    """Makes the node of a new value: an array that is there, or one behind which the graph was cut."""
+
+    __slots__ = ("cut", "requires_grad", "sig", "source", "spec")
+
+    def __init__(self, made: Made) -> None:
+        self.source, self.spec, self.requires_grad, self.cut = made.source, made.spec, made.requires_grad, made.cut
+        inner = ("alias", "compiled step") if made.cut else ("leaf", "array")
+        self.sig = signature(*inner, None, (), made.spec)
+
+    def node(self, buffer: Buffer) -> Node:
+        """The node of a value in ``buffer``."""
+        node = new_node(Node)
+        node.sig, node.spec, node.buffer = self.sig, self.spec, buffer
+        node.requires_grad, node.released = self.requires_grad, self.cut
+        node.inputs = node.scalars = ()
+        node.handle = node.rule = node.origin = None
+        node.pos = 0
+        node.order = next_order()
+        return node
+
+
 class Step:
     """A recording that can be replayed."""
 
@@ -78,9 +99,10 @@ class Step:
         self.handed_out: set[Source] = {m.source for m in recording.made} | {r.value.source for r in recording.rebound}
         self.parts = [_Part(s, self, k) for k, s in enumerate(recording.segments)]
         self._keep_memory = self._bytes_kept() <= KEPT_LIMIT
-        self._rebound = [
-            (r.target[0] == "state", r.target[1], r.value, not r.value.cut) for r in recording.rebound
-        ]
+        self._spare: dict[int, list[Buffer]] = {}
+        self._made = [_Maker(m) for m in recording.made]
+        self._rebound = [(r.target[0] == "state", r.target[1], _Maker(r.value)) for r in recording.rebound]
+        self._given = [(s[0] == "argument", s[1]) for s in reversed(recording.given)]
         self._orders = self._wanted_orders()
         self._find_donations()
         backend = device.backend
@@ -177,10 +199,9 @@ class Step:
                 node.scalars = tuple(scalars[first:end])
             executor._launch(part.program, self.device, slots, scalars, part.nodes)
             tables.append(slots)
-        made = [self._make(m, arguments, state, tables) for m in self.recording.made]
-        given = [(arguments if s[0] == "argument" else state)[s[1]] for s in reversed(self.recording.given)]
+        vars: list[Any] = [self._make(m, arguments, state, tables) for m in self._made]
+        vars += [(arguments if argument else state)[k] for argument, k in self._given]  # have negative numbers
         self._rebind(arguments, state, tables)
-        vars = made + given  # those that were there have negative numbers
         for place, k in self._moved:
             put(place, values[-1][k])
         for change in self._changes:
@@ -231,15 +252,16 @@ class Step:
         return slots
 
     def _allocate(self, part: _Part, slots: list[Any]) -> None:
-        backend, spare = self.backend, part.spare
+        backend, spare = self.backend, self._spare
         for slot, nbytes, order in part.fresh:
             buffer = slots[slot]
             if buffer is None:
-                buffer = spare.pop(slot, None)
-                if buffer is None:
-                    buffer = Buffer(backend, nbytes)
-                else:
+                free = spare.get(nbytes)
+                if free:
+                    buffer = free.pop()
                     buffer.version = next_version()
+                else:
+                    buffer = Buffer(backend, nbytes)
                 slots[slot] = buffer
             buffer.order = order
         held = part.held
@@ -253,39 +275,37 @@ class Step:
             slots[slot] = buffer
 
     # -- results -----------------------------------------------------------------------------------------------------
-    def _buffer(self, made: Made, arguments: list[Var], state: list[Var], tables: list[list[Any]]) -> Buffer:
-        kind, *where = made.source
+    def _buffer(self, source: Source, arguments: list[Var], state: list[Var], tables: list[list[Any]]) -> Any:
+        kind = source[0]
         if kind == "made":
-            return tables[where[0]][where[1]]  # type: ignore[no-any-return]
+            return tables[source[1]][source[2]]
         if kind == "constant":  # handed out: the step's own must stay as it is
-            return _restored(*self.recording.constants[where[0]])
-        buffer = (arguments if kind == "argument" else state)[where[0]]._node.buffer
-        assert buffer is not None
-        return buffer
+            return _restored(*self.recording.constants[source[1]])
+        return (arguments if kind == "argument" else state)[source[1]]._node.buffer
 
-    def _make(self, made: Made, arguments: list[Var], state: list[Var], tables: list[list[Any]]) -> Var:
+    def _make(self, maker: _Maker, arguments: list[Var], state: list[Var], tables: list[list[Any]]) -> Var:
         var: Var = Var.__new__(Var)
-        var._bind(_node(made, self._buffer(made, arguments, state, tables)))
+        var._bind(maker.node(self._buffer(maker.source, arguments, state, tables)))
         return var
 
     def _rebind(self, arguments: list[Var], state: list[Var], tables: list[list[Any]]) -> None:
         """New values for the Vars that were there before. Old buffers that nobody holds are kept for the next call."""
-        fresh = [self._buffer(made, arguments, state, tables) for _, _, made, _ in self._rebound]
+        fresh = [self._buffer(maker.source, arguments, state, tables) for _, _, maker in self._rebound]
         for slots in tables:
             slots.clear()
-        for (in_state, number, made, plain), buffer in zip(self._rebound, fresh, strict=True):
+        spare = self._spare if self._keep_memory else None
+        for (in_state, number, maker), buffer in zip(self._rebound, fresh):
             var = (state if in_state else arguments)[number]
             node = var._node
-            if plain and _refcount(node) <= 3 and not node.inputs and node.requires_grad is made.requires_grad:
-                old = node.buffer
-                if old is buffer:
-                    continue
+            # the node is referred to by its Var, `node` and the argument
+            if maker.cut or _refcount(node) > 3 or node.inputs or node.requires_grad is not maker.requires_grad:
+                var._bind(maker.node(buffer))
+                continue
+            old = node.buffer
+            if old is not buffer:
                 node.buffer = buffer
-                # referred to by `old` and the argument
-                if self._keep_memory and made.source[0] == "made" and old is not None and _refcount(old) <= 2:
-                    self.parts[made.source[1]].spare[made.source[2]] = old
-            else:
-                var._bind(_node(made, buffer))
+                if spare is not None and _refcount(old) <= 2:  # by `old` and the argument
+                    spare.setdefault(old.nbytes, []).append(old)  # type: ignore[union-attr]
 
     def _apply(self, change: tuple[Any, str, Any, Any], vars: list[Any], numbers: list[Any]) -> None:
         container, what, key, shape = change
@@ -302,15 +322,6 @@ class Step:
 def _restored(spec: Spec, content: bytes) -> Buffer:
     """A buffer that holds ``content``."""
     return executor.upload(spec.dtype.decode(np.frombuffer(content, spec.dtype.storage).reshape(spec.shape)), spec)
-
-
-def _node(made: Made, buffer: Buffer) -> Any:
-    """The node of a value that was made: an array that is there, or one behind which the graph was cut."""
-    node = leaf(made.spec, buffer, made.requires_grad)
-    if made.cut:
-        node.sig = signature("alias", "compiled step", None, (), made.spec)
-        node.released = True
-    return node
 
 
 def _plain(code: tuple[Any, ...]) -> Any:

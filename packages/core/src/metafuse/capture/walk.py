@@ -19,6 +19,7 @@ import numpy as np
 
 from ..var import Var
 from . import code
+from .numbers import Number
 
 __all__ = ["Same", "Unseen", "Walk", "number_token", "typed"]
 
@@ -122,6 +123,8 @@ class Walk:
             self._describe(path, typed(value))
         elif kind is Var:
             self._var(value, path)
+        elif kind is Number:  # left in the state by a recording that is not finished yet
+            self._describe(path, typed(value.value))
         elif id(value) in self._seen:
             self._describe(path, ("again", self._seen[id(value)]))
         else:

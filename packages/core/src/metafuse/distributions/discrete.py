@@ -23,7 +23,7 @@ from ..ops.reduce import argmax, sum
 from ..ops.scalar import exp, floor, log, sigmoid, where
 from ..ops.scan import cumsum
 from ..var import Var
-from .parameters import drawn, number_in, one_of, parameter, safe_log
+from .parameters import drawn, number_in, one_of, parameter, log_or_infinite
 
 __all__ = ["Categorical", "Geometric", "OneHotCategorical", "simple_presum"]
 
@@ -53,7 +53,7 @@ class _Categories:
             raise ShapeError(f"[{op}] {name} must have at least one category, got shape {list(given.shape)}")
         if logits is None:
             self.probs = given / sum(given, -1, True)
-            self.logits = safe_log(self.probs)
+            self.logits = log_or_infinite(self.probs)
         else:
             self.probs, self.logits = softmax(given, -1), log_softmax(given, -1)
         self.categories = int(given.shape[-1])
@@ -158,14 +158,14 @@ class Geometric:
         if logits is None:
             number_in("Geometric", "p", p, not isinstance(p, (int, float)) or 0 < p <= 1, "in (0, 1]")
             self.p = parameter("Geometric", "p", p)
-            self.logits = safe_log(self.p) - safe_log(1.0 - self.p)
+            self.logits = log_or_infinite(self.p) - log_or_infinite(1.0 - self.p)
         else:
             self.logits = parameter("Geometric", "logits", logits)
             self.p = sigmoid(self.logits)
 
     def _failure(self) -> Var:
         """``log(1 - p)``."""
-        return safe_log(1.0 - self.p)
+        return log_or_infinite(1.0 - self.p)
 
     def sample(self, sample_shape: Any = None) -> Var:
         """Random int32 numbers of ``sample_shape``, to which the parameter broadcasts (``None``: of its own shape)."""

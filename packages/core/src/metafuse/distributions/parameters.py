@@ -17,7 +17,7 @@ from ..ops.random import random
 from ..ops.scalar import log, where
 from ..var import Var
 
-__all__ = ["drawn", "parameter", "parameters", "safe_log", "target_shape"]
+__all__ = ["drawn", "parameter", "parameters", "log_or_infinite", "target_shape"]
 
 
 def parameter(op: str, name: str, value: Any) -> Var:
@@ -56,7 +56,7 @@ def drawn(shape: tuple[int, ...], like: Var, type: str = "uniform") -> Var:
     return cast(random(shape, float32, type), like.dtype).stop_grad()
 
 
-def safe_log(x: Var) -> Var:
+def log_or_infinite(x: Var) -> Var:
     """``log(x)``, minus infinity at 0 with a gradient of zero there."""
     none = x == 0
     return where(none, float("-inf"), log(where(none, 1.0, x)))

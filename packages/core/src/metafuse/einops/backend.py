@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from einops._backends import AbstractBackend
 
-from ..ops import creation, einsum, reduce, shape
+from ..ops import creation, shape
+from ..ops.einsum import einsum
 from ..ops.meta import expand_dims
 from ..var import Var
 
@@ -48,7 +49,7 @@ class MetafuseBackend(AbstractBackend):  # type: ignore[misc]
         return shape.transpose(x, list(axes)) if len(axes) > 1 else x
 
     def reduce(self, x: Var, operation: str, axes: Sequence[int]) -> Var:
-        return getattr(reduce, operation)(x, tuple(axes))  # type: ignore[no-any-return]
+        return getattr(x, operation)(tuple(axes))  # type: ignore[no-any-return]
 
     def stack_on_zeroth_dimension(self, tensors: list[Var]) -> Var:
         return shape.stack(tensors, 0)
@@ -77,4 +78,16 @@ class MetafuseBackend(AbstractBackend):  # type: ignore[misc]
         return metafuse
 
     def einsum(self, pattern: str, *x: Var) -> Var:
-        return einsum.einsum(pattern, *x)
+        left, arrow, right = pattern.partition("->")
+        terms = left.split(",")
+        # An operand without axes is a number, which as a Var has one dimension: it multiplies the rest.
+        numbers = [v for t, v in zip(terms, x, strict=True) if not t.strip() and v.size == 1]
+        rest = [(t, v) for t, v in zip(terms, x, strict=True) if t.strip() or v.size != 1]
+        answer: Var | None = None
+        if rest:
+            answer = einsum(",".join(t for t, _ in rest) + arrow + right, *(v for _, v in rest))
+        for v in numbers:
+            factor = shape.reshape(v, [1])
+            answer = factor if answer is None else answer * factor
+        assert answer is not None  # a pattern has at least one operand
+        return answer

@@ -8,6 +8,7 @@ Who calls it: users, as ``metafuse.nn``.
 
 from .. import init
 from ..ops import neural as _neural
+from ..ops.complex_number import ComplexNumber, view_as_complex
 from ..ops.linalg import matmul, matmul_transpose
 from ..ops.neural import *
 from ..ops.scalar import sigmoid, sign, tanh
@@ -77,6 +78,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "Adan",
+    "ComplexNumber",
     "Optimizer",
     "RMSprop",
     "flatten",
@@ -87,6 +89,7 @@ __all__ = [
     "sigmoid",
     "sign",
     "tanh",
+    "view_as_complex",
     *_neural.__all__,
     *(name for part in _PARTS for name in part.__all__),
 ]

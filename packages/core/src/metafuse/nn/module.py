@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from ..errors import ArgumentError, DTypeError
+from ..ops.precision import auto_type
 from ..var import Var
 from . import hooks, state
 
@@ -190,7 +191,7 @@ class Module:
 
     def save(self, path: str) -> None:
         """Write the state to ``path`` in NumPy's ``.npz`` format."""
-        state.save(self.state_dict("numpy"), path)
+        state.save(self.state_dict(), path)
 
     def load(self, path: str) -> None:
         """Read the state that ``save`` wrote."""
@@ -256,6 +257,14 @@ class Module:
     def half(self: Self) -> Self:
         """Parameters in float16."""
         return self._convert("float16")
+
+    def bfloat16(self: Self) -> Self:
+        """Parameters in bfloat16."""
+        return self._convert("bfloat16")
+
+    def float_auto(self: Self) -> Self:
+        """Parameters in the type that activations have now; see ``metafuse.float_auto``."""
+        return self._convert(auto_type().name)
 
     def float32(self: Self) -> Self:
         """Parameters in float32."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..dtypes import as_dtype, bfloat16
 from ..errors import ArgumentError
 from ..ops.creation import array
 from ..var import Var, sync
@@ -33,7 +34,10 @@ def to_numpy(value: Any) -> np.ndarray[Any, Any]:
     if isinstance(value, Var):
         return value.numpy()
     detach = getattr(value, "detach", None)
-    return np.asarray(detach().cpu().numpy() if detach else value)
+    if detach is None:
+        return np.asarray(value)
+    tensor = detach().cpu()
+    return np.asarray((tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy())
 
 
 def collect(module: Module, to: str | None, recurse: bool) -> dict[str, Any]:
@@ -54,7 +58,8 @@ def collect(module: Module, to: str | None, recurse: bool) -> dict[str, Any]:
         return arrays
     import torch  # type: ignore[import-not-found,unused-ignore]
 
-    return {name: torch.from_numpy(value) for name, value in arrays.items()}
+    tensors = {name: torch.from_numpy(value) for name, value in arrays.items()}
+    return {name: t.bfloat16() if found[name].dtype is bfloat16 else t for name, t in tensors.items()}
 
 
 def restore(module: Module, params: Mapping[str, Any]) -> None:
@@ -87,12 +92,15 @@ def restore(module: Module, params: Mapping[str, Any]) -> None:
 
 
 def save(arrays: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Write arrays to ``path`` (exactly this name) as ``.npz``; the file appears complete or not at all."""
+    """Write arrays to ``path`` (exactly this name) as ``.npz``; the file appears complete or not at all.
+
+    Vars of types that NumPy has not are stored as their bits, under ``name::type``."""
+    sync(value for value in arrays.values() if isinstance(value, Var))
     target = os.path.abspath(os.fspath(path))
     handle, temporary = tempfile.mkstemp(dir=os.path.dirname(target), prefix=".saving-")
     try:
         with os.fdopen(handle, "wb") as file:
-            entries: dict[str, Any] = {name: to_numpy(value) for name, value in arrays.items()}
+            entries: dict[str, Any] = dict(_entry(name, value) for name, value in arrays.items())
             np.savez(file, **entries)
         os.replace(temporary, target)
     except BaseException:
@@ -100,11 +108,23 @@ def save(arrays: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
         raise
 
 
+def _entry(name: str, value: Any) -> tuple[str, np.ndarray[Any, Any]]:
+    dtype = value.dtype if isinstance(value, Var) else None
+    if dtype is None or dtype.storage == dtype.numpy:
+        return name, to_numpy(value)
+    return f"{name}::{dtype}", dtype.encode(value.numpy())
+
+
+def _value(name: str, stored: np.ndarray[Any, Any]) -> tuple[str, np.ndarray[Any, Any]]:
+    name, _, dtype = name.partition("::")
+    return name, as_dtype(dtype).decode(stored) if dtype else stored
+
+
 def load(path: str | os.PathLike[str]) -> dict[str, np.ndarray[Any, Any]]:
-    """Read what ``save`` wrote. Errors: ``ArgumentError`` if it is something else; ``FileNotFoundError``."""
+    """Read what ``save`` wrote; bfloat16 comes as float32. Errors: ``ArgumentError`` if it is something else; ``FileNotFoundError``."""
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+            return dict(_value(name, archive[name]) for name in archive.files)
     except (ValueError, OSError, AttributeError) as error:
         if isinstance(error, FileNotFoundError):
             raise

@@ -5,6 +5,7 @@ What it is not: a second list of operators; those are found through ``registry``
 Who calls it: ``metafuse.__init__``.
 """
 
+from . import arrange, casting, products, scan, selection, sorting, special, statistics
 from . import einsum as _einsum
 from . import neural as _neural
 from . import shape as _shape

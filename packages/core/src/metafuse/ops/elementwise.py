@@ -227,8 +227,9 @@ class Elementwise:
             raise TypeError(f"[{self.name}] takes {self.arity} arguments, got {len(arguments)}")
         if not any(type(a) is Var for a in arguments):
             arguments = (self.convert(arguments[0]), *arguments[1:])
-        arguments = tuple(a if type(a) is Var or type(a) in NUMBERS else self.convert(a) for a in arguments)
-        key = tuple(a._node.spec if type(a) is Var else type(a) for a in arguments)
+        # a number's `__class__`, not its type: numbers that `compile` follows pass for plain ones
+        arguments = tuple(a if type(a) is Var or a.__class__ in NUMBERS else self.convert(a) for a in arguments)
+        key = tuple(a._node.spec if type(a) is Var else a.__class__ for a in arguments)
         sig = self.known.get(key)
         if sig is None:
             sig = self.remember(key, key)

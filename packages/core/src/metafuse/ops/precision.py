@@ -21,7 +21,9 @@ from .elementwise import cast
 from .meta import check_var
 from .registry import Sample, Tensor, operator
 
-__all__ = ["answer_type", "array_type", "float_auto", "in_float32", "product_operands", "summand"]
+__all__ = [
+    "answer_type", "array_type", "auto_type", "float_auto", "in_float32", "like", "low_type", "product_operands", "summand",
+]  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -32,6 +34,11 @@ PRODUCTS, RESULTS, ARRAYS, EVERYTHING = 1, 2, 4, 8
 def low_type() -> DType:
     """The 16-bit type of mixed precision."""
     return as_dtype(flags.amp_dtype)
+
+
+def auto_type() -> DType:
+    """The type that activations have now."""
+    return low_type() if flags.amp_reg & RESULTS else float32
 
 
 def product_operands(a: Any, b: Any) -> tuple[Any, Any, Callable[[Any], Any]]:
@@ -111,4 +118,4 @@ def float_auto(x: Any) -> Any:
         ...     print(mf.float_auto(mf.ones(2)).dtype)
         bfloat16
     """
-    return cast(check_var("float_auto", "x", x), low_type() if flags.amp_reg & RESULTS else float32)
+    return cast(check_var("float_auto", "x", x), auto_type())

@@ -18,19 +18,19 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import DType, as_dtype, float32, int64
-from ..errors import ArgumentError, DTypeError
+from ..dtypes import DType, as_dtype, float32, float64, int64
+from ..errors import ArgumentError, DTypeError, ShapeError
 from ..graph.node import signature, spec_of
 from ..kernel.expr import Expr, call
 from ..var import Var, record
 from .creation import _split_dtype
 from .elementwise import broadcast_shapes, cast
-from .meta import check_integer, check_number, check_shape, check_var, linear_index
+from .meta import check_integer, check_shape, check_var, linear_index
 from .scalar import cos, log
 
 __all__ = [
-    "get_seed", "normal", "rand", "rand_like", "randint", "randn", "randn_like", "random", "randperm",
-    "set_global_seed", "set_seed", "uniform",
+    "bernoulli", "get_seed", "multinomial", "normal", "rand", "rand_like", "randint", "randint_like", "randn", "randn_like",
+    "random", "randperm", "seed", "set_global_seed", "set_seed", "uniform",
 ]  # fmt: skip
 
 
@@ -65,7 +65,7 @@ def set_global_seed(seed: int, different_seed_for_mpi: bool = True) -> None:
     python_random.seed(int(seed))
 
 
-set_seed = set_global_seed
+set_seed = seed = set_global_seed
 
 
 def get_seed() -> int:
@@ -146,14 +146,31 @@ def _shape_of(operator: str, shape: tuple[Any, ...]) -> tuple[int, ...]:
     return check_shape(operator, shape) if shape else (1,)
 
 
-def rand_like(x: Var, dtype: Any = None) -> Var:
+def _shaped(name: str, x: Any, dtype: Any, type: str = "uniform") -> Var:
+    x = check_var(name, "x", x)
+    return random(tuple(x.shape), dtype if dtype is not None else x.dtype, type)
+
+
+def rand_like(x: Any, dtype: Any = None) -> Var:
     """Uniform numbers of the shape of ``x``."""
-    return random(tuple(x.shape), dtype if dtype is not None else x.dtype)
+    return _shaped("rand_like", x, dtype)
 
 
-def randn_like(x: Var, dtype: Any = None) -> Var:
+def randn_like(x: Any, dtype: Any = None) -> Var:
     """Normal numbers of the shape of ``x``."""
-    return random(tuple(x.shape), dtype if dtype is not None else x.dtype, "normal")
+    return _shaped("randn_like", x, dtype, "normal")
+
+
+def randint_like(x: Any, low: int, high: int | None = None) -> Var:
+    """Whole numbers in low..high-1 (0..low-1 with one bound), of the shape and dtype of ``x``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.randint_like(mf.zeros(2, 2), 5).dtype
+        metafuse.float32
+    """
+    x = check_var("randint_like", "x", x)
+    return randint(low, high, tuple(x.shape), x.dtype)
 
 
 def uniform(low: Any = 0.0, high: Any = 1.0, size: Any = (1,), dtype: Any = float32) -> Var:
@@ -179,7 +196,10 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, dtype: Any = float
         >>> mf.normal(0.0, 2.0, [3]).shape
         (3,)
     """
-    mean, std = (v if isinstance(v, (bool, int, float)) else check_var("normal", n, v) for n, v in (("mean", mean), ("std", std)))
+    mean, std = (
+        v if isinstance(v, (bool, int, float)) else check_var("normal", n, v)
+        for n, v in (("mean", mean), ("std", std))
+    )  # fmt: skip
     if size is None:
         size = broadcast_shapes("normal", [tuple(v.shape) for v in (mean, std) if type(v) is Var]) or (1,)
     return random(size, dtype, "normal") * std + mean
@@ -215,3 +235,54 @@ def randperm(n: int, dtype: Any = "int32") -> Var:
 
     order, _ = argsort(_uniform(check_shape("randperm", n)))
     return cast(order, dtype)
+
+
+def bernoulli(input: Any) -> Var:
+    """1 with the probability that each element says, else 0; in the dtype of ``input``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.bernoulli(mf.array([0.0, 1.0])).numpy()
+        array([0., 1.], dtype=float32)
+    """
+    p = check_var("bernoulli", "input", input)
+    if not p.dtype.is_float:
+        raise DTypeError(f"[bernoulli] input must hold probabilities, got {p.dtype}; cast it to float32")
+    return cast(_uniform(tuple(p.shape)) < p, p.dtype)
+
+
+def multinomial(weights: Any, num_samples: int, replacement: bool = False) -> Var:
+    """Numbers of columns drawn with probabilities in proportion to ``weights``.
+
+    Args:
+        weights: ``[columns]`` or ``[rows, columns]``, not negative; each row is drawn from on its own.
+        num_samples: how many; without ``replacement`` at most as many as columns, and those of weight 0 come last.
+
+    Returns:
+        int32 ``[..., num_samples]``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.multinomial(mf.array([0.0, 3.0]), 3, replacement=True).numpy()
+        array([1, 1, 1], dtype=int32)
+    """
+    from .scan import cumsum
+    from .sorting import searchsorted, topk
+
+    w = check_var("multinomial", "weights", weights)
+    count = check_integer("multinomial", "num_samples", num_samples, 0)
+    if w.ndim not in (1, 2) or not w.shape[-1]:
+        raise ShapeError(f"[multinomial] weights must be [columns] or [rows, columns], got shape {list(w.shape)}")
+    if not replacement:
+        if count > w.shape[-1]:
+            raise ArgumentError(
+                f"[multinomial] can't draw {count} of {w.shape[-1]} columns without replacement; set replacement=True"
+            )
+        # who arrives first of exponential times with these rates: Efraimidis and Spirakis, 2006
+        arrival = -log(1.0 - _uniform(tuple(w.shape))) / cast(w, float32)
+        return topk(arrival, count, -1, False)[1]
+    total = cumsum(cast(w, float64), -1)
+    last = total.max(-1, keepdims=True)
+    drawn = cast(_uniform((*w.shape[:-1], count)), float64) * last
+    # rounding may reach the total itself, which belongs to the first column that attains it
+    return searchsorted(total, drawn, True).minimum(searchsorted(total, last))

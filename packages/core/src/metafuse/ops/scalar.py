@@ -126,7 +126,7 @@ power = elementwise(
 
 def pow(x: Any, y: Any) -> Var:
     """``x ** y``: small whole exponents become products, everything else ``power``."""
-    if type(x) is Var and type(y) in (int, float):
+    if type(x) is Var and y.__class__ in (int, float):
         if y == 2:
             return sqr(x)
         if y == 1:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import lru_cache
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -177,6 +176,8 @@ def _erfinv(y: Expr) -> Expr:
 
 
 def _erfinv_oracle(y: float) -> float:
+    from statistics import NormalDist
+
     if abs(y) >= 1 or y != y:
         return math.copysign(math.inf, y) if abs(y) == 1 else math.nan
     return NormalDist().inv_cdf((y + 1) / 2) / math.sqrt(2) if abs(y) > 1e-6 else y * math.sqrt(math.pi) / 2

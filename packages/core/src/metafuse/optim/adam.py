@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import sqrt
 from typing import Any
 
 from .optimizer import Optimizer, check_betas, check_number, write
@@ -48,7 +47,7 @@ class Adam(Optimizer):
         b0, b1 = options["betas"]
         m = state["m"] * b0 + g * (1 - b0)
         v = state["values"] * b1 + g * g * (1 - b1)
-        rate = options["lr"] * sqrt(1 - b1**self.n_step) / (1 - b0**self.n_step)
+        rate = options["lr"] * (1 - b1**self.n_step) ** 0.5 / (1 - b0**self.n_step)
         fresh = p - m * rate / (v.sqrt() + options["eps"])
         for var, value in ((state["m"], m), (state["values"], v), (p, fresh)):
             write(var, value)
@@ -65,7 +64,7 @@ class AdamW(Adam):
         b0, b1 = options["betas"]
         m = state["m"] * b0 + g * (1 - b0)
         v = state["values"] * b1 + g * g * (1 - b1)
-        scale = v.sqrt() / sqrt(1 - b1**self.n_step) + options["eps"]
+        scale = v.sqrt() / (1 - b1**self.n_step) ** 0.5 + options["eps"]
         shrunk = p * (1 - options["lr"] * options["weight_decay"])
         fresh = shrunk - m * (options["lr"] / (1 - b0**self.n_step)) / scale
         for var, value in ((state["m"], m), (state["values"], v), (p, fresh)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import sqrt
 from typing import Any
 
 from ..var import Var
@@ -63,7 +62,7 @@ class Adan(Optimizer):
         v = state["v"] * b1 + d * (1 - b1)
         look = g + d * b1
         n = state["n"] * b2 + look * look * (1 - b2)
-        scale = n.sqrt() / sqrt(1 - b2**step) + options["eps"]
+        scale = n.sqrt() / (1 - b2**step) ** 0.5 + options["eps"]
         move = (m * (lr / (1 - b0**step)) + v * (lr * b1 / (1 - b1**step))) / scale
         fresh = (p - move) / (1 + lr * options["weight_decay"])
         for var, value in (

@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from ..dtypes import accumulator
 from ..errors import ArgumentError, DTypeError, GradientError
 from ..ops.autograd import grad, no_grad
 from ..ops.creation import array, zeros
+from ..ops.elementwise import cast
 from ..var import Var, sync
 
 __all__ = ["Optimizer", "opt_grad"]
@@ -33,6 +35,10 @@ class Optimizer:
 
     A subclass names its options in ``options`` and its state in ``slots``, and defines ``update``. Vars that take no gradient are
     skipped.
+
+    For parameters of 16 bits gradients, state and the arithmetic of the rule are float32; the parameter itself is the only
+    copy, rounded at every step, so that a change below half of its last digit is lost. Keep float32 parameters and use mixed
+    precision (``flags.auto_mixed_precision_level``) where changes are that small.
     """
 
     #: names of attributes that a group may override
@@ -122,7 +128,7 @@ class Optimizer:
         with no_grad():
             total: Any = None
             for group, k in held:
-                size = group["grads"][k].abs()
+                size = _wide(group["grads"][k]).abs()
                 if norm_type == float("inf"):
                     part = size.max()
                     total = part if total is None else total.maximum(part)
@@ -138,7 +144,7 @@ class Optimizer:
             )
             factor = (max_norm / (norm + 1e-6)).minimum(1.0)
             for group, k in held:
-                group["grads"][k] = group["grads"][k] * factor
+                group["grads"][k] = _wide(group["grads"][k]) * factor
 
     # -- the step ---------------------------------------------------------------------------------------------------
     def pre_step(self, loss: Var | None, retain_graph: bool = False) -> None:
@@ -153,13 +159,27 @@ class Optimizer:
         Without ``loss`` the gradients that ``backward`` has kept are used.
         """
         self.pre_step(loss, retain_graph)
+        self.record_updates()
+        self.post_step()
+
+    def record_updates(self) -> list[Var]:
+        """Record the update of every parameter that has a gradient, and compute nothing.
+
+        Answers the Vars that hold something new: the parameters and their state."""
+        changed: list[Var] = []
         with no_grad():
             for group in self.param_groups:
                 options = {name: self.option(group, name) for name in self.options}
                 for k, (p, g) in enumerate(zip(group["params"], group["grads"], strict=True)):
-                    if g is not None and p.requires_grad:
-                        self.update(p, g, self._state(group, k), options)
-        self.post_step()
+                    if g is None or not p.requires_grad:
+                        continue
+                    state = self._state(group, k)
+                    wide = _wide(p)
+                    self.update(wide, _wide(g) if wide is not p else g, state, options)
+                    if wide is not p:
+                        write(p, wide)
+                    changed += [p, *state.values()]
+        return changed
 
     def post_step(self) -> None:
         """What comes after the updates: gradients are forgotten and everything recorded is computed as one program."""
@@ -185,7 +205,7 @@ class Optimizer:
             values.extend([None] * (len(group["params"]) - len(values)))
             if values[k] is None:
                 p = group["params"][k]
-                values[k] = zeros(p.shape, dtype=p.dtype).stop_grad()
+                values[k] = zeros(p.shape, dtype=accumulator(p.dtype)).stop_grad()
             found[name] = values[k]
         return found
 
@@ -226,17 +246,22 @@ class Optimizer:
             for name in self.slots:
                 for k, a in enumerate(entry["state"].get(name, [])):
                     if a is not None:
-                        self._state(group, k)[name].update(array(a, group["params"][k].dtype))
+                        self._state(group, k)[name].update(array(a, accumulator(group["params"][k].dtype)))
 
 
 def write(var: Var, value: Var) -> None:
-    """Give ``var`` the value that was recorded for it, and leave it as trainable as it was.
+    """Give ``var`` the value that was recorded for it, in its own dtype, and leave it as trainable as it was.
 
     The handles change places, which costs no node; ``value`` holds the old value afterwards, so this comes last in a rule.
     """
     wanted = var.requires_grad
-    var.swap(value)
+    var.swap(cast(value, var.dtype))
     var.requires_grad = wanted
+
+
+def _wide(value: Var) -> Var:
+    """A 16-bit float as float32."""
+    return cast(value, accumulator(value.dtype))
 
 
 def opt_grad(v: Var, opt: Optimizer) -> Var:

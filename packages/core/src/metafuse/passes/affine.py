@@ -13,7 +13,7 @@ from ..index import as_affine
 from ..index.simplify import Affine
 from ..kernel.expr import Expr, add, axis, const, mul, rewrite
 
-__all__ = ["Affine", "as_affine", "canonical_loads", "expression", "offset", "row_major"]
+__all__ = ["Affine", "as_affine", "canonical_loads", "expression", "offset", "reshaped", "row_major"]
 
 
 def row_major(shape: Sequence[int]) -> tuple[int, ...]:
@@ -22,6 +22,37 @@ def row_major(shape: Sequence[int]) -> tuple[int, ...]:
     for k in range(len(shape) - 2, -1, -1):
         strides[k] = strides[k + 1] * shape[k + 1]
     return tuple(strides)
+
+
+def reshaped(shape: Sequence[int], strides: Sequence[int], target: Sequence[int]) -> tuple[int, ...] | None:
+    """Strides under which an array of ``shape`` and ``strides`` is one of shape ``target``, or ``None`` if there are none."""
+    old = [(n, s) for n, s in zip(shape, strides, strict=True) if n != 1]
+    new = [(d, n) for d, n in enumerate(target) if n != 1]
+    result = [1] * len(target)
+    i = j = 0
+    while i < len(old) and j < len(new):
+        first_old, first_new = i, j
+        have, want = old[i][0], new[j][1]
+        while have != want:
+            if have < want:
+                i += 1
+                if i == len(old):
+                    return None
+                have *= old[i][0]
+            else:
+                j += 1
+                if j == len(new):
+                    return None
+                want *= new[j][1]
+        for k in range(first_old, i):  # dimensions that become one must follow each other in memory
+            if old[k][1] != old[k + 1][1] * old[k + 1][0]:
+                return None
+        step = old[i][1]
+        for d, n in reversed(new[first_new : j + 1]):
+            result[d] = step
+            step *= n
+        i, j = i + 1, j + 1
+    return tuple(result) if i == len(old) and j == len(new) else None
 
 
 def offset(index: Sequence[Expr], strides: Sequence[int]) -> Expr:

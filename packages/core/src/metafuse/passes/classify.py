@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
 
 from ..backend.library import LibraryOp
 from ..graph.node import Spec
@@ -158,10 +159,7 @@ def _by_stride(axes: Sequence[int], strides: dict[int, int]) -> list[int]:
 
 
 def _size(part: Sequence[int], extents: Sequence[int]) -> int:
-    size = 1
-    for x in part:
-        size *= extents[x]
-    return size
+    return prod(extents[x] for x in part)
 
 
 def _parts(

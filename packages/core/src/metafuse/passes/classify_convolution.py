@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 
 from ..backend.library import LibraryOp
 from ..dtypes import DType
@@ -77,7 +78,7 @@ def gathered(
         # where axes live besides the image: outer ones in the result, summed ones in the other operand
         batches, channels = (inner, outer) if weight else (outer, inner)
         batch_map, channel_map = (other.strides, result) if weight else (result, other.strides)
-        maps = _Maps(extents, image.strides, batch_map, channel_map, weight)
+        maps = _Maps(extents, batch_map, channel_map, weight)
         for batch, channel in _heads(image, batches, channels):
             space = [x for x in (*batches, *channels) if x not in batch and x not in channel]
             found = _read(roles, image, other, result, maps, (batch, channel, space))
@@ -91,12 +92,8 @@ def _means_weight(
 ) -> bool:
     """Whether the batch is summed over, by the order of the image's dimensions: the batch comes first."""
     if not outer and not inner:
-        window = [(w.outer, w.inner) for w in image.windows]
-        made, summed = 1, 1
-        for x, y in window:
-            made *= extents[x] if x is not None else 1
-            summed *= extents[y] if y is not None else 1
-        return summed > made
+        made = prod(extents[w.outer] for w in image.windows if w.outer is not None)
+        return prod(extents[w.inner] for w in image.windows if w.inner is not None) > made
     first = min(outer + inner, key=image.dims.__getitem__)
     # a dimension of extent 1, or the groups, before it: that was the batch
     is_batch = image.dims[first] == 0
@@ -105,10 +102,9 @@ def _means_weight(
 
 @dataclass(frozen=True)
 class _Maps:
-    """Strides per axis: in the image, and where the axes of batch and steps, and of channels and kernel, are besides."""
+    """Strides per axis besides the image's: of batch and steps, and of channels and kernel; ``weight``: the reading."""
 
     extents: Sequence[int]
-    image: dict[int, int]
     batch: dict[int, int]
     channel: dict[int, int]
     weight: bool
@@ -236,10 +232,7 @@ def _vote(own: Sequence[int], roles: Roles, side: Side) -> int:
 
 
 def _room(side: Side) -> int:
-    size = 1
-    for w in side.windows:
-        size *= w.extent
-    return size
+    return prod(w.extent for w in side.windows)
 
 
 def _made(

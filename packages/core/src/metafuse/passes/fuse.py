@@ -23,7 +23,7 @@ from .inline import Inliner, identity_index, squeezed
 from .library import Library, Tail
 from .program_graph import ProgramGraph
 
-__all__ = ["Atom", "Group", "fuse"]
+__all__ = ["Atom", "Group", "fuse", "split_tail"]
 
 MAX_GROUP_OPERATIONS = 400
 MAX_GROUP_BUFFERS = 48
@@ -118,8 +118,8 @@ def fuse(graph: ProgramGraph, matches: dict[int, Match], library: Library) -> li
             target = Group(len(groups), atom.kind, atom.extents, inner)
             groups.append(target)
             outer_level = False
-            if atom.kind == "contraction" and atom.place is not None:
-                target.tail = library.begin(atom.number, atom.place)
+            if atom.kind == "contraction":
+                target.tail = library.begin(atom.number)
         elif target.tail is not None and tail is not None:
             known = len(target.tail.vectors)
             target.tail = tail
@@ -316,6 +316,8 @@ def _try_join(
         other = home.get(n)
         if other is not None and other is not group and other.before >> group.index & 1:
             return None
+    if group.tail is not None:
+        return (atom, True) if atom.kind == "map" and atom.extents == group.tail.extents else None
     for placed in _alignments(group, atom):
         if _reads_in_place(group.places, placed[0]):
             return placed
@@ -330,7 +332,9 @@ def _longer_tail(
     assert tail is not None and atom.expr is not None and atom.place is not None
     if readers.get(tail.value) != 1 or tail.value in graph.roots or tail.value not in atom.reads():
         return None
-    return library.extended(group.atoms[0][0].number, tail, atom.number, atom.expr, atom.place)
+    if any(x.value in group.places and x.args != (tail.place,) for x in atom.loads()):
+        return None
+    return library.extended(tail, atom.number, atom.expr, atom.place)
 
 
 def _add_vector(
@@ -343,6 +347,22 @@ def _add_vector(
     groups.append(group)
     _add(group, atom, False, atom.reads(), groups, home)
     return value
+
+
+def split_tail(group: Group) -> Group | None:
+    """Take out of a contraction that the library refused what runs over another space than its result (channels in groups)."""
+    assert group.tail is not None
+    first = group.atoms[0][0]
+    outer = tuple(n for k, n in enumerate(group.extents) if k not in first.inner)
+    if group.tail.extents == outer or len(group.atoms) == 1:
+        return None
+    atoms = [atom for atom, _ in group.atoms[1:]]
+    rest = Group(group.index, "map", group.tail.extents, None, [(atom, False) for atom in atoms])
+    rest.places = {atom.number: group.places.pop(atom.number) for atom in atoms}
+    rest.reads = {number for atom in atoms for number in atom.reads()}
+    group.atoms = group.atoms[:1]
+    group.reads = first.reads()
+    return rest
 
 
 def _absorb(group: Group, maker: Group, groups: list[Group], home: dict[int, Group]) -> None:

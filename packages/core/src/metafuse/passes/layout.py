@@ -6,12 +6,14 @@ What it is not: a change of meaning: shapes stay (N, C, ...), only strides diffe
 region read one order and write the other.
 Who calls it: ``passes.pipeline``, when it is known what gets storage.
 
-What users hold, what user code reads, and what is read under another shape stays row-major.
+What users hold, what user code reads, and what is read under a shape that no strides give stays row-major.
 """
 
 from __future__ import annotations
 
-from .inline import squeezed
+from collections.abc import Sequence
+
+from .affine import reshaped
 from .library import Library
 from .program_graph import ProgramGraph
 
@@ -22,20 +24,21 @@ def choose_layouts(graph: ProgramGraph, library: Library) -> None:
     """Fill ``graph.orders`` and have the library's operations described again. Stored arrays that come in another order and are
     read flat are taken out; ``runtime.executor`` puts those in row-major order first."""
     for k in range(graph.count, graph.count + graph.leaves):
-        if k in graph.orders and _read_flat(graph, k):
+        if k in graph.orders and _read_flat(graph, k, graph.strides(k)):
             del graph.orders[k]
             graph.read_flat.add(k)
-    seeds = [k for pair in library.image_pairs() for k in pair if _free(graph, k)]
+    seeds = {k for pair in library.image_pairs() for k in pair if k in graph.stored}
     if seeds:
         _follow(graph, library, seeds)
     if graph.orders:
         library.settle()
 
 
-def _follow(graph: ProgramGraph, library: Library, seeds: list[int]) -> None:
+def _follow(graph: ProgramGraph, library: Library, seeds: set[int]) -> None:
     """Store the seeds, and what is linked to them by operations on images, channels last."""
     region = _Regions(len(graph.specs))
-    products = set(library.matches) | {graph.inputs[k][-1 if graph.kind(k) == "scatter" else 0] for k in library.matches}
+    products = set(library.matches)
+    products |= {graph.inputs[k][-1 if graph.kind(k) == "scatter" else 0] for k in library.matches}
     for one, other in library.image_pairs():
         region.join(one, other)
     for number in range(graph.count):
@@ -47,48 +50,88 @@ def _follow(graph: ProgramGraph, library: Library, seeds: list[int]) -> None:
             if len(graph.specs[i].shape) >= 3:
                 region.join(number, i)
     wanted = {region.find(k) for k in seeds}
-    ranks = {len(graph.specs[k].shape) for k in seeds}
     for number in sorted(graph.stored):
-        rank = len(graph.specs[number].shape)
-        if rank in ranks and region.find(number) in wanted and _free(graph, number):
-            graph.orders[number] = (0, *range(2, rank), 1)
+        if number < graph.count and region.find(number) in wanted:
+            order = _channels_last(graph, number, library.spatial)
+            if order is not None:
+                graph.orders[number] = order
     for number, end in library.ends.items():  # a tail is applied in place
         if end not in graph.orders:
             graph.orders.pop(number, None)
 
 
-def _free(graph: ProgramGraph, number: int) -> bool:
-    """Whether the value may be stored in another order, and whether that makes a difference."""
-    if number not in graph.stored or number >= graph.count or number in graph.roots:
-        return False
+def _channels_last(graph: ProgramGraph, number: int, spatial: frozenset[int]) -> tuple[int, ...] | None:
+    """The order of an image's dimensions, or ``None`` if it has to stay row-major or would not change.
+
+    ``spatial``: how many spatial dimensions images have. A value of one dimension more is an image whose channels are in groups."""
     shape = graph.specs[number].shape
-    spatial = 1
-    for n in shape[2:]:
-        spatial *= n
-    if len(shape) < 3 or spatial == 1 or shape[1] == 1 or graph.kind(number) == "opaque":
-        return False
-    return not _read_flat(graph, number)
+    rank = len(shape)
+    if number in graph.roots or graph.kind(number) == "opaque":
+        return None
+    if rank - 2 in spatial and not (rank - 3 in spatial and _regrouped(graph, number)):
+        channels: tuple[int, ...] = (1,)
+    elif rank - 3 in spatial and _regrouped(graph, number):
+        channels = (1, 2)
+    else:
+        return None
+    order = tuple(d for d in range(rank) if d not in channels) + channels
+    moved = [d for d in order if shape[d] != 1]
+    if moved == sorted(moved):
+        return None
+    strides = [0] * rank
+    step = 1
+    for d in reversed(order):
+        strides[d] = step
+        step *= shape[d]
+    return None if _read_flat(graph, number, strides) else order
 
 
-def _read_flat(graph: ProgramGraph, number: int) -> bool:
-    """Whether somebody reads the value under another shape, itself or through maps that are computed on the way."""
-    stack, seen = [number], {number}
+def _regrouped(graph: ProgramGraph, number: int) -> bool:
+    """Whether the value is reshaped from or to an image by splitting or joining dimensions 1 and 2."""
+    shape = graph.specs[number].shape
+    image = (shape[0], shape[1] * shape[2], *shape[3:])
+    others = [u for u in graph.users[number] if graph.kind(u) == "alias"]
+    stack = list(graph.inputs[number])
+    seen: set[int] = set()
+    while stack:  # through what is computed on the way
+        i = stack.pop()
+        if i in seen or len(graph.specs[i].shape) != len(shape):
+            continue
+        seen.add(i)
+        if graph.kind(i) == "alias":
+            others.append(graph.inputs[i][0])
+        elif not graph.has_storage(i):
+            stack.extend(graph.inputs[i])
+    return any(graph.specs[k].shape == image for k in others)
+
+
+def _read_flat(graph: ProgramGraph, number: int, strides: Sequence[int]) -> bool:
+    """Whether somebody reads the value under a shape that its strides do not give, itself or through maps that are computed on
+    the way."""
+    shape = graph.specs[number].shape
+    stack, seen = [(number, True)], {number}
     while stack:
-        value = stack.pop()
+        value, same = stack.pop()  # same: nothing but reshapes lie between
         for user in graph.users[value]:
             kind = graph.kind(user)
+            target = graph.specs[user].shape
             if kind == "opaque":
                 return True
             if kind == "alias":
-                same = squeezed(graph.specs[user].shape) == squeezed(graph.specs[value].shape)
-                if user in graph.roots or not same:
+                if user in graph.roots or reshaped(shape, strides, target) is None:
+                    return True
+                if not same and _squeezed(target) != _squeezed(graph.specs[value].shape):
                     return True
             elif kind != "map" or graph.has_storage(user):
                 continue
             if user not in seen:
                 seen.add(user)
-                stack.append(user)
+                stack.append((user, same and kind == "alias"))
     return False
+
+
+def _squeezed(shape: Sequence[int]) -> list[int]:
+    return [n for n in shape if n != 1]
 
 
 class _Regions:

@@ -22,8 +22,9 @@ from ..config import flags
 from ..dtypes import DType, uint8
 from ..graph.node import spec_of
 from ..kernel.expr import Expr, axis, const, load, rewrite
+from .affine import offset
 from .classify import Classified, classify
-from .contraction import Match
+from .contraction import Match, find_thin_contractions
 from .program_graph import ProgramGraph
 from .tail import Step, Vector, translate
 
@@ -47,13 +48,16 @@ class LoweredLibrary:
 
 @dataclass(frozen=True)
 class Tail:
-    """What the library does after a contraction: ``value`` is stored at ``place``.
+    """What the library does after a contraction: ``value`` is stored at ``place``, over axes of ``extents``, of which
+    ``channel`` counts output channels.
 
     ``operands``: the value behind each operand of ``op``. ``scale``: the value of ``op.scale``. ``vectors``: values that must
     be computed before, each with its expression over axis 0."""
 
     value: int
     place: Expr
+    extents: tuple[int, ...]
+    channel: int | None
     op: LibraryOp
     operands: tuple[int, ...] = ()
     scale: int = -1
@@ -69,13 +73,28 @@ class Library:
         self.ability = backend if isinstance(backend, SupportsLibraryOps) else None
         self.found: dict[int, Classified] = {}
         self.ends: dict[int, int] = {}  # contraction -> last value of its tail, if it has one
+        self.spatial: frozenset[int] = frozenset()  # how many spatial dimensions images have
         if self.ability is None or not flags.library:
             return
         for number in matches:
-            known = self._classified(number)
-            if known is not None and self.ability.takes(known.op):
-                self.found[number] = known
+            self._offer(number)
+        for number, match in find_thin_contractions(graph, matches).items():
+            matches[number] = match
+            if self._offer(number):
+                graph.stored.update(k for k in self._sources(number) if not graph.is_leaf(k))
+            else:
+                del matches[number]
+        self.spatial = frozenset(
+            min(len(graph.specs[k].shape) for k in pair) - 2 for pair in self.image_pairs()
+        )
         self._store_ends()
+
+    def _offer(self, number: int) -> bool:
+        known = self._classified(number)
+        if known is None or self.ability is None or not self.ability.takes(known.op):
+            return False
+        self.found[number] = known
+        return True
 
     def _classified(self, number: int) -> Classified | None:
         graph = self.graph
@@ -120,7 +139,11 @@ class Library:
             if number in self.found:
                 owner[number] = number
                 continue
-            if graph.kind(number) != "map" or graph.nodes[number].sig.reads_axis:
+            kind = graph.kind(number)
+            if kind == "alias" and graph.inputs[number][0] in self.found and self._joins_groups(number):
+                owner[number] = graph.inputs[number][0]
+                continue
+            if kind != "map" or graph.nodes[number].sig.reads_axis:
                 continue
             chains = [
                 i
@@ -137,29 +160,52 @@ class Library:
                     if other != last:
                         graph.stored.add(other)
         for value, contraction in owner.items():
-            if value != contraction and not any(owner.get(u) == contraction for u in graph.users[value]):
+            last = not any(owner.get(u) == contraction for u in graph.users[value])
+            if value != contraction and last and graph.kind(value) != "alias":
                 graph.stored.add(value)
                 self.ends[contraction] = value
 
-    def begin(self, number: int, place: Expr) -> Tail | None:
-        """The empty tail of a contraction that the library takes, else ``None``."""
-        known = self.found.get(number)
-        return None if known is None else Tail(number, place, known.op)
+    def _joins_groups(self, alias: int) -> bool:
+        """Whether a reshape of a grouped convolution's result only puts its channels together."""
+        graph = self.graph
+        source = graph.inputs[alias][0]
+        shape = graph.specs[source].shape
+        joined = (*shape[:1], *(n for n in (shape[1] * shape[2], *shape[3:]))) if len(shape) > 3 else ()
+        return graph.specs[alias].shape == joined and graph.users[source] == [alias] and alias not in graph.roots
 
-    def extended(self, number: int, tail: Tail, value: int, expr: Expr, place: Expr) -> Tail | None:
-        """The tail of contraction ``number`` with another stored value at its end, or ``None`` if the library can't."""
-        known = self.found[number]
-        dtype = known.op.result.dtype
-        if expr.dtype is not dtype or place != tail.place or self.ability is None:
+    def begin(self, number: int) -> Tail | None:
+        """The empty tail of a contraction that the library takes, else ``None``.
+
+        Channels in groups are one axis for the tail: people apply theirs to the image with all its channels."""
+        known = self.found.get(number)
+        if known is None:
+            return None
+        match = self.matches[number]
+        extents = list(match.extents[: match.outer])
+        strides = list(self.graph.squeezed_strides(number))
+        channels = known.channel_axes if known.op.kind == "convolution" else ()
+        if len(channels) == 2 and channels[1] == channels[0] + 1:
+            group, within = channels
+            if strides[group] == strides[within] * extents[within]:
+                extents[group : within + 1] = [extents[group] * extents[within]]
+                del strides[group]
+                place = offset(tuple(axis(k) for k in range(len(extents))), strides)
+                return Tail(number, place, tuple(extents), group, known.op)
+        place = offset(tuple(axis(k) for k in range(len(extents))), strides)
+        return Tail(number, place, tuple(extents), known.channel_axis, known.op)
+
+    def extended(self, tail: Tail, value: int, expr: Expr, place: Expr) -> Tail | None:
+        """The tail with another stored value at its end, or ``None`` if the library can't."""
+        dtype = tail.op.result.dtype
+        if expr.dtype is not dtype or place != tail.place:
             return None
         accumulator = load(tail.value, dtype, tail.place)
-        steps = translate(expr, accumulator, known.channel_axis, tail.place)
+        steps = translate(expr, accumulator, tail.channel, tail.place)
         if steps is None:
             return None
-        return self._applied(number, replace(tail, value=value), steps)
+        return self._applied(replace(tail, value=value), steps)
 
-    def _applied(self, number: int, tail: Tail, steps: list[Step]) -> Tail | None:
-        known = self.found[number]
+    def _applied(self, tail: Tail, steps: list[Step]) -> Tail | None:
         assert self.ability is not None
         rank = len(tail.op.result.shape)
         channel = rank - 1 if tail.op.kind == "matmul" else 1
@@ -168,11 +214,11 @@ class Library:
         for step in steps:
             source = step.operand
             if isinstance(source, Vector):
-                value, made = self._vector(source, known.channel_axis, count, dtype)
+                value, made = self._vector(source, tail.channel, count, dtype)
                 if made is not None:
                     tail = replace(tail, vectors=(*tail.vectors, (value, made)))
                 scales = step.kind == "mul" and not tail.op.post and tail.scale < 0
-                if scales and known.channel_axis is not None:
+                if scales and tail.channel is not None:
                     tail = replace(tail, scale=value, op=replace(tail.op, scale=True))
                     continue
                 shape = tuple(count if d == channel else 1 for d in range(rank))

@@ -19,9 +19,9 @@ from ..kernel import spec
 from ..kernel.expr import INTRINSICS
 from .contraction import find_contractions
 from .decompose import decompose
-from .fuse import Group, fuse
+from .fuse import Group, fuse, split_tail
 from .layout import choose_layouts
-from .library import Library, LoweredLibrary, find_constants
+from .library import Library, find_constants
 from .lower import LoweredCall, lower
 from .materialise import mark_stored
 from .program_graph import ProgramGraph
@@ -116,20 +116,28 @@ def _lower_all(
     for group in reversed(groups):  # readers first: vectors of a tail that the library refused have none
         if group.vector and not used & group.places.keys():
             continue
-        live.append(group)
         if group.kind == "opaque":
+            live.append(group)
             items.append(group.atoms[0][0].number)
             continue
         needed = _needed(graph, group, kept, retained, readers)
-        item: Item | None = None
         if group.tail is not None:
             item = library.lowered(group.atoms[0][0].number, group.tail)
-        if isinstance(item, LoweredLibrary):
-            used.update(item.values)
-            needed = frozenset({group.tail.value}) if group.tail is not None else needed
+            if item is not None:
+                used.update(item.values)
+                if group.tail.value in retained:
+                    kept.setdefault(group.tail.value, [group.tail.value])
+                live.append(group)
+                items.append(item)
+                continue
+            if (rest := split_tail(group)) is not None:
+                live.append(rest)
+                items.append(lower(graph, rest, needed & rest.places.keys()))
+                needed = frozenset(group.places)
         for value in needed & retained:
             kept.setdefault(value, [value])
-        items.append(lower(graph, group, needed) if item is None else item)
+        live.append(group)
+        items.append(lower(graph, group, needed))
     groups[:] = live[::-1]
     return items[::-1]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..graph.node import Node, Spec
-from .affine import row_major
+from .affine import reshaped, row_major
 
 __all__ = ["ProgramGraph"]
 
@@ -91,9 +91,10 @@ class ProgramGraph:
                 step *= shape[d]
             return tuple(strides)
         base = self.base(number)
-        if base != number and base in self.orders:  # a reshape that adds or drops dimensions of extent 1
-            rest = iter([s for s, n in zip(self.strides(base), self.specs[base].shape, strict=True) if n != 1])
-            return tuple(1 if n == 1 else next(rest) for n in shape)
+        if base != number and base in self.orders:
+            strides = reshaped(self.specs[base].shape, self.strides(base), shape)
+            assert strides is not None, "the layout pass keeps such values row-major"
+            return strides
         return row_major(shape)
 
     def squeezed_strides(self, number: int) -> tuple[int, ...]:

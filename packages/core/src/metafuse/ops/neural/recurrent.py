@@ -15,6 +15,7 @@ from typing import Any
 
 from ...errors import DTypeError, ShapeError
 from ..meta import check_var
+from ..precision import in_float32
 from ..registry import Sample, Tensor, operator
 from . import recurrent_oracles as oracles
 from .basic import linear
@@ -73,6 +74,7 @@ _PROJECTED = Sample(
 # -- one step -----------------------------------------------------------------------------------------------------
 @operator(category="nn", numpy=oracles.rnn_cell, samples=_samples(1) + _samples(1, nonlinearity="relu"),
           source="Elman 1990")  # fmt: skip
+@in_float32
 def rnn_cell(
     x: Any,
     h: Any,
@@ -104,6 +106,7 @@ def rnn_cell(
 
 @operator(category="nn", numpy=oracles.lstm_cell, samples=_samples(4, True),
           source="Hochreiter and Schmidhuber 1997")  # fmt: skip
+@in_float32
 def lstm_cell(
     x: Any, h: Any, c: Any, weight_ih: Any, weight_hh: Any, bias_ih: Any = None, bias_hh: Any = None
 ) -> Any:
@@ -125,6 +128,7 @@ def lstm_cell(
 
 
 @operator(category="nn", numpy=oracles.gru_cell, samples=_samples(3), source="Cho et al. 2014")
+@in_float32
 def gru_cell(
     x: Any, h: Any, weight_ih: Any, weight_hh: Any, bias_ih: Any = None, bias_hh: Any = None
 ) -> Any:

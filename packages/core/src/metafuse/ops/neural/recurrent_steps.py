@@ -152,9 +152,11 @@ def _saved_gradient(node: Any, upstream: Any) -> list[Any]:
     """Of a stored stack, which only gradients of gradients ask for: of the same steps, recorded one by one."""
     attrs, k = node.sig.attrs
     inputs = [wrap(x) for x in node.inputs[1:]]
+    again = _run(attrs, inputs)[2 + k]
+    again.register_hook(lambda ones: upstream)  # a factor would be differentiated too
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of one step, nothing depends on a projection
-        return [None, *grad(_run(attrs, inputs)[2 + k] * upstream, inputs)]
+        return [None, *grad(again, inputs)]
 
 
 def _sequence_gradient(node: Any, upstream: Any) -> list[Any]:
