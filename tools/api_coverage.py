@@ -35,8 +35,8 @@ SKIPPED = {
     r"^jittor_utils|utils\.(nvtx|converter_server|local_doc_builder|tracer):|:(print_tree|vtos)$": "its own tools",
     r"(cuda_library_ops|nccl_ops|hccl_ops|mkl_ops|init_cupy|ccl|depthwise_conv|other\.code_softmax):": "vendor library",
     r":\w*(cub_|cuda|cupy|npu|nfef|sfrl|tensorcore)\w*$": "vendor hardware",
-    r":(NanoString|NanoVector|RingBuffer|ZipFile|array_|wrap_var_addr|\w*_ptr|reuse_\w+|_\w+_dependency|_input|_update)$": "internals",
-    r":(\w*out_hint|release_from_holders|uncertain_shape|check_cascade_setitem|slice_var_index|check)$": "internals",
+    r":(NanoString|NanoVector|RingBuffer|ZipFile|array_|wrap_var_addr|\w*_ptr|reuse_\w+)$": "internals",
+    r":(_\w+_dependency|_input|_update|\w*out_hint|release_from_holders|uncertain_shape|check_cascade_setitem|slice_var_index|check)$": "internals",
     # an in-place form of what answers several arrays, or none
     r":(argmax|argmin|chunk|kthvalue|nonzero|sort|topk|unbind|unique|tolist|cpu|peek|new\w*)_$": "no in-place meaning",
 }

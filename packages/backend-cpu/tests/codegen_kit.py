@@ -200,8 +200,8 @@ def oracle(nest: Nest) -> list[Array]:
         backend.copy_in(handle, host_bytes(flat))
         handles.append(handle)
     loaded = backend.load(backend.compile([backend.emit(lifted, "kernel")]), {"kernel": lifted})["kernel"]
-    numbers = range(len(handles))
-    call = Call(tuple(numbers), tuple(nest.sizes), tuple(range(len(nest.scalars))), 0)
+    slots = tuple(range(len(handles)))
+    call = Call(slots, tuple(nest.sizes), tuple(range(len(nest.scalars))), 0)
     backend.launch(Step(lifted, loaded, (call,)), handles, nest.scalars)
     results = []
     for array, param, handle in zip(nest.arrays, params, handles, strict=True):

@@ -56,7 +56,7 @@ def operands(dtype: DType) -> tuple[Any, Any]:
         limits = np.iinfo(dtype.numpy)
         values = [v for v in (0, 1, 2, 3, 7, 31, 63, 64, 100, -1, -2, -7) if v >= limits.min]
         values += [limits.min, limits.max]
-    values = dtype.convert(values)
+    values = dtype.convert(np.array(values, dtype.numpy))
     a, b = np.meshgrid(values, values)
     return a.ravel().copy(), b.ravel().copy()
 
@@ -97,7 +97,7 @@ def test_casts(source: str) -> None:
     dtype = DTYPES[source]
     values = np.array([0, 1, 2, 100] + ([] if dtype.kind in "bu" else [-1, -100]), dtype.numpy)
     if dtype.is_float:
-        values = np.append(values, np.array([0.5, -1.5, 99.75], dtype.numpy))
+        values = np.append(values, np.array([0.5, -1.5, 9.75], dtype.numpy))
     nest, outputs, stored = Nest((values.size,)), {}, memory(values, dtype)
     for target in DTYPES.values():
         outputs[target] = memory(np.zeros(values.shape), target)

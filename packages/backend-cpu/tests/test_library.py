@@ -113,7 +113,9 @@ PRODUCTS = {
     "transposed second": ((33, 40), None, (40, 29), (1, 0)),
     "both transposed": ((33, 40), (1, 0), (40, 29), (1, 0)),
     "one row": ((1, 128), None, (128, 65), (1, 0)),
+    "one row, by rows": ((1, 128), None, (128, 65), None),
     "one column": ((65, 128), None, (128, 1), None),
+    "one column, by columns": ((65, 128), (1, 0), (128, 1), None),
     "inner of one": ((17, 1), None, (1, 19), None),
     "a number": ((1, 7), None, (7, 1), None),
     "batches": ((2, 3, 17, 20), None, (2, 3, 20, 9), None),
@@ -130,7 +132,12 @@ PRODUCTS = {
 def test_products(case, name, constant):
     first, first_order, second, second_order = PRODUCTS[name]
     op = matmul(laid_out(first, first_order), laid_out(second, second_order), constant=constant)
-    case(op).check()
+    made = case(op)
+    if made.plan is None:
+        assert not constant
+        assert name in ("one row", "one column")
+        return
+    made.check()
 
 
 @pytest.mark.parametrize("constant", [False, True])

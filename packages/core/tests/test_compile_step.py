@@ -217,7 +217,7 @@ def test_modes_dropout_and_running_statistics():
 
         return step
 
-    twins(make, calls=18, arguments=batch, between=between, replayed=8)
+    twins(make, calls=24, arguments=batch, between=between, replayed=10)
 
 
 def test_random_numbers_are_those_of_the_plain_loop_also_between_the_calls():
@@ -346,7 +346,9 @@ def test_layers_that_are_replaced_are_noticed():
             world.optimizer.add_param_group({"params": world.net.second.parameters()})
             world.vars = world.net.parameters()
 
-    twins(trainer(), calls=12, arguments=batch, between=between, replayed=4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the old layer gets no gradient any more
+        twins(trainer(), calls=16, arguments=batch, between=between, replayed=4)
 
 
 SCALE = 2.0
@@ -457,14 +459,14 @@ def test_a_hidden_state_that_grows_is_not_captured():
         history.append(x * 2)
         return history[-1] + len(history)
 
-    for k in range(20):
+    for k in range(40):
         np.testing.assert_array_equal(step(mf.array([float(k)])).numpy(), [2.0 * k + k + 1])
-    assert len(history) == 20
-    assert [h.item() for h in history] == [2.0 * k for k in range(20)]
+    assert [h.item() for h in history] == [2.0 * k for k in range(40)]
+    assert step.plain > 0
 
 
 # -- what can't be captured ----------------------------------------------------------------------------------------------
-def run_uncaptured(function: Any, word: str, capsys: Any, calls: int = 20) -> Compiled:
+def run_uncaptured(function: Any, word: str, capsys: Any, calls: int = 32) -> Compiled:
     flags.log_silent = 0
     compiled = mf.compile(function)
     for _ in range(calls):
@@ -792,7 +794,7 @@ def test_a_call_inside_a_recording_and_a_recursive_one_are_part_of_it():
 
 
 def test_two_threads_share_a_compiled_function():
-    weights = mf.array(np.arange(4, dtype=np.float32))
+    weights = mf.array(np.arange(4, dtype=np.float32)).stop_grad()
 
     @mf.compile
     def step(x: Any) -> Any:
@@ -804,8 +806,7 @@ def test_two_threads_share_a_compiled_function():
         try:
             for k in range(60):
                 value = float(number * 100 + k)
-                with mf.no_grad():
-                    found = step(mf.full([4], value)).item()
+                found = step(mf.full([4], value).stop_grad()).item()
                 if found != value * 6:
                     wrong.append((value, found))
         except BaseException as error:  # shown by the main thread

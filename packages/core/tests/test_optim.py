@@ -233,3 +233,15 @@ def test_errors(make, error):
     with pytest.raises(error) as caught:
         make(mf.array([1.0]))
     assert str(caught.value).startswith("[")
+
+
+def test_an_input_that_was_computed_serves_every_step() -> None:
+    net = nn.Linear(3, 1)
+    optimizer = nn.SGD(net.parameters(), 0.1)
+    x = mf.randn([4, 3])
+    losses = []
+    for _ in range(3):
+        loss = net(x).sqr().mean()
+        optimizer.step(loss)
+        losses.append(loss.item())
+    assert losses[2] < losses[0]

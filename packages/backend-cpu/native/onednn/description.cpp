@@ -80,6 +80,18 @@ bool channels_last(const Tensor& tensor) {
     return same_where_it_matters(tensor, dense_strides(tensor.dims, true));
 }
 
+bool describable(const Tensor& tensor) {
+    std::vector<std::pair<dnnl_dim_t, dnnl_dim_t>> dimensions;  // stride, extent
+    for (std::size_t d = 0; d < tensor.dims.size(); ++d) {
+        if (tensor.dims[d] > 1) dimensions.emplace_back(tensor.strides[d], tensor.dims[d]);
+    }
+    std::sort(dimensions.begin(), dimensions.end());
+    for (std::size_t k = 1; k < dimensions.size(); ++k) {
+        if (dimensions[k].first < dimensions[k - 1].first * dimensions[k - 1].second) return false;
+    }
+    return true;
+}
+
 Tensor canonical(const Tensor& tensor, bool image) {
     Tensor answer = tensor;
     for (bool last : {true, false}) {

@@ -55,6 +55,8 @@ struct Operation {
 Tensor canonical(const Tensor& tensor, bool image);
 // Whether every element is apart from the others and `dims` in the order of channels last without gaps.
 bool channels_last(const Tensor& tensor);
+// Whether oneDNN can describe the view: each dimension's step spans the whole of the next faster one.
+bool describable(const Tensor& tensor);
 // Strides of the dense layout of `dims` in which the last dimension, or the channels, vary fastest.
 dims_t dense_strides(const dims_t& dims, bool channels_last);
 

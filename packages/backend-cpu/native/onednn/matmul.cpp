@@ -93,12 +93,10 @@ bool by_columns(const Tensor& tensor) {
     return tensor.dims[rank - 2] > 1 && tensor.dims[rank - 1] > 1 && tensor.strides[rank - 2] == 1;
 }
 
-// The library writes rows, and would copy a result that is stored by columns. One row (few rows) by a matrix that is
-// stored by columns is the product of that matrix, read as it is, by a vector.
+// The library writes rows, and would copy a result that is stored by columns. It is also better at one row than at one column.
 bool better_turned(const Operation& operation) {
     if (operation.constant || operation.scale) return false;
-    const dnnl_dim_t rows = operation.result.dims[operation.result.dims.size() - 2];
-    return by_columns(operation.result) || (rows == 1 && by_columns(operation.second));
+    return by_columns(operation.result) || (operation.result.dims.back() == 1 && by_columns(operation.first));
 }
 
 // Extents that do not belong together, or an operand whose elements overlap.

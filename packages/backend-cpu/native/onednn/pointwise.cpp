@@ -35,6 +35,7 @@ std::unique_ptr<Recipe> pointwise_weight_recipe(const Operation& operation, cons
     if (!is_pointwise(operation, parties) || parties.image.dims[1] < kFewestChannels) return nullptr;
     if (!channels_last(parties.image) || !channels_last(parties.output)) return nullptr;
     const Tensor image = met(parties);
+    if (!describable(image)) return nullptr;
     const dnnl_dim_t in = image.dims[1], out = parties.output.dims[1], weight_step = parties.weight.strides[1];
     dnnl_dim_t points = image.dims[0];
     for (std::size_t d = 0; d < parties.stride.size(); ++d) points *= image.dims[2 + d];

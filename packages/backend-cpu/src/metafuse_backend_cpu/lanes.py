@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from metafuse.backend.contract import Machine
 from metafuse.kernel.cstyle import type_name
-from metafuse.kernel.expr import Expr, walk
-from metafuse.kernel.ir import Kernel, Stage
+from metafuse.kernel.expr import Expr, rewrite, walk
+from metafuse.kernel.ir import IDENTITY, Kernel, Stage
 from metafuse.kernel.scope import Scope, affine
 
 from .access import Schedule, stages_of
@@ -186,11 +186,24 @@ def _inner(lanes: _Lanes, unit: Scope, stages: list[Stage], found: dict[int, Acc
             scope.bind("axis", number, f"i{number}")
         _prefetch(lanes, guard, scope, stages)
         pragma = SIMD + (_PICKED if _picks(lanes, stages) else "")
-        with ExitStack() as inside:
-            body = lanes.open(scope, inside, pragma)
-            for expr, name in ahead.items():
-                body.give(expr, f"{name}[i{lanes.axis} - lane0]")
-            statements(body, stages, fold)
+
+        def run(place: Scope, todo: Sequence[Stage]) -> None:
+            with ExitStack() as inside:
+                body = lanes.open(place, inside, pragma)
+                for expr, name in ahead.items():
+                    body.give(expr, f"{name}[i{lanes.axis} - lane0]")
+                statements(body, todo, fold)
+
+        condition = _same_for_all_lanes(stages, lanes.axis)
+        if condition is None:
+            run(scope, stages)
+        else:  # a branch outside of the loop over the lanes instead of a choice for each
+            with scope.block(f"if ({scope.value(condition)})", holds_loads=True) as inside:
+                run(inside, _loading(stages, condition, True))
+            missed = [s for s in _loading(stages, condition, False) if not _is_neutral(s)]
+            if missed:
+                with scope.block("else", holds_loads=True) as outside:
+                    run(outside, missed)
         if blocked:
             moves = " ".join(f"a{k}[k] += p{k}[k]; p{k}[k] = 0;" for k in blocked)
             scope.line(f"if (++filled == {_BLOCK}) {{ filled = 0;")
@@ -199,6 +212,33 @@ def _inner(lanes: _Lanes, unit: Scope, stages: list[Stage], found: dict[int, Acc
                 f"    for (long long k = 0; k < lane1 - lane0; ++k) {{ {moves} }}",
                 "}",
             ]
+
+
+def _same_for_all_lanes(stages: Sequence[Stage], lane: int) -> Expr | None:
+    """The one condition under which all conditional loads are made, if it does not depend on the lane."""
+    found = {node.args[1] for node in _loads(stages) if len(node.args) == 3}
+    if len(found) != 1:
+        return None
+    (condition,) = found
+    constant = not any(n.op == "load" or (n.op == "axis" and n.value == lane) for n in walk(condition))
+    return condition if constant else None
+
+
+def _loading(stages: Sequence[Stage], condition: Expr, holds: bool) -> list[Stage]:
+    """``stages`` where ``condition`` is known to hold or not."""
+
+    def rule(x: Expr) -> Expr | None:
+        if x.op != "load" or len(x.args) != 3 or x.args[1] != condition:
+            return None
+        return Expr("load", x.args[:1], x.dtype, x.value) if holds else x.args[2]
+
+    return [replace(stage, expr=rewrite(stage.expr, rule)) for stage in stages]
+
+
+def _is_neutral(stage: Stage) -> bool:
+    """Whether a reduction folds its neutral element in, which changes nothing."""
+    expr = stage.expr
+    return stage.kind == "reduce" and expr.op == "const" and expr.value == IDENTITY(stage.op, expr.dtype)
 
 
 def _finish(lanes: _Lanes, body: Scope, stages: list[Stage], found: dict[int, Accumulator]) -> None:

@@ -105,8 +105,7 @@ class DType:
             >>> float(bfloat16.convert(0.1)), int(int8.convert(2.7))
             (0.10009765625, 2)
         """
-        found = np.asarray(values).astype(self.numpy, copy=False)
-        return self.decode(_bfloat16_bits(found)) if self is bfloat16 else found
+        return self.decode(_bfloat16_bits(values)) if self is bfloat16 else self.encode(values)
 
     def __str__(self) -> str:
         return self.name

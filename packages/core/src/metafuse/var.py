@@ -102,9 +102,9 @@ class Var:
         return self._node.spec.size
 
     @property
-    def size(self) -> int:
-        """Number of elements."""
-        return self._node.spec.size
+    def size(self) -> Size:
+        """Number of elements; called, it answers the shape, or with a dimension that dimension's extent."""
+        return Size(self._node.spec.shape)
 
     @property
     def nbytes(self) -> int:
@@ -288,6 +288,33 @@ class Shape(tuple[int, ...]):
     def numel(self) -> int:
         """Product of the extents."""
         return spec_numel(self)
+
+
+class Size(int):
+    """A number of elements that can be called: ``x.size``, ``x.size()`` and ``x.size(0)`` all have a meaning that users know.
+
+    Example:
+        >>> import metafuse as mf
+        >>> x = mf.zeros(2, 3)
+        >>> x.size == 6, x.size(), x.size(-1)
+        (True, (2, 3), 3)
+    """
+
+    shape: tuple[int, ...]
+
+    def __new__(cls, shape: tuple[int, ...]) -> Size:
+        size = super().__new__(cls, spec_numel(shape))
+        size.shape = shape
+        return size
+
+    def __call__(self, dim: int | None = None) -> Any:
+        """The shape, or the extent of ``dim``."""
+        from .ops.meta import check_dim
+
+        return Shape(self.shape) if dim is None else self.shape[check_dim("size", dim, len(self.shape))]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return int, (int(self),)
 
 
 def spec_numel(shape: Iterable[int]) -> int:

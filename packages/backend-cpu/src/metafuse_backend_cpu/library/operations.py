@@ -83,11 +83,20 @@ def _takes_matmul(op: LibraryOp) -> bool:
     for operand in (first, second):  # a broadcast row or column of a matrix is no matrix to a library
         if any(s == 0 and n > 1 for s, n in zip(operand.strides[-2:], operand.shape[-2:], strict=True)):
             return False
+    if not op.constant and _is_dot_products(first, second):
+        return False
     return (
         first.shape[-1] == second.shape[-2]
         and first.shape[-2] == result.shape[-2]
         and second.shape[-1] == result.shape[-1]
     )
+
+
+def _is_dot_products(first: Operand, second: Operand) -> bool:
+    """A matrix by a vector where every sum runs along memory: oneDNN would copy the matrix, a loop reads it once."""
+    if first.shape[-2] == 1:
+        return second.shape[-1] > 1 and second.strides[-2] == 1
+    return second.shape[-1] == 1 and first.strides[-1] == 1
 
 
 def _takes_convolution(op: LibraryOp) -> bool:

@@ -37,7 +37,7 @@ __all__ = ["Compiled", "compile"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 #: recordings of one kind of call without a replay in between, after which it is given up
-PATIENCE = 12
+PATIENCE = 24
 #: kinds of arguments, and steps per kind, that a function keeps; the oldest go first
 KINDS, STEPS = 128, 16
 
@@ -58,12 +58,11 @@ class _Kind:
 
     def __init__(self) -> None:
         self.steps: list[Step] = []
-        self.candidate: tuple[Recording, list[Any]] | None = None
+        self.candidates: list[tuple[Recording, list[Any]]] = []
         self.executed: dict[types.CodeType, dict[str, Any]] | None = {}
         self.learned = False
         self.followed: set[str] = set()
         self.followed_numbers: set[int] = set()
-        self.former: Walk | None = None
         self.former_numbers: list[Any] = []
         self.idle = 0
         self.refused = ""
@@ -168,8 +167,9 @@ class Compiled:
             if found is not None:
                 self.replayed += 1
                 return found[0]
+        known = len(kind.followed) + len(kind.followed_numbers)
         self._learn_changes(kind, walk, given)
-        kind.idle += 1
+        kind.idle = kind.idle + 1 if known == len(kind.followed) + len(kind.followed_numbers) else 1
         if kind.idle > PATIENCE:
             self._refuse(kind, kind.reason or "its state differs from call to call")
             return self._plainly(args, kwargs)
@@ -181,7 +181,7 @@ class Compiled:
 
     def _refuse(self, kind: _Kind, reason: str) -> None:
         kind.refused = reason
-        kind.steps, kind.candidate, kind.former, kind.executed = [], None, None, None
+        kind.steps, kind.candidates, kind.executed = [], [], None
         notice(f"{self!r} runs uncaptured: {reason}")
 
     def _learn(self, kind: _Kind, given: Arguments, args: Any, kwargs: Any) -> Any:
@@ -223,16 +223,18 @@ class Compiled:
             sys.setprofile(None)
 
     def _learn_changes(self, kind: _Kind, walk: Walk, given: Arguments) -> None:
-        """Numbers that differ from those of the last recording are followed from now on."""
-        former = kind.former
-        if former is not None and len(former.tokens) == len(walk.tokens):
+        """Numbers that alone differ from an earlier recording are followed from now on."""
+        earlier = [recording.walk for recording, _ in kind.candidates] + [s.recording.walk for s in kind.steps]
+        if earlier and not kind.reason:
+            kind.reason = "the Python state that it reaches grows or shrinks from call to call"
+        for former in earlier:
+            if len(former.tokens) != len(walk.tokens):
+                continue
             different = [k for k, (a, b) in enumerate(zip(former.tokens, walk.tokens, strict=True)) if a != b]
             if different:
                 kind.reason = f"{walk.path(different[0])} differs from call to call"
             if all(k in walk.numbers and k in former.numbers for k in different):
                 kind.followed |= {walk.path(k) for k in different}
-        elif former is not None:
-            kind.reason = "the Python state that it reaches grows or shrinks from call to call"
         if kind.former_numbers:
             kind.followed_numbers |= {
                 k for k, (a, b) in enumerate(zip(kind.former_numbers, given.numbers, strict=True)) if a is not b and a != b
@@ -275,26 +277,27 @@ class Compiled:
 
     def _compare(self, kind: _Kind, recording: Recording, numbers: list[Any], given: Arguments, grown: bool) -> None:
         walk = recording.walk
-        before, kind.former, kind.former_numbers = kind.candidate, walk, given.numbers
-        kind.candidate = (recording, numbers)
-        unfollowed = [c for c in recording.changes if _is_number(c)]
-        if unfollowed:  # a counter: follow it
+        kind.former_numbers = given.numbers
+        counters = [c for c in recording.changes if _is_number(c)]
+        if counters:
+            places = {(id(walk.containers[n][1]), key) for n, _, key, _ in counters}
             kind.followed |= {
-                walk.path(k) for n, _, key, _ in unfollowed for k, place in walk.numbers.items()
-                if place[0] is walk.containers[n][1] and place[1] == key
-            }  # fmt: skip
-        if before is None or grown or before[1] != numbers or before[0].followed != recording.followed:
-            return
-        if not _described(walk, _loosened(before[0]), recording.followed):
-            return
-        different = recording.difference(before[0])
-        if different:
-            kind.reason = different
-            return
-        device = executor.device()
-        kind.steps.insert(0, Step(recording, given.vars, numbers, device))
-        del kind.steps[STEPS:]
-        kind.candidate = None
+                walk.path(k) for k, (container, key) in walk.numbers.items() if (id(container), key) in places
+            }
+        if grown:
+            kind.candidates.clear()
+        for k, (before, others) in enumerate(kind.candidates):
+            alike = others == numbers and before.followed == recording.followed
+            if alike and _described(walk, _loosened(before), recording.followed):
+                del kind.candidates[k]
+                kind.reason = recording.difference(before)
+                if not kind.reason:
+                    kind.steps.insert(0, Step(recording, given.vars, numbers, executor.device()))
+                    del kind.steps[STEPS:]
+                    return
+                break
+        kind.candidates.insert(0, (recording, numbers))
+        del kind.candidates[STEPS:]
 
 
 def _loosened(recording: Recording) -> list[Any]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..backend.contract import host_bytes
-from ..graph.node import Node, Spec, leaf, new_node, next_order
+from ..graph.node import Node, Signature, Spec, leaf, new_node, next_order, signature
 from ..runtime import executor
 from ..runtime.buffer import Buffer
 from ..runtime.executor import Program
@@ -27,7 +27,7 @@ from .guard import Place, get, put
 from .numbers import Number, Tape
 from .walk import Unseen, Walk
 
-__all__ = ["Made", "Rebound", "Recorder", "Recording", "Segment", "cut"]
+__all__ = ["Made", "Rebound", "Recorder", "Recording", "Segment", "cut", "cut_signature"]
 
 #: where an array comes from: ("argument", k), ("state", k), ("constant", k), or ("made", segment, slot)
 Source = tuple[Any, ...]
@@ -296,8 +296,14 @@ def cut(vars: list[Var]) -> set[Var]:
     _release([v._node for v in vars])
     executor.evaluate([v._node for v in vars])
     for var in found:
-        var._node.released, var._node.inputs = True, ()
+        node = var._node
+        node.sig, node.released, node.inputs = cut_signature(node.spec), True, ()
     return found
+
+
+def cut_signature(spec: Spec) -> Signature:
+    """What stands for a value behind which the graph was cut; ``ops.autograd`` knows it by name."""
+    return signature("alias", "compiled step", None, (), spec)
 
 
 def _has_path(node: Node) -> bool:

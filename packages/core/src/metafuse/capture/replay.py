@@ -19,7 +19,7 @@ from ..runtime.buffer import Buffer, next_version
 from ..var import Var
 from .effects import fill
 from .guard import Guard, Place, get, put
-from .recorder import Made, Recording, Segment, Source
+from .recorder import Made, Recording, Segment, Source, cut_signature
 from .walk import Walk, number_token
 
 __all__ = ["Step"]
@@ -71,8 +71,7 @@ class _Maker:
 
     def __init__(self, made: Made) -> None:
         self.source, self.spec, self.requires_grad, self.cut = made.source, made.spec, made.requires_grad, made.cut
-        inner = ("alias", "compiled step") if made.cut else ("leaf", "array")
-        self.sig = signature(*inner, None, (), made.spec)
+        self.sig = cut_signature(made.spec) if made.cut else signature("leaf", "array", None, (), made.spec)
 
     def node(self, buffer: Buffer) -> Node:
         """The node of a value in ``buffer``."""

@@ -67,20 +67,25 @@ def run_timed(
     kernels: KernelTable,
     slots: Sequence[Buffer],
     scalars: Sequence[float | int],
+    changed: bool,
     opaque: Callable[[OpaqueStep], None],
 ) -> None:
-    """Run the steps of ``plan`` one by one; print each at level 2 and hand it to the observers."""
+    """Run the steps of ``plan`` one by one; print each at level 2 and hand it to the observers.
+
+    ``changed``: what constants come from differs from the last run."""
     handles = [buffer.handle for buffer in slots]
     if flags.debug >= 2:
         launches, arrays = counted(len(plan.steps), "launch"), counted(plan.leaves, "array")
         tell("run", f"{launches}, {arrays} in, {counted(len(plan.results), 'value')} out")
     backend.synchronize()
-    for step in plan.steps:
+    for number, step in enumerate(plan.steps):
+        if number in plan.constant.steps and not changed:
+            continue
         begin = perf_counter()
         if isinstance(step, OpaqueStep):
             opaque(step)
         elif isinstance(step, LibraryCall):
-            backend.launch_library(step, handles, True)  # type: ignore[attr-defined]
+            backend.launch_library(step, handles, changed)  # type: ignore[attr-defined]
         else:
             loaded = kernels.obtain([step.kernel])[0]
             begin = perf_counter()

@@ -29,11 +29,13 @@ def parameter(op: str, name: str, value: Any) -> Var:
 
 
 def parameters(op: str, **values: Any) -> tuple[Var, ...]:
-    """Several parameters of one dtype, whose shapes must broadcast."""
+    """Several parameters of one dtype, whose shapes must broadcast. Plain numbers take the dtype of the others."""
     found = [parameter(op, name, value) for name, value in values.items()]
-    common = found[0].dtype
-    for x in found[1:]:
-        common = promote(common, x.dtype)
+    plain = [isinstance(value, (int, float)) for value in values.values()]
+    kinds = [x.dtype for x, number in zip(found, plain, strict=True) if not number] or [float32]
+    common = kinds[0]
+    for kind in kinds[1:]:
+        common = promote(common, kind)
     broadcast_shapes(op, [tuple(x.shape) for x in found])
     return tuple(cast(x, common) for x in found)
 

@@ -137,8 +137,9 @@ def _backward(loss: Node, targets: list[Node], retain_graph: bool) -> list[Var |
             before = gradients.get(x)
             gradients[x] = g if before is None else before + g  # type: ignore[operator]
     if not retain_graph:
-        for node in nodes:
-            node.released = True
+        for node in leads:  # what leads to no target, and a target itself, may be asked again
+            if any(x in leads for x in node.inputs):
+                node.released = True
     return [kept.get(t) for t in targets]
 
 
@@ -151,6 +152,11 @@ def _upstream(loss: Node) -> list[Node]:
     while stack:
         node = stack.pop()
         if node.released and node.buffer is not None and not node.inputs and node.sig.kind != "leaf":
+            if node.sig.name == "compiled step":
+                raise GradientError(
+                    "[grad] the results of a compiled function carry no gradient path; compute the gradient inside the "
+                    "function that is given to compile"
+                )
             raise GradientError(
                 f"[grad] the graph behind {node.sig.name} (recorded at {describe_origin(node)}) was released by an "
                 "earlier gradient; pass retain_graph=True there"

@@ -33,7 +33,8 @@ def _register(name: str) -> None:
     function.__name__ = function.__qualname__ = name
     function.__doc__ = (
         f"``x`` converted to {name} as in C: floats lose their fraction in integers, anything but 0 is true; wherever a "
-        f"dtype is asked for, ``metafuse.{name}`` names it.\n\nErrors:\n    DTypeError: ``x`` is no array.\n\nSource: NumPy astype."
+        f"dtype is asked for, ``metafuse.{name}`` names it.\n\nErrors:\n    DTypeError: ``x`` is no array.\n\n"
+        "Source: NumPy astype."
     )
     function.dtype_name = name  # type: ignore[attr-defined]
     operator(

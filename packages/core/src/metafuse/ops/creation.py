@@ -204,7 +204,8 @@ def _like(name: str, x: Any, value: Any, dtype: Any) -> Var:
     return full(tuple(x.shape), value, dtype if dtype is not None else x.dtype)
 
 
-@operator(category="creation", numpy=lambda x: np.zeros_like(x), samples=[Sample((Tensor((2, 3)),)), Sample((Tensor((0, 3), "int"),))],
+@operator(category="creation", numpy=lambda x: np.zeros_like(x), samples=[Sample((Tensor((2, 3)),)),
+        Sample((Tensor((0, 3), "int"),))],
           method=True, differentiable=False, rebinds=False)  # fmt: skip
 def zeros_like(x: Any, dtype: Any = None) -> Var:
     """Zeros of the shape and dtype of ``x``."""

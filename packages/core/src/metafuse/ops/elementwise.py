@@ -228,7 +228,9 @@ class Elementwise:
         if not any(type(a) is Var for a in arguments):
             arguments = (self.convert(arguments[0]), *arguments[1:])
         # a number's `__class__`, not its type: numbers that `compile` follows pass for plain ones
-        arguments = tuple(a if type(a) is Var or a.__class__ in NUMBERS else self.convert(a) for a in arguments)
+        arguments = tuple(
+            a if type(a) is Var or a.__class__ in NUMBERS else self.convert(a) for a in arguments
+        )
         key = tuple(a._node.spec if type(a) is Var else a.__class__ for a in arguments)
         sig = self.known.get(key)
         if sig is None:
@@ -289,11 +291,6 @@ def _binary_function(self: Elementwise) -> Callable[[Any, Any], Var]:
     return apply
 
 
-def _swapped_function(self: Elementwise) -> Callable[[Any, Any], Var]:
-    """For operators whose first argument is by tradition called ``y``."""
-    return lambda y, x: self.general(y, x)
-
-
 _PARAMETERS = {1: "x", 2: "x, y", 3: "cond, x, y"}
 
 
@@ -330,7 +327,7 @@ def elementwise(
             return impl.unary(x)
 
     elif arity == 2:
-        function = (_swapped_function if swapped else _binary_function)(impl)  # type: ignore[assignment]
+        function = (lambda y, x: impl.general(y, x)) if swapped else _binary_function(impl)  # type: ignore[assignment]
     else:
 
         def function(cond: Any, x: Any, y: Any) -> Var:  # type: ignore[misc]
@@ -338,7 +335,8 @@ def elementwise(
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = (
-        f"{summary}\n\nArgs:\n    {'y, x' if swapped else _PARAMETERS[arity]}: Vars, arrays or Python numbers; shapes broadcast.\n\n"
+        f"{summary}\n\nArgs:\n    {'y, x' if swapped else _PARAMETERS[arity]}: Vars, arrays or Python numbers; shapes "
+        "broadcast.\n\n"
         f"Returns:\n    Var of the broadcast shape; dtype by rule '{rule.__name__}' "
         f"({(rule.__doc__ or '').rstrip('.')}).\n\nErrors:\n    ShapeError if shapes do not broadcast; DTypeError for "
         f"unsuitable dtypes.\n\nSource: {source}."

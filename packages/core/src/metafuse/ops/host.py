@@ -103,7 +103,11 @@ def argsort(x: Any, dim: int = -1, descending: bool = False, dtype: Any = "int32
 
 
 @operator(
-    category="sort", numpy=lambda *a, **k: _oracle(*a, **k)[::-1], samples=_SAMPLES, method=True, rebinds=False
+    category="sort",
+    numpy=lambda *a, **k: _oracle(*a, **k)[::-1],
+    samples=_SAMPLES,
+    method=True,
+    rebinds=False,
 )
 def sort(input: Any, dim: int = -1, descending: bool = False, stable: bool = False) -> tuple[Var, Var]:
     """``input`` sorted along ``dim``, and the order: (values, int32 places). See ``argsort``.
@@ -129,7 +133,8 @@ def places(x: Any, dtype: Any = "int32") -> tuple[Var, ...]:
 
 @operator(
     category="indexing", numpy=lambda x: np.argwhere(x).astype(np.int32), method=True, rebinds=False,
-    differentiable=False, samples=[Sample((Tensor((3, 4), "int", 0, 1),)), Sample((Tensor((5,), "bool"),)), Sample((Tensor((0, 2), "float"),))],
+    differentiable=False, samples=[Sample((Tensor((3, 4), "int", 0, 1),)), Sample((Tensor((5,), "bool"),)),
+                                   Sample((Tensor((0, 2), "float"),))],
 )  # fmt: skip
 def nonzero(x: Any) -> Var:
     """The places of true (non-zero) elements: int32 ``[count, dimensions]`` in row-major order. Computes ``x`` now.

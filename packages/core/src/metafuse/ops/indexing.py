@@ -219,11 +219,26 @@ def setitem(x: Any, slices: Any, y: Any, op: str = "void") -> Var:
 
 register(
     Operator(
-        "getitem", "indexing", getitem, None, (), "NumPy indexing", True, ("getitem", "slice_var", "__getitem__")
+        "getitem",
+        "indexing",
+        getitem,
+        None,
+        (),
+        "NumPy indexing",
+        True,
+        ("getitem", "slice_var", "__getitem__"),
     )
 )
 register(
     Operator(
-        "setitem", "indexing", setitem, None, (), "NumPy indexing", True, ("setitem", "__setitem__"), rebinds=False
+        "setitem",
+        "indexing",
+        setitem,
+        None,
+        (),
+        "NumPy indexing",
+        True,
+        ("setitem", "__setitem__"),
+        rebinds=False,
     )
 )

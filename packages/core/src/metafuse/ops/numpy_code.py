@@ -34,7 +34,10 @@ def _common(dtypes: Sequence[DType]) -> DType:
 
 
 def _run(
-    callback: Callback, names: Sequence[tuple[str, int]], outputs: Sequence[tuple[tuple[int, ...], DType]], **more: Any
+    callback: Callback,
+    names: Sequence[tuple[str, int]],
+    outputs: Sequence[tuple[tuple[int, ...], DType]],
+    **more: Any,
 ) -> Callable[..., Any]:
     """A function of arrays: deals them out under ``names``, calls back, answers what stands in ``outputs``."""
 
@@ -47,7 +50,9 @@ def _run(
         callback(np, {**data, **more})
         for k, (value, (shape, _)) in enumerate(zip(data["outputs"], outputs, strict=True)):
             if np.shape(value) != shape:
-                raise ArgumentError(f"[numpy_code] output {k} must have shape {list(shape)}, the callback left {list(np.shape(value))}")
+                raise ArgumentError(
+                    f"[numpy_code] output {k} must have shape {list(shape)}, the callback left {list(np.shape(value))}"
+                )
         return tuple(data["outputs"])
 
     return function
@@ -59,19 +64,26 @@ def _specs(shapes: Any, dtypes: Any) -> tuple[list[tuple[int, ...]], list[DType]
     listed = list(shapes) if several else [shapes]
     kinds = list(dtypes) if isinstance(dtypes, (tuple, list)) else [dtypes] * len(listed)
     if len(kinds) != len(listed):
-        raise ArgumentError(f"[numpy_code] needs a dtype per shape, got {len(listed)} shapes and {len(kinds)} dtypes")
+        raise ArgumentError(
+            f"[numpy_code] needs a dtype per shape, got {len(listed)} shapes and {len(kinds)} dtypes"
+        )
     return [check_shape("numpy_code", s) for s in listed], [as_dtype(d) for d in kinds], several
 
 
 def numpy_code(
-    shape: Any, dtype: Any, inputs: Sequence[Any], forward: Callback, backward: Sequence[Callback] | Callback = ()
+    shape: Any,
+    dtype: Any,
+    inputs: Sequence[Any],
+    forward: Callback,
+    backward: Sequence[Callback] | Callback = (),
 ) -> Any:
     """An operator that ``forward`` computes with NumPy on the host.
 
     Args:
         shape, dtype: of the result; or lists of them, for several results.
         inputs: arrays.
-        forward: called as ``forward(numpy, data)``; reads ``data["inputs"]`` and writes into ``data["outputs"]``, lists of arrays.
+        forward: called as ``forward(numpy, data)``; reads ``data["inputs"]`` and writes into ``data["outputs"]``, which
+            are lists of arrays.
         backward: a callback per input. It reads ``data["inputs"]``, ``data["f_outputs"]`` (what ``forward`` computed),
             ``data["dout"]`` (the gradient with respect to result ``data["out_index"]``) and writes the gradient of its input
             into ``data["outputs"][0]``. Without it there is no gradient. A gradient has no gradient of its own.
@@ -99,7 +111,9 @@ def numpy_code(
     values = [check_var("numpy_code", f"inputs[{k}]", v) for k, v in enumerate(inputs)]
     callbacks = [backward] if callable(backward) else list(backward)
     if not all(callable(f) for f in (forward, *callbacks)) or len(callbacks) not in (0, len(values)):
-        raise ArgumentError(f"[numpy_code] needs a callback per input for gradients, got {len(callbacks)} for {len(values)}")
+        raise ArgumentError(
+            f"[numpy_code] needs a callback per input for gradients, got {len(callbacks)} for {len(values)}"
+        )
     outputs = list(zip(shapes, dtypes))
     kept = _common(dtypes)
 
@@ -113,7 +127,9 @@ def numpy_code(
     return answers if several else answers[0]
 
 
-def _pulled(callback: Callback, given: list[Var], results: list[Var], upstream: list[Var], k: int) -> Var | None:
+def _pulled(
+    callback: Callback, given: list[Var], results: list[Var], upstream: list[Var], k: int
+) -> Var | None:
     """The gradient of input ``k``: the sum over all results."""
     target = given[k]
     if not target.dtype.is_float:
@@ -123,6 +139,8 @@ def _pulled(callback: Callback, given: list[Var], results: list[Var], upstream: 
     for number, dout in enumerate(upstream):
         function = _run(callback, names, [(tuple(target.shape), target.dtype)], out_index=number)
         inputs = [*given, *results, dout]
-        (part,) = host_parts("numpy_code_gradient", function, inputs, [Part(tuple(target.shape))], target.dtype)
+        (part,) = host_parts(
+            "numpy_code_gradient", function, inputs, [Part(tuple(target.shape))], target.dtype
+        )
         total = part if total is None else total + part
     return total  # type: ignore[no-any-return]

@@ -17,7 +17,16 @@ from ..errors import ShapeError
 from ..var import Var
 from .elementwise import broadcast_shapes
 from .linalg import matmul
-from .meta import broadcast_to, check_dim, check_integer, check_number, check_var, expand_dims, reduce_dims, reshape
+from .meta import (
+    broadcast_to,
+    check_dim,
+    check_integer,
+    check_number,
+    check_var,
+    expand_dims,
+    reduce_dims,
+    reshape,
+)
 from .registry import Sample, Tensor, operator
 from .shape import narrow, stack, transpose
 
@@ -29,7 +38,9 @@ _V, _W = Tensor((3,)), Tensor((4,))
 def _vector(operator_name: str, argument: str, value: Any) -> Var:
     found = check_var(operator_name, argument, value)
     if found.ndim != 1:
-        raise ShapeError(f"[{operator_name}] {argument} must have one dimension, got shape {list(found.shape)}; flatten it first")
+        raise ShapeError(
+            f"[{operator_name}] {argument} must have one dimension, got shape {list(found.shape)}; flatten it first"
+        )
     return found
 
 
@@ -47,7 +58,13 @@ def outer(x: Any, y: Any) -> Var:
     return expand_dims(_vector("outer", "x", x), [1]) * expand_dims(_vector("outer", "y", y), [0])
 
 
-@operator(category="linalg", numpy=np.dot, method=True, source="NumPy dot", samples=[Sample((_V, _V)), Sample((Tensor((0,)), Tensor((0,))))])
+@operator(
+    category="linalg",
+    numpy=np.dot,
+    method=True,
+    source="NumPy dot",
+    samples=[Sample((_V, _V)), Sample((Tensor((0,)), Tensor((0,))))],
+)
 def dot(x: Any, y: Any) -> Var:
     """The sum of ``x[i] * y[i]`` for two vectors.
 
@@ -70,7 +87,8 @@ def _cross_oracle(input: Any, other: Any, dim: int = -1) -> Any:
 
 
 @operator(category="linalg", numpy=_cross_oracle, method=True, source="vector product",
-          samples=[Sample((_V, _V)), Sample((Tensor((2, 3, 4)), Tensor((2, 3, 1)), 1)), Sample((Tensor((0, 3)), _V))])  # fmt: skip
+          samples=[Sample((_V, _V)), Sample((Tensor((2, 3, 4)), Tensor((2, 3, 1)), 1)),
+                   Sample((Tensor((0, 3)), _V))])  # fmt: skip
 def cross(input: Any, other: Any, dim: int = -1) -> Var:
     """The vector product along ``dim``, which must have extent 3; the other dimensions broadcast.
 
@@ -85,9 +103,13 @@ def cross(input: Any, other: Any, dim: int = -1) -> Var:
     a, b = broadcast_to(a, shape), broadcast_to(b, shape)
     if shape[number] != 3:
         raise ShapeError(f"[cross] dimension {number} must have extent 3, got {list(shape)}")
-    parts = [[reshape(narrow(v, number, k, 1, "cross"), _without(shape, number)) for k in range(3)] for v in (a, b)]
+    parts = [
+        [reshape(narrow(v, number, k, 1, "cross"), _without(shape, number)) for k in range(3)] for v in (a, b)
+    ]
     (x, y, z), (u, v, w) = parts
-    return reshape(stack([y * w - z * v, z * u - x * w, x * v - y * u], number if len(shape) > 1 else 1), shape)
+    return reshape(
+        stack([y * w - z * v, z * u - x * w, x * v - y * u], number if len(shape) > 1 else 1), shape
+    )
 
 
 def _without(shape: Sequence[int], dim: int) -> tuple[int, ...]:
@@ -95,7 +117,8 @@ def _without(shape: Sequence[int], dim: int) -> tuple[int, ...]:
 
 
 @operator(category="linalg", numpy=np.kron, method=True, source="NumPy kron",
-          samples=[Sample((Tensor((2, 3)), Tensor((4, 2)))), Sample((_V, Tensor((2, 3)))), Sample((Tensor((1,)), _W))])  # fmt: skip
+          samples=[Sample((Tensor((2, 3)), Tensor((4, 2)))), Sample((_V, Tensor((2, 3)))),
+                   Sample((Tensor((1,)), _W))])  # fmt: skip
 def kron(a: Any, b: Any) -> Var:
     """Kronecker product: every element of ``a`` times the whole of ``b``, laid out as a grid.
 
@@ -118,19 +141,24 @@ def _axes(a: Var, b: Var, dims: Any) -> tuple[list[int], list[int]]:
     if not isinstance(dims, (tuple, list)):
         count = check_integer("tensordot", "dims", dims, 0)
         if count > min(a.ndim, b.ndim):
-            raise ShapeError(f"[tensordot] dims is {count}, the operands have {a.ndim} and {b.ndim} dimensions")
+            raise ShapeError(
+                f"[tensordot] dims is {count}, the operands have {a.ndim} and {b.ndim} dimensions"
+            )
         return list(range(a.ndim - count, a.ndim)), list(range(count))
     if len(dims) != 2:
         raise ShapeError(f"[tensordot] dims must be an integer or two lists of dimensions, got {dims!r}")
     pair = [d if isinstance(d, (tuple, list)) else (d,) for d in dims]
     left, right = ([check_dim("tensordot", d, v.ndim) for d in p] for p, v in zip(pair, (a, b)))
     if len(left) != len(right) or len(set(left)) != len(left) or len(set(right)) != len(right):
-        raise ShapeError(f"[tensordot] dims must name as many dimensions of either operand, each once, got {dims!r}")
+        raise ShapeError(
+            f"[tensordot] dims must name as many dimensions of either operand, each once, got {dims!r}"
+        )
     return left, right
 
 
 @operator(category="linalg", numpy=lambda a, b, dims=2: np.tensordot(a, b, dims), source="NumPy tensordot",
-          samples=[Sample((Tensor((2, 3, 4)), Tensor((3, 4, 5)))), Sample((Tensor((2, 3)), Tensor((3, 2)), 1)), Sample((_V, _W, 0)),
+          samples=[Sample((Tensor((2, 3, 4)), Tensor((3, 4, 5)))),
+                   Sample((Tensor((2, 3)), Tensor((3, 2)), 1)), Sample((_V, _W, 0)),
                    Sample((Tensor((2, 3, 4)), Tensor((4, 5, 3)), [[1, 2], [2, 0]]))])  # fmt: skip
 def tensordot(a: Any, b: Any, dims: Any = 2) -> Var:
     """Products summed over ``dims``: the last ``dims`` dimensions of ``a`` with the first of ``b``, or two lists of dimensions.
@@ -143,7 +171,9 @@ def tensordot(a: Any, b: Any, dims: Any = 2) -> Var:
     a, b = check_var("tensordot", "a", a), check_var("tensordot", "b", b)
     left, right = _axes(a, b, dims)
     if [a.shape[d] for d in left] != [b.shape[d] for d in right]:
-        raise ShapeError(f"[tensordot] extents of {list(a.shape)} at {left} and {list(b.shape)} at {right} must agree")
+        raise ShapeError(
+            f"[tensordot] extents of {list(a.shape)} at {left} and {list(b.shape)} at {right} must agree"
+        )
     rows = [d for d in range(a.ndim) if d not in left]
     columns = [d for d in range(b.ndim) if d not in right]
     inner = prod(a.shape[d] for d in left)

@@ -266,13 +266,16 @@ def multinomial(weights: Any, num_samples: int, replacement: bool = False) -> Va
         >>> mf.multinomial(mf.array([0.0, 3.0]), 3, replacement=True).numpy()
         array([1, 1, 1], dtype=int32)
     """
+    from .bins import searchsorted
     from .scan import cumsum
-    from .sorting import searchsorted, topk
+    from .sorting import topk
 
     w = check_var("multinomial", "weights", weights)
     count = check_integer("multinomial", "num_samples", num_samples, 0)
     if w.ndim not in (1, 2) or not w.shape[-1]:
-        raise ShapeError(f"[multinomial] weights must be [columns] or [rows, columns], got shape {list(w.shape)}")
+        raise ShapeError(
+            f"[multinomial] weights must be [columns] or [rows, columns], got shape {list(w.shape)}"
+        )
     if not replacement:
         if count > w.shape[-1]:
             raise ArgumentError(

@@ -27,7 +27,8 @@ __all__ = ["reduce"]
 
 _X = Tensor((3, 4, 5))
 _SAMPLES = [
-    Sample((_X,)), Sample((_X, 1)), Sample((_X, -1)), Sample((_X, (0, 2))), Sample((_X,), {"dim": 0, "keepdims": True}),
+    Sample((_X,)), Sample((_X, 1)), Sample((_X, -1)), Sample((_X, (0, 2))),
+    Sample((_X,), {"dim": 0, "keepdims": True}),
 ]  # fmt: skip
 _DISTINCT = [Sample((Tensor((3, 4, 5), "float", distinct=True), *s.args[1:]), s.kwargs) for s in _SAMPLES]
 
@@ -78,7 +79,9 @@ def _one_of(operator_name: str, dim: Any, dims: Any) -> Any:
     if dims is None:
         return dim
     if dim is not None:
-        raise ArgumentError(f"[{operator_name}] dim and dims mean the same, got {dim!r} and {dims!r}; give one")
+        raise ArgumentError(
+            f"[{operator_name}] dim and dims mean the same, got {dim!r} and {dims!r}; give one"
+        )
     return dims
 
 
@@ -149,7 +152,9 @@ def _count(x: Var, dims: tuple[int, ...]) -> int:
     return count
 
 
-def _var_oracle(x: Any, dim: Any = None, dims: Any = None, unbiased: bool = False, keepdims: bool = False) -> Any:
+def _var_oracle(
+    x: Any, dim: Any = None, dims: Any = None, unbiased: bool = False, keepdims: bool = False
+) -> Any:
     fold = _oracle(lambda v, axis, keepdims: np.var(v, axis=axis, keepdims=keepdims, ddof=int(unbiased)))
     return fold(x, dim if dims is None else dims, keepdims)
 
@@ -180,7 +185,8 @@ def var(x: Any, dim: Any = None, dims: Any = None, unbiased: bool = False, keepd
 
 
 @operator(category="reduce", numpy=_std_oracle, method=True,
-          samples=[*(Sample(q.args) for q in _SAMPLES[:4]), Sample((_X, 0, True)), Sample((_X,), {"dim": (0, 2), "keepdims": True})])  # fmt: skip
+          samples=[*(Sample(q.args) for q in _SAMPLES[:4]), Sample((_X, 0, True)),
+                   Sample((_X,), {"dim": (0, 2), "keepdims": True})])  # fmt: skip
 def std(x: Any, dim: Any = None, keepdim: bool = False, *, keepdims: bool = False) -> Var:
     """Unbiased standard deviation over ``dim``, at least 1e-6.
 
@@ -244,7 +250,9 @@ _ARG_SAMPLES = [
 ]  # fmt: skip
 
 
-@operator(category="reduce", numpy=_arg_oracle(np.argmax, np.max), samples=_ARG_SAMPLES, method=True, rebinds=False)
+@operator(
+    category="reduce", numpy=_arg_oracle(np.argmax, np.max), samples=_ARG_SAMPLES, method=True, rebinds=False
+)
 def argmax(x: Any, dim: Any = None, keepdims: bool = False) -> tuple[Var, Var]:
     """Place and value of the largest element along ``dim`` (of the flattened array if ``None``).
 
@@ -260,7 +268,9 @@ def argmax(x: Any, dim: Any = None, keepdims: bool = False) -> tuple[Var, Var]:
     return _arg("maximum", x, dim, keepdims)
 
 
-@operator(category="reduce", numpy=_arg_oracle(np.argmin, np.min), samples=_ARG_SAMPLES, method=True, rebinds=False)
+@operator(
+    category="reduce", numpy=_arg_oracle(np.argmin, np.min), samples=_ARG_SAMPLES, method=True, rebinds=False
+)
 def argmin(x: Any, dim: Any = None, keepdims: bool = False) -> tuple[Var, Var]:
     """Place and value of the smallest element along ``dim``; see ``argmax``."""
     return _arg("minimum", x, dim, keepdims)
@@ -271,7 +281,9 @@ def _install() -> None:
     for op in ("add", "multiply", "maximum", "minimum", "logical_and", "logical_or", "logical_xor", "bitwise_and",
                "bitwise_or", "bitwise_xor"):  # fmt: skip
 
-        def function(x: Any, dim: Any = None, keepdims: bool = False, *, dims: Any = None, _op: str = op) -> Var:
+        def function(
+            x: Any, dim: Any = None, keepdims: bool = False, *, dims: Any = None, _op: str = op
+        ) -> Var:
             return reduce(x, _op, dim, keepdims, dims=dims)
 
         function.__name__ = function.__qualname__ = f"reduce_{op}"

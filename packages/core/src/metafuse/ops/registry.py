@@ -63,7 +63,8 @@ class Operator:
     ``samples`` covers legal calls. ``differentiable`` says whether the conformance kit checks gradients numerically.
     ``elementwise`` records also carry ``arity``, and ``domain``, one ``Tensor`` per argument whose shape is free.
     ``methods`` are names on ``Var``; those without a leading underscore are further names of the function. ``rebinds``
-    says that each of them also has an in-place variant (not where the answer is no Var or several). ``source`` names the paper, standard or library that defines it.
+    says that each of them also has an in-place variant (not where the answer is no Var or several). ``source`` names
+    the paper, standard or library that defines it.
     """
 
     name: str
@@ -106,13 +107,15 @@ def in_place(name: str, function: Callable[..., Any]) -> Callable[..., Var]:
 
     apply.__name__ = apply.__qualname__ = name
     apply.__wrapped__ = function  # type: ignore[attr-defined]  # whose parameters it has
-    apply.__doc__ = f"``{function.__name__}`` in place: the Var holds the answer from now on; answers the Var itself."
+    apply.__doc__ = (
+        f"``{function.__name__}`` in place: the Var holds the answer from now on; answers the Var itself."
+    )
     return apply
 
 
 def _names(record: Operator) -> dict[str, Callable[..., Any]]:
     """What a record puts on ``Var``."""
-    found = {m: record.function for m in record.methods}
+    found = dict.fromkeys(record.methods, record.function)
     if record.rebinds:
         for m in record.methods:
             if not m.startswith("_") and not m.endswith("_"):

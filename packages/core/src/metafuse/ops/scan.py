@@ -114,7 +114,12 @@ def _cumsum_rule(node: Node, upstream: Var) -> list[Var | None]:
     return [None, _backwards(upstream, node.sig.attrs)]
 
 
-@operator(category="scan", numpy=lambda x, dim=-1: np.cumsum(x, dim), samples=_SAMPLES, method=("cumsum", "numpy_cumsum"))
+@operator(
+    category="scan",
+    numpy=lambda x, dim=-1: np.cumsum(x, dim),
+    samples=_SAMPLES,
+    method=("cumsum", "numpy_cumsum"),
+)
 def cumsum(x: Any, dim: int | None = None) -> Var:
     """Running sums along ``dim`` (the last dimension unless given). bool gives int32; other dtypes stay.
 
@@ -142,7 +147,12 @@ def _cumprod_rule(node: Node, upstream: Var) -> list[Var | None]:
     return [None, ternary(zeros == 0, before, ternary(first, at, 0.0))]
 
 
-@operator(category="scan", numpy=lambda x, dim=-1: np.cumprod(x, dim), samples=_SAMPLES, method=("cumprod", "numpy_cumprod"))
+@operator(
+    category="scan",
+    numpy=lambda x, dim=-1: np.cumprod(x, dim),
+    samples=_SAMPLES,
+    method=("cumprod", "numpy_cumprod"),
+)
 def cumprod(x: Any, dim: int | None = None) -> Var:
     """Running products along ``dim`` (the last dimension unless given). bool gives int32; other dtypes stay.
 
@@ -233,7 +243,9 @@ def _logcumsumexp_rule(node: Node, upstream: Var) -> list[Var | None]:
     return [None, part(upstream) - part(-upstream)]
 
 
-@operator(category="scan", numpy=lambda x, dim=-1: np.logaddexp.accumulate(x, dim), samples=_SAMPLES, method=True)
+@operator(
+    category="scan", numpy=lambda x, dim=-1: np.logaddexp.accumulate(x, dim), samples=_SAMPLES, method=True
+)
 def logcumsumexp(x: Any, dim: int | None = None) -> Var:
     """Logarithms of running sums of exponentials along ``dim`` (the last dimension unless given); nothing overflows.
 
@@ -253,7 +265,9 @@ def logcumsumexp(x: Any, dim: int | None = None) -> Var:
 
 
 def _diff_oracle(x: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any = None) -> Any:
-    return np.diff(x, n, dim, **{k: v for k, v in (("prepend", prepend), ("append", append)) if v is not None})
+    return np.diff(
+        x, n, dim, **{k: v for k, v in (("prepend", prepend), ("append", append)) if v is not None}
+    )
 
 
 @operator(
@@ -272,7 +286,9 @@ def diff(x: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any = N
     x = check_var("diff", "x", x)
     number = check_dim("diff", dim, x.ndim)
     times = check_integer("diff", "n", n, 0)
-    ends = [v if v is None else check_var("diff", k, v) for k, v in (("prepend", prepend), ("append", append))]
+    ends = [
+        v if v is None else check_var("diff", k, v) for k, v in (("prepend", prepend), ("append", append))
+    ]
     x = concat([v for v in (ends[0], x, ends[1]) if v is not None], number)
     if x.dtype is bool_:
         raise ArgumentError("[diff] bool has no differences; compare with != or cast to int32 first")

@@ -45,7 +45,9 @@ def check_index(operator_name: str, argument: str, value: Any) -> Var:
     if not found.size and not found.dtype.is_integer:  # an empty list has no type of its own
         found = cast(found, "int32")
     if not found.dtype.is_integer:
-        raise DTypeError(f"[{operator_name}] {argument} must hold integers, got {found.dtype}; cast it to int32")
+        raise DTypeError(
+            f"[{operator_name}] {argument} must hold integers, got {found.dtype}; cast it to int32"
+        )
     return found
 
 
@@ -78,7 +80,8 @@ def _gather_oracle(x: Any, dim: int, index: Any) -> Any:
 @operator(
     category="indexing", numpy=_gather_oracle, method=True,
     samples=[Sample((_X, 1, Tensor((3, 7, 5), "int32", 0, 3))), Sample((_X, -1, Tensor((2, 3, 2), "int32", -5, 4))),
-             Sample((Tensor((6,)), 0, Tensor((4,), "int32", 0, 5))), Sample((Tensor((3, 2)), 0, Tensor((0, 2), "int32")))],
+             Sample((Tensor((6,)), 0, Tensor((4,), "int32", 0, 5))),
+             Sample((Tensor((3, 2)), 0, Tensor((0, 2), "int32")))],
 )  # fmt: skip
 def gather(x: Any, dim: int, index: Any) -> Var:
     """``y[i, j, k] = x[i, index[i, j, k], k]`` (for ``dim`` 1): an element per element of ``index``.
@@ -105,12 +108,17 @@ def gather(x: Any, dim: int, index: Any) -> Var:
 
 
 def _take_along_oracle(x: Any, indices: Any, dim: Any = None) -> Any:
-    return np.take_along_axis(x.reshape(-1), indices.reshape(-1), 0) if dim is None else np.take_along_axis(x, indices, dim)
+    return (
+        np.take_along_axis(x.reshape(-1), indices.reshape(-1), 0)
+        if dim is None
+        else np.take_along_axis(x, indices, dim)
+    )
 
 
 @operator(
     category="indexing", numpy=_take_along_oracle, method=("take_along_dim", "take_along_axis"), source="NumPy take_along_axis",
-    samples=[Sample((_X, Tensor((1, 2, 5), "int32", 0, 3), 1)), Sample((Tensor((2, 3)), Tensor((4,), "int32", 0, 5)))],
+    samples=[Sample((_X, Tensor((1, 2, 5), "int32", 0, 3), 1)),
+             Sample((Tensor((2, 3)), Tensor((4,), "int32", 0, 5)))],
 )  # fmt: skip
 def take_along_dim(x: Any, indices: Any, dim: int | None = None) -> Var:
     """As ``gather``, but the other dimensions broadcast; without ``dim`` both are taken as flat.
@@ -126,11 +134,14 @@ def take_along_dim(x: Any, indices: Any, dim: int | None = None) -> Var:
         return gather(meta.reshape(x, (x.numel(),)), 0, meta.reshape(indices, (indices.numel(),)))
     number = check_dim("take_along_dim", dim, x.ndim)
     if indices.ndim != x.ndim:
-        raise ShapeError(f"[take_along_dim] indices {list(indices.shape)} must have the {x.ndim} dimensions of x {list(x.shape)}")
+        raise ShapeError(
+            f"[take_along_dim] indices {list(indices.shape)} must have the {x.ndim} dimensions of x {list(x.shape)}"
+        )
     without = [tuple(1 if d == number else n for d, n in enumerate(v.shape)) for v in (x, indices)]
     common = broadcast_shapes("take_along_dim", without)
     x, indices = (
-        meta.broadcast_to(v, tuple(v.shape[d] if d == number else n for d, n in enumerate(common))) for v in (x, indices)
+        meta.broadcast_to(v, tuple(v.shape[d] if d == number else n for d, n in enumerate(common)))
+        for v in (x, indices)
     )
     return gather(x, number, indices)
 
@@ -178,7 +189,9 @@ def _slices(operator_name: str, x: Var, dim: Any, argument: str, value: Any) -> 
     number = check_dim(operator_name, dim, x.ndim)
     index = check_index(operator_name, argument, value)
     if index.ndim != 1:
-        raise ShapeError(f"[{operator_name}] {argument} must have one dimension, got shape {list(index.shape)}")
+        raise ShapeError(
+            f"[{operator_name}] {argument} must have one dimension, got shape {list(index.shape)}"
+        )
     return number, index
 
 
@@ -217,7 +230,9 @@ def index_add(x: Any, dim: int, index: Any, tensor: Any) -> Var:
     slab = _slab(x.shape, number, index.shape[0])
     if broadcast_shapes("index_add", [tuple(given.shape), slab]) != slab:
         raise ShapeError(f"[index_add] tensor {list(given.shape)} does not fit the slices, {list(slab)}")
-    return meta.scatter(x, "add", meta.broadcast_to(given, slab), _by_slice(x, number, index), (index,), "index_add")
+    return meta.scatter(
+        x, "add", meta.broadcast_to(given, slab), _by_slice(x, number, index), (index,), "index_add"
+    )
 
 
 def _index_fill_oracle(x: Any, dim: int, indexs: Any, val: Any) -> Any:
@@ -263,8 +278,10 @@ _INDEX = Tensor((3, 2, 5), "int32", 0, 3)
 
 @operator(
     category="indexing", numpy=_scatter_oracle, method=True,
-    samples=[Sample((_X, 1, _INDEX, Tensor((3, 2, 5)), "add")), Sample((_X, 1, _INDEX, Tensor((3, 4, 6)), "multiply")),
-             Sample((_X, 0, Tensor((1, 4, 5), "int32", 0, 2), Tensor((2, 4, 5)))), Sample((_X, 1, _INDEX, 2.0, "add")),
+    samples=[Sample((_X, 1, _INDEX, Tensor((3, 2, 5)), "add")),
+             Sample((_X, 1, _INDEX, Tensor((3, 4, 6)), "multiply")),
+             Sample((_X, 0, Tensor((1, 4, 5), "int32", 0, 2), Tensor((2, 4, 5)))),
+             Sample((_X, 1, _INDEX, 2.0, "add")),
              Sample((Tensor((5,)), 0, Tensor((0,), "int32"), Tensor((0,))))],
 )  # fmt: skip
 def scatter(x: Any, dim: int, index: Any, src: Any, reduce: str = "void") -> Var:
@@ -291,9 +308,13 @@ def scatter(x: Any, dim: int, index: Any, src: Any, reduce: str = "void") -> Var
     if given.size == 1:
         given = meta.broadcast_to(meta.reshape(given, (1,) * x.ndim), shape)
     elif given.ndim != x.ndim or any(n < m for n, m in zip(given.shape, shape)):
-        raise ShapeError(f"[scatter] src {list(given.shape)} must be at least as large as index {list(shape)}")
+        raise ShapeError(
+            f"[scatter] src {list(given.shape)} must be at least as large as index {list(shape)}"
+        )
     elif tuple(given.shape) != shape:
-        given = meta.gather(given, shape, IndexMap(tuple(axis(d) for d in range(x.ndim))), (), "scatter_source")
+        given = meta.gather(
+            given, shape, IndexMap(tuple(axis(d) for d in range(x.ndim))), (), "scatter_source"
+        )
     if reduce in ("subtract", "divide"):
         given, reduce = (-given, "add") if reduce == "subtract" else (cast(1 / given, x.dtype), "multiply")
     return meta.scatter(x, reduce, given, _along(x, number, index), (index,), "scatter")
@@ -316,7 +337,8 @@ def masked_fill(x: Any, mask: Any, value: Any) -> Var:
 
 
 @operator(
-    category="indexing", numpy=lambda x, mask: x[np.broadcast_to(mask, x.shape).astype(bool)], method=True, source="NumPy indexing",
+    category="indexing", numpy=lambda x, mask: x[np.broadcast_to(mask, x.shape).astype(bool)], method=True,
+    source="NumPy indexing",
     samples=[Sample((_X, Tensor((3, 4, 5), "bool"))), Sample((_X, Tensor((4, 1), "bool")))],
 )  # fmt: skip
 def masked_select(x: Any, mask: Any) -> Var:

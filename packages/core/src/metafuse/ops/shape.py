@@ -261,7 +261,10 @@ def roll(x: Any, shifts: Any, dims: Any = None) -> Var:
     if dims is None:
         return meta.reshape(roll(meta.reshape(x, (x.numel(),)), shifts, 0), tuple(x.shape))
     numbers = [check_dim("roll", d, x.ndim) for d in (dims if isinstance(dims, (tuple, list)) else (dims,))]
-    amounts = [check_integer("roll", "shifts", n) for n in (shifts if isinstance(shifts, (tuple, list)) else (shifts,))]
+    amounts = [
+        check_integer("roll", "shifts", n)
+        for n in (shifts if isinstance(shifts, (tuple, list)) else (shifts,))
+    ]
     if len(amounts) != len(numbers):
         raise ArgumentError(f"[roll] shifts and dims must be as many, got {shifts!r} and {dims!r}")
     places: list[Expr] = [axis(d) for d in range(x.ndim)]

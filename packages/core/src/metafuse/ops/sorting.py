@@ -1,7 +1,7 @@
-"""Order statistics and counting: topk, kthvalue, median, mode, unique, searchsorted, histograms.
+"""Order statistics and sets: topk, kthvalue, median, mode, unique, isin.
 
-What it is: selections from a sorted array (``host.argsort``), host functions where the answer is integers, scatters that count.
-What it is not: sorting itself (``host``).
+What it is: selections from a sorted array (``host.argsort``), and host functions where the answer is integers.
+What it is not: sorting itself (``host``), or counting in bins (``bins``).
 Who calls it: users.
 
 Values are read back through their places, so gradients flow to the elements that were chosen. NaN counts as largest.
@@ -13,23 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import bool_, float32, int32
-from ..errors import ArgumentError, DTypeError, ShapeError
-from ..graph.index_map import IndexMap
+from ..dtypes import bool_, int32
+from ..errors import ArgumentError
 from ..graph.node import spec_of
-from ..kernel.expr import axis
 from ..var import Var
-from . import meta
-from .creation import array, array64
-from .elementwise import cast
+from .creation import array
 from .host import HostFunction, argsort, host_op
-from .meta import check_dim, check_integer, check_number, check_var, fill, reshape
+from .meta import check_dim, check_integer, check_var, reshape
 from .registry import Sample, Tensor, operator
-from .scalar import ternary
-from .selection import check_index, gather, index_select, read_index, take
+from .selection import gather, index_select, take
 from .shape import narrow
 
-__all__ = ["bincount", "histc", "isin", "kthvalue", "median", "mode", "searchsorted", "topk", "unique"]
+__all__ = ["isin", "kthvalue", "median", "mode", "topk", "unique"]
 
 _X = Tensor((3, 5), "float", distinct=True)
 _CUBE = Tensor((2, 3, 5), "float", distinct=True)
@@ -52,14 +47,18 @@ def _sorted_oracle(x: Any, dim: int, descending: bool = False) -> tuple[Any, Any
 
 
 # -- a few of many ---------------------------------------------------------------------------------------------------
-def _topk_oracle(input: Any, k: int, dim: int | None = None, largest: bool = True, sorted: bool = True) -> Any:
+def _topk_oracle(
+    input: Any, k: int, dim: int | None = None, largest: bool = True, sorted: bool = True
+) -> Any:
     dim = -1 if dim is None else dim
     return tuple(np.take(v, range(k), dim) for v in _sorted_oracle(input, dim, largest))
 
 
 @operator(category="sort", numpy=_topk_oracle, method=True, rebinds=False,
           samples=[Sample((_X, 2)), Sample((_X, 3, 0, False)), Sample((_CUBE, 2, 1)), Sample((_X, 0))])  # fmt: skip
-def topk(input: Any, k: int, dim: int | None = None, largest: bool = True, sorted: bool = True) -> tuple[Var, Var]:
+def topk(
+    input: Any, k: int, dim: int | None = None, largest: bool = True, sorted: bool = True
+) -> tuple[Var, Var]:
     """The ``k`` largest (or smallest) elements along ``dim`` (the last dimension unless given), and their places.
 
     Args:
@@ -81,7 +80,9 @@ def topk(input: Any, k: int, dim: int | None = None, largest: bool = True, sorte
     number = _last("topk", x, dim)
     count = check_integer("topk", "k", k, 0)
     if count > x.shape[number]:
-        raise ArgumentError(f"[topk] k must be at most the extent {x.shape[number]} of dimension {number}, got {k}")
+        raise ArgumentError(
+            f"[topk] k must be at most the extent {x.shape[number]} of dimension {number}, got {k}"
+        )
     order, value = argsort(x, number, bool(largest))
     return narrow(value, number, 0, count, "topk"), narrow(order, number, 0, count, "topk")
 
@@ -99,8 +100,11 @@ def _kth_oracle(input: Any, k: int, dim: Any = None, keepdim: bool = False, keep
 
 
 @operator(category="sort", numpy=_kth_oracle, method=True, rebinds=False,
-          samples=[Sample((_X, 2)), Sample((_X, 1, 0, True)), Sample((_CUBE, 3, 1)), Sample((Tensor((4,)), 4))])  # fmt: skip
-def kthvalue(input: Any, k: int, dim: int | None = None, keepdim: bool = False, keepdims: bool = False) -> tuple[Var, Var]:
+          samples=[Sample((_X, 2)), Sample((_X, 1, 0, True)), Sample((_CUBE, 3, 1)),
+                   Sample((Tensor((4,)), 4))])  # fmt: skip
+def kthvalue(
+    input: Any, k: int, dim: int | None = None, keepdim: bool = False, keepdims: bool = False
+) -> tuple[Var, Var]:
     """The ``k``-th smallest element along ``dim`` (the last dimension unless given), counted from 1, and its place.
 
     Returns:
@@ -115,7 +119,9 @@ def kthvalue(input: Any, k: int, dim: int | None = None, keepdim: bool = False, 
     number = _last("kthvalue", x, dim)
     place = check_integer("kthvalue", "k", k, 1)
     if place > x.shape[number]:
-        raise ArgumentError(f"[kthvalue] k must be at most the extent {x.shape[number]} of dimension {number}, got {k}")
+        raise ArgumentError(
+            f"[kthvalue] k must be at most the extent {x.shape[number]} of dimension {number}, got {k}"
+        )
     return _nth("kthvalue", x, number, place - 1, bool(keepdim or keepdims))
 
 
@@ -126,7 +132,8 @@ def _median_oracle(x: Any, dim: Any = None, keepdim: bool = False, keepdims: boo
 
 
 @operator(category="sort", numpy=_median_oracle, method=True,
-          samples=[Sample((_X,)), Sample((_X, 0)), Sample((_CUBE, 2, True)), Sample((_CUBE, 1)), Sample((Tensor((1,)),))])  # fmt: skip
+          samples=[Sample((_X,)), Sample((_X, 0)), Sample((_CUBE, 2, True)), Sample((_CUBE, 1)),
+                   Sample((Tensor((1,)),))])  # fmt: skip
 def median(x: Any, dim: int | None = None, keepdim: bool = False, keepdims: bool = False) -> Var:
     """The element in the middle of the sorted array along ``dim`` (of all elements unless given); the lower of two.
 
@@ -143,7 +150,9 @@ def median(x: Any, dim: int | None = None, keepdim: bool = False, keepdims: bool
     source = reshape(x, (x.numel(),)) if dim is None else x
     extent = source.shape[number]
     if not extent:
-        raise ArgumentError(f"[median] shape {list(x.shape)} has no elements along dimension {number}; nothing to pick")
+        raise ArgumentError(
+            f"[median] shape {list(x.shape)} has no elements along dimension {number}; nothing to pick"
+        )
     return _nth("median", source, number, (extent - 1) // 2, bool(keepdim or keepdims))[0]
 
 
@@ -179,7 +188,9 @@ def mode(x: Any, dim: int = -1, keepdim: bool = False) -> tuple[Var, Var]:
     x = check_var("mode", "x", x)
     number = check_dim("mode", dim, x.ndim)
     if not x.shape[number]:
-        raise ArgumentError(f"[mode] shape {list(x.shape)} has no elements along dimension {number}; nothing to pick")
+        raise ArgumentError(
+            f"[mode] shape {list(x.shape)} has no elements along dimension {number}; nothing to pick"
+        )
     shape = tuple(1 if d == number else n for d, n in enumerate(x.shape))
     place = reshape(
         host_op("mode", HostFunction(_most_common, (("dim", number),)), [x],
@@ -189,10 +200,14 @@ def mode(x: Any, dim: int = -1, keepdim: bool = False) -> tuple[Var, Var]:
 
 
 # -- sets ----------------------------------------------------------------------------------------------------------
-def _unique_oracle(input: Any, return_inverse: bool = False, return_counts: bool = False, dim: Any = None) -> Any:
+def _unique_oracle(
+    input: Any, return_inverse: bool = False, return_counts: bool = False, dim: Any = None
+) -> Any:
     found = np.unique(input, return_inverse=True, return_counts=True, axis=dim)
     inverse = found[1].reshape(input.shape if dim is None else -1)
-    return tuple(v for v, wanted in ((found[0], True), (inverse, return_inverse), (found[2], return_counts)) if wanted)
+    return tuple(
+        v for v, wanted in ((found[0], True), (inverse, return_inverse), (found[2], return_counts)) if wanted
+    )
 
 
 @operator(
@@ -200,7 +215,9 @@ def _unique_oracle(input: Any, return_inverse: bool = False, return_counts: bool
     samples=[Sample((_FEW,)), Sample((_FEW, True, True)), Sample((Tensor((5, 2), "int", 0, 1), True, True, 0)),
              Sample((Tensor((0,), "int"),))],
 )  # fmt: skip
-def unique(input: Any, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None) -> Any:
+def unique(
+    input: Any, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
+) -> Any:
     """The different values of ``input`` (slices along ``dim``) in ascending order; computes ``input`` now.
 
     Args:
@@ -222,11 +239,17 @@ def unique(input: Any, return_inverse: bool = False, return_counts: bool = False
     places = array(first.astype(np.int32))
     value = take(x, places) if number is None else index_select(x, number, places)
     inverse = inverse.reshape(tuple(x.shape) if number is None else -1).astype(np.int32)
-    answers = [value, *([array(inverse)] if return_inverse else []), *([array(count.astype(np.int32))] if return_counts else [])]
+    answers = [
+        value,
+        *([array(inverse)] if return_inverse else []),
+        *([array(count.astype(np.int32))] if return_counts else []),
+    ]
     return answers[0] if len(answers) == 1 else tuple(answers)
 
 
-def _isin(x: np.ndarray[Any, Any], tests: np.ndarray[Any, Any], unique: bool, invert: bool) -> np.ndarray[Any, Any]:
+def _isin(
+    x: np.ndarray[Any, Any], tests: np.ndarray[Any, Any], unique: bool, invert: bool
+) -> np.ndarray[Any, Any]:
     return np.isin(x, tests, assume_unique=unique, invert=invert)
 
 
@@ -248,136 +271,3 @@ def isin(elements: Any, test_elements: Any, assume_unique: bool = False, invert:
     x, tests = check_var("isin", "elements", elements), check_var("isin", "test_elements", test_elements)
     options = (("unique", bool(assume_unique)), ("invert", bool(invert)))
     return host_op("isin", HostFunction(_isin, options), [x, tests], spec_of(tuple(x.shape), bool_))
-
-
-# -- bins ----------------------------------------------------------------------------------------------------------
-def _places(ordered: np.ndarray[Any, Any], values: np.ndarray[Any, Any], side: Any) -> np.ndarray[Any, Any]:
-    if ordered.ndim == 1:
-        return np.searchsorted(ordered, values, side)
-    result = np.empty(values.shape, np.int32)
-    for at in np.ndindex(values.shape[:-1]):
-        result[at] = np.searchsorted(ordered[at], values[at], side)
-    return result
-
-
-def _searchsorted_oracle(sorted: Any, values: Any, right: bool = False) -> Any:
-    return (sorted[..., None, :] <= values[..., None] if right else sorted[..., None, :] < values[..., None]).sum(-1)
-
-
-@operator(
-    category="sort", numpy=_searchsorted_oracle, differentiable=False, source="NumPy searchsorted",
-    samples=[Sample((Tensor((1,)), Tensor((2, 3)))), Sample((Tensor((0,)), Tensor((3,)))), Sample((Tensor((1,), "int"), Tensor((5,), "int"), True))],
-)  # fmt: skip
-def searchsorted(sorted: Any, values: Any, right: bool = False) -> Var:
-    """Where ``values`` would have to be put in to keep ``sorted`` in order.
-
-    Args:
-        sorted: ascending along its last dimension; one-dimensional, or of the leading dimensions of ``values``.
-        right: behind equal elements, else before them.
-
-    Returns:
-        int32 places of the shape of ``values``.
-
-    Example:
-        >>> import metafuse as mf
-        >>> mf.searchsorted(mf.array([1, 3, 5]), mf.array([3, 4])).numpy()
-        array([1, 2], dtype=int32)
-    """
-    ordered, wanted = check_var("searchsorted", "sorted", sorted), check_var("searchsorted", "values", values)
-    if ordered.ndim != 1 and ordered.shape[:-1] != wanted.shape[:-1]:
-        raise ShapeError(
-            f"[searchsorted] sorted {list(ordered.shape)} must have one dimension or the leading ones of values {list(wanted.shape)}"
-        )
-    function = HostFunction(_places, (("side", "right" if right else "left"),))
-    return host_op("searchsorted", function, [ordered, wanted], spec_of(tuple(wanted.shape), int32))
-
-
-def _histc_oracle(input: Any, bins: int, min: float = 0.0, max: float = 0.0) -> Any:
-    if min == max:
-        min, max = (input.min(), input.max()) if input.size else (0.0, 1.0)
-    return np.histogram(input, bins, (min, max))[0].astype(np.float64 if input.dtype.kind != "f" else input.dtype)
-
-
-@operator(
-    category="sort", numpy=_histc_oracle, method=True, differentiable=False, source="NumPy histogram",
-    samples=[Sample((Tensor((40,), "float", distinct=True), 5)), Sample((Tensor((4, 9), "float", distinct=True), 3, -1.03, 2.11)),
-             Sample((Tensor((0,)), 2, 0.0, 1.0))],
-)  # fmt: skip
-def histc(input: Any, bins: int, min: float = 0.0, max: float = 0.0) -> Var:
-    """How many elements lie in each of ``bins`` equal parts of ``min`` to ``max``; others and NaN are not counted.
-
-    Args:
-        min, max: the range, upper end included; equal: from the smallest to the largest element.
-
-    Returns:
-        ``bins`` counts, in the dtype of ``input`` if that is floating, else float32.
-
-    Example:
-        >>> import metafuse as mf
-        >>> mf.histc(mf.array([0.1, 0.2, 0.9]), 2, 0.0, 1.0).numpy()
-        array([2., 1.], dtype=float32)
-    """
-    x = check_var("histc", "input", input)
-    count = check_integer("histc", "bins", bins, 1)
-    low, high = (float(check_number("histc", n, v)) for n, v in (("min", min), ("max", max)))
-    if not (low <= high and high - low < float("inf")):
-        raise ArgumentError(f"[histc] min must be <= max, both finite, got {min!r} and {max!r}")
-    kind = x.dtype if x.dtype.is_float else float32
-    wide = cast(reshape(x, (x.numel(),)), "float64")
-    start: Any = low
-    width: Any = high - low
-    if low == high and x.size:
-        start, top = wide.min(), wide.max()
-        # all elements equal: one bin of width 1 in whose middle they lie
-        start, width = ternary(top == start, start - 0.5, start), ternary(top == start, 1.0, top - start)
-    elif low == high:
-        width = 1.0
-    scaled = (wide - start) / width * count
-    place = ternary(scaled == count, count - 1, scaled.floor())
-    outside = (scaled < 0).logical_or(scaled > count).logical_or(scaled.isnan())
-    return cast(_counted(ternary(outside, -1.0, place), count, fill(tuple(wide.shape), 1, float32)), kind)
-
-
-def _counted(place: Var, count: int, weights: Var) -> Var:
-    """The sum of ``weights`` per place in 0..count-1; other places are left out."""
-    index = cast(place, int32)
-    where = IndexMap((read_index(index, 0, axis(0)),), (), True)
-    return meta.scatter(fill((count,), 0, weights.dtype), "add", weights, where, (index,), "bincount")
-
-
-def _bincount_oracle(x: Any, weights: Any = None, minlength: int = 0) -> Any:
-    return np.bincount(x.astype(np.int64), weights, minlength)
-
-
-@operator(
-    category="sort", numpy=_bincount_oracle, method=True, source="NumPy bincount",
-    samples=[Sample((Tensor((9,), "int", 0, 4),)), Sample((Tensor((6,), "int32", 0, 3), Tensor((6,)), 7)), Sample((Tensor((0,), "int"),))],
-)  # fmt: skip
-def bincount(x: Any, weights: Any = None, minlength: int = 0) -> Var:
-    """How often each whole number >= 0 occurs, or the sum of its ``weights``; computes ``x`` now.
-
-    Args:
-        x: one-dimensional integers >= 0.
-        minlength: the least length of the answer, which otherwise ends with the largest number.
-
-    Returns:
-        int32 counts, or sums in the dtype of ``weights``.
-
-    Example:
-        >>> import metafuse as mf
-        >>> mf.bincount(mf.array([0, 2, 2])).numpy()
-        array([1, 0, 2], dtype=int32)
-    """
-    x = check_index("bincount", "x", x)
-    least = check_integer("bincount", "minlength", minlength, 0)
-    if x.ndim != 1:
-        raise ShapeError(f"[bincount] x must have one dimension, got shape {list(x.shape)}")
-    values = x.numpy()
-    if values.size and values.min() < 0:
-        raise ArgumentError(f"[bincount] x must hold numbers >= 0, got {values.min()}")
-    given = fill(tuple(x.shape), 1, int32) if weights is None else check_var("bincount", "weights", weights)
-    if tuple(given.shape) != tuple(x.shape):
-        raise ShapeError(f"[bincount] weights must have the shape {list(x.shape)} of x, got {list(given.shape)}")
-    if given.dtype is bool_:
-        raise DTypeError("[bincount] weights must be numbers, got bool; cast them to int32")
-    return _counted(array64(values), max(least, int(values.max()) + 1 if values.size else 0), given)

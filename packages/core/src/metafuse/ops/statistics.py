@@ -30,7 +30,9 @@ def _order(operator_name: str, p: Any) -> float:
     named = {"fro": 2.0, "inf": _INFINITY, "-inf": -_INFINITY}
     if isinstance(p, str):
         if p not in named:
-            raise ArgumentError(f"[{operator_name}] p must be a number or one of {', '.join(named)}, got {p!r}")
+            raise ArgumentError(
+                f"[{operator_name}] p must be a number or one of {', '.join(named)}, got {p!r}"
+            )
         return named[p]
     order = float(check_number(operator_name, "p", p))
     if order != order:
@@ -76,8 +78,10 @@ def _norm_oracle(
 
 @operator(
     category="reduce", numpy=_norm_oracle, method=True, source="p-norm of a vector",
-    samples=[Sample((_X,)), Sample((_X, 1, 0)), Sample((Tensor((3, 4), distinct=True), "inf", 1, True)), Sample((_X, 2, None)),
-             Sample((Tensor((2, 3, 4), "float", 0.2, 3.0), 3, [0, 2])), Sample((Tensor((3, 4), "float", 0.2, 3.0), 0.5)),
+    samples=[Sample((_X,)), Sample((_X, 1, 0)), Sample((Tensor((3, 4), distinct=True), "inf", 1, True)),
+             Sample((_X, 2, None)),
+             Sample((Tensor((2, 3, 4), "float", 0.2, 3.0), 3, [0, 2])),
+             Sample((Tensor((3, 4), "float", 0.2, 3.0), 0.5)),
              Sample((Tensor((1,)),)), Sample((Tensor((2, 0)), 2, 0))],
 )  # fmt: skip
 def norm(
@@ -106,7 +110,8 @@ def _normalize_oracle(input: Any, p: Any = 2, dim: Any = 1, eps: float = 1e-30) 
 
 @operator(
     category="reduce", numpy=_normalize_oracle, method=True, source="x / norm(x)",
-    samples=[Sample((_X,)), Sample((_X, 1, 0)), Sample((Tensor((5,)), 2, -1)), Sample((Tensor((2, 3, 4)), 2, [1, 2]))],
+    samples=[Sample((_X,)), Sample((_X, 1, 0)), Sample((Tensor((5,)), 2, -1)),
+             Sample((Tensor((2, 3, 4)), 2, [1, 2]))],
 )  # fmt: skip
 def normalize(input: Any, p: Any = 2, dim: Any = 1, eps: float = 1e-30) -> Var:
     """``input`` over its norm along ``dim``; slices of norm 0 stay 0.
@@ -121,7 +126,9 @@ def normalize(input: Any, p: Any = 2, dim: Any = 1, eps: float = 1e-30) -> Var:
     least = float(check_number("normalize", "eps", eps))
     kind = to_floating(x.dtype)
     wide = cast(x, accumulator(kind))
-    return cast(wide / _norm("normalize", wide, _order("normalize", p), dims, True, 1e-30).maximum(least), kind)
+    return cast(
+        wide / _norm("normalize", wide, _order("normalize", p), dims, True, 1e-30).maximum(least), kind
+    )
 
 
 @operator(
@@ -140,14 +147,16 @@ def cdist(x1: Any, x2: Any, p: Any = 2) -> Var:
     """
     a, b = check_var("cdist", "x1", x1), check_var("cdist", "x2", x2)
     if a.ndim < 2 or b.ndim < 2 or a.shape[-1] != b.shape[-1]:
-        raise ShapeError(f"[cdist] x1 and x2 must be [..., rows, {a.shape[-1]}], got {list(a.shape)} and {list(b.shape)}")
+        raise ShapeError(
+            f"[cdist] x1 and x2 must be [..., rows, {a.shape[-1]}], got {list(a.shape)} and {list(b.shape)}"
+        )
     apart = expand_dims(a, [a.ndim - 1]) - expand_dims(b, [b.ndim - 2])
     return _norm("cdist", apart, _order("cdist", p), (apart.ndim - 1,), False, 1e-30)
 
 
 @operator(
-    category="reduce", numpy=lambda x, dim=None: np.reshape(np.count_nonzero(x, dim), (1,)) if dim is None else np.count_nonzero(x, dim),
-    method=True, differentiable=False, source="NumPy count_nonzero", samples=[Sample((Tensor((3, 4), "int", 0, 1),)), Sample((Tensor((3, 4), "bool"), 0))],
+    category="reduce", numpy=lambda x, dim=None: np.asarray(np.count_nonzero(x, dim)), method=True, differentiable=False,
+    source="NumPy count_nonzero", samples=[Sample((Tensor((3, 4), "int", 0, 1),)), Sample((Tensor((3, 4), "bool"), 0))],
 )  # fmt: skip
 def count_nonzero(x: Any, dim: Any = None) -> Var:
     """How many elements along ``dim`` are not 0; int32.
@@ -167,7 +176,8 @@ def _arg_reduce_oracle(x: Any, op: str, dim: int, keepdims: bool) -> Any:
 
 @operator(
     category="reduce", numpy=_arg_reduce_oracle, method=True, rebinds=False,
-    samples=[Sample((Tensor((3, 4), "float", distinct=True), "max", 1, False)), Sample((Tensor((3, 4), "float", distinct=True), "minimum", 0, True))],
+    samples=[Sample((Tensor((3, 4), "float", distinct=True), "max", 1, False)),
+             Sample((Tensor((3, 4), "float", distinct=True), "minimum", 0, True))],
 )  # fmt: skip
 def arg_reduce(x: Any, op: str, dim: int, keepdims: bool) -> tuple[Var, Var]:
     """Place and value of the largest (``op`` "max" or "maximum") or smallest ("min", "minimum") element along ``dim``.
@@ -186,7 +196,8 @@ def arg_reduce(x: Any, op: str, dim: int, keepdims: bool) -> tuple[Var, Var]:
 # -- whole arrays ---------------------------------------------------------------------------------------------------
 @operator(
     category="comparison", numpy=np.isclose, method=True, differentiable=False, source="NumPy isclose",
-    samples=[Sample((Tensor((3, 4), "int", 0, 2), Tensor((4,), "int", 0, 2))), Sample((_X, _X, 0.5, 0.1)), Sample((Tensor((0,)), Tensor((1,))))],
+    samples=[Sample((Tensor((3, 4), "int", 0, 2), Tensor((4,), "int", 0, 2))), Sample((_X, _X, 0.5, 0.1)),
+             Sample((Tensor((0,)), Tensor((1,))))],
 )  # fmt: skip
 def isclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Var:
     """Whether ``|a - b| <= atol + rtol * |b|``; infinities equal themselves.
@@ -235,4 +246,3 @@ def all_equal(a: Any, b: Any) -> bool:
     except ShapeError:
         return False
     return _whole(a == b)
-

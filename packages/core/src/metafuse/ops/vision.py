@@ -68,7 +68,9 @@ def candidate(x: Any, fail_cond: str, dtype: Any = "int32") -> Var:
 
     def read(number: int, at: tuple[Any, ...]) -> Any:
         if any(np.any((k < 0) | (k >= n)) for k, n in zip(at, value.shape)):
-            raise ArgumentError(f"[candidate] {fail_cond!r} reads outside of x, whose shape is {list(value.shape)}")
+            raise ArgumentError(
+                f"[candidate] {fail_cond!r} reads outside of x, whose shape is {list(value.shape)}"
+            )
         return value[at]
 
     found = _chosen(value.shape[0], lambda i, chosen: evaluate(condition, (np.array(i), chosen), read))
@@ -84,7 +86,9 @@ def _nms_oracle(dets: Any, thresh: float) -> Any:
             wide = max(0.0, min(x2, dets[j, 2]) - max(x1, dets[j, 0]) + 1)
             high = max(0.0, min(y2, dets[j, 3]) - max(y1, dets[j, 1]) + 1)
             both = wide * high
-            areas = (x2 - x1 + 1) * (y2 - y1 + 1) + (dets[j, 2] - dets[j, 0] + 1) * (dets[j, 3] - dets[j, 1] + 1)
+            areas = (x2 - x1 + 1) * (y2 - y1 + 1) + (dets[j, 2] - dets[j, 0] + 1) * (
+                dets[j, 3] - dets[j, 1] + 1
+            )
             if both / (areas - both) > thresh:
                 break
         else:
@@ -94,7 +98,8 @@ def _nms_oracle(dets: Any, thresh: float) -> Any:
 
 @operator(
     category="indexing", numpy=_nms_oracle, differentiable=False, source="greedy non-maximum suppression",
-    samples=[Sample((Tensor((12, 5), "float64", 0.0, 4.0, distinct=True), 0.3)), Sample((Tensor((0, 5), "float64"), 0.5))],
+    samples=[Sample((Tensor((12, 5), "float64", 0.0, 4.0, distinct=True), 0.3)),
+             Sample((Tensor((0, 5), "float64"), 0.5))],
 )  # fmt: skip
 def nms(dets: Any, thresh: float) -> Var:
     """The numbers of the boxes that stay, best first, when those are dropped that overlap a better one; computes ``dets`` now.
@@ -115,7 +120,9 @@ def nms(dets: Any, thresh: float) -> Var:
     dets = check_var("nms", "dets", dets)
     limit = float(check_number("nms", "thresh", thresh))
     if dets.ndim != 2 or dets.shape[1] != 5:
-        raise ShapeError(f"[nms] dets must be [boxes, 5] (x1, y1, x2, y2, score), got shape {list(dets.shape)}")
+        raise ShapeError(
+            f"[nms] dets must be [boxes, 5] (x1, y1, x2, y2, score), got shape {list(dets.shape)}"
+        )
     values = dets.numpy().astype(np.float64)
     order = np.argsort(-values[:, 4], kind="stable")
     x1, y1, x2, y2 = values[order, :4].T
@@ -158,7 +165,9 @@ def knn(unknown: Any, known: Any, k: int) -> tuple[Var, Var]:
     """
     a, b = check_var("knn", "unknown", unknown), check_var("knn", "known", known)
     if a.ndim != 3 or b.ndim != 3 or a.shape[0] != b.shape[0] or a.shape[2] != b.shape[2]:
-        raise ShapeError(f"[knn] unknown and known must be [batch, points, dimensions], got {list(a.shape)} and {list(b.shape)}")
+        raise ShapeError(
+            f"[knn] unknown and known must be [batch, points, dimensions], got {list(a.shape)} and {list(b.shape)}"
+        )
     count = check_integer("knn", "k", k, 1)
     if count > b.shape[1]:
         raise ArgumentError(f"[knn] k must be at most the {b.shape[1]} points of known, got {k}")
@@ -167,7 +176,13 @@ def knn(unknown: Any, known: Any, k: int) -> tuple[Var, Var]:
 
 
 def _grid_oracle(
-    x: Any, nrow: int = 8, padding: int = 2, normalize: bool = False, range: Any = None, scale_each: bool = False, pad_value: float = 0
+    x: Any,
+    nrow: int = 8,
+    padding: int = 2,
+    normalize: bool = False,
+    range: Any = None,
+    scale_each: bool = False,
+    pad_value: float = 0,
 ) -> Any:
     x = np.stack(x) if isinstance(x, list) else x
     if normalize:
@@ -189,11 +204,19 @@ _IMAGES = Tensor((5, 3, 2, 4), distinct=True)
 
 @operator(
     category="indexing", numpy=_grid_oracle, source="images side by side",
-    samples=[Sample((_IMAGES, 3)), Sample((_IMAGES, 2, 0)), Sample((_IMAGES,), {"normalize": True, "pad_value": 1.0}), Sample(([Tensor((1, 2, 2))],)),
-             Sample((_IMAGES,), {"normalize": True, "scale_each": True}), Sample((_IMAGES,), {"normalize": True, "range": (-1.0, 2.0)})],
+    samples=[Sample((_IMAGES, 3)), Sample((_IMAGES, 2, 0)),
+             Sample((_IMAGES,), {"normalize": True, "pad_value": 1.0}), Sample(([Tensor((1, 2, 2))],)),
+             Sample((_IMAGES,), {"normalize": True, "scale_each": True}),
+             Sample((_IMAGES,), {"normalize": True, "range": (-1.0, 2.0)})],
 )  # fmt: skip
 def make_grid(
-    x: Any, nrow: int = 8, padding: int = 2, normalize: bool = False, range: Any = None, scale_each: bool = False, pad_value: float = 0
+    x: Any,
+    nrow: int = 8,
+    padding: int = 2,
+    normalize: bool = False,
+    range: Any = None,
+    scale_each: bool = False,
+    pad_value: float = 0,
 ) -> Var:
     """Images side by side in one image.
 
@@ -214,7 +237,9 @@ def make_grid(
     """
     x = stack(list(x)) if isinstance(x, (tuple, list)) else check_var("make_grid", "x", x)
     if x.ndim != 4 or not x.shape[0]:
-        raise ShapeError(f"[make_grid] x must be [images, channels, height, width] with at least one image, got {list(x.shape)}")
+        raise ShapeError(
+            f"[make_grid] x must be [images, channels, height, width] with at least one image, got {list(x.shape)}"
+        )
     gap = check_integer("make_grid", "padding", padding, 0)
     images, channels, height, width = x.shape
     columns = min(check_integer("make_grid", "nrow", nrow, 1), images)

@@ -422,17 +422,19 @@ def _launch(
     program: Program, dev: _Device, slots: list[Buffer], scalars: list[float | int], nodes: list[Node]
 ) -> None:
     backend = dev.backend
+    versions = _versions(program, slots, scalars)
+    changed = versions != program.state or 0 in versions[: len(program.plan.constant.leaves)]
+    program.state = None  # until everything has run
     if observers or flags.debug >= 2:
         from ..debug import launches
 
         launches.run_timed(
-            program.plan, backend, dev.kernels, slots, scalars, lambda s: _run_opaque(s, dev, slots, nodes)
-        )
+            program.plan, backend, dev.kernels, slots, scalars, changed,
+            lambda s: _run_opaque(s, dev, slots, nodes),
+        )  # fmt: skip
+        program.state = versions
         return
     handles = [b.handle for b in slots]
-    versions = _versions(program, slots, scalars)
-    changed = versions != program.state or 0 in versions[: len(program.plan.constant.leaves)]
-    program.state = None  # until everything has run
     for part in program.parts:
         if isinstance(part, OpaqueStep):
             _run_opaque(part, dev, slots, nodes)

@@ -17,6 +17,9 @@ from . import (
     pooling,
     products,
     recurrent,
+    resizing,
+    sampling,
+    unpooling,
 )
 from .activation import *
 from .adaptive_pooling import *
@@ -29,6 +32,9 @@ from .normalisation import *
 from .pooling import *
 from .products import *
 from .recurrent import *
+from .resizing import *
+from .sampling import *
+from .unpooling import *
 
 __all__ = [
     *activation.__all__,
@@ -42,4 +48,7 @@ __all__ = [
     *pooling.__all__,
     *products.__all__,
     *recurrent.__all__,
+    *resizing.__all__,
+    *sampling.__all__,
+    *unpooling.__all__,
 ]
