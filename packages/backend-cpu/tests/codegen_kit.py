@@ -32,7 +32,11 @@ MACHINE = Machine(cores=2, vector_bytes=64, l1_bytes=48 << 10, l2_bytes=1 << 20)
 def memory(values: Any, dtype: DType) -> Array:
     """``values`` as a kernel's memory; the array carries the name of a type that NumPy has not."""
     bits = dtype.encode(np.asarray(values).astype(dtype.numpy))
-    return bits if dtype.storage == dtype.numpy else bits.astype(np.dtype(bits.dtype, metadata={"metafuse": dtype.name}))
+    return (
+        bits
+        if dtype.storage == dtype.numpy
+        else bits.astype(np.dtype(bits.dtype, metadata={"metafuse": dtype.name}))
+    )
 
 
 def numbers(array: Array) -> Array:

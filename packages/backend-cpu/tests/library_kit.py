@@ -14,7 +14,7 @@ import numpy as np
 
 from metafuse.backend.contract import host_bytes
 from metafuse.backend.library import LibraryCall, LibraryOp, Operand, PostOp
-from metafuse.dtypes import float32
+from metafuse.dtypes import DType, float32
 
 
 def channels_last(rank: int) -> tuple[int, ...]:
@@ -78,7 +78,9 @@ def contraction(op: LibraryOp, first: np.ndarray, second: np.ndarray) -> np.ndar
         out = np.zeros(op.result.shape)
         for position, part in windows(op, second.shape[2:], op.result.shape[2:]):
             tap = weight[(slice(None), *every, *position)]
-            out += np.einsum("ngc...,goc->ngo...", image[(slice(None), *every, *part)], tap).reshape(out.shape)
+            out += np.einsum("ngc...,goc->ngo...", image[(slice(None), *every, *part)], tap).reshape(
+                out.shape
+            )
         return out
     if op.kind == "convolution_data":
         gradient, weight = split(first, 1), split(second, 0)
@@ -93,9 +95,7 @@ def contraction(op: LibraryOp, first: np.ndarray, second: np.ndarray) -> np.ndar
     out = np.zeros(op.result.shape)
     letters = "xyz"[: len(op.stride)]
     for position, part in windows(op, op.result.shape[2:], second.shape[2:]):
-        made = np.einsum(
-            f"ngc{letters},ngo{letters}->goc", image[(slice(None), *every, *part)], gradient
-        )
+        made = np.einsum(f"ngc{letters},ngo{letters}->goc", image[(slice(None), *every, *part)], gradient)
         out[(*every, *position)] = made.reshape(op.result.shape[:2])
     return out
 
@@ -178,10 +178,11 @@ class Case:
             views.append(laid_out((op.second.shape[axis],)))
         views += op.operands
         self.views = views
-        self.buffers = [random.standard_normal(reach(view)).astype(np.float32) for view in views]
+        self.buffers = [view.dtype.convert(random.standard_normal(reach(view))) for view in views]
         # What the result's buffer holds before must not matter, not even NaN.
         self.buffers[2][:] = np.nan
-        self.handles = [self.backend.alloc(buffer.nbytes) for buffer in self.buffers]
+        sizes = [reach(view) * view.dtype.itemsize for view in views]
+        self.handles = [self.backend.alloc(size) for size in sizes]
         for k in range(len(self.buffers)):
             self.upload(k)
         self.plan = self.backend.library_plan(op)
@@ -196,12 +197,14 @@ class Case:
         return LibraryCall(self.op, self.plan, tuple(range(len(self.buffers))), self.scratch)
 
     def upload(self, number: int) -> None:
-        self.backend.copy_in(self.handles[number], host_bytes(self.buffers[number]))
+        bits = self.views[number].dtype.encode(self.buffers[number])
+        self.backend.copy_in(self.handles[number], host_bytes(bits))
 
     def result(self) -> np.ndarray:
-        buffer = np.empty_like(self.buffers[2])
-        self.backend.copy_out(host_bytes(buffer), self.handles[2])
-        return strided(buffer, self.op.result)
+        dtype = self.op.result.dtype
+        bits = np.empty(reach(self.op.result), dtype.storage)
+        self.backend.copy_out(host_bytes(bits), self.handles[2])
+        return strided(dtype.decode(bits), self.op.result)
 
     def run(self, changed: bool = True) -> np.ndarray:
         self.backend.launch_library(self.call, self.handles, changed)
@@ -229,6 +232,14 @@ class Case:
     def free(self) -> None:
         for handle in self.handles:
             self.backend.free(handle)
+
+
+def in_dtype(op: LibraryOp, dtype: DType, *parties: str) -> LibraryOp:
+    """``op`` with the dtype of ``parties`` (all three by default) and of all operands changed."""
+    changed = {
+        name: replace(getattr(op, name), dtype=dtype) for name in parties or ("first", "second", "result")
+    }
+    return replace(op, **changed, operands=tuple(replace(operand, dtype=dtype) for operand in op.operands))
 
 
 def with_posts(op: LibraryOp, *posts: tuple[PostOp, Operand | None]) -> LibraryOp:

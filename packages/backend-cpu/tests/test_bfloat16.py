@@ -98,7 +98,9 @@ def test_nan_wins_in_folds():
 @pytest.mark.parametrize("op", ["add", "maximum", "void"])
 def test_scatters(op: str):
     nest = Nest((), (40,))
-    nest.scatter(op, memory(np.ones(10), bfloat16), (call("mod", axis(0), nest.size(10)),), nest.read(stored(40), 0))
+    nest.scatter(
+        op, memory(np.ones(10), bfloat16), (call("mod", axis(0), nest.size(10)),), nest.read(stored(40), 0)
+    )
     check(nest, relative=2e-2, absolute=2e-2)
 
 
@@ -111,7 +113,9 @@ def test_phases_keep_values_in_arrays_of_lanes():
     check(nest, relative=8e-3, absolute=1e-6)
 
 
-@pytest.mark.parametrize("kinds", [("bfloat16", "bfloat16"), ("bfloat16", "float32"), ("float32", "bfloat16")])
+@pytest.mark.parametrize(
+    "kinds", [("bfloat16", "bfloat16"), ("bfloat16", "float32"), ("float32", "bfloat16")]
+)
 @pytest.mark.parametrize("size", [(5, 7, 3), (70, 300, 130), (1, 33, 64), (64, 33, 1)])
 def test_products(kinds: tuple[str, str], size: tuple[int, int, int]):
     m, k, n = size
@@ -127,7 +131,11 @@ def test_products(kinds: tuple[str, str], size: tuple[int, int, int]):
 
 
 def test_a_sum_of_products_is_carried_in_float32():
-    a, b, out = memory(np.full((3, 5000), 0.01), bfloat16), memory(np.ones((5000, 20)), bfloat16), blank(3, 20)
+    a, b, out = (
+        memory(np.full((3, 5000), 0.01), bfloat16),
+        memory(np.ones((5000, 20)), bfloat16),
+        blank(3, 20),
+    )
     launch(matmul(a, b, out, dtype=bfloat16))
     np.testing.assert_allclose(numbers(out), 5000 * float(bfloat16.convert(0.01)), rtol=4e-3)
 

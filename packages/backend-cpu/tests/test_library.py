@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from library_kit import Case, channels_last, convolution, laid_out, matmul, with_posts
+from library_kit import Case, channels_last, convolution, in_dtype, laid_out, matmul, with_posts
 from metafuse.backend.library import LibraryOp, Operand, PostOp
-from metafuse.dtypes import float32, float64, int32
+from metafuse.dtypes import bfloat16, float16, float32, float64, int32
 from metafuse_backend_cpu.library import loading
-from metafuse_backend_cpu.library.operations import LibraryOps
+from metafuse_backend_cpu.library.operations import LibraryOps, _dtypes
 
 pytestmark = pytest.mark.skipif(loading.onednn() is None, reason=str(loading.absence()))
 
@@ -95,16 +95,9 @@ def test_image_and_result_in_different_orders(case):
 def test_weights_in_any_order(case, kind, order):
     op = convolution(kind, (2, 16, 9, 9), (32, 8, 3, 3), groups=2, padding=ONES)
     wide = convolution(kind, (2, 96, 9, 9), (32, 96, 1, 1), stride=(2, 1))
-    for op in (op, wide):
-        turned(case, kind, op, order)
-
-
-def turned(case, kind, op, order):
-    if kind == "convolution_weight":
-        op = replace(op, result=laid_out(op.result.shape, order))
-    else:
-        op = replace(op, second=laid_out(op.second.shape, order))
-    case(op).check()
+    party = "result" if kind == "convolution_weight" else "second"
+    for one in (op, wide):
+        case(replace(one, **{party: laid_out(getattr(one, party).shape, order)})).check()
 
 
 PRODUCTS = {
@@ -249,7 +242,9 @@ def test_operands_of_lower_rank_and_of_other_extents(backend, case):
     assert backend.library_plan(replace(op, post=(PostOp("mul", 3),))) is None
     assert backend.library_plan(replace(op, post=(PostOp("cosine"),))) is None
     assert not backend.takes_post(op, PostOp("cosine"), None)
-    assert not backend.takes_post(convolution("convolution_data", (1, 4, 4, 4), (4, 4, 1, 1)), PostOp("relu"), None)
+    assert not backend.takes_post(
+        convolution("convolution_data", (1, 4, 4, 4), (4, 4, 1, 1)), PostOp("relu"), None
+    )
 
 
 def test_backward_data_with_what_follows(case):
@@ -273,7 +268,8 @@ def test_packed_operands_follow_their_changes_only(case, name, scale):
     made = case(replace(BASES[name], constant=True, scale=scale))
     made.check(changed=True)
     before = made.run(changed=False).copy()
-    assert made.plan.kept_bytes > 0
+    if not made.plan.kept_bytes:
+        pytest.skip("used as it is on this processor")
     made.buffers[1] *= 2
     made.upload(1)
     assert np.array_equal(made.run(changed=False), before)  # the packed form of before
@@ -305,6 +301,39 @@ def test_products_in_bfloat16(case, name):
     op = replace(BASES[name], math="bfloat16")
     made = case(op)
     made.check(tolerance=2e-2)
+
+
+SHORT = [dtype for dtype in (bfloat16, float16) if dtype.name in _dtypes()]
+
+
+@pytest.mark.skipif(not SHORT, reason="no short floats on this processor")
+@pytest.mark.parametrize("dtype", SHORT, ids=str)
+@pytest.mark.parametrize("name", [name for name in BASES if name != "grouped"])
+def test_short_floats(case, name, dtype):
+    parts = operands(BASES[name])
+    case(in_dtype(BASES[name], dtype)).check(tolerance=1e-2)
+    op = with_posts(
+        BASES[name], (PostOp("add"), parts["vector"]), (PostOp("add"), parts["full"]), (PostOp("relu"), None)
+    )
+    case(in_dtype(op, dtype)).check(tolerance=1e-2)
+    mixed = in_dtype(BASES[name], dtype, "first", "second")
+    case(mixed).check(tolerance=1e-4)
+
+
+@pytest.mark.skipif(not SHORT, reason="no short floats on this processor")
+@pytest.mark.parametrize("kind", KINDS)
+def test_short_floats_backward(case, kind):
+    for op in (
+        convolution(kind, (2, 16, 9, 9), (32, 16, 3, 3), padding=ONES),
+        convolution(kind, (2, 96, 8, 8), (32, 96, 1, 1), stride=(2, 2)),
+    ):
+        case(in_dtype(op, SHORT[0])).check(tolerance=1e-2)
+
+
+def test_short_floats_without_instructions_for_them(backend):
+    for dtype in {bfloat16, float16} - set(SHORT):
+        assert not backend.takes(in_dtype(BASES["3x3"], dtype))
+    assert not backend.takes(in_dtype(replace(BASES["3x3"], scale=True), bfloat16))
 
 
 @pytest.mark.parametrize("name", ["3x3", "1x1", "matrix", "channels first"])

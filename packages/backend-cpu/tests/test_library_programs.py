@@ -263,7 +263,11 @@ def alone(text: str, **environment: str) -> str:
     folder = os.path.dirname(__file__)
     done = subprocess.run(
         [sys.executable, "-c", text],
-        env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join([folder, os.environ.get("PYTHONPATH", "")])},
+        env={
+            **os.environ,
+            **environment,
+            "PYTHONPATH": os.pathsep.join([folder, os.environ.get("PYTHONPATH", "")]),
+        },
         capture_output=True,
         text=True,
         timeout=120,

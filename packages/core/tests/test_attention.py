@@ -122,7 +122,9 @@ def test_baddbmm():
 
 
 def test_empty():
-    assert scaled_dot_product_attention(mf.ones(2, 0, 4), mf.ones(2, 3, 4), mf.ones(2, 3, 1)).numpy().shape == (2, 0, 1)
+    assert scaled_dot_product_attention(
+        mf.ones(2, 0, 4), mf.ones(2, 3, 4), mf.ones(2, 3, 1)
+    ).numpy().shape == (2, 0, 1)
     layer = MultiheadAttention(4, 2)
     x = mf.zeros(3, 0, 4)
     assert layer(x, x, x)[0].numpy().shape == (3, 0, 4)
@@ -134,7 +136,11 @@ X = mf.ones(3, 2, 4)
 @pytest.mark.parametrize(
     ("function", "error", "words"),
     [
-        (lambda: scaled_dot_product_attention(mf.ones(2, 3), mf.ones(2, 4), mf.ones(2, 4)), ShapeError, "needs query"),
+        (
+            lambda: scaled_dot_product_attention(mf.ones(2, 3), mf.ones(2, 4), mf.ones(2, 4)),
+            ShapeError,
+            "needs query",
+        ),
         (lambda: scaled_dot_product_attention(X, X, X, mf.ones(5, 5)), ShapeError, "attn_mask"),
         (lambda: scaled_dot_product_attention(X, X, X, dropout_p=2), ArgumentError, "p must be"),
         (lambda: MultiheadAttention(5, 2), ArgumentError, "embed_dim 5 must be a multiple of num_heads 2"),
@@ -143,7 +149,11 @@ X = mf.ones(3, 2, 4)
         (lambda: MultiheadAttention(6, 2)(X, X, X), ShapeError, "embed_dim = 6 features, got 4"),
         (lambda: MultiheadAttention(4, 2)(X, X[:2], X), ShapeError, "must agree"),
         (lambda: MultiheadAttention(4, 2)(X, X[:, 0], X), ShapeError, "must all be"),
-        (lambda: MultiheadAttention(4, 2)(X, X, X, attn_mask=mf.ones(2, 2)), ShapeError, r"\[3, 3\] or \[4, 3, 3\]"),
+        (
+            lambda: MultiheadAttention(4, 2)(X, X, X, attn_mask=mf.ones(2, 2)),
+            ShapeError,
+            r"\[3, 3\] or \[4, 3, 3\]",
+        ),
         (lambda: MultiheadAttention(4, 2)(X, X, X, mf.ones(2, 5)), ShapeError, r"\[batch, keys\] = \[2, 3\]"),
         (lambda: MultiheadAttention(4, 2)(X, X, X, mf.array([[1, 1, 1]] * 2)), DTypeError, "must be bool"),
     ],

@@ -14,7 +14,17 @@ import pytest
 
 import metafuse as mf
 from metafuse import nn
-from metafuse.dtypes import DTYPES, FLOATS, as_dtype, bfloat16, float16, float32, float64, promote, true_divide
+from metafuse.dtypes import (
+    DTYPES,
+    FLOATS,
+    as_dtype,
+    bfloat16,
+    float16,
+    float32,
+    float64,
+    promote,
+    true_divide,
+)
 from metafuse.errors import DTypeError
 from metafuse.kernel import host
 from metafuse.runtime import executor
@@ -247,8 +257,12 @@ CALLS = {
     "concat": lambda x, of: mf.concat([x, x], 0),
     "where": lambda x, of: mf.where(x > 0, x, x * 0.5),
     "sort": lambda x, of: mf.sort(x)[0],
-    "conv": lambda x, of: nn.conv2d(x.reshape([1, 1, 3, 4]), of(np.ones((2, 1, 2, 2))), of([1.0, 2.0]), padding=1),
-    "conv_transpose": lambda x, of: nn.conv_transpose(x.reshape([1, 1, 3, 4]), of(np.ones((1, 2, 2, 2))), stride=2),
+    "conv": lambda x, of: nn.conv2d(
+        x.reshape([1, 1, 3, 4]), of(np.ones((2, 1, 2, 2))), of([1.0, 2.0]), padding=1
+    ),
+    "conv_transpose": lambda x, of: nn.conv_transpose(
+        x.reshape([1, 1, 3, 4]), of(np.ones((1, 2, 2, 2))), stride=2
+    ),
     "pool": lambda x, of: nn.Pool(2, op="mean")(x.reshape([1, 1, 3, 4])),
     "reindex_reduce": lambda x, of: x.reindex_reduce("add", [3], ["i0"]),
 }
@@ -284,6 +298,15 @@ def test_products_are_contractions_that_read_16_bits():
     y = nn.conv2d(x, w, padding=1)
     mf.sync([y, *mf.grad((y * y).sum(), [x, w])])
     assert sum(k.contraction is not None for k in kernels()) == 3
+
+
+def test_random_numbers_stay_below_one():
+    for dtype in ("float16", "bfloat16"):
+        x = mf.rand(20_000, dtype=dtype)
+        assert x.dtype == dtype
+        assert 0 <= x.numpy().min() and x.numpy().max() < 1
+        assert abs(x.float32().mean().item() - 0.5) < 0.01
+        assert mf.randn(5, dtype=dtype).dtype == dtype
 
 
 # -- modules, optimizers, files ---------------------------------------------------------------------------------------
@@ -333,7 +356,10 @@ def test_files_keep_the_bits(tmp_path):
 )
 def test_optimizers_compute_and_remember_in_float32(make, dtype):
     """One step rounds the parameter once; state is that of float32."""
-    start, slope = low(random.uniform(0.5, 2, 20), dtype).numpy(), low(random.standard_normal(20), dtype).numpy()
+    start, slope = (
+        low(random.uniform(0.5, 2, 20), dtype).numpy(),
+        low(random.standard_normal(20), dtype).numpy(),
+    )
     results = []
     for kind in (dtype, "float32"):
         p = nn.Parameter(mf.array(start, kind))

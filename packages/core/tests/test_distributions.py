@@ -109,7 +109,13 @@ def test_samples_of_normal_and_uniform_are_differentiable():
 
 
 def test_samples_repeat_with_the_seed():
-    for d in (Normal(0.0, 1.0), Uniform(0.0, 1.0), GammaDistribution(2.0, 1.0), Geometric(0.3), Categorical([0.5, 0.5])):
+    for d in (
+        Normal(0.0, 1.0),
+        Uniform(0.0, 1.0),
+        GammaDistribution(2.0, 1.0),
+        Geometric(0.3),
+        Categorical([0.5, 0.5]),
+    ):
         mf.set_global_seed(5)
         first, second = d.sample([20]).numpy(), d.sample([20]).numpy()
         mf.set_global_seed(5)
@@ -194,10 +200,12 @@ def test_sums_of_what_comes_before():
 
 # -- divergences ---------------------------------------------------------------------------------------------------
 def test_divergence_of_continuous_families():
-    for p, q, one, two in (
-        (Normal(v(MU), v(SIGMA)), Normal(v(MU[::-1]), v(SIGMA[::-1])), stats.norm(MU, SIGMA), stats.norm(MU[::-1], SIGMA[::-1])),
-        (GammaDistribution(v(A), v(B)), GammaDistribution(v(A[::-1]), v(B[::-1])), stats.gamma(A, scale=1 / B), stats.gamma(A[::-1], scale=1 / B[::-1])),
-    ):  # fmt: skip
+    for name in ("normal", "gamma"):
+        parameters, ours, theirs, _ = CONTINUOUS[name]
+        others = [p[::-1].copy() for p in parameters]
+        p, q = ours(*map(v, parameters)), ours(*map(v, others))
+        one, two = theirs(*parameters), theirs(*others)
+
         def integrand(u, one=one, two=two):  # over quantiles
             x = one.ppf(u)
             return one.logpdf(x) - two.logpdf(x)
@@ -225,12 +233,18 @@ def test_gradients_of_divergences():
     check_grads(lambda a, b: kl_divergence(Normal(a, b), Normal(b, a + 3)), [MU, SIGMA], order=2)
     check_grads(lambda a, b: kl_divergence(GammaDistribution(a, b), GammaDistribution(b, a)), [A, B], order=2)
     check_grads(lambda p, q: kl_divergence(Geometric(p), Geometric(q)), [P, P[::-1]], order=2)
-    check_grads(lambda p, q: kl_divergence(Categorical(logits=p), Categorical(logits=q)), [PROBS, PROBS[::-1]], order=2)
+    check_grads(
+        lambda p, q: kl_divergence(Categorical(logits=p), Categorical(logits=q)),
+        [PROBS, PROBS[::-1]],
+        order=2,
+    )
 
 
 # -- the incomplete gamma function -----------------------------------------------------------------------------------
 def test_igamma():
-    a, x = np.meshgrid([1e-3, 0.1, 1.0, 2.5, 30.0, 1e3, 1e5], [0.0, 1e-6, 0.3, 1.0, 5.0, 90.0, 1e3, 1.01e5, np.inf])
+    a, x = np.meshgrid(
+        [1e-3, 0.1, 1.0, 2.5, 30.0, 1e3, 1e5], [0.0, 1e-6, 0.3, 1.0, 5.0, 90.0, 1e3, 1.01e5, np.inf]
+    )
     close(igamma(v(a), v(x)).numpy(), special.gammainc(a, x), rtol=1e-9, atol=1e-12)
     assert np.isnan(igamma(v([0.0, -1.0, 1.0]), v([1.0, 1.0, -1.0])).numpy()).all()
     points = [np.array([0.5, 2.0, 7.0]), np.array([0.3, 2.5, 9.0])]
@@ -269,7 +283,11 @@ def test_numbers_and_shapes():
         (lambda: Categorical([0.5, 0.5]).log_prob(mf.array([0.5])), DTypeError, "must be integers"),
         (lambda: OneHotCategorical([0.5, 0.5]).log_prob(mf.ones(3)), ShapeError, "end in 2 categories"),
         (lambda: GammaDistribution(-1, 1.0), ArgumentError, "concentration must be > 0"),
-        (lambda: GammaDistribution(mf.array([-1.0]), 1.0).sample().numpy(), ArgumentError, "concentration must be > 0"),
+        (
+            lambda: GammaDistribution(mf.array([-1.0]), 1.0).sample().numpy(),
+            ArgumentError,
+            "concentration must be > 0",
+        ),
         (lambda: kl_divergence(Normal(0, 1), Uniform(0, 1)), DTypeError, "got Normal and Uniform"),
     ],
 )

@@ -51,10 +51,12 @@ def test_gradients(name, norm):
     function = getattr(fft, name)
     for options in NAMES[name][:2]:
         if name.startswith("rfft"):
-            check_grads(lambda x: parts(function(x, norm=norm, **options)), [REAL], order=2)
+            check_grads(lambda x, o=options: parts(function(x, norm=norm, **o)), [REAL], order=2)
         else:
             inputs = [REAL, IMAG]
-            check_grads(lambda x, y: parts(function(ComplexNumber(x, y), norm=norm, **options)), inputs, order=2)
+            check_grads(
+                lambda x, y, o=options: parts(function(ComplexNumber(x, y), norm=norm, **o)), inputs, order=2
+            )
 
 
 def test_real_and_host_inputs_are_complex_without_imaginary_part():

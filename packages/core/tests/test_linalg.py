@@ -236,7 +236,11 @@ def test_solve(a, b):
 
 def test_solve_complex_and_mixed():
     matrix, right = draw(3, 3, complex_=True), draw(3, 2)
-    close(linalg.solve(var(matrix), var(right)).numpy(), np.linalg.solve(matrix, right.astype(complex)), atol=1e-10)
+    close(
+        linalg.solve(var(matrix), var(right)).numpy(),
+        np.linalg.solve(matrix, right.astype(complex)),
+        atol=1e-10,
+    )
     check_complex(lambda z: linalg.solve(z, var(right)), matrix)
 
 
@@ -260,7 +264,10 @@ def test_records_are_found_by_their_dotted_names():
     from metafuse.ops.registry import all_operators, find
 
     names = {r.name for r in all_operators()}
-    assert {f"linalg.{n}" for n in ("svd", "eigh", "eig", "qr", "cholesky", "inv", "pinv", "det", "slogdet", "solve")} <= names
+    assert {
+        f"linalg.{n}"
+        for n in ("svd", "eigh", "eig", "qr", "cholesky", "inv", "pinv", "det", "slogdet", "solve")
+    } <= names
     assert find("linalg.inv").function is linalg.inv
     assert not any("." in name for name in dir(mf))
 
@@ -271,7 +278,14 @@ def test_the_dtype_stays(dtype):
     x = mf.array(np.array([[2.0, 1.0], [1.0, 3.0]]), dtype)
     for function in (linalg.inv, linalg.pinv, linalg.det, linalg.cholesky):
         assert function(x).dtype == dtype
-    answers = (*linalg.svd(x), *linalg.eigh(x), *linalg.qr(x), *linalg.slogdet(x), *linalg.eig(x), linalg.solve(x, x))
+    answers = (
+        *linalg.svd(x),
+        *linalg.eigh(x),
+        *linalg.qr(x),
+        *linalg.slogdet(x),
+        *linalg.eig(x),
+        linalg.solve(x, x),
+    )
     assert all(y.dtype == dtype for y in answers)
     close(linalg.inv(x).numpy(), [[0.6, -0.2], [-0.2, 0.4]], rtol=2e-3)
 
@@ -296,10 +310,18 @@ def test_empty():
 @pytest.mark.parametrize(
     ("function", "error", "words"),
     [
-        (lambda: linalg.inv(mf.ones(2, 3)), ShapeError, r"\[linalg.inv\] x must be square .* got shape \[2, 3\]"),
+        (
+            lambda: linalg.inv(mf.ones(2, 3)),
+            ShapeError,
+            r"\[linalg.inv\] x must be square .* got shape \[2, 3\]",
+        ),
         (lambda: linalg.svd(mf.ones(3)), ShapeError, r"\[linalg.svd\] x must be a matrix"),
         (lambda: linalg.det(ComplexNumber(mf.eye(2))), DTypeError, "must be real"),
-        (lambda: linalg.solve(mf.eye(2), mf.ones(3, 1)), ShapeError, r"\[2, 2\] needs b \[\.\.\., 2, k\], got \[3, 1\]"),
+        (
+            lambda: linalg.solve(mf.eye(2), mf.ones(3, 1)),
+            ShapeError,
+            r"\[2, 2\] needs b \[\.\.\., 2, k\], got \[3, 1\]",
+        ),
         (lambda: linalg.inv("matrix"), DTypeError, "linalg.inv"),
         (lambda: linalg.inv(mf.zeros(2, 2)).numpy(), ArgumentError, "singular matrix"),
         (lambda: linalg.solve(mf.zeros(2, 2), mf.ones(2)).numpy(), ArgumentError, "singular matrix"),

@@ -91,7 +91,10 @@ def test_earth_mover_distance(reduction, sizes):
     expected = REDUCED[reduction](np.array([least(c) for c in costs]))
     found = earth_mover_distance(mf.array64(a), mf.array64(b), reduction)
     close(found.numpy(), np.reshape(expected, found.shape))
-    close(EarthMoverDistance()(mf.array64(turned(a)), mf.array64(turned(b)), reduction, "BCN").numpy(), found.numpy())
+    close(
+        EarthMoverDistance()(mf.array64(turned(a)), mf.array64(turned(b)), reduction, "BCN").numpy(),
+        found.numpy(),
+    )
     check_grads(lambda p, q: earth_mover_distance(p, q, reduction), [a, b], order=2)
     check_grads(lambda p, q: earth_mover_distance(p, q, reduction, "BCN"), [turned(a), turned(b)])
 
@@ -125,10 +128,18 @@ def test_an_empty_batch():
         (lambda: chamfer_loss(mf.ones(1, 2, 3), mf.ones(2, 2, 3)), ShapeError, "equal batch"),
         (lambda: chamfer_loss(mf.array([[[1]]]), mf.array([[[2]]])), DTypeError, "must be floating"),
         (lambda: chamfer_loss(mf.ones(1, 2, 3), mf.ones(1, 2, 3), "max"), ArgumentError, "reduction must be"),
-        (lambda: chamfer_loss(mf.ones(1, 2, 3), mf.ones(1, 3, 3), None, bidirectional=True), ShapeError, "equal numbers"),
+        (
+            lambda: chamfer_loss(mf.ones(1, 2, 3), mf.ones(1, 3, 3), None, bidirectional=True),
+            ShapeError,
+            "equal numbers",
+        ),
         (lambda: ChamferLoss(dims="NBC"), ArgumentError, "dims must be"),
         (lambda: earth_mover_distance(mf.ones(1, 2, 3), mf.ones(1, 3, 3)), ShapeError, "a multiple"),
-        (lambda: earth_mover_distance(mf.ones(1, 2, 3) / 0, mf.ones(1, 2, 3)).numpy(), ArgumentError, "not finite"),
+        (
+            lambda: earth_mover_distance(mf.ones(1, 2, 3) / 0, mf.ones(1, 2, 3)).numpy(),
+            ArgumentError,
+            "not finite",
+        ),
     ],
 )
 def test_errors(function, error, words):

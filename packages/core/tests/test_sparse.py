@@ -75,7 +75,11 @@ def test_empty():
         (lambda: sparse_array([[0]], [1.0], []), ShapeError, "needs values"),
         (lambda: sparse_array([[0]], [1.0], [2]).t(), ShapeError, "needs two dimensions"),
         (lambda: spmm(mf.ones(2, 2), mf.ones(2, 2)), DTypeError, "must be a SparseVar"),
-        (lambda: spmm(sparse_array([[0], [0]], [1.0], [2, 3]), mf.ones(2, 2)), ShapeError, r"\[2, 3\] and \[2, 2\]"),
+        (
+            lambda: spmm(sparse_array([[0], [0]], [1.0], [2, 3]), mf.ones(2, 2)),
+            ShapeError,
+            r"\[2, 3\] and \[2, 2\]",
+        ),
     ],
 )
 def test_errors(function, error, words):

@@ -89,9 +89,17 @@ def test_the_rule_itself():
     ("function", "error", "words"),
     [
         (lambda: weight_norm(3, "weight", 0), DTypeError, "must be a Module"),
-        (lambda: weight_norm(mf.nn.Linear(2, 2), "nothing", 0), ArgumentError, "no floating Var named 'nothing'"),
+        (
+            lambda: weight_norm(mf.nn.Linear(2, 2), "nothing", 0),
+            ArgumentError,
+            "no floating Var named 'nothing'",
+        ),
         (lambda: weight_norm(mf.nn.Linear(2, 2), "weight", 4), ShapeError, "dim must be in"),
-        (lambda: weight_norm(weight_norm(mf.nn.Linear(2, 2), "weight", 0), "weight", 0), ArgumentError, "already"),
+        (
+            lambda: weight_norm(weight_norm(mf.nn.Linear(2, 2), "weight", 0), "weight", 0),
+            ArgumentError,
+            "already",
+        ),
         (lambda: remove_weight_norm(mf.nn.Linear(2, 2)), ArgumentError, "not normalised"),
     ],
 )

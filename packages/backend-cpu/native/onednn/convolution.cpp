@@ -117,7 +117,7 @@ bool has_full_operand(const Operation& operation) {
 std::unique_ptr<Recipe> forward_recipe(const Operation& operation, const Parties& p, const desc_t& image,
                                        const desc_t& output, bool fuse) {
     const Epilogue epilogue = fuse ? fused(operation, true, 1) : bare(operation);
-    const desc_t bias({p.output.dims[1]}, dnnl::memory::data_type::f32, dims_t{1});
+    const desc_t bias({p.output.dims[1]}, epilogue.bias_type, dims_t{1});
     const auto description = forward(p, image, output, epilogue.bias < 0 ? nullptr : &bias,
                                      dnnl::prop_kind::forward_inference, epilogue.attributes);
     if (!good(description)) return nullptr;

@@ -72,6 +72,7 @@ Epilogue fused(const Operation& operation, bool with_bias, std::size_t channel) 
             const Tensor operand = operand_of(operation, post.operand);
             if (first && with_bias && post.kind == "add" && is_vector(operand, channel, operation.result.dims[channel])) {
                 epilogue.bias = post.operand;
+                epilogue.bias_type = operand.type;
             } else {
                 posts.append_binary(find(kBinary, post.kind), operand.desc());
                 epilogue.arguments.emplace_back(DNNL_ARG_ATTR_MULTIPLE_POST_OP(posts.len() - 1) | DNNL_ARG_SRC_1,

@@ -13,6 +13,7 @@ struct Epilogue {
     dnnl::primitive_attr attributes;
     std::vector<std::pair<int, int>> arguments;  // DNNL_ARG_..., operand
     int bias = -1;                               // the operand that is the bias, or none
+    dnnl::memory::data_type bias_type = dnnl::memory::data_type::f32;
 };
 
 // All of `operation.posts` in one primitive. The result has the dims of operation.result.

@@ -132,7 +132,7 @@ std::unique_ptr<Recipe> recipe_for(const Operation& operation, const Freedom& fr
                  result = chosen(operation.result, freedom.result);
     dims_t bias_dims(rank, 1);
     bias_dims.back() = operation.result.dims.back();
-    const desc_t bias(bias_dims, dnnl::memory::data_type::f32, dense_strides(bias_dims, false));
+    const desc_t bias(bias_dims, epilogue.bias_type, dense_strides(bias_dims, false));
     using description_t = dnnl::matmul::primitive_desc;
     const description_t description =
         epilogue.bias < 0 ? description_t(engine(), first, second, result, epilogue.attributes, true)

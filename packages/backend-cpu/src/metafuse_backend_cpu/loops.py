@@ -99,7 +99,9 @@ def _scatter(scope: Scope, stage: Stage) -> None:
         old = scope.printer.fresh("o")
         node = Expr(combine, (new, new), dtype)
         joined = stored(operation(node, [old, text], dialect, needs), dtype, dialect, needs)
-        scope.line(f"{head}{{ const {kind} {old} = ({kind}){loaded(place, dtype, dialect, needs)}; {place} = {joined}; }}")
+        scope.line(
+            f"{head}{{ const {kind} {old} = ({kind}){loaded(place, dtype, dialect, needs)}; {place} = {joined}; }}"
+        )
     else:
         scope.line(f"{head}{place} = {stored(text, dtype, dialect, needs)};")
     scope.forget(stage.buffer)

@@ -21,8 +21,8 @@ from .var import Var, sync, sync_all
 __version__ = "0.1.0"
 
 _LAZY = {
-    "amp", "attention", "data", "dataset", "debug", "distributions", "einops", "fft", "gradfunctional", "init", "linalg", "loss3d",
-    "nn", "optim", "other", "sparse", "testing", "weightnorm",
+    "amp", "attention", "data", "dataset", "debug", "distributions", "einops", "fft", "gradfunctional", "init", "linalg",
+    "loss3d", "nn", "optim", "other", "sparse", "testing", "weightnorm",
 }  # fmt: skip
 
 

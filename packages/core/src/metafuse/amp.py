@@ -83,7 +83,9 @@ class GradScaler:
         self.set_growth_interval(growth_interval)
         self._scale = _number(init_scale)
         self._streak = fill((1,), 0, int32)  # steps in a row without overflow
-        self._found: dict[int, Var] = {}  # optimizer -> whether its gradients overflowed, once they are unscaled
+        self._found: dict[
+            int, Var
+        ] = {}  # optimizer -> whether its gradients overflowed, once they are unscaled
         self._counted: list[tuple[Optimizer, Var]] = []  # steps whose count may have to be taken back
 
     # -- one iteration ----------------------------------------------------------------------------------------------
@@ -105,9 +107,13 @@ class GradScaler:
             return
         if id(optimizer) in self._found:
             raise ArgumentError("[GradScaler] unscale_ was called already since the last update")
-        held = [(g["grads"], k) for g in optimizer.param_groups for k, x in enumerate(g["grads"]) if x is not None]
+        held = [
+            (g["grads"], k) for g in optimizer.param_groups for k, x in enumerate(g["grads"]) if x is not None
+        ]
         if not held:
-            raise ArgumentError("[GradScaler] the optimizer keeps no gradients; call optimizer.backward(scaler.scale(loss))")
+            raise ArgumentError(
+                "[GradScaler] the optimizer keeps no gradients; call optimizer.backward(scaler.scale(loss))"
+            )
         with no_grad():
             inverse = 1.0 / self._scale
             found: Any = None
@@ -153,9 +159,13 @@ class GradScaler:
         if not self._enabled:
             return
         if new_scale is not None:
-            self._scale = cast(new_scale, float32).detach() if isinstance(new_scale, Var) else _number(new_scale)
+            self._scale = (
+                cast(new_scale, float32).detach() if isinstance(new_scale, Var) else _number(new_scale)
+            )
         elif not self._found:
-            raise ArgumentError("[GradScaler] update comes after step; there was no step since the last update")
+            raise ArgumentError(
+                "[GradScaler] update comes after step; there was no step since the last update"
+            )
         else:
             with no_grad():
                 self._adapt()
@@ -233,7 +243,9 @@ class GradScaler:
         if not self._enabled:
             return
         if not state_dict:
-            raise ArgumentError("[GradScaler] the state is empty: it was saved by a scaler that was not enabled")
+            raise ArgumentError(
+                "[GradScaler] the state is empty: it was saved by a scaler that was not enabled"
+            )
         self.set_growth_factor(state_dict["growth_factor"])
         self.set_backoff_factor(state_dict["backoff_factor"])
         self.set_growth_interval(state_dict["growth_interval"])

@@ -103,7 +103,7 @@ class MultiheadAttention(Module):
         self.out_proj = Linear(e, e, bias=bool(bias))
         self.bias_k = init.xavier_gauss([1, 1, e], kind) if add_bias_kv else None
         self.bias_v = init.xavier_gauss([1, 1, e], kind) if add_bias_kv else None
-        if bias:
+        if self.out_proj.bias is not None:
             init.zero_(self.out_proj.bias)
         self.out_proj._convert(kind.name)
 
@@ -118,11 +118,12 @@ class MultiheadAttention(Module):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Var, Var | None]:
-        inputs = [query, key, value]
+        inputs: tuple[Any, Any, Any] = (query, key, value)
         turned = self.batch_first and check_var("MultiheadAttention", "query", query).ndim == 3
         if turned:
             own = query is key and key is value
-            inputs = [transpose(query, 1, 0, 2)] * 3 if own else [transpose(x, 1, 0, 2) for x in inputs]
+            q = transpose(query, 1, 0, 2)
+            inputs = (q, q, q) if own else (q, transpose(key, 1, 0, 2), transpose(value, 1, 0, 2))
         answer, weights = multi_head_attention_forward(
             *inputs,
             self.embed_dim,

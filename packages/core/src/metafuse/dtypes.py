@@ -92,7 +92,11 @@ class DType:
             >>> hex(bfloat16.encode(1.0)), hex(bfloat16.encode(float("nan")))
             ('0x3f80', '0x7fc0')
         """
-        return _bfloat16_bits(values) if self is bfloat16 else np.asarray(values).astype(self.storage, copy=False)
+        return (
+            _bfloat16_bits(values)
+            if self is bfloat16
+            else np.asarray(values).astype(self.storage, copy=False)
+        )
 
     def decode(self, bits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """An array of ``storage`` as values of ``numpy``: what is shown of what a device holds; exact."""
@@ -201,7 +205,9 @@ def as_dtype(value: object) -> DType:
     try:
         found = np.dtype(value)  # type: ignore[call-overload]
         # float32 numbers may carry the name of the type that they stand for
-        return DTYPES[found.metadata["metafuse"] if found.metadata and "metafuse" in found.metadata else found.name]
+        return DTYPES[
+            found.metadata["metafuse"] if found.metadata and "metafuse" in found.metadata else found.name
+        ]
     except (TypeError, KeyError):
         raise DTypeError(f"[dtype] unknown element type: {value!r}; use one of {', '.join(DTYPES)}") from None
 
@@ -239,7 +245,9 @@ def promote(a: DType, b: DType) -> DType:
         return a if a.itemsize > b.itemsize else b
     if a.is_float or b.is_float:
         floating, integer = (a, b) if a.is_float else (b, a)
-        return floating if floating.itemsize >= integer.itemsize else {4: float32, 8: float64}[integer.itemsize]
+        return (
+            floating if floating.itemsize >= integer.itemsize else {4: float32, 8: float64}[integer.itemsize]
+        )
     if a.kind == b.kind:
         return a if a.itemsize >= b.itemsize else b
     signed, unsigned = (a, b) if a.kind == "i" else (b, a)

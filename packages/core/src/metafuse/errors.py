@@ -23,6 +23,8 @@ __all__ = [
     "KernelError",
     "OutOfMemory",
     "PluginError",
+    "DistributionError",
+    "CollectiveMismatch",
 ]
 
 
@@ -72,3 +74,11 @@ class OutOfMemory(BackendError, MemoryError):
 
 class PluginError(MetafuseError):
     """A plugin is broken or was written for another contract version."""
+
+
+class DistributionError(MetafuseError, RuntimeError):
+    """Processes that should work together can't, or one of them failed; the message names the rank."""
+
+
+class CollectiveMismatch(DistributionError):
+    """Ranks called different collectives, or one with different shapes or types; the message names both."""

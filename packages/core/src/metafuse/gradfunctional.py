@@ -1,15 +1,15 @@
 """Derivatives of functions: products with Jacobians and Hessians, and these matrices themselves.
 
-What it is: ``vjp``, ``jvp``, ``jacobian``, ``hessian`` and ``hvp`` on top of ``metafuse.grad``, for functions of one Var or several that
-answer one Var or several.
+What it is: ``vjp``, ``jvp``, ``jacobian``, ``hessian`` and ``hvp`` on top of ``metafuse.grad``, for functions of one Var or
+several that answer one Var or several.
 What it is not: another way to differentiate; every derivative is a recorded graph that can be differentiated again.
 Who calls it: users, as ``metafuse.gradfunctional``.
 
 All take ``create_graph``: whether the answers have a gradient path back to ``inputs`` (without it they are constants); and
 ``strict``: whether it is an error that an answer does not depend on an input, instead of a derivative of zero.
 
-Source: for ``jvp`` as a derivative of ``vjp`` with respect to its vector: Townsend, "A new trick for calculating Jacobian vector
-products", 2017.
+Source: for ``jvp`` as a derivative of ``vjp`` with respect to its vector: Townsend, "A new trick for calculating Jacobian
+vector products", 2017.
 """
 
 from __future__ import annotations
@@ -60,10 +60,14 @@ class _Call:
         if v is None:
             if len(like) != 1 or like[0].numel() != 1:
                 shapes = ", ".join(str(list(x.shape)) for x in like)
-                raise ArgumentError(f"[{self.op}] v may only be None for one {what} of one element, got {shapes}; give v")
+                raise ArgumentError(
+                    f"[{self.op}] v may only be None for one {what} of one element, got {shapes}; give v"
+                )
             return (fill(tuple(like[0].shape), 1, like[0].dtype),)
         several = isinstance(v, (tuple, list)) and len(like) > 1
-        found = tuple(v) if several or (isinstance(v, (tuple, list)) and any(type(x) is Var for x in v)) else (v,)
+        found = (
+            tuple(v) if several or (isinstance(v, (tuple, list)) and any(type(x) is Var for x in v)) else (v,)
+        )
         if len(found) != len(like):
             raise ArgumentError(f"[{self.op}] v must have one part per {what}: {len(like)}, got {len(found)}")
         vectors = []
@@ -76,7 +80,9 @@ class _Call:
             vectors.append(cast(x, wanted.dtype))
         return tuple(vectors)
 
-    def pulled(self, v: Sequence[Var], outputs: Sequence[Var], targets: Sequence[Var], strict: bool) -> list[Var]:
+    def pulled(
+        self, v: Sequence[Var], outputs: Sequence[Var], targets: Sequence[Var], strict: bool
+    ) -> list[Var]:
         """Gradients of ``sum(v * outputs)`` with respect to ``targets``; zeros where there is no path."""
         terms = [reduce(y * w, "add") for y, w in zip(outputs, v, strict=True) if y.dtype.is_float]
         if not terms:
@@ -85,9 +91,13 @@ class _Call:
         for term in terms[1:]:
             loss = loss + term
         answers = []
-        for k, (g, x) in enumerate(zip(_backward(loss._node, [t._node for t in targets], True), targets, strict=True)):
+        for k, (g, x) in enumerate(
+            zip(_backward(loss._node, [t._node for t in targets], True), targets, strict=True)
+        ):
             if g is None and strict:
-                raise GradientError(f"[{self.op}] the answer of func does not depend on input {k}; strict is set")
+                raise GradientError(
+                    f"[{self.op}] the answer of func does not depend on input {k}; strict is set"
+                )
             answers.append(fill(tuple(x.shape), 0, x.dtype) if g is None else g)
         return answers
 
@@ -250,6 +260,9 @@ def _rows(call: _Call, y: Var, inputs: Sequence[Var], strict: bool) -> list[Var]
         for found, g in zip(rows, row, strict=True):
             found.append(g if call.create_graph else g.numpy())
     return [
-        reshape(stack(found) if call.create_graph else array(np.stack(found), x.dtype).stop_grad(), (*shape, *x.shape))
+        reshape(
+            stack(found) if call.create_graph else array(np.stack(found), x.dtype).stop_grad(),
+            (*shape, *x.shape),
+        )
         for found, x in zip(rows, inputs, strict=True)
     ]

@@ -1,7 +1,7 @@
 """Sparse arrays in coordinate form.
 
-What it is: ``SparseVar``, a list of places and the values there, and its product with a dense matrix. Both are reindex and scatter-add, so
-they are compiled, and have gradients with respect to the values and the dense operand.
+What it is: ``SparseVar``, a list of places and the values there, and its product with a dense matrix. Both are reindex and
+scatter-add, so they are compiled, and have gradients with respect to the values and the dense operand.
 What it is not: a solver, or a compressed format.
 Who calls it: users, as ``metafuse.sparse``.
 
@@ -143,7 +143,9 @@ def spmm(spase_x: SparseVar, y: Any) -> Var:
                [ 3.]], dtype=float32)
     """
     if not isinstance(spase_x, SparseVar):
-        raise DTypeError(f"[spmm] spase_x must be a SparseVar, got {type(spase_x).__name__}; see sparse_array")
+        raise DTypeError(
+            f"[spmm] spase_x must be a SparseVar, got {type(spase_x).__name__}; see sparse_array"
+        )
     y = check_var("spmm", "y", y)
     if spase_x.ndim != 2 or y.ndim not in (1, 2) or spase_x.shape[1] != y.shape[0]:
         raise ShapeError(
@@ -155,4 +157,6 @@ def spmm(spase_x: SparseVar, y: Any) -> Var:
     rest = [f"i{k}" for k in range(1, y.ndim)]
     taken = reindex(y, [spase_x.nnz, *y.shape[1:]], ["@e0(1,i0)", *rest], 0, [], [indices])
     scaled = taken * (values.unsqueeze(1) if y.ndim == 2 else values)
-    return reindex_reduce(scaled, "add", [spase_x.shape[0], *y.shape[1:]], ["@e0(0,i0)", *rest], [], [indices])
+    return reindex_reduce(
+        scaled, "add", [spase_x.shape[0], *y.shape[1:]], ["@e0(0,i0)", *rest], [], [indices]
+    )

@@ -390,9 +390,9 @@ def _rebuild(value: np.ndarray[Any, Any], dtype: str, requires_grad: bool, name:
     return var
 
 
-def sync(values: Iterable[Var]) -> None:
+def sync(vh: Iterable[Var] = (), device_sync: bool = False, weak_sync: bool = True) -> None:
     """Compute several Vars as one program."""
-    executor.evaluate([v._node for v in values])
+    executor.evaluate([v._node for v in vh])
 
 
 def sync_all(device_sync: bool = False) -> None:

@@ -1,6 +1,7 @@
 """Weight normalisation: a weight as a direction and a length that are trained separately.
 
-What it is: ``weight_norm`` replaces the Var ``name`` of a layer by ``name_g`` (lengths) and ``name_v`` (directions), from which the weight
+What it is: ``weight_norm`` replaces the Var ``name`` of a layer by ``name_g`` (lengths) and ``name_v`` (directions), from
+which the weight
 follows whenever it is read: ``g * v / |v|``.
 What it is not: batch or layer normalisation (``metafuse.nn``).
 Who calls it: users, as ``metafuse.weightnorm``.
@@ -11,7 +12,6 @@ NIPS 2016.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 from .errors import ArgumentError, DTypeError
@@ -46,7 +46,11 @@ class WeightNorm:
     def _lengths(self, v: Var) -> Var:
         """Lengths of the parts of ``v``, shaped so that they broadcast against it."""
         dims = tuple(range(v.ndim))
-        dims = dims if self.dim == -1 else tuple(d for d in dims if d != check_dim("weight_norm", self.dim, v.ndim))
+        dims = (
+            dims
+            if self.dim == -1
+            else tuple(d for d in dims if d != check_dim("weight_norm", self.dim, v.ndim))
+        )
         square = sum(v * v, dims, True) if dims else v * v
         empty = square == 0
         return where(empty, 0.0, sqrt(where(empty, 1.0, square)))
@@ -92,9 +96,19 @@ def _base(kind: type[Module]) -> type[Module]:
     return kind.__mro__[1] if "_weight_norms" in kind.__dict__ else kind
 
 
-@lru_cache(maxsize=None)
+#: the classes of normalised layers, so that equal ones are one
+_classes: dict[tuple[Any, tuple[str, ...]], type[Module]] = {}
+
+
 def _normalised(base: type[Module], names: tuple[str, ...]) -> type[Module]:
     """``base`` with the attributes ``names`` computed from their parts."""
+    known = _classes.get((base, names))
+    if known is None:
+        known = _classes[(base, names)] = _class(base, names)
+    return known
+
+
+def _class(base: type[Module], names: tuple[str, ...]) -> type[Module]:
 
     def weight(name: str) -> property:
         return property(lambda self: self._weight_norm_rules[name].compute_weight(self))
@@ -106,14 +120,20 @@ def _normalised(base: type[Module], names: tuple[str, ...]) -> type[Module]:
     return type(
         base.__name__,
         (base,),
-        {"__doc__": base.__doc__, "__module__": base.__module__, "__reduce__": reduce, "_weight_norms": names, **members},
+        {
+            "__doc__": base.__doc__,
+            "__module__": base.__module__,
+            "__reduce__": reduce,
+            "_weight_norms": names,
+            **members,
+        },
     )
 
 
 def _blank(base: type[Module], names: tuple[str, ...]) -> Module:
     """A module without attributes, for copies and pickles."""
-    kind = _normalised(base, names)
-    return kind.__new__(kind)
+    kind: Any = _normalised(base, names)
+    return kind.__new__(kind)  # type: ignore[no-any-return]
 
 
 def weight_norm(module: Module, name: str, dim: int | None) -> Module:

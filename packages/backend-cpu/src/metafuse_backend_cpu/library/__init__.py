@@ -1,1 +1,1 @@
-"""Contractions through oneDNN: finding it, describing operations to it, planning them. See ``native/onednn`` for the other half."""
+"""Contractions through oneDNN: finding it, describing operations to it. ``native/onednn`` is the other half."""

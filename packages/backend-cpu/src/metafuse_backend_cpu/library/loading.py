@@ -85,6 +85,16 @@ def onednn() -> ModuleType | None:
     return _Loaded.module
 
 
+def _forget() -> None:
+    """In a forked process: whoever held the lock is not there."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
 def describe() -> str:
     """One line for people: version and threads, or why it is absent. Loads the library."""
     module = onednn()

@@ -9,6 +9,7 @@ Who calls it: ``backend.CpuBackend``, which inherits it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import prod
 
 from metafuse.backend.contract import Handle
@@ -40,6 +41,7 @@ _ELEMENTWISE = (
 _MOST_POSTS = 8
 
 
+@lru_cache(maxsize=1)
 def _dtypes() -> frozenset[str]:
     """Element types that this processor multiplies well."""
     names, features = {"float32"}, cpu_features()
@@ -141,6 +143,8 @@ class LibraryOps(SupportsLibraryOps):
             return False
         if not all(_sound(operand) for operand in parties) or not _distinct(op.result):
             return False
+        if op.scale and op.second.dtype.name != "float32":
+            return False  # the product would be rounded once more
         if op.kind == "matmul":
             fits = _takes_matmul(op)
         else:
@@ -181,6 +185,10 @@ class LibraryOps(SupportsLibraryOps):
         if made is None:
             return None
         return LibraryPlan(made.step, made.scratch_bytes, made.kept_bytes, f"oneDNN {made.about}")
+
+    def about_library(self) -> str:
+        """One line for people: which oneDNN this is, or why there is none. Loads it."""
+        return loading.describe()
 
     def launch_library(self, call: LibraryCall, handles: Sequence[Handle], changed: bool) -> None:
         """Run one call; programs do the same for many with less overhead."""

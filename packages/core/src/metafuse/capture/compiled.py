@@ -8,6 +8,7 @@ Who calls it: users, as ``metafuse.compile``. ``docs/compile.md`` has the rules.
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import random
@@ -42,21 +43,22 @@ PATIENCE = 24
 KINDS, STEPS = 128, 16
 
 _recording = Lock()
-_settings = [0]
-
-
-def _settings_changed(_: Any) -> None:
-    _settings[0] += 1
-
-
+#: the values of all flags, or nothing where one has changed since
+_settings: list[tuple[Any, ...]] = []
 for _name in SETTINGS:
-    observe(_name, _settings_changed)
+    observe(_name, lambda _: _settings.clear())
+
+
+def _flags() -> tuple[Any, ...]:
+    if not _settings:
+        _settings.append(tuple(getattr(flags, name) for name in SETTINGS if name != "log_silent"))
+    return _settings[-1]
 
 
 class _Kind:
     """What is known about calls with one kind of arguments."""
 
-    def __init__(self) -> None:
+    def __init__(self, refused: str = "") -> None:
         self.steps: list[Step] = []
         self.candidates: list[tuple[Recording, list[Any]]] = []
         self.executed: dict[types.CodeType, dict[str, Any]] | None = {}
@@ -65,7 +67,7 @@ class _Kind:
         self.followed_numbers: set[int] = set()
         self.former_numbers: list[Any] = []
         self.idle = 0
-        self.refused = ""
+        self.refused = refused
         self.reason = ""
 
 
@@ -79,6 +81,8 @@ class Compiled:
         functools.update_wrapper(self, function)
         self.function = function
         self.recorded = self.replayed = self.plain = 0
+        self.refused = ""
+        self._fruitless = 0  # kinds of calls since the last replay
         self._kinds: dict[Any, _Kind] = {}
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -90,34 +94,50 @@ class Compiled:
         return f"<compiled {getattr(self.function, '__qualname__', type(self.function).__name__)}{place}>"
 
     def reset(self) -> None:
-        """Forget all recordings."""
+        """Forget all recordings, and that it was given up."""
         self._kinds.clear()
+        self.refused, self._fruitless = "", 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Compiled, (self.function,)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Compiled:
+        return Compiled(copy.deepcopy(self.function, memo))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if executor.watchers or not state.limit:  # inside a recording, or every operator is evaluated at once
-            return self.function(*args, **kwargs)
         given = Arguments(args, kwargs)
-        key = (given.key, state.grad_enabled, _settings[0])
-        kind = self._kinds.get(key)
-        if kind is None:
-            kind = self._new_kind(key)
-        if not kind.refused:
-            with executor._lock:
-                if state.pending:
-                    executor.evaluate(None)
-                found = self._replay(kind, given)
-            if found is not None:
-                self.replayed += 1
-                return found[0]
-            if _recording.acquire(blocking=False):
-                try:
-                    return self._record(kind, given, args, kwargs)
-                finally:
-                    _recording.release()
+        # inside a recording, or where every operator is evaluated at once, there is nothing to record
+        if not executor.watchers and state.limit and not self.refused:
+            key = (given.key, state.grad_enabled, _flags())
+            kind = self._kinds.get(key)
+            if kind is None:
+                kind = self._new_kind(key)
+            if not kind.refused:
+                with executor._lock:
+                    if state.pending:
+                        executor.evaluate(None)
+                    found = self._replay(kind, given) if kind.steps else None
+                if found is not None:
+                    return found[0]
+                if _recording.acquire(blocking=False):
+                    try:
+                        return self._record(kind, given, args, kwargs)
+                    finally:
+                        _recording.release()
+        return self._plainly(given, args, kwargs)
+
+    def _plainly(self, given: Arguments, args: Any, kwargs: Any) -> Any:
         self.plain += 1
+        args, kwargs = given.rebuilt(args, kwargs, given.numbers)
         return self.function(*args, **kwargs)
 
     def _new_kind(self, key: Any) -> _Kind:
+        self._fruitless += 1
+        if self._fruitless > KINDS:
+            self.refused = "its arguments are of another kind at each call"
+            self._kinds.clear()
+            notice(f"{self!r} runs uncaptured: {self.refused}")
+            return _Kind(self.refused)
         if len(self._kinds) >= KINDS:
             self._kinds.pop(next(iter(self._kinds)), None)
         kind = self._kinds[key] = _Kind()
@@ -125,28 +145,27 @@ class Compiled:
 
     # -- replaying ---------------------------------------------------------------------------------------------------
     def _replay(self, kind: _Kind, given: Arguments) -> tuple[Any] | None:
-        steps = kind.steps
-        if not steps:
-            return None
+        """The result, in a tuple, if a step fits. The executor's lock is held."""
         device = executor.device()
+        steps = kind.steps
         for k, step in enumerate(steps):
-            values = step.matches(given.vars, given.numbers)
-            if values is not None and step.device is device:
-                done, result = step.run(given.vars, values)
-                if done:
-                    kind.idle = 0
+            if step.device is device:
+                values = step.matches(given.vars, given.numbers)
+                if values is not None:
+                    result = step.run(given.vars, values)
+                    self.replayed += 1
+                    kind.idle = self._fruitless = 0
                     if k:
                         steps.insert(0, steps.pop(k))
                     return (result,)
         return None
 
-    def _adopt(self, kind: _Kind, walk: Walk) -> bool:
-        """Let a step whose description is that of ``walk`` watch the objects that are there now."""
-        for step in kind.steps:
-            if _described(walk, step.tokens, step.recording.followed):
-                step.adopt(walk)
-                return True
-        return False
+    def _adopted(self, kind: _Kind, walk: Walk) -> bool:
+        """Let the steps whose description is that of ``walk`` watch the objects that are there now."""
+        found = [s for s in kind.steps if _described(walk, s.tokens, s.recording.followed)]
+        for step in found:
+            step.adopt(walk)
+        return bool(found)
 
     # -- recording ---------------------------------------------------------------------------------------------------
     def _roots(self, given: Arguments) -> list[tuple[str, Any]]:
@@ -161,23 +180,19 @@ class Compiled:
             walk = Walk(self._roots(given), kind.executed)
         except Unseen as problem:
             self._refuse(kind, f"it depends on {problem}")
-            return self._plainly(args, kwargs)
-        if self._adopt(kind, walk):
-            found = self._replay(kind, given)
+            return self._plainly(given, args, kwargs)
+        if self._adopted(kind, walk):
+            with executor._lock:
+                found = self._replay(kind, given)
             if found is not None:
-                self.replayed += 1
                 return found[0]
         known = len(kind.followed) + len(kind.followed_numbers)
         self._learn_changes(kind, walk, given)
         kind.idle = kind.idle + 1 if known == len(kind.followed) + len(kind.followed_numbers) else 1
         if kind.idle > PATIENCE:
             self._refuse(kind, kind.reason or "its state differs from call to call")
-            return self._plainly(args, kwargs)
+            return self._plainly(given, args, kwargs)
         return self._watch(kind, walk, given, args, kwargs)
-
-    def _plainly(self, args: Any, kwargs: Any) -> Any:
-        self.plain += 1
-        return self.function(*args, **kwargs)
 
     def _refuse(self, kind: _Kind, reason: str) -> None:
         kind.refused = reason
@@ -192,7 +207,7 @@ class Compiled:
         result = self._traced(kind, lambda: self.function(*args, **kwargs))
         kind.learned = True
         found: list[Var] = []
-        template(result, lambda var: found.append(var) or 0, lambda _: 0)  # type: ignore[func-returns-value]
+        template(result, lambda var: found.append(var) or 0, lambda _: 0, lambda _: None)  # type: ignore[func-returns-value]
         cut([var for var in found if var._node.order > order])
         return result
 
@@ -248,7 +263,7 @@ class Compiled:
         numbers: list[Any] = [
             Number(Tape(), "", n) if k in kind.followed_numbers else n for k, n in enumerate(given.numbers)
         ]
-        hidden = _hidden(walk)
+        hidden = (_flags(), *_hidden(walk))
         recorder = Recorder(walk, given.vars, followed, numbers)
         args, kwargs = given.rebuilt(args, kwargs, recorder.numbers)
         recording: Recording | None = None
@@ -265,7 +280,9 @@ class Compiled:
         finally:
             recorder.tape.open = False
             executor.watchers.remove(recorder)
-        if _hidden(walk) != hidden:
+        if _flags() != hidden[0]:
+            recorder.refuse("it changes a flag")
+        if (_flags(), *_hidden(walk)) != hidden:
             recorder.refuse("it draws random numbers from Python or NumPy")
         if recorder.refusal or recording is None:
             self._refuse(kind, recorder.refusal)
@@ -289,13 +306,14 @@ class Compiled:
         for k, (before, others) in enumerate(kind.candidates):
             alike = others == numbers and before.followed == recording.followed
             if alike and _described(walk, _loosened(before), recording.followed):
-                del kind.candidates[k]
                 kind.reason = recording.difference(before)
                 if not kind.reason:
+                    del kind.candidates[k]
                     kind.steps.insert(0, Step(recording, given.vars, numbers, executor.device()))
                     del kind.steps[STEPS:]
+                    walk.forget()
                     return
-                break
+        walk.forget()
         kind.candidates.insert(0, (recording, numbers))
         del kind.candidates[STEPS:]
 

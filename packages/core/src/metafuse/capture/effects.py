@@ -9,16 +9,16 @@ Who calls it: ``recorder`` and ``replay``.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..var import Var
 from .numbers import Number
 from .walk import Same, Unseen, Walk, typed
 
-__all__ = ["Change", "Template", "changes", "concrete", "fill", "template"]
+__all__ = ["Change", "Template", "changes", "concrete", "fill", "positions", "template"]
 
-#: ("var", number) | ("number", number) | ("text", typed value) | ("object", Same) | (class, keys or None, templates)
+#: ("var", number) | ("number", number) | ("text", typed value, value) | ("held", position in the walk) | ("object", Same) | (class, keys or None, templates)
 Template = tuple[Any, ...]
 #: (number of the container in the walk, "set" | "delete" | "items", key, value)
 Change = tuple[int, str, Any, Any]
@@ -26,8 +26,11 @@ Change = tuple[int, str, Any, Any]
 _TEXTS = (type(None), bool, int, float, complex, str, bytes)
 
 
-def template(value: Any, var: Callable[[Var], int], number: Callable[[Number], int]) -> Template:
-    """The template of ``value``; ``var`` and ``number`` give every Var and followed number its own."""
+def template(
+    value: Any, var: Callable[[Var], int], number: Callable[[Number], int], held: Callable[[Any], int | None]
+) -> Template:
+    """The template of ``value``; ``var`` and ``number`` give every Var and followed number its own, ``held`` every object that was
+    there before (``None``: it was not)."""
     kind = type(value)
     if kind is Var:
         return "var", var(value)
@@ -35,14 +38,17 @@ def template(value: Any, var: Callable[[Var], int], number: Callable[[Number], i
         return "number", number(value)
     if kind in _TEXTS:
         return "text", typed(value), value
+    position = held(value)
+    if position is not None:
+        return "held", position
     if kind is dict or kind is OrderedDict:
-        return kind, tuple(value), tuple(template(v, var, number) for v in value.values())
+        return kind, tuple(value), tuple(template(v, var, number, held) for v in value.values())
     if kind is list or kind is tuple or (isinstance(value, tuple) and hasattr(value, "_make")):
-        return kind, None, tuple(template(v, var, number) for v in value)
+        return kind, None, tuple(template(v, var, number, held) for v in value)
     return "object", Same(value)
 
 
-def fill(shape: Template, vars: Sequence[Any], numbers: Sequence[Any]) -> Any:
+def fill(shape: Template, vars: Sequence[Any], numbers: Sequence[Any], held: Mapping[int, Any]) -> Any:
     """The value of a template."""
     kind = shape[0]
     if kind == "var":
@@ -51,12 +57,23 @@ def fill(shape: Template, vars: Sequence[Any], numbers: Sequence[Any]) -> Any:
         return shape[2]
     if kind == "number":
         return numbers[shape[1]]
+    if kind == "held":
+        return held[shape[1]]
     if kind == "object":
         return shape[1].thing
-    parts = [fill(s, vars, numbers) for s in shape[2]]
+    parts = [fill(s, vars, numbers, held) for s in shape[2]]
     if shape[1] is not None:
         return kind(zip(shape[1], parts, strict=True))
     return parts if kind is list else tuple(parts) if kind is tuple else kind._make(parts)
+
+
+def positions(shape: Template) -> set[int]:
+    """Objects that were there before which a template hands out."""
+    if shape[0] == "held":
+        return {shape[1]}
+    if isinstance(shape[0], type):
+        return {k for s in shape[2] for k in positions(s)}
+    return set()
 
 
 def concrete(value: Any) -> Any:

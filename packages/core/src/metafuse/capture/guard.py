@@ -100,15 +100,21 @@ class Guard:
                 return  # also held elsewhere: both would have to change together
         self._loose.append((place, table, position, number))
 
+    def follow(self) -> bool:
+        """Take what is in the loose places now; whether there are Vars where Vars were."""
+        for place, table, position, number in self._loose:
+            table[position] = value = get(place)
+            if number >= 0:
+                if type(value) is not Var:
+                    return False
+                self.vars[number] = value
+        return True
+
     def holds(self) -> bool:
         """Whether all is as it was."""
         try:
-            for place, table, position, number in self._loose:
-                table[position] = value = get(place)
-                if number >= 0:
-                    if type(value) is not Var:
-                        return False
-                    self.vars[number] = value
+            if not self.follow():
+                return False
             if [*map(len, self._parts)] != self._lengths:
                 return False
             if not all(map(is_, chain.from_iterable(self._parts), self._flat)):

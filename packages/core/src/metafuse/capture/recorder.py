@@ -217,10 +217,10 @@ class Recorder:
         Answers the result with bare numbers. Errors: ``Unseen``."""
         recording, seen = self.recording, self.recording.walk
         self._check_flags()
-        recording.result = template(result, self._var, self._number)
+        recording.result = template(result, self._var, self._number, seen.position)
         places = {(id(place[0]), place[1]) for _, place, _, _ in self._places}
         found = changes(seen, now, places)
-        _unshared([result, *(value for *_, value in found)])
+        _unshared([result, *(value for *_, value in found)], seen)
         for change in found:
             recording.changes.append(self._change(change, seen))
         held = {id(v): v for v, _ in self._rebound.values()}
@@ -244,7 +244,7 @@ class Recorder:
     def _change(self, change: Change, walk: Walk) -> tuple[int, str, Any, Template]:
         number, what, key, value = change
         kind, container, *_ = walk.containers[number]
-        shape = template(value, self._var, self._number)
+        shape = template(value, self._var, self._number, walk.position)
         bare = concrete(value)
         if bare is not value and what == "set":
             put((container, key), bare)
@@ -320,13 +320,13 @@ def _release(nodes: list[Node]) -> None:
         stack.extend(x for x in node.inputs if x.buffer is None and not x.released)
 
 
-def _unshared(values: list[Any]) -> None:
+def _unshared(values: list[Any], before: Walk) -> None:
     """New lists and dictionaries may be in one place only: at replay each place gets its own."""
     seen: set[int] = set()
     stack = list(values)
     while stack:
         value = stack.pop()
-        if type(value) in (list, dict):
+        if type(value) in (list, dict) and before.position(value) is None:
             if id(value) in seen:
                 raise Unseen("it puts one new list in two places")
             seen.add(id(value))

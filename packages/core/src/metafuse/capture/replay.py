@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from ..graph.node import Node, Spec, new_node, next_order, signature
+from ..ops.random import _stream
 from ..runtime import executor
 from ..runtime.buffer import Buffer, next_version
 from ..var import Var
-from .effects import fill
+from .effects import fill, positions
 from .guard import Guard, Place, get, put
 from .recorder import Made, Recording, Segment, Source, cut_signature
 from .walk import Walk, number_token
@@ -111,6 +112,9 @@ class Step:
         self.guard: Guard | None = None
         self._containers: list[Any] = []
         self._moved: list[tuple[Place, int]] = []
+        self._drawn: list[tuple[Place, int]] = []
+        self._held: dict[int, Any] = {}
+        self._loose_vars = False
         self._changes: list[tuple[Any, str, Any, Any]] = []
         self._ids: dict[int, int] = {}
 
@@ -161,35 +165,47 @@ class Step:
         places = [walk.numbers[k] for k in recording.followed]
         self._containers = [container for container, _ in places]
         at = dict(zip(recording.followed, places, strict=True))
-        self._moved = [(at[position], k) for k, (position, _) in enumerate(recording.moved)]
+        moved = [(at[position], k) for k, (position, _) in enumerate(recording.moved)]
+        self._drawn = [(place, k) for place, k in moved if place[0] is _stream.__dict__]
+        self._moved = [(place, k) for place, k in moved if place[0] is not _stream.__dict__]
         self._changes = [(walk.containers[n][1], what, key, shape) for n, what, key, shape in recording.changes]
-        loose = list(places)
-        loose += [(c, key) for c, what, key, shape in self._changes if what == "set" and shape[0] == "var"
-                  and _present(c, key)]  # fmt: skip
-        self.guard = Guard(walk, loose)
+        self._held = {k: walk.thing(k) for shape in (recording.result, *(c[3] for c in recording.changes))
+                      for k in positions(shape)}  # fmt: skip
+        vars = [(c, key) for c, what, key, shape in self._changes if what == "set" and shape[0] == "var"]
+        vars = [place for place in vars if _holds_var(place)]
+        self._loose_vars = bool(vars)
+        self.guard = Guard(walk, places + vars)
         self._ids = {id(v): k for k, v in enumerate(walk.vars)}
 
     def matches(self, arguments: list[Var], numbers: list[Any]) -> tuple[Any, ...] | None:
-        """The values of everything followed if the step can be replayed now, else ``None``."""
-        if self.guard is None or not self.guard.holds():
+        """The values of everything followed if the step can be replayed now, else ``None``. Random numbers are taken by this."""
+        guard = self.guard
+        if guard is None or not guard.holds():
             return None
-        ids = self._ids
-        for var, k in zip(arguments, self.in_state, strict=True):
+        ids = {id(v): k for k, v in enumerate(guard.vars)} if self._loose_vars else self._ids
+        for var, k in zip(arguments, self.in_state):
             if ids.get(id(var), -1) != k:
                 return None
-        for mine, given in zip(self.numbers, numbers, strict=True):
+        for mine, given in zip(self.numbers, numbers):
             if mine is not None and mine is not given and (mine != given or repr(mine) != repr(given)):
                 return None
-        return self.follow(self._containers, numbers)
+        if not self._laid_out(arguments, guard.vars):
+            return None
+        if not self._drawn:
+            return self.follow(self._containers, numbers)
+        with _stream.lock:
+            values = self.follow(self._containers, numbers)
+            if values is not None:
+                for place, k in self._drawn:
+                    put(place, values[-1][k])
+        return values
 
     # -- running -----------------------------------------------------------------------------------------------------
-    def run(self, arguments: list[Var], values: tuple[Any, ...]) -> tuple[bool, Any]:
-        """Run everything; ``(False, None)`` without any effect if memory is laid out differently from what was recorded."""
+    def run(self, arguments: list[Var], values: tuple[Any, ...]) -> Any:
+        """Run everything with the ``values`` that ``matches`` answered."""
         guard = self.guard
         assert guard is not None
         state = guard.vars
-        if not self._laid_out(arguments, state):
-            return False, None
         tables: list[list[Any]] = []
         for k, part in enumerate(self.parts):
             slots = self._bind(part, arguments, state, tables)
@@ -198,6 +214,7 @@ class Step:
                 node.scalars = tuple(scalars[first:end])
             executor._launch(part.program, self.device, slots, scalars, part.nodes)
             tables.append(slots)
+        executor.last_program[:] = [part.program for part in self.parts[-1:]]
         vars: list[Any] = [self._make(m, arguments, state, tables) for m in self._made]
         vars += [(arguments if argument else state)[k] for argument, k in self._given]  # have negative numbers
         self._rebind(arguments, state, tables)
@@ -205,7 +222,10 @@ class Step:
             put(place, values[-1][k])
         for change in self._changes:
             self._apply(change, vars, values[-2])
-        return True, fill(self.recording.result, vars, values[-2])
+        result = fill(self.recording.result, vars, values[-2], self._held)
+        if self._loose_vars:
+            guard.follow()  # lets go of the Vars that were there
+        return result
 
     def _laid_out(self, arguments: list[Var], state: list[Var]) -> bool:
         """Every array is computed, on this device, and in the recorded order."""
@@ -311,7 +331,7 @@ class Step:
         if what == "delete":
             del container[key]
             return
-        value = fill(shape, vars, numbers)
+        value = fill(shape, vars, numbers, self._held)
         if what == "items":
             container[:] = value
         else:
@@ -328,8 +348,8 @@ def _plain(code: tuple[Any, ...]) -> Any:
     return kind(value) if isinstance(value, str) else value
 
 
-def _present(container: Any, key: Any) -> bool:
+def _holds_var(place: Place) -> bool:
     try:
-        return type(get((container, key))) is Var
+        return type(get(place)) is Var
     except LookupError:
         return False

@@ -91,7 +91,8 @@ class Walk:
         self._executed = executed
         self._names = code.names_in(executed) if executed is not None else None
         self._seen: dict[Any, int] = {}
-        self._keep: list[Any] = []  # what was met stays alive, so that identities stay its own
+        self._things: dict[int, Any] = {}  # what was met stays alive, so that identities stay its own
+        self._keep: list[Any] = []
         self._var_number: dict[int, int] = {}
         self._visited_code: set[types.CodeType] = set()
         try:
@@ -102,6 +103,20 @@ class Walk:
             raise Unseen("state that is nested too deeply") from None
 
     # -- paths -----------------------------------------------------------------------------------------------------
+    def thing(self, position: int) -> Any:
+        """The object described at ``position``."""
+        return self._things[position]
+
+    def position(self, thing: Any) -> int | None:
+        """Where an object that was met is described."""
+        return self._seen.get(id(thing))
+
+    def forget(self) -> None:
+        """Keep the description alone: what was met may go."""
+        self.vars, self.containers, self.arrays, self.generators = [], [], [], []
+        self.numbers = dict.fromkeys(self.numbers, (None, None))
+        self._seen, self._things, self._keep, self._var_number = {}, {}, [], {}
+
     def path(self, position: int) -> str:
         """The way to the value described at ``position``."""
         return _show(self.paths[position])
@@ -129,7 +144,7 @@ class Walk:
             self._describe(path, ("again", self._seen[id(value)]))
         else:
             self._seen[id(value)] = len(self.tokens)
-            self._keep.append(value)
+            self._things[len(self.tokens)] = value
             self._object(value, kind, path)
 
     def _var(self, var: Var, path: Path) -> None:

@@ -4,7 +4,7 @@ What it is: samples that are differentiable functions of the parameters, log den
 What it is not: the gamma family (``gamma``).
 Who calls it: users, as ``metafuse.distributions``.
 
-Source: Forbes et al., "Statistical Distributions", 4th edition, chapters 33 and 40.
+Source: Forbes et al., "Statistical Distributions", 4th edition.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from math import log as log_of
 from math import pi, sqrt
 from typing import Any
 
-from ..ops.meta import broadcast_to
 from ..ops.scalar import erf, log, where
 from ..var import Var
 from .parameters import drawn, number_in, parameter, parameters, target_shape

@@ -4,9 +4,9 @@ What it is: samples, log probabilities, entropies.
 What it is not: a way to draw without replacement.
 Who calls it: users, as ``metafuse.distributions``.
 
-Sources: samples of categories are the place of the largest of ``log p + Gumbel noise`` (Gumbel, "Statistical theory of extreme values and
-some practical applications", 1954), in one fused pass; the geometric distribution by inversion, Devroye, "Non-Uniform Random
-Variate Generation", 1986, chapter X.2.
+Sources: samples of categories are the place of the largest of ``log p + Gumbel noise`` (Gumbel, "Statistical theory of
+extreme values and some practical applications", 1954), in one fused pass; the geometric distribution by inversion, Devroye,
+"Non-Uniform Random Variate Generation", 1986, chapter X.2.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..ops.reduce import argmax, sum
 from ..ops.scalar import exp, floor, log, sigmoid, where
 from ..ops.scan import cumsum
 from ..var import Var
-from .parameters import drawn, number_in, one_of, parameter, log_or_infinite
+from .parameters import drawn, log_or_infinite, number_in, one_of, parameter
 
 __all__ = ["Categorical", "Geometric", "OneHotCategorical", "simple_presum"]
 

@@ -4,8 +4,8 @@ What it is: one closed form per family.
 What it is not: an estimate by samples, or a divergence between families.
 Who calls it: users, as ``metafuse.distributions.kl_divergence``.
 
-Source: Kullback and Leibler, "On information and sufficiency", 1951; closed forms: Gil, Alajaji and Linder, "Rényi divergence measures for
-commonly used univariate continuous distributions", 2013, table 2.
+Source: Kullback and Leibler, "On information and sufficiency", 1951; closed forms: Gil, Alajaji and Linder, "Rényi
+divergence measures for commonly used univariate continuous distributions", 2013.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ _FORMS: dict[type, Callable[[Any, Any], Var]] = {
 
 
 def kl_divergence(cur_dist: Any, old_dist: Any) -> Var:
-    """The divergence of ``cur_dist`` from ``old_dist``, in nats: the mean of the difference of their ``log_prob`` under ``cur_dist``.
+    """The divergence of ``cur_dist`` from ``old_dist``, in nats.
+
+    It is the mean, under ``cur_dist``, of the difference of their ``log_prob``.
 
     Args:
         cur_dist, old_dist: two distributions of one family whose parameters broadcast.

@@ -4,8 +4,8 @@ What it is: ``GammaDistribution``: samples drawn on the host, everything else co
 What it is not: the gamma function (``metafuse.lgamma``).
 Who calls it: users, as ``metafuse.distributions``.
 
-Sources: Forbes et al., "Statistical Distributions", 4th edition, chapter 22; samples by Marsaglia and Tsang, "A simple method for generating
-gamma variables", 2000, as NumPy implements it.
+Sources: Forbes et al., "Statistical Distributions", 4th edition; samples by Marsaglia and Tsang, "A simple
+method for generating gamma variables", 2000, as NumPy implements it.
 """
 
 from __future__ import annotations

@@ -67,7 +67,9 @@ def log_or_infinite(x: Var) -> Var:
 def one_of(op: str, first: str, a: Any, second: str, b: Any) -> None:
     """Exactly one of two arguments is to be given."""
     if (a is None) == (b is None):
-        raise ArgumentError(f"[{op}] give either {first} or {second}, got {'both' if a is not None else 'neither'}")
+        raise ArgumentError(
+            f"[{op}] give either {first} or {second}, got {'both' if a is not None else 'neither'}"
+        )
 
 
 def number_in(op: str, name: str, value: Any, legal: bool, meaning: str) -> None:

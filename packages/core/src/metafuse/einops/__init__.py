@@ -1,13 +1,14 @@
 """einops on Vars: arrangements, reductions and sums written as patterns of named axes.
 
-What it is: the functions of the package ``einops`` (an extra: ``pip install metafuse[einops]``), which learns from ``backend`` how to handle
-Vars; plain ``einops.rearrange(var, ...)`` works too once this package is imported.
+What it is: the functions of the package ``einops`` (an extra: ``pip install metafuse[einops]``), which learns from
+``backend`` how to handle Vars; plain ``einops.rearrange(var, ...)`` works too once this package is imported.
 What it is not: an implementation of the pattern language; that is the package's.
 Who calls it: users, as ``metafuse.einops``.
 
 Without ``einops`` everything here can be imported; calling it says what to install.
 
-Source: Rogozhnikov, "Einops: clear and reliable tensor manipulations with Einstein-like notation", ICLR 2022; https://einops.rocks.
+Source: Rogozhnikov, "Einops: clear and reliable tensor manipulations with Einstein-like notation", ICLR 2022;
+https://einops.rocks.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ def reduce(tensor: Any, pattern: str, reduction: Any, **axes_lengths: int) -> An
     """Rearrange, and fold the axes that are missing after ``->``.
 
     Args:
-        reduction: ``"min"``, ``"max"``, ``"sum"``, ``"mean"``, ``"prod"``, ``"any"`` or ``"all"``, or a function of (Var, axes).
+        reduction: ``"min"``, ``"max"``, ``"sum"``, ``"mean"``, ``"prod"``, ``"any"`` or ``"all"``, or a function of (Var,
+        axes).
 
     Example:
         >>> import metafuse as mf
@@ -100,7 +102,10 @@ def asnumpy(tensor: Any) -> Any:
 
 
 def pack(tensors: Any, pattern: str) -> Any:
-    """Vars with different inner axes (``*`` in ``pattern``) side by side in one, and the shapes by which ``unpack`` separates them.
+    """Vars with different inner axes (``*`` in ``pattern``) side by side in one.
+
+    Returns:
+        (Var, the shapes by which ``unpack`` separates them).
 
     Example:
         >>> import metafuse as mf

@@ -1,7 +1,7 @@
 """How ``einops`` handles Vars.
 
-What it is: the subclass of its ``AbstractBackend`` through which the package finds, reshapes, reduces and repeats Vars. The package finds
-subclasses by itself.
+What it is: the subclass of its ``AbstractBackend`` through which the package finds, reshapes, reduces and repeats Vars. The
+package finds subclasses by itself.
 What it is not: a backend in the sense of metafuse (a device).
 Who calls it: ``einops``.
 """

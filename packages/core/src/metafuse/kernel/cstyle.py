@@ -211,7 +211,9 @@ def _floating(node: Expr, args: Sequence[str], dialect: Dialect, needs: dict[str
 
 
 def _in_float(node: Expr) -> Expr:
-    args = tuple(const(a.value, float32) if a.op == "const" else Expr("cast", (a,), float32) for a in node.args)
+    args = tuple(
+        const(a.value, float32) if a.op == "const" else Expr("cast", (a,), float32) for a in node.args
+    )
     return Expr(node.op, args, float32)
 
 

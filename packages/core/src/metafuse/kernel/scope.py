@@ -221,7 +221,9 @@ class Scope:
         elif node.op == "scalar":
             printer, dtype = self.printer, node.dtype
             place = f"scalars[{node.value}].{'f' if dtype.is_float else 'i'}"
-            number = f"!!{place}" if dtype.kind == "b" else rounded(place, dtype, printer.dialect, printer.needs)
+            number = (
+                f"!!{place}" if dtype.kind == "b" else rounded(place, dtype, printer.dialect, printer.needs)
+            )
             self._root()._local(node, number, f"c{node.value}")
         else:
             name = self.printer.kernel.name

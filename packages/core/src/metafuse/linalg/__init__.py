@@ -1,7 +1,7 @@
 """Linear algebra: factorisations, inverses, determinants, systems of equations, Einstein sums.
 
-What it is: the names of ``ops.factorise``, ``ops.solve`` and ``ops.einsum`` under one roof. LAPACK does the work on the host, through
-NumPy, for stacks of matrices in leading dimensions; results have gradients of any order.
+What it is: the names of ``ops.factorise``, ``ops.solve`` and ``ops.einsum`` under one roof. LAPACK does the work on the
+host, through NumPy, for stacks of matrices in leading dimensions; results have gradients of any order.
 What it is not: products of matrices (``metafuse.matmul``, compiled).
 Who calls it: users, as ``metafuse.linalg``.
 

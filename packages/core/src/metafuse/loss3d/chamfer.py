@@ -82,7 +82,9 @@ class ChamferLoss(Module):
 
     _shown = ("reduction", "dims", "bidirectional")
 
-    def __init__(self, reduction: str | None = "mean", dims: str = "BNC", bidirectional: bool = False) -> None:
+    def __init__(
+        self, reduction: str | None = "mean", dims: str = "BNC", bidirectional: bool = False
+    ) -> None:
         check_options("ChamferLoss", reduction, dims)
         self.reduction, self.dims, self.bidirectional = reduction, dims, bool(bidirectional)
 

@@ -33,7 +33,9 @@ def clouds(op: str, pc1: Any, pc2: Any, dims: str) -> tuple[Var, Var]:
     """Both clouds as ``[batch, points, coordinates]`` of one dtype."""
     a, b = check_var(op, "pc1", pc1), check_var(op, "pc2", pc2)
     if a.ndim != 3 or b.ndim != 3:
-        raise ShapeError(f"[{op}] clouds must be [{', '.join(dims)}], got {list(a.shape)} and {list(b.shape)}")
+        raise ShapeError(
+            f"[{op}] clouds must be [{', '.join(dims)}], got {list(a.shape)} and {list(b.shape)}"
+        )
     if dims == "BCN":
         a, b = transpose(a, 0, 2, 1), transpose(b, 0, 2, 1)
     if a.shape[0] != b.shape[0] or a.shape[2] != b.shape[2]:

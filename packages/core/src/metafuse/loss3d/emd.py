@@ -1,12 +1,12 @@
 """Earth mover's distance: how far the points of one cloud must move to become the other.
 
-What it is: the least total distance over all ways to pair the points, exact: the pairs are found on the host, distances and gradients
-are compiled.
+What it is: the least total distance over all ways to pair the points, exact: the pairs are found on the host, distances and
+gradients are compiled.
 What it is not: the approximation that GPU implementations use, which is larger.
 Who calls it: users, as ``metafuse.loss3d``.
 
-Source: Rubner, Tomasi and Guibas, "The earth mover's distance as a metric for image retrieval", IJCV 2000; the gradient for a fixed
-pairing is that of the minimum (Danskin's theorem).
+Source: Rubner, Tomasi and Guibas, "The earth mover's distance as a metric for image retrieval", IJCV 2000; the gradient for
+a fixed pairing is that of the minimum (Danskin's theorem).
 """
 
 from __future__ import annotations
@@ -85,8 +85,9 @@ class EarthMoverDistance(Function):
         back = reindex_reduce(
             -towards, "add", list(smaller.shape), ["i0", "@e0(i0,i1)", "i2"], [], [self.place]
         )
-        found = (back, towards) if self.turned else (towards, back)
-        found = tuple(transpose(g, 0, 2, 1) for g in found) if self.dims == "BCN" else found
+        found = [back, towards] if self.turned else [towards, back]
+        if self.dims == "BCN":
+            found = [transpose(g, 0, 2, 1) for g in found]
         return tuple(g.cast(x.dtype) for g, x in zip(found, self.given, strict=True) if type(x) is Var)
 
 

@@ -11,6 +11,7 @@ from ..ops import neural as _neural
 from ..ops.complex_number import ComplexNumber, view_as_complex
 from ..ops.linalg import matmul, matmul_transpose
 from ..ops.neural import *
+from ..ops.products import kron, tensordot
 from ..ops.scalar import sigmoid, sign, tanh
 from ..ops.shape import flatten
 from ..optim import SGD, Adam, AdamW, Adan, Optimizer, RMSprop, opt_grad
@@ -83,12 +84,14 @@ __all__ = [
     "RMSprop",
     "flatten",
     "init",
+    "kron",
     "matmul",
     "matmul_transpose",
     "opt_grad",
     "sigmoid",
     "sign",
     "tanh",
+    "tensordot",
     "view_as_complex",
     *_neural.__all__,
     *(name for part in _PARTS for name in part.__all__),

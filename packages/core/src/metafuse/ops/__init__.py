@@ -26,6 +26,7 @@ from .autograd import enable_grad, grad, no_grad
 from .code import code
 from .creation import arange, array, array64, empty, eye, full, linspace, ones, zeros
 from .function import Function
+from .incomplete_gamma import igamma
 from .indexing import getitem, setitem
 from .limits import Finfo, finfo, iinfo
 from .linalg import matmul_transpose
@@ -39,10 +40,11 @@ from .reduce import reduce
 from .registry import later as _later
 from .reindexing import reindex, reindex_reduce
 from .scalar import where
+from .vision import argmax_pool
 
 __all__ = [
-    "Finfo", "Function", "arange", "array", "array64", "code", "empty", "enable_grad", "eye", "finfo", "full",
-    "getitem", "grad", "iinfo", "index", "linspace", "matmul_transpose", "no_grad", "numpy_code", "ones", "reduce",
+    "Finfo", "Function", "arange", "argmax_pool", "array", "array64", "code", "empty", "enable_grad", "eye", "finfo", "full",
+    "getitem", "grad", "igamma", "iinfo", "index", "linspace", "matmul_transpose", "no_grad", "numpy_code", "ones", "reduce",
     "reindex", "reindex_reduce", "setitem", "where", "zeros",
     *_protocol, *_random,
 ]  # fmt: skip

@@ -1,7 +1,7 @@
 """ComplexNumber: complex values as a pair of real Vars.
 
-What it is: a real and an imaginary part of one shape, and the arithmetic that combines them; every operation is made of ordinary
-operators, so it fuses and has gradients of any order.
+What it is: a real and an imaginary part of one shape, and the arithmetic that combines them; every operation is made of
+ordinary operators, so it fuses and has gradients of any order.
 What it is not: a dtype. Kernels know real numbers only.
 Who calls it: ``fourier`` and ``factorise`` for complex inputs and results; users, as ``metafuse.nn.ComplexNumber``.
 

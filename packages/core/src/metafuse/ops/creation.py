@@ -105,7 +105,7 @@ def _default(value: np.ndarray[Any, Any], own: DType, from_numpy: bool) -> DType
             "[array] float64 data become float32 (flag auto_convert_64_to_32); use array64, a dtype, or set the flag "
             "to 0 to keep them"
         )
-    return narrow
+    return array_type(narrow)
 
 
 def _brief(data: Any) -> str:

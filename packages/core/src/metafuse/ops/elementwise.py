@@ -291,7 +291,12 @@ def _binary_function(self: Elementwise) -> Callable[[Any, Any], Var]:
     return apply
 
 
-_PARAMETERS = {1: "x", 2: "x, y", 3: "cond, x, y"}
+#: names of two arguments -> what makes a function with these names
+_BINARY: dict[str, Callable[[Elementwise], Callable[[Any, Any], Var]]] = {
+    "x, y": _binary_function,
+    "y, x": lambda self: lambda y, x: self.general(y, x),
+    "a, b": lambda self: lambda a, b: self.general(a, b),
+}
 
 
 def elementwise(
@@ -307,7 +312,7 @@ def elementwise(
     methods: Sequence[str] | None = None,
     category: str = "element-wise",
     condition: bool = False,
-    swapped: bool = False,
+    parameters: str = "x, y",
 ) -> Callable[..., Var]:
     """Register an element-wise operator and answer its function.
 
@@ -317,7 +322,7 @@ def elementwise(
         gradients: per argument ``(upstream, *arguments, answer) -> gradient``, or ``None`` where there is none.
         domain: per argument, the values for which it is defined and smooth enough to check gradients.
         condition: the first argument is a test: it is turned into bool and does not take part in the dtype rule.
-        swapped: the two arguments are called ``y`` and ``x``, in this order.
+        parameters: what two arguments are called.
     """
     arity = len(domain)
     impl = Elementwise(name, arity, rule, body, gradients, condition)
@@ -327,7 +332,7 @@ def elementwise(
             return impl.unary(x)
 
     elif arity == 2:
-        function = (lambda y, x: impl.general(y, x)) if swapped else _binary_function(impl)  # type: ignore[assignment]
+        function = _BINARY[parameters](impl)  # type: ignore[assignment]
     else:
 
         def function(cond: Any, x: Any, y: Any) -> Var:  # type: ignore[misc]
@@ -335,7 +340,7 @@ def elementwise(
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = (
-        f"{summary}\n\nArgs:\n    {'y, x' if swapped else _PARAMETERS[arity]}: Vars, arrays or Python numbers; shapes "
+        f"{summary}\n\nArgs:\n    {('x', parameters, 'cond, x, y')[arity - 1]}: Vars, arrays or Python numbers; shapes "
         "broadcast.\n\n"
         f"Returns:\n    Var of the broadcast shape; dtype by rule '{rule.__name__}' "
         f"({(rule.__doc__ or '').rstrip('.')}).\n\nErrors:\n    ShapeError if shapes do not broadcast; DTypeError for "

@@ -5,8 +5,8 @@ What it is not: a compiled kernel, or complex arithmetic (``complex_number``).
 Who calls it: users, as ``metafuse.fft``; ``ComplexNumber.fft2``.
 
 With ``n`` points, ``y[k] = sum_t x[t] exp(-2 pi i k t / n)``; the inverse has the opposite sign. ``norm`` says who divides:
-``"backward"`` the inverse by n, ``"forward"`` the transform by n, ``"ortho"`` both by the root of n. The transpose of a transform is
-the transform of the opposite sign with the same factor; that is the gradient.
+``"backward"`` the inverse by n, ``"forward"`` the transform by n, ``"ortho"`` both by the root of n. The transpose of a
+transform is the transform of the opposite sign with the same factor; that is the gradient.
 
 Source: Cooley and Tukey, Mathematics of Computation 19, 1965; conventions as in ``numpy.fft``.
 """
@@ -96,7 +96,7 @@ def _sizes(op: str, x: Value, s: Any, dims: tuple[int, ...]) -> tuple[int, ...]:
 
 
 # -- complex to complex -------------------------------------------------------------------------------------------------
-def _fftn(x: Array, dims: tuple[int, ...], inverse: bool, norm: str) -> Array:
+def _fftn(x: Array, dims: tuple[int, ...], inverse: bool, norm: Any) -> Array:
     function = np.fft.ifftn if inverse else np.fft.fftn
     return function(x, axes=dims, norm=norm)  # type: ignore[no-any-return]
 
@@ -190,11 +190,13 @@ def ifftn(x: Any, s: Any = None, dim: Any = None, norm: str | None = None) -> Co
 
 
 # -- real signals -------------------------------------------------------------------------------------------------------
-def _rfft(x: Array, dim: int, n: int, norm: str) -> Array:
+def _rfft(x: Array, dim: int, n: int, norm: Any) -> Array:
     return np.fft.rfft(x, axis=dim, norm=norm)  # type: ignore[no-any-return]
 
 
-def _rfft_rule(inputs: list[Value], outputs: list[Value], upstream: list[Value], **options: Any) -> list[Value]:
+def _rfft_rule(
+    inputs: list[Value], outputs: list[Value], upstream: list[Value], **options: Any
+) -> list[Value]:
     """The real part of the transposed transform: the frequencies that ``rfft`` leaves out have no upstream gradient."""
     dim = options["dim"]
     full = _fitted(upstream[0], dim, options["n"])
@@ -208,11 +210,13 @@ def _real_transform(x: Var, dim: int, norm: str) -> ComplexNumber:
     return host_parts("fft.rfft", _rfft, [x], [part], x.dtype, _rfft_rule, options)[0]  # type: ignore[no-any-return]
 
 
-def _irfft(x: Array, dim: int, n: int, norm: str) -> Array:
+def _irfft(x: Array, dim: int, n: int, norm: Any) -> Array:
     return np.fft.irfft(x, n, dim, norm)  # type: ignore[no-any-return]
 
 
-def _irfft_rule(inputs: list[Value], outputs: list[Value], upstream: list[Value], **options: Any) -> list[Value]:
+def _irfft_rule(
+    inputs: list[Value], outputs: list[Value], upstream: list[Value], **options: Any
+) -> list[Value]:
     """``rfft``, with every frequency that stands for two counted twice."""
     dim, n = options["dim"], options["n"]
     g = _real_transform(upstream[0], dim, _TURNED[options["norm"]])
@@ -354,5 +358,20 @@ def ifftshift(x: Any, dim: Any = None) -> Any:
     return _shifted("fft.ifftshift", x, dim, -1)
 
 
-for _function in (fft, fft2, fftfreq, fftn, fftshift, ifft, ifft2, ifftn, ifftshift, irfft, irfft2, rfft, rfft2, rfftfreq):
+for _function in (
+    fft,
+    fft2,
+    fftfreq,
+    fftn,
+    fftshift,
+    ifft,
+    ifft2,
+    ifftn,
+    ifftshift,
+    irfft,
+    irfft2,
+    rfft,
+    rfft2,
+    rfftfreq,
+):
     operator(category="fourier", numpy=None, name=f"fft.{_function.__name__}", source="numpy.fft")(_function)

@@ -89,9 +89,7 @@ class _Packed:
             size = prod(part.shape)
             if part.is_complex:
                 found.append(
-                    ComplexNumber(
-                        _piece(flat, start, part.shape), _piece(flat, start + size, part.shape)
-                    )
+                    ComplexNumber(_piece(flat, start, part.shape), _piece(flat, start + size, part.shape))
                 )
             else:
                 found.append(_piece(flat, start, part.shape))

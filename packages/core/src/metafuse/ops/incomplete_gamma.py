@@ -2,10 +2,10 @@
 
 What it is: ``igamma``, summed on the host in float64 until nothing changes any more, with first derivatives.
 What it is not: the gamma function (``special``).
-Who calls it: ``distributions.gamma``.
+Who calls it: users, ``distributions.gamma``.
 
-With ``t(n) = x**(a + n) exp(-x) / gamma(a + n + 1)`` the function is the sum of all ``t(n)``, which are positive, and its derivative with
-respect to ``a`` the sum of ``t(n) * (log x - digamma(a + n + 1))``.
+With ``t(n) = x**(a + n) exp(-x) / gamma(a + n + 1)`` the function is the sum of all ``t(n)``, which are positive, and its
+derivative with respect to ``a`` the sum of ``t(n) * (log x - digamma(a + n + 1))``.
 
 Source: Abramowitz and Stegun, "Handbook of Mathematical Functions", 6.5.29, 6.1.41, 6.3.18.
 """
@@ -101,7 +101,9 @@ def _no_rule(inputs: list[Value], outputs: list[Value], upstream: list[Value]) -
 
 
 def igamma(alpha: Any, x: Any) -> Var:
-    """The regularised lower incomplete gamma function: the integral of ``t**(alpha - 1) exp(-t)`` from 0 to ``x``, over that to infinity.
+    """The regularised lower incomplete gamma function.
+
+    It is the integral of ``t**(alpha - 1) exp(-t)`` from 0 to ``x``, divided by that from 0 to infinity.
 
     Args:
         alpha, x: Vars, arrays or numbers that broadcast; ``alpha`` > 0 and ``x`` >= 0, otherwise NaN.
@@ -111,8 +113,7 @@ def igamma(alpha: Any, x: Any) -> Var:
 
     Example:
         >>> import metafuse as mf
-        >>> from metafuse.ops.incomplete_gamma import igamma
-        >>> igamma(1.0, mf.array([1.0])).numpy().round(4)
+        >>> mf.igamma(1.0, mf.array([1.0])).numpy().round(4)
         array([0.6321], dtype=float32)
     """
     a, x = check_var("igamma", "alpha", alpha), check_var("igamma", "x", x)

@@ -1,7 +1,7 @@
 """Small tools for stacks of matrices ``[..., m, n]``, real or complex.
 
-What it is: what gradient rules of ``factorise`` and ``solve`` say over and over: adjoint, diagonal, triangles; and the checks and
-dtype conversions that every operator of theirs begins and ends with.
+What it is: what gradient rules of ``factorise`` and ``solve`` say over and over: adjoint, diagonal, triangles; and the
+checks and dtype conversions that every operator of theirs begins and ends with.
 What it is not: public operators.
 Who calls it: ``factorise``, ``solve``.
 """
@@ -38,7 +38,9 @@ def prepared(op: str, name: str, x: Any, square: bool = False) -> tuple[Value, D
         x = check_var(op, name, x)
     shape = list(x.shape)
     if len(shape) < 2:
-        raise ShapeError(f"[{op}] {name} must be a matrix or a stack of matrices [..., m, n], got shape {shape}")
+        raise ShapeError(
+            f"[{op}] {name} must be a matrix or a stack of matrices [..., m, n], got shape {shape}"
+        )
     if square and shape[-1] != shape[-2]:
         raise ShapeError(f"[{op}] {name} must be square [..., n, n], got shape {shape}")
     dtype = to_floating(x.dtype)

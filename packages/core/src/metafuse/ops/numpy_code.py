@@ -97,13 +97,13 @@ def numpy_code(
     Example:
         >>> import metafuse as mf
         >>> def forward(np, data):
-        ...     np.exp(data["inputs"][0], out=data["outputs"][0])
+        ...     np.square(data["inputs"][0], out=data["outputs"][0])
         >>> def backward(np, data):
-        ...     np.multiply(data["dout"], data["f_outputs"][0], out=data["outputs"][0])
-        >>> x = mf.array([0.0, 1.0])
+        ...     data["outputs"][0][:] = data["dout"] * data["inputs"][0] * 2
+        >>> x = mf.array([2.0, 3.0])
         >>> y = mf.numpy_code(x.shape, x.dtype, [x], forward, [backward])
         >>> y.numpy(), mf.grad(y.sum(), x).numpy()
-        (array([1.       , 2.7182817], dtype=float32), array([1.       , 2.7182817], dtype=float32))
+        (array([4., 9.], dtype=float32), array([4., 6.], dtype=float32))
     """
     shapes, dtypes, several = _specs(shape, dtype)
     if not isinstance(inputs, (tuple, list)):

@@ -110,7 +110,7 @@ def _wide(value: Any) -> Any:
     source="identity in float32",
 )  # fmt: skip
 def float_auto(x: Any) -> Any:
-    """``x`` in the type that activations have now: the low type (``flags.amp_dtype``) from mixed-precision level 4 on, else float32.
+    """``x`` in the type that activations have now: ``flags.amp_dtype`` from level 4 of mixed precision on, else float32.
 
     Example:
         >>> import metafuse as mf

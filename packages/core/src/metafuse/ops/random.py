@@ -34,6 +34,10 @@ __all__ = [
 ]  # fmt: skip
 
 
+#: the largest number below 1
+_BELOW_ONE = {"float16": 1 - 2.0**-11, "bfloat16": 1 - 2.0**-8}
+
+
 class _Stream:
     """Where in which stream the next operator reads."""
 
@@ -104,7 +108,9 @@ def random(shape: Any = (1,), dtype: Any = float32, type: str = "uniform") -> Va
     extents = check_shape("random", shape)
     kind = _float_type("random", dtype)
     if type == "uniform":
-        result = cast(_uniform(extents), kind)
+        drawn = _uniform(extents)
+        # 16-bit floats have few digits: what is next to 1 must not become 1
+        result = cast(drawn.minimum(_BELOW_ONE[kind.name]) if kind.is_half else drawn, kind)  # type: ignore[attr-defined]
     elif type == "normal":
         # 1 - u is in (0, 1], so the logarithm is finite
         radius = (log(1.0 - _uniform(extents)) * -2.0).sqrt()  # type: ignore[attr-defined]

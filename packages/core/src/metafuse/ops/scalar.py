@@ -218,7 +218,7 @@ atan2 = elementwise(
     "atan2", "Angle of the point (``y``, ``x``) given as (first, second) argument, radians.",
     lambda a, b: call("atan2", a, b), rule=floating, numpy=np.arctan2,
     gradients=[lambda g, a, b, y: g * b / (a * a + b * b), lambda g, a, b, y: -g * a / (a * a + b * b)],
-    domain=[POSITIVE, POSITIVE], methods=["atan2", "arctan2"], swapped=True,
+    domain=[POSITIVE, POSITIVE], methods=["atan2", "arctan2"], parameters="y, x",
 )  # fmt: skip
 erf = elementwise(
     "erf", "Error function.", lambda a: call("erf", a), rule=floating,

@@ -50,7 +50,13 @@ def inverse(x: Value) -> Value:
     return host_parts("linalg.inv", _inv, [x], parts, x.dtype, _inv_rule)[0]
 
 
-@operator(category="linalg", numpy=np.linalg.inv, name="linalg.inv", samples=_SQUARE, source="LAPACK gesv, through NumPy")
+@operator(
+    category="linalg",
+    numpy=np.linalg.inv,
+    name="linalg.inv",
+    samples=_SQUARE,
+    source="LAPACK gesv, through NumPy",
+)
 def inv(x: Any) -> Any:
     """Inverses of square matrices ``[..., n, n]``, real or complex.
 
@@ -134,7 +140,9 @@ def _det(x: Any) -> Any:
 def _det_rule(inputs: list[Value], outputs: list[Value], upstream: list[Value]) -> list[Value]:
     """Cofactors, which exist also where the matrix is singular."""
     (x,), (g,) = inputs, upstream
-    cofactors = host_parts("linalg.det gradient", _cofactors, [x], [Part(tuple(x.shape))], x.dtype, _cofactors_rule)[0]
+    cofactors = host_parts(
+        "linalg.det gradient", _cofactors, [x], [Part(tuple(x.shape))], x.dtype, _cofactors_rule
+    )[0]
     return [cofactors * g.reshape([*x.shape[:-2], 1, 1])]
 
 
@@ -159,7 +167,13 @@ def _det_oracle(x: Any) -> Any:
     return np.reshape(np.linalg.det(x), x.shape[:-2] or (1,))
 
 
-@operator(category="linalg", numpy=_det_oracle, name="linalg.det", samples=_SQUARE, source="LAPACK getrf, through NumPy")
+@operator(
+    category="linalg",
+    numpy=_det_oracle,
+    name="linalg.det",
+    samples=_SQUARE,
+    source="LAPACK getrf, through NumPy",
+)
 def det(x: Any) -> Any:
     """Determinants ``[...]`` of real square matrices ``[..., n, n]``; of one matrix: shape ``[1]``.
 
@@ -180,7 +194,9 @@ def det(x: Any) -> Any:
 
 def _real(op: str, x: Any) -> tuple[Any, Any]:
     if isinstance(x, ComplexNumber):
-        raise DTypeError(f"[{op}] x must be real, got a ComplexNumber; use the eigenvalues of metafuse.linalg.eig")
+        raise DTypeError(
+            f"[{op}] x must be real, got a ComplexNumber; use the eigenvalues of metafuse.linalg.eig"
+        )
     return prepared(op, "x", x, square=True)
 
 
@@ -307,4 +323,3 @@ def solve(a: Any, b: Any) -> Any:
         a, b = as_complex("linalg.solve", a), as_complex("linalg.solve", b)
     (x,) = restored([solved(a, b)], common)
     return x.squeeze(-1) if vector and x.ndim > 1 else x
-

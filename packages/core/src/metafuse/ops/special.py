@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from ..dtypes import DType, accumulator, int32, to_floating
 from ..kernel.expr import Expr, call, cast, const, select
+from ..var import Var
 from .elementwise import Elementwise, comparison, elementwise
 from .registry import Tensor
 from .scalar import where
@@ -103,9 +103,9 @@ def _hypot(a: Expr, b: Expr) -> Expr:
 
 
 hypot = elementwise(
-    "hypot", "``sqrt(x * x + y * y)`` without overflow.", _hypot, rule=widened, numpy=np.hypot,
+    "hypot", "``sqrt(a * a + b * b)`` without overflow.", _hypot, rule=widened, numpy=np.hypot,
     gradients=[lambda g, a, b, y: where(y == 0, 0.0, g * a / y), lambda g, a, b, y: where(y == 0, 0.0, g * b / y)],
-    domain=[POSITIVE, POSITIVE],
+    domain=[POSITIVE, POSITIVE], parameters="a, b",
 )  # fmt: skip
 reciprocal = elementwise(
     "reciprocal", "``1 / x``.", lambda a: call("div", _like(a, 1), a), rule=widened, numpy=lambda x: 1 / x,
@@ -263,9 +263,18 @@ digamma: Callable[..., Var] = elementwise(
 )  # fmt: skip
 
 
-@lru_cache(maxsize=None)
+_derivatives: dict[int, Elementwise] = {}
+
+
 def _derivative(n: int) -> Elementwise:
-    """The n-th derivative of ``digamma``; below 0 only the first one, by reflection."""
+    """The n-th derivative of ``digamma``."""
+    if n not in _derivatives:
+        _derivatives[n] = _polygamma(n)
+    return _derivatives[n]
+
+
+def _polygamma(n: int) -> Elementwise:
+    """Recurrence and asymptotic series; below 0 only for the first derivative, by reflection."""
 
     def upper(z: Expr) -> Expr:
         def term(k: Expr, size: float, power: int) -> Expr:
@@ -291,7 +300,6 @@ def _derivative(n: int) -> Elementwise:
         return select(mirrored, call("sub", other, value), value)
 
     def rule(g: Var, x: Var, y: Var) -> Var:
-        following: Elementwise = _derivative(n + 1)
-        return g * following.unary(x)
+        return g * _derivative(n + 1).unary(x)
 
     return Elementwise(f"polygamma{n}", 1, widened, body, [rule], False)

@@ -24,7 +24,7 @@ from .reindexing import reindex
 from .shape import stack
 from .sorting import topk
 
-__all__ = ["candidate", "knn", "make_grid", "nms"]
+__all__ = ["argmax_pool", "candidate", "knn", "make_grid", "nms"]
 
 _WORDS = {"and": "&&", "or": "||", "not": "!", "i": "i0", "j": "i1"}
 
@@ -75,6 +75,19 @@ def candidate(x: Any, fail_cond: str, dtype: Any = "int32") -> Var:
 
     found = _chosen(value.shape[0], lambda i, chosen: evaluate(condition, (np.array(i), chosen), read))
     return array64(found.astype(kind.numpy))
+
+
+def argmax_pool(x: Any, size: Any, stride: Any, padding: Any = 0) -> Var:
+    """The largest element of each window of ``[batch, channels, height, width]``; ``max_pool2d`` by another name.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.argmax_pool(mf.ones(1, 1, 4, 4), 2, 2).shape
+        (1, 1, 2, 2)
+    """
+    from .neural.pooling import pool
+
+    return pool(x, size, "maximum", padding, stride)  # type: ignore[no-any-return]
 
 
 def _nms_oracle(dets: Any, thresh: float) -> Any:

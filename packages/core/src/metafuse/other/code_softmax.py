@@ -1,7 +1,7 @@
 """Softmax over the last dimension under its name in the reference API.
 
-What it is: ``softmax_v1`` and the question whether it applies. There is one softmax, ``metafuse.nn.softmax``; no special kernel is needed,
-because the compiler fuses it.
+What it is: ``softmax_v1`` and the question whether it applies. There is one softmax, ``metafuse.nn.softmax``; no special
+kernel is needed, because the compiler fuses it.
 What it is not: a faster variant.
 Who calls it: users that come from code which chose between two kernels.
 """

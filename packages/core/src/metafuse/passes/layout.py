@@ -12,6 +12,7 @@ What users hold, what user code reads, and what is read under a shape that no st
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 from .affine import reshaped
 from .library import Library
@@ -50,6 +51,9 @@ def _follow(graph: ProgramGraph, library: Library, seeds: set[int]) -> None:
             if len(graph.specs[i].shape) >= 3:
                 region.join(number, i)
     wanted = {region.find(k) for k in seeds}
+    for number in range(graph.count):
+        if region.find(number) in wanted and _read_often(graph, number, library.spatial):
+            graph.stored.add(number)
     for number in sorted(graph.stored):
         if number < graph.count and region.find(number) in wanted:
             order = _channels_last(graph, number, library.spatial)
@@ -60,36 +64,71 @@ def _follow(graph: ProgramGraph, library: Library, seeds: set[int]) -> None:
             graph.orders.pop(number, None)
 
 
+def _read_often(graph: ProgramGraph, number: int, spatial: frozenset[int]) -> bool:
+    """Whether the value is a row-major array seen as an image, which something larger reads: then it is better copied once into
+    the order of its reader than read across memory several times."""
+    if number in graph.dead or graph.kind(number) != "alias" or graph.has_storage(number):
+        return False
+    shape, base = graph.specs[number].shape, graph.base(number)
+    if len(shape) - 2 not in spatial or len(graph.specs[base].shape) - 2 in spatial:
+        return False
+    if shape[1] == 1 or prod(shape[2:]) == 1:
+        return False
+    if not graph.has_storage(base) or _channels_last(graph, base, spatial) is not None:
+        return False
+    return any(_larger(graph, user, number) for user in graph.users[number])
+
+
+def _larger(graph: ProgramGraph, user: int, number: int) -> bool:
+    """Whether ``user``, or what it is computed on the way to, has more elements than ``number``."""
+    stack, seen = [user], {user}
+    while stack:
+        k = stack.pop()
+        if graph.specs[k].size > graph.specs[number].size or graph.kind(k) == "scatter":
+            return True
+        if not graph.has_storage(k):
+            more = [u for u in graph.users[k] if u not in seen]
+            seen.update(more)
+            stack.extend(more)
+    return False
+
+
 def _channels_last(graph: ProgramGraph, number: int, spatial: frozenset[int]) -> tuple[int, ...] | None:
     """The order of an image's dimensions, or ``None`` if it has to stay row-major or would not change.
 
-    ``spatial``: how many spatial dimensions images have. A value of one dimension more is an image whose channels are in groups."""
+    ``spatial``: how many spatial dimensions images have. A value of more dimensions may be an image under another shape: its
+    channels in groups, or its rows and columns in tiles."""
     shape = graph.specs[number].shape
-    rank = len(shape)
     if number in graph.roots or graph.kind(number) == "opaque":
         return None
-    if rank - 2 in spatial and not (rank - 3 in spatial and _regrouped(graph, number)):
-        channels: tuple[int, ...] = (1,)
-    elif rank - 3 in spatial and _regrouped(graph, number):
-        channels = (1, 2)
-    else:
-        return None
-    order = tuple(d for d in range(rank) if d not in channels) + channels
-    moved = [d for d in order if shape[d] != 1]
-    if moved == sorted(moved):
-        return None
-    strides = [0] * rank
+    images = [s for s in _other_shapes(graph, number) if len(s) - 2 in spatial and len(s) < len(shape)]
+    if not images and len(shape) - 2 in spatial:
+        images = [shape]
+    for image in images:
+        strides = reshaped(image, _strides((0, *range(2, len(image)), 1), image), shape)
+        if strides is None:
+            continue
+        order = tuple(sorted(range(len(shape)), key=lambda d: -strides[d] if shape[d] != 1 else 0))
+        moved = [d for d in order if shape[d] != 1]
+        fits = all(a == b for a, b, n in zip(strides, _strides(order, shape), shape, strict=True) if n != 1)
+        if moved != sorted(moved) and fits and not _read_flat(graph, number, strides):
+            return order
+    return None
+
+
+def _strides(order: Sequence[int], shape: Sequence[int]) -> tuple[int, ...]:
+    """Strides of an array whose dimensions lie in memory in ``order``."""
+    strides = [0] * len(shape)
     step = 1
     for d in reversed(order):
         strides[d] = step
         step *= shape[d]
-    return None if _read_flat(graph, number, strides) else order
+    return tuple(strides)
 
 
-def _regrouped(graph: ProgramGraph, number: int) -> bool:
-    """Whether the value is reshaped from or to an image by splitting or joining dimensions 1 and 2."""
+def _other_shapes(graph: ProgramGraph, number: int) -> list[tuple[int, ...]]:
+    """Shapes that the value is reshaped from or to."""
     shape = graph.specs[number].shape
-    image = (shape[0], shape[1] * shape[2], *shape[3:])
     others = [u for u in graph.users[number] if graph.kind(u) == "alias"]
     stack = list(graph.inputs[number])
     seen: set[int] = set()
@@ -102,7 +141,7 @@ def _regrouped(graph: ProgramGraph, number: int) -> bool:
             others.append(graph.inputs[i][0])
         elif not graph.has_storage(i):
             stack.extend(graph.inputs[i])
-    return any(graph.specs[k].shape == image for k in others)
+    return [graph.specs[k].shape for k in others]
 
 
 def _read_flat(graph: ProgramGraph, number: int, strides: Sequence[int]) -> bool:

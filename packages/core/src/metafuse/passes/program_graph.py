@@ -91,11 +91,13 @@ class ProgramGraph:
                 step *= shape[d]
             return tuple(strides)
         base = self.base(number)
-        if base != number and base in self.orders:
-            strides = reshaped(self.specs[base].shape, self.strides(base), shape)
-            assert strides is not None, "the layout pass keeps such values row-major"
-            return strides
-        return row_major(shape)
+        return self.strides_as(base, shape) if base != number and base in self.orders else row_major(shape)
+
+    def strides_as(self, base: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The strides of a stored value seen under another shape."""
+        strides = reshaped(self.specs[base].shape, self.strides(base), shape)
+        assert strides is not None, "the layout pass keeps such values row-major"
+        return strides
 
     def squeezed_strides(self, number: int) -> tuple[int, ...]:
         """The strides of dimensions whose extent is not 1."""

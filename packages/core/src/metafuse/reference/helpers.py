@@ -338,8 +338,22 @@ SCOPE: dict[str, Any] = {
     **{spelling(name): function for name, function in FUNCTIONS.items()},
     **{
         f.__name__: f
-        for f in (axis, blocks, contract, copy, decode, encode, literal, reduce, scatter, scatter_encoded, store, store_view,
-                  take, take_if)
+        for f in (
+            axis,
+            blocks,
+            contract,
+            copy,
+            decode,
+            encode,
+            literal,
+            reduce,
+            scatter,
+            scatter_encoded,
+            store,
+            store_view,
+            take,
+            take_if,
+        )
     },
     "view": view,
 }

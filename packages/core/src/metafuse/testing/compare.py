@@ -259,7 +259,11 @@ def literal(value: Any) -> str:
                 f"np.frombuffer(zlib.decompress(base64.b64decode({packed!r})), {plain.dtype.name!r})"
                 f".reshape({plain.shape})"
             )
-        return f"mf.array64({text})" if name_of(plain) == plain.dtype.name else f"mf.array64({text}, {name_of(plain)!r})"
+        return (
+            f"mf.array64({text})"
+            if name_of(plain) == plain.dtype.name
+            else f"mf.array64({text}, {name_of(plain)!r})"
+        )
     if isinstance(value, (list, tuple)):
         inner = ", ".join(map(literal, value)) + ("," if isinstance(value, tuple) and len(value) == 1 else "")
         return f"[{inner}]" if isinstance(value, list) else f"({inner})"

@@ -56,7 +56,9 @@ def dtypes_for(kind: str, kit: Kit) -> list[str]:
 
 # -- element types that NumPy has not --------------------------------------------------------------------------------
 _LABELS = {
-    name: np.dtype(dtype.numpy, metadata={"metafuse": name}) for name, dtype in DTYPES.items() if dtype.storage != dtype.numpy
+    name: np.dtype(dtype.numpy, metadata={"metafuse": name})
+    for name, dtype in DTYPES.items()
+    if dtype.storage != dtype.numpy
 }
 
 

@@ -8,7 +8,6 @@ Who calls it: users; ``einops`` itself, which names such a module after the fram
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from einops.layers import RearrangeMixin, ReduceMixin
 from einops.layers._einmix import _EinmixMixin
@@ -69,11 +68,17 @@ class EinMix(_EinmixMixin, Module):  # type: ignore[misc]
     """
 
     def _create_parameters(
-        self, weight_shape: Sequence[int], weight_bound: float, bias_shape: Sequence[int] | None, bias_bound: float
+        self,
+        weight_shape: Sequence[int],
+        weight_bound: float,
+        bias_shape: Sequence[int] | None,
+        bias_bound: float,
     ) -> None:
         self.weight = init.uniform(list(weight_shape), "float32", -weight_bound, weight_bound)
         wanted = bias_shape is not None
-        self.bias = init.uniform(list(bias_shape or ()), "float32", -bias_bound, bias_bound) if wanted else None
+        self.bias = (
+            init.uniform(list(bias_shape or ()), "float32", -bias_bound, bias_bound) if wanted else None
+        )
 
     def _create_rearrange_layers(
         self,

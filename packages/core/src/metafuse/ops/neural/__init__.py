@@ -7,11 +7,14 @@ Who calls it: users through ``metafuse.nn`` and ``metafuse``, and the layers.
 
 from . import (
     activation,
+    activation_variants,
     adaptive_pooling,
     attention,
     basic,
     columns,
     convolution,
+    ctc,
+    distances,
     loss,
     normalisation,
     pooling,
@@ -19,14 +22,18 @@ from . import (
     recurrent,
     resizing,
     sampling,
+    shuffling,
     unpooling,
 )
 from .activation import *
+from .activation_variants import *
 from .adaptive_pooling import *
 from .attention import *
 from .basic import *
 from .columns import *
 from .convolution import *
+from .ctc import *
+from .distances import *
 from .loss import *
 from .normalisation import *
 from .pooling import *
@@ -34,15 +41,19 @@ from .products import *
 from .recurrent import *
 from .resizing import *
 from .sampling import *
+from .shuffling import *
 from .unpooling import *
 
 __all__ = [
     *activation.__all__,
+    *activation_variants.__all__,
     *adaptive_pooling.__all__,
     *attention.__all__,
     *basic.__all__,
     *columns.__all__,
     *convolution.__all__,
+    *ctc.__all__,
+    *distances.__all__,
     *loss.__all__,
     *normalisation.__all__,
     *pooling.__all__,
@@ -50,5 +61,6 @@ __all__ = [
     *recurrent.__all__,
     *resizing.__all__,
     *sampling.__all__,
+    *shuffling.__all__,
     *unpooling.__all__,
 ]

@@ -198,7 +198,13 @@ def mish(x: Any, inplace: bool = False) -> Any:
     return x * softplus(x).tanh()
 
 
-@operator(category="nn", numpy=oracles.log_sigmoid, samples=real_samples(-30, 30), source="-softplus(-x)")
+@operator(
+    category="nn",
+    numpy=oracles.log_sigmoid,
+    samples=real_samples(-30, 30),
+    source="-softplus(-x)",
+    method=True,
+)
 def log_sigmoid(x: Any) -> Any:
     """``log(sigmoid(x))`` without overflow or cancellation.
 

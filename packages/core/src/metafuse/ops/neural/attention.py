@@ -1,7 +1,7 @@
 """Attention: weighted means of values, by how well keys fit a query.
 
-What it is: ``scaled_dot_product_attention`` and ``multi_head_attention_forward`` as compositions of matrix products and softmax, and
-the reading of masks.
+What it is: ``scaled_dot_product_attention`` and ``multi_head_attention_forward`` as compositions of matrix products and
+softmax, and the reading of masks.
 What it is not: the layer with parameters (``metafuse.attention``).
 Who calls it: users and that layer.
 
@@ -23,7 +23,7 @@ from ...dtypes import DType, bool_
 from ...errors import ArgumentError, DTypeError, ShapeError
 from ...var import Var
 from ..creation import zeros
-from ..elementwise import broadcast_shapes, cast
+from ..elementwise import cast
 from ..linalg import matmul
 from ..meta import check_var, index
 from ..registry import Sample, Tensor, operator
@@ -64,7 +64,7 @@ def _oracle(query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: 
             scale: Any = None) -> Any:  # fmt: skip
     scores = query @ np.swapaxes(key, -1, -2) * (query.shape[-1] ** -0.5 if scale is None else scale)
     if is_causal:
-        scores = np.where(np.tri(*scores.shape[-2:], dtype=bool), scores, -np.inf)
+        scores = np.where(np.tri(*scores.shape[-2:]) > 0, scores, -np.inf)
     if attn_mask is not None:
         scores = scores + attn_mask
     e = np.exp(scores - scores.max(-1, keepdims=True))
@@ -125,7 +125,8 @@ def scaled_dot_product_attention(
     allowed, bias = None, None
     if attn_mask is not None:
         mask = check_var(_SDPA, "attn_mask", attn_mask)
-        if broadcast_shapes(_SDPA, [tuple(mask.shape), tuple(scores.shape)]) != tuple(scores.shape):
+        pairs = zip(reversed(mask.shape), reversed(scores.shape), strict=False)
+        if mask.ndim > scores.ndim or any(own not in (1, n) for own, n in pairs):
             raise ShapeError(
                 f"[{_SDPA}] attn_mask {list(mask.shape)} does not broadcast to the scores {list(scores.shape)}"
             )
@@ -240,7 +241,9 @@ def _static(name: str, given: Any, batch: int, heads: int, width: int) -> Var:
     """Keys or values that come ready-made, ``[batch * heads, length, width]``, as ``[batch, heads, length, width]``."""
     given = check_var(_MHA, name, given)
     if given.ndim != 3 or given.shape[0] != batch * heads or given.shape[2] != width:
-        raise ShapeError(f"[{_MHA}] {name} must be [{batch * heads}, length, {width}], got {list(given.shape)}")
+        raise ShapeError(
+            f"[{_MHA}] {name} must be [{batch * heads}, length, {width}], got {list(given.shape)}"
+        )
     return given.reshape([batch, heads, given.shape[1], width])  # type: ignore[no-any-return]
 
 
@@ -284,8 +287,8 @@ def multi_head_attention_forward(
         out_proj_weight, out_proj_bias: ``[e, e]`` and ``[e]``.
         key_padding_mask: ``[batch, keys]``: bool, true where a key is left out, or floats that are added.
         attn_mask: ``[queries, keys]`` or ``[batch * heads, queries, keys]``, likewise.
-        use_separate_proj_weight, q_proj_weight, k_proj_weight, v_proj_weight: three weights instead of ``in_proj_weight``, for keys
-            and values with other numbers of features.
+        use_separate_proj_weight, q_proj_weight, k_proj_weight, v_proj_weight: three weights instead of ``in_proj_weight``,
+            for keys and values with other numbers of features.
         static_k, static_v: keys and values ``[batch * heads, length, e / heads]`` instead of projected ones.
         need_weights: also answer the weights.
         average_attn_weights: their mean over the heads.

@@ -129,9 +129,7 @@ def lstm_cell(
 
 @operator(category="nn", numpy=oracles.gru_cell, samples=_samples(3), source="Cho et al. 2014")
 @in_float32
-def gru_cell(
-    x: Any, h: Any, weight_ih: Any, weight_hh: Any, bias_ih: Any = None, bias_hh: Any = None
-) -> Any:
+def gru_cell(x: Any, h: Any, weight_ih: Any, weight_hh: Any, bias_ih: Any = None, bias_hh: Any = None) -> Any:
     """One step of a GRU.
 
     ``r, z = sigmoid(...)`` of both products; ``n = tanh(x part + r * h part)``; ``h' = (1 - z) * n + z * h``. The rows of the

@@ -80,9 +80,7 @@ def test_reduce_dtypes(conformance: Kit) -> None:
     for number, op in enumerate(OPERATORS):
         dtypes = dtypes_for(folded_kinds(op), conformance)
         for dtype in dtypes if conformance.profile.deep else dtypes[number % 3 :: 3]:
-            domain = (
-                Tensor((), low=0.5, high=1.5) if as_dtype(dtype).is_float else Tensor((), low=-9, high=9)
-            )
+            domain = Tensor((), low=0.5, high=1.5) if as_dtype(dtype).is_float else Tensor((), low=-9, high=9)
             x = array(domain, dtype, (3, 20), random)
             cases.append(Case("reduce", reduce, (x, op, 1, False), {}, _meaning(op), scale=True))
     run(conformance, cases)
