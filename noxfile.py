@@ -24,6 +24,7 @@ SOURCES = [p / "src" for p in (CORE, CPU, MODELS) if (p / "src").exists()]
 TESTING = ["pytest>=8", "hypothesis>=6.100"]
 ORACLES = ["einops>=0.7", "scipy>=1.11"]  # an optional dependency, and what values are compared with
 TORCH = "torch==2.13.0"
+TORCHVISION = "torchvision==0.28.0"  # its networks, with our weights, are what the benchmarks compare with
 LINT = ["ruff==0.17.6", "mypy==2.4.1", "import-linter==2.16", "numpy>=1.26", "pluggy>=1.5", *TESTING]
 LEFT_OUT = ("build", "dist", "*.egg-info", "__pycache__", "*.so", "*.pyc", "tests", ".hypothesis")
 
@@ -129,7 +130,7 @@ def conformance(session: nox.Session) -> None:
 @nox.session(venv_backend="virtualenv")
 def bench(session: nox.Session) -> None:
     """All benchmarks, one after another; they compare with NumPy and PyTorch."""
-    install(session, CORE, CPU, MODELS, extras=[TORCH])
+    install(session, CORE, CPU, MODELS, extras=[TORCH, TORCHVISION, "matplotlib"])
     names = session.posargs or [p.name for p in sorted((ROOT / "benchmarks").glob("bench_*.py"))]
     missed = []
     for name in names:

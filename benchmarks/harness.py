@@ -29,6 +29,8 @@ _clock = [time.perf_counter]
 PAUSE = 0.02
 #: calls after the pause that are not measured
 SETTLING = 4
+#: seconds after which settling ends anyway
+LONG = 0.2
 
 
 @dataclass
@@ -163,8 +165,11 @@ def _settle(call: Callable[[], Any], seconds: float) -> None:
     if seconds <= 0:
         return
     time.sleep(seconds)
-    for _ in range(SETTLING):  # as many on every side: some calls change state that is compared afterwards
+    end = time.perf_counter() + LONG
+    for _ in range(SETTLING):
         call()
+        if time.perf_counter() > end:
+            break
 
 
 def interleave(
@@ -247,7 +252,7 @@ def kernels(call: Callable[[], Any]) -> list[str]:
     names: list[str] = []
     for step in executor.last_program[0].plan.steps if executor.last_program else ():
         kernel = getattr(step, "kernel", None)
-        names.append(kernel.name if kernel is not None else "opaque")
+        names.append(kernel.name if kernel is not None else getattr(step, "name", "opaque"))
     return names
 
 

@@ -57,12 +57,27 @@ class _Stream:
 _stream = _Stream()
 
 
+def process_number() -> int:
+    """The rank of this process; ``metafuse.dist`` puts its own function here."""
+    return 0
+
+
+def seed_of(seed: int, rank: int) -> int:
+    """The seed of a rank; that of rank 0 is ``seed`` itself."""
+    return (int(seed) + rank * 2591) % 2**63
+
+
 def set_global_seed(seed: int, different_seed_for_mpi: bool = True) -> None:
-    """Start all random streams (metafuse, NumPy, ``random``) anew at ``seed``."""
+    """Start all random streams (metafuse, NumPy, ``random``) anew at ``seed``.
+
+    ``different_seed_for_mpi``: each rank of a distributed run gets a seed of its own, so that dropout differs; rank 0 has ``seed``.
+    """
     import random as python_random
 
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63:
         raise ArgumentError(f"[set_global_seed] seed must be an integer in 0..2**63-1, got {seed!r}")
+    if different_seed_for_mpi:
+        seed = seed_of(seed, process_number())
     with _stream.lock:
         _stream.seed, _stream.offset = int(seed), 0
     np.random.seed(int(seed) % 2**32)

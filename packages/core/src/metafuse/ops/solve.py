@@ -245,7 +245,8 @@ def slogdet(x: Any) -> tuple[Any, Any]:
 
 # -- equations ----------------------------------------------------------------------------------------------------------
 def _solve(a: Any, b: Any) -> Any:
-    return np.linalg.solve(a, b)
+    # NumPy 1 takes a `b` with one dimension less for vectors; here it is always matrices.
+    return np.linalg.solve(a, b.reshape((1,) * (a.ndim - b.ndim) + b.shape))
 
 
 def _solve_rule(inputs: list[Value], outputs: list[Value], upstream: list[Value]) -> list[Value]:
@@ -272,8 +273,8 @@ def solved(a: Value, b: Value) -> Value:
 
 def _solve_oracle(a: Any, b: Any) -> Any:
     if b.ndim == 1 or (b.ndim == a.ndim - 1 and b.shape == a.shape[:-1]):
-        return np.linalg.solve(a, b[..., None])[..., 0]
-    return np.linalg.solve(a, b)
+        return _solve(a, b[..., None])[..., 0]
+    return _solve(a, b)
 
 
 @operator(

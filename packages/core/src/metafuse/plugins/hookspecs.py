@@ -7,11 +7,16 @@ Who calls it: plugins import ``hookimpl``; ``plugins.manager`` reads the specifi
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pluggy
 
 from ..backend.contract import Descriptor
 
-__all__ = ["hookimpl", "hookspec", "metafuse_backends"]
+if TYPE_CHECKING:
+    from ..dist.contract import CommunicatorDescriptor
+
+__all__ = ["hookimpl", "hookspec", "metafuse_backends", "metafuse_communicators"]
 
 hookspec = pluggy.HookspecMarker("metafuse")
 hookimpl = pluggy.HookimplMarker("metafuse")
@@ -20,3 +25,8 @@ hookimpl = pluggy.HookimplMarker("metafuse")
 @hookspec
 def metafuse_backends() -> list[Descriptor]:  # type: ignore[empty-body]
     """Name the backends that this plugin brings; nothing heavy is imported before one is used."""
+
+
+@hookspec
+def metafuse_communicators() -> list[CommunicatorDescriptor]:  # type: ignore[empty-body]
+    """Name the ways in which this plugin connects processes; nothing is imported or connected before one is used."""

@@ -1,0 +1,155 @@
+"""More activation layers: self-normalising, shrinking and piecewise-linear ones, and gates.
+
+What it is: modules that keep the numbers of one function.
+What it is not: the functions (``ops.neural.activation_variants``), or the layers of the reference API (``activation``).
+Who calls it: users.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import ArgumentError
+from ..ops import neural
+from ..ops.neural.checks import integer
+from .activation import _number
+from .module import Module
+
+__all__ = [
+    "CELU", "GLU", "SELU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh", "LogSigmoid", "LogSoftmax",
+    "Softshrink", "Softsign", "Tanhshrink", "Threshold",
+]  # fmt: skip
+
+
+class SELU(Module):
+    """``scale * x`` where it is positive, else ``scale * alpha * (exp(x) - 1)``, with the self-normalising constants."""
+
+    def execute(self, x: Any) -> Any:
+        return neural.selu(x)
+
+
+class CELU(Module):
+    """``x`` where it is positive, else ``alpha * (exp(x / alpha) - 1)``."""
+
+    _shown = ("alpha",)
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        self.alpha = _number("CELU", "alpha", alpha)
+        if alpha == 0:
+            raise ArgumentError(f"[CELU] alpha must not be 0, got {alpha!r}")
+
+    def execute(self, x: Any) -> Any:
+        return neural.celu(x, self.alpha)
+
+
+class Hardtanh(Module):
+    """``x`` limited to ``min_val`` .. ``max_val``."""
+
+    _shown = ("min_val", "max_val")
+
+    def __init__(self, min_val: float = -1.0, max_val: float = 1.0) -> None:
+        self.min_val = _number("Hardtanh", "min_val", min_val)
+        self.max_val = _number("Hardtanh", "max_val", max_val)
+        if min_val > max_val:
+            raise ArgumentError(f"[Hardtanh] min_val must not exceed max_val, got {min_val!r} and {max_val!r}")
+
+    def execute(self, x: Any) -> Any:
+        return neural.hardtanh(x, self.min_val, self.max_val)
+
+
+class Hardsigmoid(Module):
+    """``min(max(x + 3, 0), 6) / 6``."""
+
+    def execute(self, x: Any) -> Any:
+        return neural.hardsigmoid(x)
+
+
+class Hardswish(Module):
+    """``x * min(max(x + 3, 0), 6) / 6``."""
+
+    def execute(self, x: Any) -> Any:
+        return neural.hardswish(x)
+
+
+class Softsign(Module):
+    """``x / (1 + |x|)``."""
+
+    def execute(self, x: Any) -> Any:
+        return neural.softsign(x)
+
+
+class Tanhshrink(Module):
+    """``x - tanh(x)``."""
+
+    def execute(self, x: Any) -> Any:
+        return neural.tanhshrink(x)
+
+
+class Softshrink(Module):
+    """``x`` moved towards 0 by ``lambd`` >= 0, and 0 where it would cross it."""
+
+    _shown = ("lambd",)
+
+    def __init__(self, lambd: float = 0.5) -> None:
+        self.lambd = _number("Softshrink", "lambd", lambd)
+        if lambd < 0:
+            raise ArgumentError(f"[Softshrink] lambd must be >= 0, got {lambd!r}")
+
+    def execute(self, x: Any) -> Any:
+        return neural.softshrink(x, self.lambd)
+
+
+class Hardshrink(Module):
+    """``x`` where ``|x| > lambd``, else 0."""
+
+    _shown = ("lambd",)
+
+    def __init__(self, lambd: float = 0.5) -> None:
+        self.lambd = _number("Hardshrink", "lambd", lambd)
+
+    def execute(self, x: Any) -> Any:
+        return neural.hardshrink(x, self.lambd)
+
+
+class Threshold(Module):
+    """``x`` where it is above ``threshold``, else ``value``."""
+
+    _shown = ("threshold", "value")
+
+    def __init__(self, threshold: float, value: float) -> None:
+        self.threshold = _number("Threshold", "threshold", threshold)
+        self.value = _number("Threshold", "value", value)
+
+    def execute(self, x: Any) -> Any:
+        return neural.threshold(x, self.threshold, self.value)
+
+
+class GLU(Module):
+    """The first half of dimension ``dim`` times the sigmoid of the second."""
+
+    _shown = ("dim",)
+
+    def __init__(self, dim: int = -1) -> None:
+        self.dim = integer("GLU", "dim", dim, -(2**31))
+
+    def execute(self, x: Any) -> Any:
+        return neural.glu(x, self.dim)
+
+
+class LogSigmoid(Module):
+    """``log(sigmoid(x))``."""
+
+    def execute(self, x: Any) -> Any:
+        return neural.log_sigmoid(x)
+
+
+class LogSoftmax(Module):
+    """Logarithm of softmax over ``dim`` (``None``: over everything)."""
+
+    _shown = ("dim",)
+
+    def __init__(self, dim: Any = None) -> None:
+        self.dim = dim
+
+    def execute(self, x: Any) -> Any:
+        return neural.log_softmax(x, self.dim)

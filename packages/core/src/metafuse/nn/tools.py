@@ -1,0 +1,77 @@
+"""Small helpers for networks: making a module without first values, computing in float32, advice on gradients.
+
+What it is: functions of the reference API that are no layers.
+What it is not: operators.
+Who calls it: users.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from .. import init
+from ..config import flag_scope
+from ..errors import DTypeError, GradientError
+from ..ops.creation import empty
+from ..ops.meta import check_shape
+from ..ops.precision import in_float32
+from .module import Module
+
+__all__ = ["backward", "fp32_guard", "get_init_var_rand", "skip_init"]
+
+
+def backward(v: Any, *args: Any, **kw: Any) -> None:
+    """There is no ``loss.backward()``: raises a ``GradientError`` that says what to write instead."""
+    raise GradientError(
+        "[backward] a Var has no backward; write optimizer.step(loss), or optimizer.backward(loss) and then "
+        "optimizer.step(), or mf.grad(loss, parameters)"
+    )
+
+
+def fp32_guard(func: Callable[..., Any]) -> Callable[..., Any]:
+    """Have ``func`` compute in float32: 16-bit arguments are converted, mixed precision is off inside, and the answer takes the
+    arguments' type again.
+
+    Example:
+        >>> import metafuse as mf
+        >>> total = mf.nn.fp32_guard(lambda x: (x * 300).sum())
+        >>> total(mf.ones([4]).float16()).dtype
+        float16
+    """
+    if not callable(func):
+        raise DTypeError(f"[fp32_guard] func must be callable, got {type(func).__name__}")
+    computed = in_float32(func)
+
+    @wraps(func)
+    def guarded(*args: Any, **kw: Any) -> Any:
+        with flag_scope(auto_mixed_precision_level=0):
+            return computed(*args, **kw)
+
+    return guarded
+
+
+def get_init_var_rand(shape: Any, dtype: Any) -> Any:
+    """A Var of ``shape`` drawn from the standard normal distribution."""
+    return init.gauss(check_shape("get_init_var_rand", shape), dtype)
+
+
+def skip_init(module_cls: type[Module], *args: Any, **kw: Any) -> Module:
+    """``module_cls(*args, **kw)`` with memory of no particular content instead of first values: for weights to be loaded.
+
+    No random number is drawn.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.skip_init(mf.nn.Linear, 3, 4).weight.shape
+        (4, 3)
+    """
+    if not (isinstance(module_cls, type) and issubclass(module_cls, Module)):
+        raise DTypeError(f"[skip_init] module_cls must be a class of modules, got {module_cls!r}")
+    module = module_cls(*args, **kw)
+    for var in module.parameters():
+        wanted = var.requires_grad
+        var.assign(empty(var.shape, dtype=var.dtype))
+        var.requires_grad = wanted
+    return module
