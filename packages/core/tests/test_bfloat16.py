@@ -1,7 +1,4 @@
-"""bfloat16 as an element type: bits, rounding, promotion, operators, gradients, modules, optimizers, files.
-
-On the reference backend; the conformance kit and the backends' own tests look at the others.
-"""
+"""bfloat16 on the reference backend: bits, rounding, promotion, operators, gradients, modules, optimizers, files."""
 
 from __future__ import annotations
 

@@ -193,3 +193,9 @@ def test_errors_in_a_program_name_operators_and_the_users_line() -> None:
     story = executor._story([y._node])
     assert "add" in story and "test_evaluation.py" in story and "float32[2]" in story
     assert issubclass(KernelError, RuntimeError)
+
+
+def test_a_buffer_is_not_taken_over_by_what_an_earlier_launch_writes() -> None:
+    with mf.flag_scope(auto_convert_64_to_32=0):
+        result = mf.diag(mf.array(np.array([1.5], np.float32)))
+    np.testing.assert_array_equal(result.numpy(), [[1.5]])

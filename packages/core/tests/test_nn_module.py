@@ -84,7 +84,7 @@ def test_state_round_trip(tmp_path):
     b.train()
     assert b.first.linear.weight.requires_grad
     assert not b.first.norm.running_mean.requires_grad
-    with pytest.raises(ArgumentError, match="not a file written by save"):
+    with pytest.raises(ArgumentError, match="of no kind that is read"):
         (tmp_path / "bad").write_bytes(b"nothing")
         b.load(str(tmp_path / "bad"))
 

@@ -59,7 +59,14 @@ def calls() -> list[Any]:
 def filled(value: Any, choose: random.Random) -> Any:
     """The sample's value with arrays for its tensors."""
     if isinstance(value, Tensor):
-        kind = {"int": "int32", "bool": "bool", "integral": "int32", "any": "float32", "number": "float32", "float": "float32"}
+        kind = {
+            "int": "int32",
+            "bool": "bool",
+            "integral": "int32",
+            "any": "float32",
+            "number": "float32",
+            "float": "float32",
+        }
         dtype = kind.get(value.dtype, value.dtype)
         low, high = (0, 2) if dtype == "bool" else (max(value.low, 0), max(value.high, 1))
         data = np.random.default_rng(choose.randrange(99)).uniform(low, high, value.shape or (2, 3))
@@ -80,14 +87,37 @@ def attempt(record: Operator, args: list[Any], kwargs: dict[str, Any], words: st
 
 
 @pytest.mark.parametrize(("record", "samples"), calls())
-def test_only_documented_exceptions_come_out(record: Operator, samples: tuple[Sample, ...]) -> None:
+def test_one_wrong_argument_gives_a_documented_exception(
+    record: Operator, samples: tuple[Sample, ...]
+) -> None:
+    """Every stranger in every place of the first two samples."""
+    with flag_scope(backend="reference"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for number, sample in enumerate(samples[:2]):
+            for place in [*range(len(sample.args)), *sample.kwargs]:
+                for stranger in strangers():
+                    choose = random.Random(number)
+                    args = [filled(a, choose) for a in sample.args]
+                    kwargs = {k: filled(v, choose) for k, v in sample.kwargs.items()}
+                    if isinstance(place, int):
+                        args[place] = stranger
+                    else:
+                        kwargs[place] = stranger
+                    attempt(record, args, kwargs, said(args, kwargs))
+                state.pending = []
+
+
+@pytest.mark.parametrize(("record", "samples"), calls())
+def test_several_wrong_arguments_give_a_documented_exception(
+    record: Operator, samples: tuple[Sample, ...]
+) -> None:
     @settings(
-        max_examples=40, deadline=None, database=None, derandomize=True, phases=[Phase.generate, Phase.shrink],
+        max_examples=15, deadline=None, database=None, derandomize=True, phases=[Phase.generate, Phase.shrink],
         suppress_health_check=list(HealthCheck), report_multiple_bugs=False,
     )  # fmt: skip
     @given(
         st.integers(0, len(samples) - 1),
-        st.lists(st.tuples(st.integers(0, 9), st.integers(0, COUNT - 1)), min_size=1, max_size=2),
+        st.lists(st.tuples(st.integers(0, 9), st.integers(0, COUNT - 1)), min_size=2, max_size=3),
     )
     def check(number: int, changes: list[tuple[int, int]]) -> None:
         choose = random.Random(number)

@@ -202,7 +202,7 @@ def _inner(lanes: _Lanes, unit: Scope, stages: list[Stage], found: dict[int, Acc
                 run(inside, _loading(stages, condition, True))
             missed = [s for s in _loading(stages, condition, False) if not _is_neutral(s)]
             if missed:
-                with scope.block("else", holds_loads=True) as outside:
+                with scope.block(f"if (!{scope.value(condition)})", holds_loads=True) as outside:
                     run(outside, missed)
         if blocked:
             moves = " ".join(f"a{k}[k] += p{k}[k]; p{k}[k] = 0;" for k in blocked)

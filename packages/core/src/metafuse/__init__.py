@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import errors
+from . import dist, errors
 from .config import flag_scope, flags
+from .dist.process import single_process_scope
 from .dtypes import DType, as_dtype
 from .errors import MetafuseError
 from .ops import *
@@ -21,8 +22,8 @@ from .var import Var, sync, sync_all
 __version__ = "0.1.0"
 
 _LAZY = {
-    "amp", "attention", "data", "dataset", "debug", "distributions", "einops", "fft", "gradfunctional", "init", "linalg",
-    "loss3d", "nn", "optim", "other", "sparse", "testing", "weightnorm",
+    "amp", "attention", "data", "dataset", "debug", "distributions", "einops", "fft", "gradfunctional", "init", "io",
+    "linalg", "loss3d", "lr_scheduler", "nn", "optim", "other", "sparse", "testing", "transform", "weightnorm",
 }  # fmt: skip
 
 
@@ -48,6 +49,16 @@ def __getattr__(name: str) -> Any:
         from .nn.module import Module
 
         return Module if name == "Module" else Dataset
+    if name in ("load", "save"):
+        from . import io
+
+        return getattr(io, name)
+    if name in ("rank", "world_size", "in_mpi"):  # asks for the other processes, if there are any
+        return getattr(dist, name)()
+    if name == "mpi":
+        from .dist import mpi
+
+        return mpi
     if name == "models":  # of a distribution that need not be there
         import importlib
 
@@ -60,5 +71,5 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(
-        {*globals(), *_LAZY, "compile", "explain", "Module", "Dataset", *_registry.function_names()}
+        {*globals(), *_LAZY, "compile", "explain", "in_mpi", "load", "Module", "mpi", "Dataset", "rank", "save", "world_size", *_registry.function_names()}
     )

@@ -378,6 +378,8 @@ def from_host(value: np.ndarray[Any, Any], dtype: DType, requires_grad: bool) ->
     while frame.f_globals.get("__name__", "")[:8] == "metafuse" and frame.f_back is not None:
         frame = frame.f_back
     node.origin = (frame.f_code, frame.f_lasti)
+    for watcher in executor.watchers:
+        watcher.uploaded(node)
     var._bind(node)
     return var
 

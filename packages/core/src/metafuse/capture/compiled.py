@@ -20,10 +20,11 @@ from typing import Any, TypeVar, overload
 
 import numpy as np
 
-from ..config import SETTINGS, flags, notice, observe
+from ..config import notice
 from ..errors import ArgumentError
 from ..graph.node import next_order, state
 from ..ops.random import _stream
+from ..ops.recipe import settings
 from ..runtime import executor
 from ..var import Var
 from .arguments import Arguments
@@ -43,17 +44,6 @@ PATIENCE = 24
 KINDS, STEPS = 128, 16
 
 _recording = Lock()
-#: the values of all flags, or nothing where one has changed since
-_settings: list[tuple[Any, ...]] = []
-for _name in SETTINGS:
-    observe(_name, lambda _: _settings.clear())
-
-
-def _flags() -> tuple[Any, ...]:
-    if not _settings:
-        _settings.append(tuple(getattr(flags, name) for name in SETTINGS if name != "log_silent"))
-    return _settings[-1]
-
 
 class _Kind:
     """What is known about calls with one kind of arguments."""
@@ -108,7 +98,7 @@ class Compiled:
         given = Arguments(args, kwargs)
         # inside a recording, or where every operator is evaluated at once, there is nothing to record
         if not executor.watchers and state.limit and not self.refused:
-            key = (given.key, state.grad_enabled, _flags())
+            key = (given.key, state.grad_enabled, settings())
             kind = self._kinds.get(key)
             if kind is None:
                 kind = self._new_kind(key)
@@ -263,7 +253,7 @@ class Compiled:
         numbers: list[Any] = [
             Number(Tape(), "", n) if k in kind.followed_numbers else n for k, n in enumerate(given.numbers)
         ]
-        hidden = (_flags(), *_hidden(walk))
+        hidden = (settings(), *_hidden(walk))
         recorder = Recorder(walk, given.vars, followed, numbers)
         args, kwargs = given.rebuilt(args, kwargs, recorder.numbers)
         recording: Recording | None = None
@@ -280,9 +270,9 @@ class Compiled:
         finally:
             recorder.tape.open = False
             executor.watchers.remove(recorder)
-        if _flags() != hidden[0]:
+        if settings() != hidden[0]:
             recorder.refuse("it changes a flag")
-        if (_flags(), *_hidden(walk)) != hidden:
+        if (settings(), *_hidden(walk)) != hidden:
             recorder.refuse("it draws random numbers from Python or NumPy")
         if recorder.refusal or recording is None:
             self._refuse(kind, recorder.refusal)

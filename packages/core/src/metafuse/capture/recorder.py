@@ -115,6 +115,7 @@ class Recorder:
         self._before += [(("state", k), v) for k, v in enumerate(walk.vars)]
         self._targets = {id(v): source for source, v in reversed(self._before)}
         self._flags = [v._node.requires_grad for _, v in self._before]
+        self._uploaded: set[Node] = set()
         self._rebound: dict[int, tuple[Var, Node]] = {}
         self._outputs: dict[int, tuple[int, Var]] = {}
         self._code_numbers: dict[str, int] = {}
@@ -166,6 +167,11 @@ class Recorder:
             if node is not None and node.order < self.order:
                 self._rebound[id(var)] = (var, node)
 
+    def uploaded(self, node: Node) -> None:
+        """An array was made from host data."""
+        if get_ident() == self.thread:
+            self._uploaded.add(node)
+
     def was_read(self, node: Node) -> None:
         """Somebody takes a value to the host."""
         if get_ident() == self.thread:
@@ -202,7 +208,7 @@ class Recorder:
         found = self._sources.get(node)
         if found is None:
             found = ("constant", len(self.recording.constants))
-            if node.sig.kind != "leaf" or node.order < self.order:
+            if node not in self._uploaded:
                 name = node.sig.name
                 self.refuse(f"it depends on a value ({name} {node.spec!r}) that is neither an argument nor in visible state")
             self._sources[node] = found

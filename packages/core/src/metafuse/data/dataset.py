@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..dist.parallel import set_share, shared_out
 from ..errors import ArgumentError, DTypeError
 from ..var import Var
 from . import collate
@@ -33,7 +34,8 @@ class Dataset:
         keep_numpy_array: yield ndarrays instead of Vars.
         endless: begin again instead of ending.
 
-    ``len`` counts batches.
+    ``len`` counts batches. Where several ranks compute together, ``batch_size`` counts the samples of all of them: every rank goes
+    through the same batches and reads its own part of each (``docs/distributed.md``).
 
     Example:
         >>> class Squares(Dataset):
@@ -158,7 +160,10 @@ class Dataset:
     def __iter__(self) -> Iterator[Any]:
         while True:
             for indices in self._batches():
-                yield self.to_jittor(self._load(indices))
+                own, share = shared_out(indices)
+                batch = self.to_jittor(self._load(own))
+                set_share(share)
+                yield batch
             self.epoch_id += 1
             if not self.endless:
                 return

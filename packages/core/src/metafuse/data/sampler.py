@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ..dist.context import register
 from ..errors import ArgumentError
 
 __all__ = [
@@ -36,6 +37,14 @@ def set_shuffle_seed(seed: int) -> None:
     """Begin the shuffling generator anew."""
     global _generator
     _generator = np.random.default_rng(seed)
+
+
+def _put_generator(generator: np.random.Generator) -> None:
+    global _generator
+    _generator = generator
+
+
+register(lambda: _generator, lambda rank: np.random.default_rng(1), _put_generator)
 
 
 def get_random_list(n: int) -> list[int]:

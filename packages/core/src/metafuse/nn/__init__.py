@@ -14,9 +14,12 @@ from ..ops.neural import *
 from ..ops.products import kron, tensordot
 from ..ops.scalar import sigmoid, sign, tanh
 from ..ops.shape import flatten
-from ..optim import SGD, Adam, AdamW, Adan, Optimizer, RMSprop, opt_grad
+from ..optim import SGD, Adam, AdamW, Adan, LambdaLR, LRScheduler, Optimizer, RMSprop, opt_grad
 from . import (
     activation as _activation,
+)
+from . import (
+    activation_variants as _activation_variants,
 )
 from . import (
     containers as _containers,
@@ -25,7 +28,13 @@ from . import (
     convolution as _convolution,
 )
 from . import (
+    convolution_variants as _convolution_variants,
+)
+from . import (
     dense as _dense,
+)
+from . import (
+    distances as _distances,
 )
 from . import (
     lookup as _lookup,
@@ -43,35 +52,56 @@ from . import (
     pooling as _pooling,
 )
 from . import (
+    recurrent as _recurrent,
+)
+from . import (
     regularise as _regularise,
 )
 from . import (
     reshaping as _reshaping,
 )
+from . import (
+    resizing as _resizing,
+)
+from . import (
+    tools as _tools,
+)
 from .activation import *
+from .activation_variants import *
 from .containers import *
 from .convolution import *
+from .convolution_variants import *
 from .dense import *
+from .distances import *
 from .lookup import *
 from .losses import *
 from .module import *
 from .norm import *
 from .pooling import *
+from .recurrent import *
 from .regularise import *
 from .reshaping import *
+from .resizing import *
+from .tools import *
 
 _PARTS = (
     _activation,
+    _activation_variants,
     _containers,
     _convolution,
+    _convolution_variants,
     _dense,
+    _distances,
     _lookup,
     _losses,
     _module,
     _norm,
     _pooling,
+    _recurrent,
     _regularise,
     _reshaping,
+    _resizing,
+    _tools,
 )
 
 __all__ = [
@@ -80,6 +110,8 @@ __all__ = [
     "AdamW",
     "Adan",
     "ComplexNumber",
+    "LRScheduler",
+    "LambdaLR",
     "Optimizer",
     "RMSprop",
     "flatten",

@@ -12,7 +12,9 @@ from typing import Any
 from .. import init
 from ..errors import ArgumentError
 from ..ops import neural
+from ..ops.meta import check_var
 from ..ops.neural.checks import integer
+from ..ops.scalar import where
 from .module import Module
 
 __all__ = ["Embedding"]
@@ -24,7 +26,7 @@ class Embedding(Module):
     Args:
         num_embeddings: number of rows.
         embedding_dim: length of a row.
-        padding_idx: this row starts as zeros.
+        padding_idx: this row starts as zeros and takes no gradient.
         dtype: of the table.
 
     Rows start normally distributed with mean 0 and deviation 1.
@@ -59,4 +61,8 @@ class Embedding(Module):
             self.weight.start_grad()
 
     def execute(self, x: Any) -> Any:
-        return neural.embedding(x, self.weight)
+        rows = neural.embedding(x, self.weight)
+        if self.padding_idx is None:
+            return rows
+        padding = (check_var("Embedding", "x", x) == self.padding_idx % self.num_embeddings).unsqueeze(-1)
+        return where(padding, rows.detach(), rows)

@@ -10,16 +10,18 @@ from __future__ import annotations
 from typing import Any
 
 from ..ops import neural
-from ..ops.neural.checks import choice
+from ..ops.neural.checks import choice, integer
 from .module import Module
 
 __all__ = [
     "BCELoss",
     "BCEWithLogitsLoss",
+    "CTCLoss",
     "CrossEntropyLoss",
     "KLDivLoss",
     "L1Loss",
     "MSELoss",
+    "NLLLoss",
     "SmoothL1Loss",
 ]
 
@@ -102,3 +104,40 @@ class KLDivLoss(Module):
 
     def execute(self, input: Any, target: Any) -> Any:
         return neural.kl_div(input, target, self.reduction, self.log_target)
+
+
+class NLLLoss(Module):
+    """Minus the log probability of the target class; arguments as in ``nll_loss``."""
+
+    _shown = ("reduction",)
+
+    def __init__(self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> None:
+        self.weight = weight
+        self.ignore_index = ignore_index
+        self.reduction = choice("NLLLoss", "reduction", reduction, ("mean", "sum", "none"))
+
+    def execute(self, output: Any, target: Any) -> Any:
+        return neural.nll_loss(output, target, self.weight, self.ignore_index, self.reduction)
+
+
+class CTCLoss(Module):
+    """Loss of unaligned sequences; arguments as in ``ctc_loss``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> scores = mf.nn.log_softmax(mf.zeros([3, 1, 2]), dim=2)
+        >>> round(mf.nn.CTCLoss()(scores, mf.array([[1]]), [3], [1]).item(), 4)
+        0.2877
+    """
+
+    _shown = ("blank", "reduction")
+
+    def __init__(self, blank: int = 0, reduction: str = "mean", zero_infinity: bool = False) -> None:
+        self.blank = integer("CTCLoss", "blank", blank, 0)
+        self.reduction = choice("CTCLoss", "reduction", reduction, ("mean", "sum", "none"))
+        self.zero_infinity = bool(zero_infinity)
+
+    def execute(self, log_probs: Any, targets: Any, input_lengths: Any, target_lengths: Any) -> Any:
+        return neural.ctc_loss(
+            log_probs, targets, input_lengths, target_lengths, self.blank, self.reduction, self.zero_infinity
+        )

@@ -10,6 +10,7 @@ part of the state.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -182,19 +183,23 @@ class Module:
     def load_state_dict(self, params: Mapping[str, Any]) -> None:
         """Copy values (Vars, arrays, anything NumPy converts) into the Vars of these names.
 
-        Errors: ``ArgumentError`` listing every name whose shape differs, before anything is changed. Names that only one side
-        has are listed in one warning.
+        Errors: ``ArgumentError`` listing every name whose shape differs, or saying that no name is known and why that may be; nothing
+        has been changed then. Names that only one side has are listed in one warning.
         """
         state.restore(self, params)
 
     load_parameters = load_state_dict
 
-    def save(self, path: str) -> None:
-        """Write the state to ``path`` in NumPy's ``.npz`` format."""
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the state to ``path``, which appears complete or not at all.
+
+        The name's ending chooses the format, as in ``metafuse.save``: ``.pth``, ``.pt`` or ``.bin`` for PyTorch, ``.safetensors``,
+        ``.pkl`` for the reference API; every other name gets NumPy's ``.npz``, which keeps all types exactly.
+        """
         state.save(self.state_dict(), path)
 
-    def load(self, path: str) -> None:
-        """Read the state that ``save`` wrote."""
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Read the state from a file of any format that ``metafuse.load`` reads; then as ``load_state_dict``."""
         self.load_state_dict(state.load(path))
 
     # -- training mode ----------------------------------------------------------------------------------------------

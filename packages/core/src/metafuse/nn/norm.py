@@ -10,11 +10,13 @@ from __future__ import annotations
 from typing import Any
 
 from .. import init
+from ..dist.process import world
 from ..errors import ArgumentError, ShapeError
 from ..ops import neural
 from ..ops.neural.checks import fraction, integer, integers
 from ..var import Var
 from .module import Module
+from .synchronised import batch_norm_of_all
 
 __all__ = [
     "BatchNorm",
@@ -65,7 +67,7 @@ class BatchNorm(_Norm):
         momentum: share of the new batch in the running statistics.
         affine: whether each channel is scaled and shifted by learned numbers.
         is_train: the mode to begin in.
-        sync: whether ranks of a distributed run share statistics.
+        sync: whether ranks of a distributed run share statistics, so that they are those of the whole batch.
 
     Example:
         >>> import metafuse as mf
@@ -98,6 +100,9 @@ class BatchNorm(_Norm):
 
     def execute(self, x: Any) -> Any:
         self._check_channels(x, self.num_features)
+        if self.sync and self.is_train and world().size > 1:
+            running = [self.running_mean, self.running_var]
+            return batch_norm_of_all(x, running, self.weight, self.bias, self.momentum, self.eps)
         return neural.batch_norm(
             x,
             self.running_mean,

@@ -16,14 +16,20 @@ from ..ops.neural.pooling import POOL_OPERATORS, window_pool
 from .module import Module
 
 __all__ = [
+    "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
     "AdaptiveAvgPool3d",
+    "AdaptiveMaxPool1d",
     "AdaptiveMaxPool2d",
     "AdaptiveMaxPool3d",
+    "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
+    "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
+    "MaxUnpool2d",
+    "MaxUnpool3d",
     "Pool",
     "Pool3d",
 ]
@@ -114,6 +120,12 @@ class MaxPool2d(Pool):
         super().__init__(kernel_size, stride, padding, dilation, return_indices, ceil_mode)
 
 
+class MaxPool1d(MaxPool2d):
+    """The maximum of each window of a sequence, ``[batch, channels, length]``; arguments as in ``Pool``."""
+
+    _spatial = 1
+
+
 class MaxPool3d(MaxPool2d):
     """The maximum of each window of a volume; arguments as in ``Pool``."""
 
@@ -132,6 +144,12 @@ class AvgPool2d(Pool):
         count_include_pad: bool = True,
     ) -> None:
         super().__init__(kernel_size, stride, padding, None, None, ceil_mode, count_include_pad, "mean")
+
+
+class AvgPool1d(AvgPool2d):
+    """The mean of each window of a sequence, ``[batch, channels, length]``; arguments as in ``Pool``."""
+
+    _spatial = 1
 
 
 class AvgPool3d(AvgPool2d):
@@ -166,6 +184,12 @@ class AdaptiveAvgPool2d(Module):
         return neural.adaptive_avg_pool(x, self.output_size)
 
 
+class AdaptiveAvgPool1d(AdaptiveAvgPool2d):
+    """Mean pooling of sequences to a given length."""
+
+    _spatial = 1
+
+
 class AdaptiveAvgPool3d(AdaptiveAvgPool2d):
     """Mean pooling of volumes to a given size."""
 
@@ -173,14 +197,59 @@ class AdaptiveAvgPool3d(AdaptiveAvgPool2d):
 
 
 class AdaptiveMaxPool2d(AdaptiveAvgPool2d):
-    """Maximum pooling to a given size; arguments as in ``AdaptiveAvgPool2d``."""
+    """Maximum pooling to a given size; ``output_size`` as in ``AdaptiveAvgPool2d``. With ``return_indices`` also where in a channel,
+    counted row by row, the (first) maxima are."""
+
+    def __init__(self, output_size: Any, return_indices: bool = False) -> None:
+        super().__init__(output_size)
+        self.return_indices = bool(return_indices)
 
     def execute(self, x: Any) -> Any:
         need_ndim(type(self).__name__, "x", x, [self._spatial + 2], "(batch, channels, ...)")
-        return neural.adaptive_max_pool(x, self.output_size)
+        return neural.adaptive_max_pool(x, self.output_size, self.return_indices)
+
+
+class AdaptiveMaxPool1d(AdaptiveMaxPool2d):
+    """Maximum pooling of sequences to a given length."""
+
+    _spatial = 1
 
 
 class AdaptiveMaxPool3d(AdaptiveMaxPool2d):
     """Maximum pooling of volumes to a given size."""
+
+    _spatial = 3
+
+
+class MaxUnpool2d(Module):
+    """Put maxima back to where a pooling took them from, zeros elsewhere.
+
+    Args:
+        kernel_size, stride: of the pooling; ``stride=None`` means ``kernel_size``.
+
+    Called with pooled values, the indices that the pooling answered, and the extents before pooling where they can't be told.
+
+    Example:
+        >>> import metafuse as mf
+        >>> y, places = mf.nn.MaxPool2d(2, return_indices=True)(mf.rand([1, 3, 4, 4]))
+        >>> mf.nn.MaxUnpool2d(2)(y, places).shape
+        (1, 3, 4, 4)
+    """
+
+    _spatial = 2
+    _shown = ("kernel_size", "stride")
+
+    def __init__(self, kernel_size: Any, stride: Any = None) -> None:
+        kind = type(self).__name__
+        self.kernel_size = integers(kind, "kernel_size", kernel_size, self._spatial, 1)
+        self.stride = self.kernel_size if stride is None else integers(kind, "stride", stride, self._spatial, 1)
+
+    def execute(self, x: Any, id: Any, output_size: Any = None) -> Any:
+        need_ndim(type(self).__name__, "x", x, [self._spatial + 2], "(batch, channels, ...)")
+        return neural.max_unpool(x, id, self.kernel_size, self.stride, output_size)
+
+
+class MaxUnpool3d(MaxUnpool2d):
+    """As ``MaxUnpool2d``, of volumes."""
 
     _spatial = 3

@@ -12,10 +12,15 @@ from typing import Any
 
 from ..errors import ShapeError
 from ..ops import neural
+from ..ops.meta import check_dim
 from ..ops.neural.checks import integer, integers, need_ndim
 from .module import Module
 
-__all__ = ["ConstantPad2d", "Flatten", "PixelShuffle", "ReflectionPad2d", "ReplicationPad2d", "ZeroPad2d"]
+__all__ = [
+    "ChannelShuffle", "ConstantPad1d", "ConstantPad2d", "ConstantPad3d", "Flatten", "Fold", "PixelShuffle",
+    "PixelUnshuffle", "ReflectionPad1d", "ReflectionPad2d", "ReflectionPad3d", "ReplicationPad1d", "ReplicationPad2d",
+    "ReplicationPad3d", "Unflatten", "Unfold", "ZeroPad1d", "ZeroPad2d", "ZeroPad3d",
+]  # fmt: skip
 
 
 class Flatten(Module):
@@ -43,6 +48,33 @@ class Flatten(Module):
         return x.reshape([*x.shape[:first], prod(x.shape[first : last + 1]), *x.shape[last + 1 :]])
 
 
+class Unflatten(Module):
+    """Cut dimension ``dim`` in the extents ``unflattened_size``, one of which may be -1.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.Unflatten(1, (3, -1))(mf.ones([2, 12])).shape
+        (2, 3, 4)
+    """
+
+    _shown = ("dim", "unflattened_size")
+
+    def __init__(self, dim: int, unflattened_size: Any) -> None:
+        self.dim = integer("Unflatten", "dim", dim, -(2**31))
+        several = unflattened_size if isinstance(unflattened_size, (tuple, list)) else (unflattened_size,)
+        self.unflattened_size = tuple(integer("Unflatten", "unflattened_size", n, -1) for n in several)
+
+    def execute(self, x: Any) -> Any:
+        at = check_dim("Unflatten", self.dim, x.ndim)
+        known = prod(n for n in self.unflattened_size if n != -1)
+        if self.unflattened_size.count(-1) > 1 or known < 1 or x.shape[at] % known:
+            raise ShapeError(
+                f"[Unflatten] dimension {self.dim} of {tuple(x.shape)} can't be cut in {self.unflattened_size}"
+            )
+        sizes = [x.shape[at] // known if n == -1 else n for n in self.unflattened_size]
+        return x.reshape([*x.shape[:at], *sizes, *x.shape[at + 1 :]])
+
+
 class ConstantPad2d(Module):
     """Put ``value`` around images.
 
@@ -51,14 +83,15 @@ class ConstantPad2d(Module):
     """
 
     _mode = "constant"
+    _spatial = 2
     _shown = ("padding", "value")
 
     def __init__(self, padding: Any, value: float) -> None:
-        self.padding = integers(type(self).__name__, "padding", padding, 4, -(2**31))
+        self.padding = integers(type(self).__name__, "padding", padding, 2 * self._spatial, -(2**31))
         self.value = value
 
     def execute(self, x: Any) -> Any:
-        need_ndim(type(self).__name__, "x", x, [4], "(batch, channels, height, width)")
+        need_ndim(type(self).__name__, "x", x, [self._spatial + 2], "(batch, channels, ...)")
         return neural.pad(x, self.padding, self._mode, self.value)
 
 
@@ -91,3 +124,118 @@ class PixelShuffle(Module):
 
     def execute(self, x: Any) -> Any:
         return neural.pixel_shuffle(x, self.upscale_factor)
+
+
+class ConstantPad1d(ConstantPad2d):
+    """Put ``value`` around sequences; ``padding``: one integer or ``(left, right)``."""
+
+    _spatial = 1
+
+
+class ConstantPad3d(ConstantPad2d):
+    """Put ``value`` around volumes; ``padding``: one integer or ``(left, right, top, bottom, front, back)``."""
+
+    _spatial = 3
+
+
+class ZeroPad1d(ZeroPad2d):
+    """Put zeros around sequences."""
+
+    _spatial = 1
+
+
+class ZeroPad3d(ZeroPad2d):
+    """Put zeros around volumes."""
+
+    _spatial = 3
+
+
+class ReflectionPad1d(ReflectionPad2d):
+    """Put mirrored elements around sequences."""
+
+    _spatial = 1
+
+
+class ReflectionPad3d(ReflectionPad2d):
+    """Put mirrored elements around volumes."""
+
+    _spatial = 3
+
+
+class ReplicationPad1d(ReplicationPad2d):
+    """Put copies of the border around sequences."""
+
+    _spatial = 1
+
+
+class ReplicationPad3d(ReplicationPad2d):
+    """Put copies of the border around volumes."""
+
+    _spatial = 3
+
+
+class PixelUnshuffle(Module):
+    """``[batch, channels, height * r, width * r]`` to ``[batch, channels * r * r, height, width]``."""
+
+    _shown = ("downscale_factor",)
+
+    def __init__(self, downscale_factor: int) -> None:
+        self.downscale_factor = integer("PixelUnshuffle", "downscale_factor", downscale_factor, 1)
+
+    def execute(self, x: Any) -> Any:
+        return neural.pixel_unshuffle(x, self.downscale_factor)
+
+
+class ChannelShuffle(Module):
+    """Channels of ``groups`` groups dealt out in turn."""
+
+    _shown = ("groups",)
+
+    def __init__(self, groups: int) -> None:
+        self.groups = integer("ChannelShuffle", "groups", groups, 1)
+
+    def execute(self, x: Any) -> Any:
+        return neural.channel_shuffle(x, self.groups)
+
+
+class Unfold(Module):
+    """Cut images in windows, each a column; arguments as in ``unfold``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.Unfold(2, stride=2)(mf.ones([1, 2, 4, 4])).shape
+        (1, 8, 4)
+    """
+
+    _shown = ("kernel_size", "dilation", "padding", "stride")
+
+    def __init__(self, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> None:
+        kind = type(self).__name__
+        self.kernel_size = integers(kind, "kernel_size", kernel_size, 2, 1)
+        self.dilation = integers(kind, "dilation", dilation, 2, 1)
+        self.padding = integers(kind, "padding", padding, 2, 0)
+        self.stride = integers(kind, "stride", stride, 2, 1)
+
+    def execute(self, x: Any) -> Any:
+        return neural.unfold(x, self.kernel_size, self.dilation, self.padding, self.stride)
+
+
+class Fold(Unfold):
+    """Put windows back into images and add where they overlap; arguments as in ``fold``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.Fold((4, 4), 2, stride=2)(mf.ones([1, 8, 4])).shape
+        (1, 2, 4, 4)
+    """
+
+    _shown = ("output_size", "kernel_size", "dilation", "padding", "stride")
+
+    def __init__(
+        self, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
+    ) -> None:
+        super().__init__(kernel_size, dilation, padding, stride)
+        self.output_size = integers("Fold", "output_size", output_size, 2, 1)
+
+    def execute(self, x: Any) -> Any:
+        return neural.fold(x, self.output_size, self.kernel_size, self.dilation, self.padding, self.stride)

@@ -1,21 +1,21 @@
 """State of a module: names to values, to and from memory and files.
 
-What it is: ``state_dict``, ``load_state_dict`` and the file format, NumPy's ``.npz`` without pickled objects.
-What it is not: readers of other frameworks' files.
+What it is: ``state_dict``, ``load_state_dict`` and what stands behind ``Module.save`` and ``Module.load``.
+What it is not: any file format (``metafuse.io``).
 Who calls it: ``nn.module``, ``optim``.
 """
 
 from __future__ import annotations
 
 import os
-import tempfile
 import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..dtypes import as_dtype, bfloat16
+from .. import io
+from ..dtypes import bfloat16
 from ..errors import ArgumentError
 from ..ops.creation import array
 from ..var import Var, sync
@@ -30,9 +30,9 @@ _IGNORED = "num_batches_tracked"
 
 
 def to_numpy(value: Any) -> np.ndarray[Any, Any]:
-    """The value of a Var, array or torch tensor as an ndarray."""
+    """The value of a Var, array or torch tensor as an ndarray, which may share its memory."""
     if isinstance(value, Var):
-        return value.numpy()
+        return value.data
     detach = getattr(value, "detach", None)
     if detach is None:
         return np.asarray(value)
@@ -67,8 +67,10 @@ def restore(module: Module, params: Mapping[str, Any]) -> None:
     if not isinstance(params, Mapping):
         raise ArgumentError(f"[load_state_dict] params must map names to values, got {type(params).__name__}")
     own = collect(module, None, True)
-    given = {name: value for name, value in params.items() if name.rpartition(".")[2] != _IGNORED}
-    arrays = {name: to_numpy(value) for name, value in given.items() if name in own}
+    given = {name: value for name, value in params.items() if str(name).rpartition(".")[2] != _IGNORED}
+    if own and given and not own.keys() & given.keys():
+        raise ArgumentError(f"[load_state_dict] no name is one of this network's: {_hint(own, params)}")
+    arrays = {name: _shaped(to_numpy(value), own[name]) for name, value in given.items() if name in own}
     wrong = [
         f"{name}: {tuple(own[name].shape)} here, {value.shape} given"
         for name, value in arrays.items()
@@ -84,48 +86,52 @@ def restore(module: Module, params: Mapping[str, Any]) -> None:
         var.update(array(value, var.dtype))
         var.requires_grad = wanted
     missing = [name for name in own if name not in given]
-    unknown = [name for name in given if name not in own]
+    unknown = [str(name) for name in given if name not in own]
     if missing or unknown:
         parts = [f"not given and left as they are: {', '.join(missing)}"] if missing else []
         parts += [f"given but unknown: {', '.join(unknown)}"] if unknown else []
         warnings.warn(f"[load_state_dict] names {'; '.join(parts)}", stacklevel=3)
 
 
+def _shaped(value: np.ndarray[Any, Any], var: Var) -> np.ndarray[Any, Any]:
+    """A number without dimensions stands for one element."""
+    return value.reshape(1) if value.ndim == 0 and var.shape == (1,) else value
+
+
+def _hint(own: Mapping[str, Any], params: Mapping[str, Any]) -> str:
+    """What may have been meant by names none of which is known."""
+    for key, value in params.items():
+        if isinstance(value, Mapping) and own.keys() & value.keys():
+            return f"they are below {key!r}; give params[{key!r}]"
+    for name in params:
+        begin, _, rest = str(name).partition(".")
+        if rest in own:
+            return f"they begin with {begin + '.'!r}; give {{name.partition('.')[2]: value for name, value in params.items()}}"
+    return f"it has {_some(own)}, given are {_some(params)}"
+
+
+def _some(names: Mapping[str, Any]) -> str:
+    shown = ", ".join(map(str, list(names)[:3]))
+    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
+
+
 def save(arrays: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Write arrays to ``path`` (exactly this name) as ``.npz``; the file appears complete or not at all.
+    """Write arrays to ``path`` (exactly this name), which appears complete or not at all.
 
-    Vars of types that NumPy has not are stored as their bits, under ``name::type``."""
-    sync(value for value in arrays.values() if isinstance(value, Var))
-    target = os.path.abspath(os.fspath(path))
-    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(target), prefix=".saving-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            entries: dict[str, Any] = dict(_entry(name, value) for name, value in arrays.items())
-            np.savez(file, **entries)
-        os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def _entry(name: str, value: Any) -> tuple[str, np.ndarray[Any, Any]]:
-    dtype = value.dtype if isinstance(value, Var) else None
-    if dtype is None or dtype.storage == dtype.numpy:
-        return name, to_numpy(value)
-    return f"{name}::{dtype}", dtype.encode(value.numpy())
-
-
-def _value(name: str, stored: np.ndarray[Any, Any]) -> tuple[str, np.ndarray[Any, Any]]:
-    name, _, dtype = name.partition("::")
-    return name, as_dtype(dtype).decode(stored) if dtype else stored
+    A name that ends in what ``io.save`` knows gets that format; every other one NumPy's ``.npz``, which keeps all types.
+    """
+    if os.path.splitext(os.fspath(path))[1].lower() in io.ENDINGS:
+        io.save(dict(arrays), path)
+    else:
+        io.save_numpy(dict(arrays), path)
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, np.ndarray[Any, Any]]:
-    """Read what ``save`` wrote; bfloat16 comes as float32. Errors: ``ArgumentError`` if it is something else; ``FileNotFoundError``."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return dict(_value(name, archive[name]) for name in archive.files)
-    except (ValueError, OSError, AttributeError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise ArgumentError(f"[load] {os.fspath(path)!r} is not a file written by save: {error}") from error
+    """Name to array of a file of any format that ``io.load`` reads; bfloat16 comes as float32.
+
+    Errors: ``ArgumentError`` if it is something else; ``FileNotFoundError``.
+    """
+    found = io.load(path, to="numpy")
+    if not isinstance(found, Mapping):
+        raise ArgumentError(f"[load] {os.fspath(path)!r} holds a {type(found).__name__}, not arrays by names")
+    return dict(found)

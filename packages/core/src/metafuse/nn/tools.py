@@ -58,9 +58,7 @@ def get_init_var_rand(shape: Any, dtype: Any) -> Any:
 
 
 def skip_init(module_cls: type[Module], *args: Any, **kw: Any) -> Module:
-    """``module_cls(*args, **kw)`` with memory of no particular content instead of first values: for weights to be loaded.
-
-    No random number is drawn.
+    """``module_cls(*args, **kw)`` with zeros instead of first values, which are never computed: for weights to be loaded.
 
     Example:
         >>> import metafuse as mf
@@ -72,6 +70,6 @@ def skip_init(module_cls: type[Module], *args: Any, **kw: Any) -> Module:
     module = module_cls(*args, **kw)
     for var in module.parameters():
         wanted = var.requires_grad
-        var.assign(empty(var.shape, dtype=var.dtype))
+        var.update(empty(var.shape, dtype=var.dtype))
         var.requires_grad = wanted
     return module

@@ -21,7 +21,7 @@ from . import meta
 from .creation import array64
 from .elementwise import cast
 from .host import HostFunction, host_op
-from .meta import check_integer, check_number, check_var, fill, reshape
+from .meta import check_flag, check_integer, check_number, check_var, fill, reshape
 from .registry import Sample, Tensor, operator
 from .scalar import ternary
 from .selection import check_index, read_index
@@ -70,7 +70,9 @@ def searchsorted(sorted: Any, values: Any, right: bool = False) -> Var:
             f"[searchsorted] sorted {list(ordered.shape)} must have one dimension or the leading ones of values "
             f"{list(wanted.shape)}"
         )
-    function = HostFunction(_places, (("side", "right" if right else "left"),))
+    function = HostFunction(
+        _places, (("side", "right" if check_flag("searchsorted", "right", right) else "left"),)
+    )
     return host_op("searchsorted", function, [ordered, wanted], spec_of(tuple(wanted.shape), int32))
 
 

@@ -8,13 +8,13 @@ Who calls it: users.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..backend.contract import AbstractBackend
 from ..backend.optional import SupportsCodeOp
-from ..dtypes import as_dtype
+from ..dtypes import DType, as_dtype, float64
 from ..errors import ArgumentError, BackendError, DTypeError, ShapeError
 from ..graph.node import Node, Spec, signature, spec_of
 from ..runtime.buffer import Buffer
@@ -134,7 +134,7 @@ def code(
         return _dynamic(attrs, given, spec, numbers)
     nodes = tuple(x._node for x in given)
     rule = _gradient if any(t.strip() for t in gradients) else None
-    sig = signature("opaque", "code", attrs, tuple(n.spec for n in nodes), spec, None, (), rule)
+    sig = signature("opaque", "code", attrs, tuple(n.spec for n in nodes), spec, None, _kinds(numbers), rule)
     return record(sig, nodes, tuple(numbers.values()))
 
 
@@ -146,6 +146,11 @@ def _shape(shape: Any) -> tuple[int, ...]:
             f"[code] only the first extent may be negative (a dynamic upper bound), got {list(extents)}"
         )
     return extents
+
+
+def _kinds(data: Collection[str]) -> tuple[DType, ...]:
+    """Run-time numbers of a snippet are doubles."""
+    return (float64,) * len(data)
 
 
 def _data(data: dict[str, float] | None) -> dict[str, float]:
@@ -205,6 +210,6 @@ def _gradient(node: Node, upstream: Var) -> list[Var | None]:
             continue
         part = CodeSource(attrs.gradient_header, source, (), "", attrs.data, aliases)
         nodes = (*node.inputs, upstream._node, answer._node)
-        sig = signature("opaque", "code_grad", part, tuple(n.spec for n in nodes), x._node.spec)
+        sig = signature("opaque", "code_grad", part, tuple(n.spec for n in nodes), x._node.spec, None, _kinds(attrs.data))
         results.append(record(sig, nodes, node.scalars))
     return results

@@ -20,7 +20,7 @@ from ..runtime.buffer import Buffer
 from ..var import Var, record
 from .creation import array, array64
 from .elementwise import cast
-from .meta import check_dim, check_integer_type, check_var
+from .meta import check_dim, check_flag, check_integer_type, check_var
 from .registry import Sample, Tensor, operator
 
 __all__ = ["HostFunction", "argsort", "host_op", "nonzero", "places", "sort"]
@@ -94,7 +94,7 @@ def argsort(x: Any, dim: int = -1, descending: bool = False, dtype: Any = "int32
     x = check_var("argsort", "x", x)
     number = check_dim("argsort", dim, x.ndim)
     kind = check_integer_type("argsort", dtype)
-    options = (("dim", number), ("descending", bool(descending)))
+    options = (("dim", number), ("descending", check_flag("argsort", "descending", descending)))
     order = host_op("argsort", HostFunction(_order, options), [x], spec_of(tuple(x.shape), int32))
     places = [order if d == number else f"i{d}" for d in range(x.ndim)]
     here = ",".join(f"i{d}" for d in range(x.ndim))

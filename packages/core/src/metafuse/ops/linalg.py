@@ -17,6 +17,7 @@ from . import meta
 from .elementwise import broadcast_shapes
 from .meta import check_var, expand_dims, reduce_dims
 from .precision import product_operands
+from .recipe import recorded
 from .registry import Sample, Tensor, operator
 from .shape import transpose
 
@@ -32,6 +33,7 @@ __all__ = ["matmul"]
         Sample((Tensor((1, 4)), Tensor((4, 1)))),
     ],
 )  # fmt: skip
+@recorded
 def matmul(a: Any, b: Any) -> Var:
     """Matrix product ``[..., m, k] @ [..., k, n] -> [..., m, n]``; leading dimensions broadcast.
 

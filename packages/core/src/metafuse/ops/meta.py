@@ -323,6 +323,13 @@ def check_number(operator: str, argument: str, value: Any) -> float:
     return value
 
 
+def check_flag(operator: str, argument: str, value: Any) -> bool:
+    """``value`` as a bool (``None`` is no). Errors: ``DTypeError`` for what is neither bool nor integer."""
+    if value is not None and not isinstance(value, (bool, int, np.bool_)):
+        raise DTypeError(f"[{operator}] {argument} must be True or False, got {_brief(value)}")
+    return bool(value)
+
+
 def _brief(value: Any) -> str:
     """A short text for messages; a Var is not computed for it."""
     if type(value) is Var:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Callable
 from threading import Lock
 from typing import Any
 
@@ -39,7 +40,9 @@ _BELOW_ONE = {"float16": 1 - 2.0**-11, "bfloat16": 1 - 2.0**-8}
 
 
 class _Stream:
-    """Where in which stream the next operator reads."""
+    """Where in which stream the next operator reads. ``rank`` answers which of several processes this is; ``dist`` sets it."""
+
+    rank: Callable[[], int] = staticmethod(lambda: 0)
 
     def __init__(self) -> None:
         self.lock = Lock()
@@ -57,11 +60,6 @@ class _Stream:
 _stream = _Stream()
 
 
-def process_number() -> int:
-    """The rank of this process; ``metafuse.dist`` puts its own function here."""
-    return 0
-
-
 def seed_of(seed: int, rank: int) -> int:
     """The seed of a rank; that of rank 0 is ``seed`` itself."""
     return (int(seed) + rank * 2591) % 2**63
@@ -77,7 +75,7 @@ def set_global_seed(seed: int, different_seed_for_mpi: bool = True) -> None:
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63:
         raise ArgumentError(f"[set_global_seed] seed must be an integer in 0..2**63-1, got {seed!r}")
     if different_seed_for_mpi:
-        seed = seed_of(seed, process_number())
+        seed = seed_of(seed, _stream.rank())
     with _stream.lock:
         _stream.seed, _stream.offset = int(seed), 0
     np.random.seed(int(seed) % 2**32)

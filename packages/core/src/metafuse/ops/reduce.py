@@ -18,7 +18,7 @@ from ..dtypes import accumulator, bool_, to_floating
 from ..errors import ArgumentError
 from ..var import Var
 from .elementwise import cast
-from .meta import check_dims, check_reduction, check_var, index, reduce_dims, reshape
+from .meta import check_dims, check_flag, check_reduction, check_var, index, reduce_dims, reshape
 from .precision import answer_type, summand
 from .registry import Sample, Tensor, operator
 from .scalar import ternary
@@ -93,7 +93,8 @@ def _fold(x: Var, op: str, dim: Any, keepdims: bool, operator_name: str) -> Var:
             f"[{operator_name}] shape {list(shape)} has no elements along {list(dims)}; nothing to pick"
         )
     folded = reduce_dims(x, op, dims)
-    kept = tuple(1 if k in dims else n for k, n in enumerate(shape)) if keepdims else tuple(folded.shape)
+    keep = keepdims if type(keepdims) is bool else check_flag(operator_name, "keepdims", keepdims)
+    kept = tuple(1 if k in dims else n for k, n in enumerate(shape)) if keep else tuple(folded.shape)
     return reshape(folded, kept or (1,))
 
 
@@ -179,7 +180,7 @@ def var(x: Any, dim: Any = None, dims: Any = None, unbiased: bool = False, keepd
     folded = check_dims("var", _one_of("var", dim, dims), x.ndim)
     count = _count(x, folded)
     squares = (x - mean(x, folded, True)).sqr()
-    divisor = count - 1 if unbiased else count
+    divisor = count - 1 if check_flag("var", "unbiased", unbiased) else count
     found = _fold(squares, "add", folded, keepdims, "var") * (1.0 / divisor if divisor else float("nan"))
     return cast(found, answer_type(kind))
 
@@ -195,7 +196,7 @@ def std(x: Any, dim: Any = None, keepdim: bool = False, *, keepdims: bool = Fals
         >>> round(mf.array([1.0, 3.0]).std().item(), 4)
         1.4142
     """
-    spread = var(x, dim, None, True, keepdim or keepdims)
+    spread = var(x, dim, None, True, check_flag("std", "keepdim", keepdim) or keepdims)
     return cast(cast(spread, accumulator(spread.dtype)).maximum(1e-12).sqrt(), spread.dtype)
 
 
@@ -218,6 +219,7 @@ def any(x: Any, dim: Any = None, keepdims: bool = False, *, dims: Any = None) ->
 def _arg(op: str, x: Any, dim: Any, keepdims: bool) -> tuple[Var, Var]:
     name = "argmax" if op == "maximum" else "argmin"
     x = check_var(name, "x", x)
+    keepdims = check_flag(name, "keepdims", keepdims)
     source = x if dim is not None else reshape(x, (x.numel(),))
     dims = check_dims(name, 0 if dim is None else dim, source.ndim)
     if len(dims) != 1:

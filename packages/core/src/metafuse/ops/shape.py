@@ -110,8 +110,13 @@ def broadcast(x: Any, shape: Any, dims: Sequence[int] = ()) -> Var:
     """
     x = check_var("broadcast", "x", x)
     target = tuple(shape.shape) if type(shape) is Var else check_shape("broadcast", shape)
-    if dims:
-        x = expand_dims(x, [check_dim("broadcast", d, len(target)) for d in dims])
+    numbers = [
+        check_dim("broadcast", d, len(target)) for d in (dims if isinstance(dims, (tuple, list)) else (dims,))
+    ]
+    if len(set(numbers)) != len(numbers):
+        raise ShapeError(f"[broadcast] dims must differ, got {dims!r}")
+    if numbers:
+        x = expand_dims(x, numbers)
     if x.ndim > len(target) or broadcast_shapes("broadcast", [tuple(x.shape), target]) != target:
         raise ShapeError(f"[broadcast] {list(x.shape)} does not broadcast to {list(target)}")
     return meta.broadcast_to(x, target)
@@ -122,7 +127,7 @@ def broadcast(x: Any, shape: Any, dims: Sequence[int] = ()) -> Var:
 def expand(x: Any, *shape: Any) -> Var:
     """Repeat dimensions of extent 1 to ``shape``; -1 keeps an extent."""
     x = check_var("expand", "x", x)
-    wanted = list(_flatten_arguments(shape))
+    wanted = [check_integer("expand", "an extent", n) for n in _flatten_arguments(shape)]
     skip = len(wanted) - x.ndim
     return broadcast(x, [x.shape[k - skip] if n == -1 and k >= skip else n for k, n in enumerate(wanted)])
 

@@ -19,7 +19,7 @@ from ..graph.node import spec_of
 from ..var import Var
 from .creation import array
 from .host import HostFunction, argsort, host_op
-from .meta import check_dim, check_integer, check_var, reshape
+from .meta import check_dim, check_flag, check_integer, check_var, reshape
 from .registry import Sample, Tensor, operator
 from .selection import gather, index_select, take
 from .shape import narrow
@@ -39,6 +39,11 @@ def _last(operator_name: str, x: Var, dim: Any) -> int:
 def _without(x: Var, dim: int, keep: bool) -> Var:
     """Without the dimension ``dim`` of extent 1, unless it is kept."""
     return x if keep else reshape(x, tuple(n for d, n in enumerate(x.shape) if d != dim) or (1,))
+
+
+def _keep(operator_name: str, keepdim: Any, keepdims: Any) -> bool:
+    """Whether the dimension is kept, under either name."""
+    return check_flag(operator_name, "keepdim", keepdim) or check_flag(operator_name, "keepdims", keepdims)
 
 
 def _sorted_oracle(x: Any, dim: int, descending: bool = False) -> tuple[Any, Any]:
@@ -83,7 +88,7 @@ def topk(
         raise ArgumentError(
             f"[topk] k must be at most the extent {x.shape[number]} of dimension {number}, got {k}"
         )
-    order, value = argsort(x, number, bool(largest))
+    order, value = argsort(x, number, check_flag("topk", "largest", largest))
     return narrow(value, number, 0, count, "topk"), narrow(order, number, 0, count, "topk")
 
 
@@ -122,7 +127,7 @@ def kthvalue(
         raise ArgumentError(
             f"[kthvalue] k must be at most the extent {x.shape[number]} of dimension {number}, got {k}"
         )
-    return _nth("kthvalue", x, number, place - 1, bool(keepdim or keepdims))
+    return _nth("kthvalue", x, number, place - 1, _keep("kthvalue", keepdim, keepdims))
 
 
 def _median_oracle(x: Any, dim: Any = None, keepdim: bool = False, keepdims: bool = False) -> Any:
@@ -153,7 +158,7 @@ def median(x: Any, dim: int | None = None, keepdim: bool = False, keepdims: bool
         raise ArgumentError(
             f"[median] shape {list(x.shape)} has no elements along dimension {number}; nothing to pick"
         )
-    return _nth("median", source, number, (extent - 1) // 2, bool(keepdim or keepdims))[0]
+    return _nth("median", source, number, (extent - 1) // 2, _keep("median", keepdim, keepdims))[0]
 
 
 def _most_common(x: np.ndarray[Any, Any], dim: int) -> np.ndarray[Any, Any]:
@@ -196,7 +201,8 @@ def mode(x: Any, dim: int = -1, keepdim: bool = False) -> tuple[Var, Var]:
         host_op("mode", HostFunction(_most_common, (("dim", number),)), [x],
                 spec_of(tuple(n for d, n in enumerate(x.shape) if d != number), int32)), shape,
     )  # fmt: skip
-    return _without(gather(x, number, place), number, bool(keepdim)), _without(place, number, bool(keepdim))
+    keep = check_flag("mode", "keepdim", keepdim)
+    return _without(gather(x, number, place), number, keep), _without(place, number, keep)
 
 
 # -- sets ----------------------------------------------------------------------------------------------------------
@@ -238,12 +244,14 @@ def unique(
     _, first, inverse, count = np.unique(x.numpy(), True, True, True, axis=number)
     places = array(first.astype(np.int32))
     value = take(x, places) if number is None else index_select(x, number, places)
-    inverse = inverse.reshape(tuple(x.shape) if number is None else -1).astype(np.int32)
-    answers = [
-        value,
-        *([array(inverse)] if return_inverse else []),
-        *([array(count.astype(np.int32))] if return_counts else []),
-    ]
+    inverse = inverse.reshape(tuple(x.shape) if number is None else -1)
+    answers = [value]
+    for name, wanted, extra in (
+        ("return_inverse", return_inverse, inverse),
+        ("return_counts", return_counts, count),
+    ):
+        if check_flag("unique", name, wanted):
+            answers.append(array(extra.astype(np.int32)))
     return answers[0] if len(answers) == 1 else tuple(answers)
 
 
@@ -269,5 +277,6 @@ def isin(elements: Any, test_elements: Any, assume_unique: bool = False, invert:
         array([ True, False,  True])
     """
     x, tests = check_var("isin", "elements", elements), check_var("isin", "test_elements", test_elements)
-    options = (("unique", bool(assume_unique)), ("invert", bool(invert)))
+    flags = (("unique", assume_unique), ("invert", invert))
+    options = tuple((name, check_flag("isin", name, flag)) for name, flag in flags)
     return host_op("isin", HostFunction(_isin, options), [x, tests], spec_of(tuple(x.shape), bool_))

@@ -15,7 +15,7 @@ from ..dtypes import accumulator, to_floating
 from ..errors import ArgumentError, ShapeError
 from ..var import Var
 from .elementwise import broadcast_shapes, cast
-from .meta import check_dims, check_number, check_var, expand_dims
+from .meta import check_dims, check_flag, check_number, check_var, expand_dims
 from .reduce import argmax, argmin, reduce
 from .registry import Sample, Tensor, operator
 
@@ -101,7 +101,14 @@ def norm(
     x = check_var("norm", "x", x)
     dims = check_dims("norm", dim, x.ndim)
     least = float(check_number("norm", "eps", eps))
-    return _norm("norm", x, _order("norm", p), dims, bool(keepdims or keepdim), least)
+    return _norm(
+        "norm",
+        x,
+        _order("norm", p),
+        dims,
+        check_flag("norm", "keepdims", keepdims) or check_flag("norm", "keepdim", keepdim),
+        least,
+    )
 
 
 def _normalize_oracle(input: Any, p: Any = 2, dim: Any = 1, eps: float = 1e-30) -> Any:
@@ -212,7 +219,11 @@ def isclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: b
     x, y = (cast(v, "float64") for v in (a, b))
     near = (x - y).abs() <= y.abs() * float(relative) + float(absolute)
     same = (x == y).logical_or(near.logical_and(x.isfinite()).logical_and(y.isfinite()))
-    return same.logical_or(x.isnan().logical_and(y.isnan())) if equal_nan else same
+    return (
+        same.logical_or(x.isnan().logical_and(y.isnan()))
+        if check_flag("isclose", "equal_nan", equal_nan)
+        else same
+    )
 
 
 def _whole(answer: Var) -> bool:

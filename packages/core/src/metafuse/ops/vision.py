@@ -18,7 +18,15 @@ from ..index import parse_condition
 from ..index.evaluate import evaluate
 from ..var import Var
 from .creation import array, array64
-from .meta import check_integer, check_integer_type, check_number, check_var, expand_dims, reduce_dims
+from .meta import (
+    check_flag,
+    check_integer,
+    check_integer_type,
+    check_number,
+    check_var,
+    expand_dims,
+    reduce_dims,
+)
 from .registry import Sample, Tensor, operator
 from .reindexing import reindex
 from .shape import stack
@@ -257,8 +265,8 @@ def make_grid(
     images, channels, height, width = x.shape
     columns = min(check_integer("make_grid", "nrow", nrow, 1), images)
     rows = -(-images // columns)
-    if normalize:
-        x = _unit(x, range, scale_each)
+    if check_flag("make_grid", "normalize", normalize):
+        x = _unit(x, range, check_flag("make_grid", "scale_each", scale_each))
     down, right = height + gap, width + gap
     shape = [channels, rows * down + gap, columns * right + gap]
     number = f"(i1-{gap})/{down}*{columns}+(i2-{gap})/{right}"

@@ -1,7 +1,7 @@
 """Optimizers: rules that turn gradients into new parameters.
 
-What it is: ``Optimizer`` and the rules of the reference API.
-What it is not: differentiation (``metafuse.grad``).
+What it is: ``Optimizer``, the rules of the reference API, and schedulers by a function.
+What it is not: differentiation (``metafuse.grad``), or the other schedulers (``metafuse.lr_scheduler``).
 Who calls it: users; ``nn`` re-exports the rules.
 """
 
@@ -9,6 +9,7 @@ from .adam import Adam, AdamW
 from .adan import Adan
 from .optimizer import Optimizer, opt_grad
 from .rmsprop import RMSprop
+from .schedules import LambdaLR, LRScheduler
 from .sgd import SGD
 
-__all__ = ["SGD", "Adam", "AdamW", "Adan", "Optimizer", "RMSprop", "opt_grad"]
+__all__ = ["SGD", "Adam", "AdamW", "Adan", "LRScheduler", "LambdaLR", "Optimizer", "RMSprop", "opt_grad"]

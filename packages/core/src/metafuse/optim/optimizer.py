@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..dist import buckets, parallel
 from ..dtypes import accumulator
 from ..errors import ArgumentError, DTypeError, GradientError
 from ..ops.autograd import grad, no_grad
@@ -39,6 +40,9 @@ class Optimizer:
     For parameters of 16 bits gradients, state and the arithmetic of the rule are float32; the parameter itself is the only
     copy, rounded at every step, so that a change below half of its last digit is lost. Keep float32 parameters and use mixed
     precision (``flags.auto_mixed_precision_level``) where changes are that small.
+
+    On several ranks (``docs/distributed.md``) parameters become those of rank 0 when they are given here, and gradients are
+    those of the mean over all ranks' samples from ``step``, ``clip_grad_norm`` or ``opt_grad`` on, whichever comes first.
     """
 
     #: names of attributes that a group may override
@@ -53,7 +57,10 @@ class Optimizer:
         self.lr = check_number(kind, "lr", lr)
         self.param_sync_iter = param_sync_iter
         self.param_groups: list[Group] = []
+        self._inputs: list[Var] = []
         self.n_step = 0
+        self._local = False  # whether the kept gradients are of this rank's samples only
+        self._compared = False  # whether ranks have seen that their parameters are the same
         given = list(params)
         if not given:
             raise ArgumentError(f"[{kind}] params is empty; give model.parameters()")
@@ -73,6 +80,17 @@ class Optimizer:
         group["params"] = params
         group["grads"] = [None] * len(params)
         self.param_groups.append(group)
+        parallel.broadcast_vars(params)
+        self._compared = False
+
+    def set_input_into_param_group(self, inputs: Any) -> None:
+        """Have ``backward`` also ask for the gradients of ``inputs``, so that hooks on the way to them are called. They are not
+        changed by ``step``. An empty list ends it."""
+        several = [inputs] if isinstance(inputs, Var) else list(inputs)
+        for v in several:
+            if not isinstance(v, Var):
+                raise DTypeError(f"[{type(self).__name__}] inputs must hold Vars, got {type(v).__name__}")
+        self._inputs = several
 
     def _trainable(self) -> list[tuple[Group, int, Var]]:
         """(group, position, Var) of every parameter that takes a gradient."""
@@ -90,6 +108,7 @@ class Optimizer:
     # -- gradients ------------------------------------------------------------------------------------------------
     def zero_grad(self) -> None:
         """Forget the gradients that ``backward`` has accumulated."""
+        self._local = False
         for group in self.param_groups:
             group["grads"] = [None] * len(group["params"])
 
@@ -101,14 +120,33 @@ class Optimizer:
         trainable = self._trainable()
         if not trainable:
             raise GradientError(f"[{kind}] no parameter takes a gradient; call train() or start_grad() first")
-        gradients = grad(loss, [p for _, _, p in trainable], retain_graph)
+        watched = [v for v in self._inputs if v.requires_grad]
+        if not self._compared:
+            parallel.make_equal([p for _, _, p in trainable], loss)
+            self._compared = True
+        own = parallel.weighted(loss)
+        gradients = grad(own, [*(p for _, _, p in trainable), *watched], retain_graph)[: len(trainable)]
         with no_grad():
+            if self._local or all(group["grads"][k] is None for group, k, _ in trainable):
+                self._local = True
+            else:  # what is kept is of all ranks already
+                gradients = buckets.summed(gradients)
             for (group, k, _), g in zip(trainable, gradients, strict=True):
                 held = group["grads"][k]
                 group["grads"][k] = g if held is None else held + g
 
+    def sync_gradients(self) -> None:
+        """Have the kept gradients be those of all ranks' samples, if they are not yet; ``step`` does so by itself."""
+        if self._local:
+            held = [(g["grads"], k) for g in self.param_groups for k, grad in enumerate(g["grads"]) if grad is not None]
+            with no_grad():
+                for (grads, k), total in zip(held, buckets.summed([grads[k] for grads, k in held]), strict=True):
+                    grads[k] = total
+            self._local = False
+
     def find_grad(self, v: Var) -> Var:
         """The gradient kept for ``v``. Errors: ``GradientError`` if there is none now."""
+        self.sync_gradients()
         for group in self.param_groups:
             for p, g in zip(group["params"], group["grads"], strict=True):
                 if p is v and g is not None:
@@ -122,6 +160,7 @@ class Optimizer:
         check_number("clip_grad_norm", "max_norm", max_norm)
         if check_number("clip_grad_norm", "norm_type", norm_type) == 0:
             raise ArgumentError("[clip_grad_norm] norm_type must be > 0 (inf: the largest element), got 0")
+        self.sync_gradients()
         held = [(g, k) for g in self.param_groups for k, grad in enumerate(g["grads"]) if grad is not None]
         if not held:
             return
@@ -151,6 +190,7 @@ class Optimizer:
         """What comes before the updates: ``backward`` if a loss is given, and counting."""
         if loss is not None:
             self.backward(loss, retain_graph)
+        self.sync_gradients()
         self.n_step += 1
 
     def step(self, loss: Var | None = None, retain_graph: bool = False) -> None:
@@ -166,6 +206,7 @@ class Optimizer:
         """Record the update of every parameter that has a gradient, and compute nothing.
 
         Answers the Vars that hold something new: the parameters and their state."""
+        self.sync_gradients()
         changed: list[Var] = []
         with no_grad():
             for group in self.param_groups:
@@ -190,6 +231,9 @@ class Optimizer:
             for name in self.slots:
                 values.extend(v for v in group.get(name, ()) if v is not None)
         sync(values)
+        buckets.forget_finished()
+        if self.param_sync_iter and self.n_step % self.param_sync_iter == 0:
+            parallel.broadcast_vars([p for group in self.param_groups for p in group["params"]])
 
     def update(self, p: Var, g: Var, state: dict[str, Var], options: dict[str, Any]) -> None:
         """The rule for one parameter: record new values of ``p`` and of its state with ``write``."""

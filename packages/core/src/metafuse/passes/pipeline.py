@@ -19,6 +19,7 @@ from ..kernel import spec
 from ..kernel.expr import INTRINSICS
 from .contraction import find_contractions
 from .decompose import decompose
+from .early import move_up
 from .fuse import Group, fuse, split_tail
 from .layout import choose_layouts
 from .library import Library, find_constants
@@ -59,7 +60,7 @@ def build_plan(
     lowered: list[Item] = _run("lower", _lower_all, graph, groups, kept, frozenset(retained), library)
     if not backend.capabilities.intrinsics.issuperset(INTRINSICS):
         lowered = _run("decompose", _decompose_all, lowered, backend)
-    launches = _run("schedule", schedule, groups, lowered)
+    launches = _run("early", move_up, graph, _run("schedule", schedule, groups, lowered))
     plan: ProgramPlan = _run("memory", plan_memory, graph, launches, kept)
     if flags.verify:
         for item in plan.groups:

@@ -148,7 +148,7 @@ def plan_memory(graph: ProgramGraph, launches: list[list[Item]], kept: dict[int,
     results = tuple((position, slots[value]) for value, positions in kept.items() for position in positions)
     return ProgramPlan(
         tuple(steps), graph.leaves, tuple(outputs), tuple(temporaries), results,
-        _donations(graph, launches, deaths, kept, slots), graph.scalar_kinds, tuple(graph.references[: graph.count]),
+        _donations(graph, launches, births, deaths, kept, slots), graph.scalar_kinds, tuple(graph.references[: graph.count]),
         tuple(item for launch in launches for item in launch), _constants(graph, launches, slots, lasting),
         tuple(orders), tuple(sorted(k - graph.count for k in graph.read_flat)),
     )  # fmt: skip
@@ -251,6 +251,7 @@ def _share(
 def _donations(
     graph: ProgramGraph,
     launches: list[list[Item]],
+    births: dict[int, int],
     deaths: dict[int, int],
     kept: dict[int, list[int]],
     slots: dict[int, int],
@@ -272,6 +273,8 @@ def _donations(
                 if stage.kind != "store" or stage.level != "outer" or item.values[stage.buffer] not in kept:
                     continue
                 output = item.values[stage.buffer]
+                if births[output] != time:  # an earlier launch has begun to write it
+                    continue
                 for slot, value in enumerate(item.values):
                     if (
                         graph.is_leaf(value)

@@ -65,6 +65,8 @@ last_program: list[Program] = []
 observers: list[Callable[[Any], None]] = []
 #: at most one ``capture.recorder.Recorder``, told of programs, of Vars that are bound anew and of values that are read
 watchers: list[Any] = []
+#: the opaque node that runs now, for messages
+running: Node | None = None
 
 
 def device() -> _Device:
@@ -469,12 +471,15 @@ def _run_steps(
 
 
 def _run_opaque(step: OpaqueStep, dev: _Device, slots: list[Buffer], nodes: list[Node]) -> None:
-    node = nodes[step.position]
+    global running
+    node = running = nodes[step.position]
     inputs = [(slots[s], i.spec) for s, i in zip(step.inputs, node.inputs, strict=True)]
     try:
         node.sig.attrs.run(dev.backend, dev.kernels, inputs, (slots[step.output], node.spec), node.scalars)
     except MetafuseError as error:
         raise type(error)(f"{error}\nrecorded at {describe_origin(node)}") from error
+    finally:
+        running = None
 
 
 def _story(nodes: list[Node], limit: int = 12) -> str:

@@ -20,6 +20,7 @@ from ..autograd import no_grad
 from ..elementwise import cast, elementwise, floating, keep
 from ..meta import check_dims, check_var, with_gradient
 from ..precision import answer_type, in_float32
+from ..recipe import recorded
 from ..registry import Sample, Tensor, operator
 from ..scalar import where
 from . import oracles
@@ -248,6 +249,7 @@ def shifted(x: Any, axes: tuple[int, ...]) -> Any:
     source="exp(x - max) / sum(exp(x - max))",
     method=True,
 )
+@recorded
 def softmax(x: Any, dim: Any = None, log: bool = False) -> Any:
     """Exponentials divided by their sum over ``dim`` (``None``: over everything); with ``log``, the logarithm of that.
 

@@ -25,7 +25,7 @@ _ADAPTIVE = [Sample((sample_image(2), size)) for size in (1, (5, 3), (2, 4), (No
 ]
 
 
-def _adaptive(op: str, x: Any, output_size: Any, kind: str) -> Any:
+def _adaptive(op: str, x: Any, output_size: Any, kind: str, return_indices: bool = False) -> Any:
     """Windows ``floor(i*size/out) <= j < ceil((i+1)*size/out)`` along each spatial dimension."""
     x = check_var(op, "x", x)
     need_ndim(op, "x", x, [3, 4, 5], "(batch, channels, ...)")
@@ -36,7 +36,8 @@ def _adaptive(op: str, x: Any, output_size: Any, kind: str) -> Any:
     out = integers(op, "output_size", size if output_size is None else output_size, spatial, 1)
     axes = list(range(2 + spatial, 2 + 2 * spatial))
     if all(s % o == 0 for s, o in zip(size, out, strict=True)):  # equal windows, side by side
-        return window_pool(op, x, tuple(s // o for s, o in zip(size, out, strict=True)), kind)
+        windows = tuple(s // o for s, o in zip(size, out, strict=True))
+        return window_pool(op, x, windows, kind, return_indices=return_indices)
     kernel = [
         max((i + 1) * s // o + ((i + 1) * s % o > 0) - i * s // o for i in range(o))
         for s, o in zip(size, out, strict=True)
@@ -49,13 +50,26 @@ def _adaptive(op: str, x: Any, output_size: Any, kind: str) -> Any:
     outside = 0 if kind == "mean" else IDENTITY(kind, x.dtype)
     windows = x.reindex([*x.shape[:2], *out, *kernel], indexes, outside, beyond)
     if kind == "maximum":
-        return extreme(windows, kind, axes)[0]
+        result, first = extreme(windows, kind, axes)
+        return (result, _places(first, size, out, kernel)) if return_indices else result
     total = windows.sum(axes)
     for d, (s, o) in enumerate(zip(size, out, strict=True)):
         i = index([o], 0)
         count = ((i + 1) * s + (o - 1)) // o - i * s // o
         total = total / count.cast(x.dtype).reshape([o] + [1] * (spatial - 1 - d))
     return total
+
+
+def _places(first: Any, size: tuple[int, ...], out: tuple[int, ...], kernel: list[int]) -> Any:
+    """Where in a channel, row by row, element number ``first`` of each window lies."""
+    flat, scale = None, 1
+    for d in reversed(range(len(size))):
+        step = first % kernel[d]
+        first = first // kernel[d]
+        place = (index(first.shape, 2 + d) * size[d] // out[d] + step) * scale
+        flat = place if flat is None else flat + place
+        scale *= size[d]
+    return flat
 
 
 @operator(
@@ -82,15 +96,16 @@ def adaptive_avg_pool(x: Any, output_size: Any) -> Any:
 @operator(
     category="nn",
     numpy=oracles.adaptive_max_pool,
-    samples=_ADAPTIVE,
+    samples=[*_ADAPTIVE, *(Sample((sample_image(2), size, True)) for size in ((5, 3), (2, 4)))],
     source="window maximum, windows floor(i*n/o) to ceil((i+1)*n/o)",
 )
-def adaptive_max_pool(x: Any, output_size: Any) -> Any:
-    """Maximum pooling to a given size; arguments as in ``adaptive_avg_pool``.
+def adaptive_max_pool(x: Any, output_size: Any, return_indices: bool = False) -> Any:
+    """Maximum pooling to a given size; arguments as in ``adaptive_avg_pool``. With ``return_indices`` also where in a channel,
+    counted row by row, the (first) maximum is, as int32.
 
     Example:
         >>> import metafuse as mf
         >>> mf.nn.adaptive_max_pool(mf.ones([1, 2, 5, 7]), 1).shape
         (1, 2, 1, 1)
     """
-    return _adaptive("adaptive_max_pool", x, output_size, "maximum")
+    return _adaptive("adaptive_max_pool", x, output_size, "maximum", bool(return_indices))

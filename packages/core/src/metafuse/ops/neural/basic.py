@@ -13,6 +13,7 @@ from typing import Any
 from ...errors import ArgumentError, DTypeError, ShapeError
 from ..meta import check_var, index, reduce_dims
 from ..precision import like, product_operands
+from ..recipe import recorded
 from ..registry import Sample, Tensor, operator
 from ..scalar import where
 from . import oracles
@@ -42,6 +43,7 @@ __all__ = [
     ],
     source="x @ weight.T + bias",
 )
+@recorded
 def linear(x: Any, weight: Any, bias: Any = None) -> Any:
     """``x @ weight.T + bias``.
 

@@ -16,6 +16,7 @@ from typing import Any
 from ...errors import ArgumentError, ShapeError
 from ..meta import check_var, reduce_dims
 from ..precision import like, product_operands
+from ..recipe import recorded
 from ..registry import Sample, Tensor, operator
 from . import window_oracles as oracles
 from .checks import integer, integers, need_ndim, slide, window_count
@@ -26,6 +27,7 @@ __all__ = [
     "conv2d",
     "conv3d",
     "conv_transpose",
+    "conv_transpose1d",
     "conv_transpose2d",
     "conv_transpose3d",
 ]
@@ -69,6 +71,7 @@ def _add_bias(y: Any, bias: Any) -> Any:
     return y if bias is None else y + like(bias, y).broadcast(y.shape, [0, *range(2, y.ndim)])
 
 
+@recorded
 def _convolve(
     op: str,
     spatial: int,
@@ -305,6 +308,34 @@ def conv_transpose(
     """
     return _spread(
         "conv_transpose", 2, input, weight, bias, stride, padding, output_padding, groups, dilation
+    )
+
+
+@operator(
+    category="nn",
+    numpy=oracles.transposed_convolution,
+    samples=conv_samples(1, True),
+    source="gradient of conv1d to x",
+)
+def conv_transpose1d(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Any:
+    """Transposed convolution over one spatial dimension; arguments as in ``conv_transpose``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.conv_transpose1d(mf.ones([1, 2, 3]), mf.ones([2, 4, 2]), stride=2).shape
+        (1, 4, 6)
+    """
+    return _spread(
+        "conv_transpose1d", 1, input, weight, bias, stride, padding, output_padding, groups, dilation
     )
 
 

@@ -16,6 +16,7 @@ from ...var import wrap
 from ..autograd import no_grad
 from ..meta import check_var, index, with_gradient
 from ..precision import in_float32
+from ..recipe import recorded
 from ..registry import Sample, Tensor, operator
 from ..scalar import where
 from . import oracles
@@ -121,6 +122,7 @@ def _pick(logs: Any, target: Any, weight: Any, ignore_index: int | None, reducti
     ],
     source="negative log-likelihood of softmax",
 )
+@recorded
 @in_float32
 def cross_entropy_loss(
     output: Any, target: Any, weight: Any = None, ignore_index: int | None = None, reduction: str = "mean"
@@ -154,6 +156,7 @@ def cross_entropy_loss(
     ],
     source="negative log-likelihood",
 )
+@recorded
 @in_float32
 def nll_loss(
     output: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
@@ -178,6 +181,7 @@ def nll_loss(
     samples=[Sample((_X, _X)), Sample((_X, _X), {"reduction": "none"})],
     source="mean of squared differences",
 )
+@recorded
 @in_float32
 def mse_loss(output: Any, target: Any, reduction: str = "mean") -> Any:
     """Squared difference, reduced by ``"mean"``, ``"sum"`` or ``"none"``.

@@ -21,6 +21,7 @@ from ...errors import ArgumentError, DTypeError, ShapeError
 from ..elementwise import cast
 from ..meta import check_var
 from ..precision import answer_type
+from ..recipe import recorded
 from ..registry import Sample, Tensor, operator
 from . import oracles
 from .checks import integer, integers
@@ -193,6 +194,7 @@ def instance_norm(
     ],
     source="Ba et al. 2016",
 )
+@recorded
 def layer_norm(
     x: Any,
     normalized_shape: Any,
@@ -233,6 +235,7 @@ def layer_norm(
     samples=[Sample((_X, 2)), Sample((_X, 4, _C, _C))],
     source="Wu and He 2018",
 )
+@recorded
 def group_norm(x: Any, num_groups: int, weight: Any = 1, bias: Any = 0, eps: float = 1e-05) -> Any:
     """Normalise groups of channels of each sample and scale each channel.
 

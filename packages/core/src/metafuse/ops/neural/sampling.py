@@ -17,6 +17,7 @@ from typing import Any
 from ...errors import DTypeError, ShapeError
 from ..elementwise import cast
 from ..meta import check_var, fill, index, with_gradient
+from ..precision import in_float32
 from ..registry import Sample, Tensor, operator
 from ..shape import concat
 from . import sampling_oracles as oracles
@@ -237,6 +238,7 @@ _SAMPLES = [
 
 
 @operator(category="nn", numpy=oracles.grid_sample, samples=_SAMPLES, source="Jaderberg et al. 2015")
+@in_float32
 def grid_sample(
     input: Any, grid: Any, mode: str = "bilinear", padding_mode: str = "zeros", align_corners: bool = False
 ) -> Any:

@@ -217,6 +217,12 @@ def adaptive_avg_pool(x: Array, output_size: Any) -> Array:
     return _adaptive(x, output_size, np.mean)
 
 
-def adaptive_max_pool(x: Array, output_size: Any) -> Array:
+def adaptive_max_pool(x: Array, output_size: Any, return_indices: bool = False) -> Any:
     """Maximum over windows floor(i*n/o) .. ceil((i+1)*n/o)."""
-    return _adaptive(x, output_size, np.max)
+    result = _adaptive(x, output_size, np.max)
+    if not return_indices:
+        return result
+    flat, places = x.reshape(*x.shape[:2], -1), np.zeros(result.shape, np.int32)
+    for at in np.ndindex(*result.shape):  # elements of samples differ
+        places[at] = np.flatnonzero(flat[at[:2]] == result[at])[0]
+    return result, places

@@ -1,0 +1,151 @@
+"""NumPy's files: ``.npy``, one array, and ``.npz``, named ones.
+
+What it is: ``load_numpy`` and ``save_numpy``; arrays of Python objects are refused both ways.
+What it is not: NumPy's own functions, whose checks come after the allocation.
+Who calls it: ``io.api`` and users.
+
+Vars of types that NumPy has not are stored in ``.npz`` as their bits, under ``name::type``.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Mapping
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from ..dtypes import as_dtype
+from ..errors import ArgumentError, DTypeError
+from ..var import Var, sync
+from .files import Budget, Source, reading, writing
+from .tensors import MAX_DIMENSIONS, bits_of, check_target
+
+__all__ = ["load_numpy", "read_npy", "read_npz", "save_numpy"]
+
+
+def load_numpy(path: str | os.PathLike[str] | BinaryIO, to: str | None = None) -> Any:
+    """The array of a ``.npy`` file, or name to array of a ``.npz`` file, as ndarrays; bfloat16 as float32.
+
+    Errors: ``FileFormatError`` for damaged files and arrays of objects; ``FileNotFoundError``.
+    """
+    check_target(to)
+    with reading(path) as source:
+        magic = source.read(min(4, source.size))
+        source.seek(0)
+        return read_npz(source) if magic == b"PK\x03\x04" else read_npy(source)
+
+
+def read_npy(source: Source) -> np.ndarray[Any, Any]:
+    """The array of an open file."""
+    return _array(source, source.file, source.size, Budget(source), "it")
+
+
+def _array(source: Source, file: Any, size: int, budget: Budget, what: str) -> np.ndarray[Any, Any]:
+    """An array in the format of NumPy's, at the beginning of ``file`` of ``size`` bytes."""
+    form = np.lib.format
+    try:
+        version = form.read_magic(file)
+        if version not in ((1, 0), (2, 0)):
+            raise source.problem(f"{what} has version {version} of NumPy's format; 1.0 and 2.0 are read")
+        header = form.read_array_header_1_0 if version == (1, 0) else form.read_array_header_2_0
+        shape, by_columns, dtype = header(file)
+    except (ValueError, TypeError, SyntaxError, KeyError, EOFError, OverflowError, RecursionError) as error:
+        if isinstance(error, ArgumentError):
+            raise
+        raise source.problem(f"{what} is no array of NumPy's: {str(error)[:200]}") from error
+    if dtype.hasobject:
+        raise source.problem(f"{what} is an array of Python objects, which would be executed; save numbers")
+    if len(shape) > MAX_DIMENSIONS or any(type(n) is not int or n < 0 for n in shape):
+        raise source.problem(f"{what} has the shape {str(shape)[:100]}; it is damaged")
+    count = 1
+    for extent in shape:
+        count *= extent
+    if count * dtype.itemsize != size - file.tell():
+        raise source.problem(
+            f"{what} has the shape {shape} of {dtype}, and {size - file.tell()} bytes of data; it is incomplete or damaged"
+        )
+    budget.take(count * dtype.itemsize, what)
+    found = np.empty(count * dtype.itemsize, np.uint8)
+    view, done = memoryview(found), 0
+    while done < len(found):
+        block = file.read(min(1 << 20, len(found) - done))
+        if not block:
+            raise source.problem(f"{what} ends after {done} of {len(found)} bytes; it is incomplete")
+        view[done : done + len(block)] = block
+        done += len(block)
+    if dtype.kind == "b":
+        found = (found != 0).view(np.uint8)
+    return (
+        found.view(dtype).reshape(shape, order="F" if by_columns else "C")
+        if count
+        else np.empty(shape, dtype)
+    )
+
+
+def read_npz(source: Source) -> dict[str, np.ndarray[Any, Any]]:
+    """The arrays of an open archive."""
+    budget = Budget(source)
+    found: dict[str, np.ndarray[Any, Any]] = {}
+    try:
+        with zipfile.ZipFile(source.file) as archive:
+            for entry in archive.infolist():
+                name, suffix = os.path.splitext(entry.filename)
+                if suffix != ".npy" or name in found:
+                    raise source.problem(
+                        f"its entry {entry.filename[:100]!r} is no array, or there twice; it is no .npz file"
+                    )
+                with archive.open(entry) as file:
+                    found[name] = _array(source, file, entry.file_size, budget, f"array {name[:100]!r}")
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError) as error:
+        raise source.problem(
+            f"its list of contents can't be read: {error}; it is incomplete or damaged"
+        ) from error
+    return dict(_decoded(source, name, stored) for name, stored in found.items())
+
+
+def _decoded(source: Source, name: str, stored: np.ndarray[Any, Any]) -> tuple[str, np.ndarray[Any, Any]]:
+    """The name and values of what ``save_numpy`` stored, perhaps as bits."""
+    plain, separator, kind = name.rpartition("::")
+    if not separator:
+        return name, stored
+    try:
+        dtype = as_dtype(kind)
+    except DTypeError:
+        return name, stored
+    if stored.dtype != dtype.storage:
+        raise source.problem(f"array {name[:100]!r} has elements of {stored.dtype}; it is damaged")
+    return plain, dtype.decode(stored)
+
+
+def save_numpy(value: Any, path: str | os.PathLike[str]) -> None:
+    """Write one Var or array as ``.npy``, or a mapping from names to such as ``.npz``, to exactly this name.
+
+    The file appears complete or not at all. Errors: ``DTypeError``, ``ArgumentError`` before the file is touched.
+    """
+    form = np.lib.format
+    if not isinstance(value, Mapping):
+        array = _plain(value, "the value")[1]
+        with writing(path) as file:
+            form.write_array(file, array, allow_pickle=False)
+        return
+    if any(not isinstance(name, str) for name in value):
+        raise ArgumentError("[save] names of arrays must be texts; another name than .npz keeps other keys")
+    sync(v for v in value.values() if isinstance(v, Var))
+    entries = [(name, *_plain(v, f"array {name!r}")) for name, v in value.items()]
+    with writing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, kind, array in entries:
+            info = zipfile.ZipInfo(f"{name}{kind}.npy", (1980, 1, 1, 0, 0, 0))
+            with archive.open(info, "w", force_zip64=array.nbytes >= 1 << 31) as entry:
+                form.write_array(entry, array, allow_pickle=False)
+
+
+def _plain(value: Any, where: str) -> tuple[str, np.ndarray[Any, Any]]:
+    """What is put behind the name, and an array that NumPy can write."""
+    if isinstance(value, (bool, int, float, list, tuple, np.generic)):
+        value = np.asarray(value)
+    if isinstance(value, np.ndarray) and value.dtype.kind in "cSUmM":
+        return "", value
+    bits, dtype = bits_of(value, where)
+    return ("", bits) if dtype.storage == dtype.numpy else (f"::{dtype}", bits)
