@@ -1,9 +1,10 @@
 """How much of the reference API exists here: names, parameters, and what the tests exercise.
 
-``python tools/api_coverage.py`` prints a line per module of ``tests/api/names.json``: present, missing, share. ``--missing``
-lists the missing names, ``--differences`` the present ones that can't be called as the reference API says, ``--tests`` adds
-the share that is exercised, ``--module`` chooses modules, ``--package`` looks in another package than ``metafuse``, with the
-same layout as the reference API. ``--generate FILE`` writes the table anew from an inventory of the reference API.
+``python tools/api_coverage.py`` prints a line per module of the table ``packages/compat-jittor/src/jittor/_names.json``: names that are
+present, missing, and not offered; the share of present ones among those that are offered. ``--missing`` lists the missing
+names, ``--differences`` the present ones that can't be called as the reference API says, ``--tests`` adds the share that is
+exercised, ``--module`` chooses modules, ``--require 95`` answers exit code 1 if one of ``GOALS`` has a smaller share.
+``--generate FILE`` writes the table anew from an inventory of the reference API.
 
 Exercised is a name whose operator record carries a NumPy meaning and samples (the conformance kit runs those on
 every backend), or one that a test names.
@@ -13,10 +14,8 @@ from __future__ import annotations
 
 import argparse
 import ast
-import importlib
 import inspect
 import json
-import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,54 +23,49 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-NAMES = ROOT / "tests" / "api" / "names.json"
 TESTS = (ROOT / "tests", *sorted((ROOT / "packages").glob("*/tests")))
+sys.path += [str(p) for p in sorted((ROOT / "packages").glob("*/src")) if str(p) not in sys.path]
 
-#: pattern on ``module:name`` -> why it has no place in a framework with other foundations
-SKIPPED = {
-    r"(compiler|compile_extern|pyjt_compiler|core_ops_headers|utils\.(gen_pyi|dlink_compiler|asm_tuner|jtune)):": "build system",
-    r":(\w*compile_custom_op\w*|python_pass_wrapper|auto_parallel|jt_init_subprocess|set_lock_path|rewrite_op)$": "build system",
-    r":(jittor_path|cc_path|cc_type|nvcc_path|nvcc_flags|python_path|cuda_archs|dirty_fix_\w+)$": "build system",
-    r"^jittor_utils|utils\.(nvtx|converter_server|local_doc_builder|tracer):|:(print_tree|vtos)$": "its own tools",
-    r"(cuda_library_ops|nccl_ops|hccl_ops|mkl_ops|init_cupy|ccl|depthwise_conv|other\.code_softmax):": "vendor library",
-    r":\w*(cub_|cuda|cupy|npu|nfef|sfrl|tensorcore)\w*$": "vendor hardware",
-    r":(NanoString|NanoVector|RingBuffer|ZipFile|array_|wrap_var_addr|\w*_ptr|reuse_\w+)$": "internals",
-    r":(_\w+_dependency|_input|_update|\w*out_hint|check)$": "internals",
-    r":(release_from_holders|uncertain_shape|check_cascade_setitem|slice_var_index)$": "internals",
-    # an in-place form of what answers several arrays, or none
-    r":(argmax|argmin|chunk|kthvalue|nonzero|sort|topk|unbind|unique|tolist|cpu|peek|new\w*)_$": "no in-place meaning",
+from jittor import _follow, _table  # noqa: E402
+
+#: modules of which nearly everything has to be there
+GOALS = tuple(
+    f"jittor{module}"
+    for module in (
+        "", ".ops", ".Var", ".misc", ".linalg", ".contrib", ".math_util", ".sparse", ".loss3d", ".gradfunctional", ".einops",
+        ".distributions", ".attention",
+    )
+)  # fmt: skip
+
+#: name and parameter -> why this difference stays
+KNOWN = {
+    "MNIST data_root": "data sets are kept in another folder",
+    "getitem _": "a name by which nobody gives an argument",
+    **dict.fromkeys(
+        ("index dtype", "index_var dtype", "Var.index dtype", "Var.index_var dtype"),
+        "a type in the place of the dimension is understood",
+    ),
+    **dict.fromkeys(
+        ("reindex indexes", "Var.reindex indexes", "Var.reindex_var indexes"),
+        "Vars that are indexes stand in the place of the shape",
+    ),
+    **dict.fromkeys(("Var.astype op", "Var.__setitem__ value"), "a name by which nobody gives an argument"),
 }
-
-#: modules of the reference API whose names stand elsewhere here, tried in this order; others keep their path
-ELSEWHERE = {
-    **dict.fromkeys(("ops", "core", "misc", "contrib", "math_util", "mpi_ops"), ("",)),
-    "einops.layers.jittor": ("einops.layers.metafuse",),
-    "pool": ("nn",), "lr_scheduler": ("lr_scheduler", "optim"), "dataset": ("dataset", "data"),
-}  # fmt: skip
 
 
 @dataclass
 class Found:
-    """One name of the table: what it is here, or ``None``."""
+    """One name of the table: what it is here, and what became of it."""
 
     module: str
     name: str
-    forms: str | None
+    state: str
     value: Any
-    present: bool
 
-
-def short(module: str) -> str:
-    """The path below the reference package: ``jittor.misc`` is ``misc``, the package itself is empty."""
-    return module.partition(".")[2]
-
-
-def skip_reason(module: str, name: str) -> str | None:
-    """Why a name is left out, if it is."""
-    for pattern, reason in SKIPPED.items():
-        if re.search(pattern, f"{module}:{name}"):
-            return reason
-    return None
+    @property
+    def present(self) -> bool:
+        """Whether it may be used."""
+        return self.state in ("works", _follow.IDLE)
 
 
 # -- the table --------------------------------------------------------------------------------------------------
@@ -88,7 +82,7 @@ def generate(inventory: Path) -> None:
         lines[-1] = lines[-1].rstrip(",")
         lines.append("},")
     lines[-1] = "}"
-    NAMES.write_text("\n".join([*lines, "}"]) + "\n")
+    _table.FILE.write_text("\n".join([*lines, "}"]) + "\n")
 
 
 def _forms(entry: Mapping[str, Any]) -> str | None:
@@ -107,107 +101,75 @@ def _parameter(parameter: Mapping[str, str]) -> str:
 
 
 # -- looking ------------------------------------------------------------------------------------------------------
-def hosts(package: str, module: str) -> list[Any]:
-    """The objects in which names of ``module`` are looked for."""
-    path = short(module)
-    if path == "Var":
-        return [importlib.import_module(package).Var]
-    found = []
-    for place in (path, *ELSEWHERE.get(path, ())):
-        try:
-            found.append(_walk(package, place))
-        except (ImportError, AttributeError):
+def look(chosen: Iterable[str] = ()) -> Iterator[Found]:
+    """Every name of the table."""
+    for module, names in _table.names().items():
+        if chosen and module not in chosen and _table.short(module) not in chosen:
             continue
-    return found
-
-
-def _walk(package: str, place: str) -> Any:
-    value: Any = importlib.import_module(package)
-    path = package
-    for part in filter(None, place.split(".")):
-        path = f"{path}.{part}"
-        value = getattr(value, part) if hasattr(value, part) else importlib.import_module(path)
-    return value
-
-
-def look(package: str, chosen: Iterable[str] = ()) -> Iterator[Found]:
-    """Every name of the table that is not skipped."""
-    table = json.loads(NAMES.read_text())
-    for module, names in table.items():
-        if chosen and module not in chosen and short(module) not in chosen:
-            continue
-        places = hosts(package, module)
-        for name, forms in names.items():
-            if skip_reason(module, name):
-                continue
-            place = next((p for p in places if _has(p, name)), None)
-            value = inspect.getattr_static(place, name, None) if inspect.isclass(place) else _get(place, name)
-            yield Found(module, name, forms, value, place is not None)
-
-
-def _has(place: Any, name: str) -> bool:
-    if name.startswith("__") and inspect.isclass(place):
-        return any(name in vars(c) for c in place.__mro__)
-    return hasattr(place, name)
-
-
-def _get(place: Any, name: str) -> Any:
-    return getattr(place, name) if place is not None else None
+        for name in names:
+            found = Found(module, name, _follow.state(module, name)[0], None)
+            if found.present:
+                found.value = _follow.value_of(module, name)
+            yield found
 
 
 # -- comparing parameters ----------------------------------------------------------------------------------------
-def difference(found: Found) -> str | None:
-    """Why some call that the reference API allows is not allowed here, or means something else; ``None`` if none is known."""
-    if not found.present or not found.forms or not callable(found.value):
-        return None
+def differences(entries: Iterable[Found]) -> list[str]:
+    """The calls that the reference API allows and that are not allowed here or mean something else, as far as parameters tell;
+    without those in ``KNOWN``."""
+    told: dict[str, str] = {}
+    for found in entries:
+        for form, (parameter, problem) in _problems(found):
+            if f"{short(found)} {parameter}" not in KNOWN:
+                shown = ", ".join(name if default is None else f"{name}={default}" for name, default in form)
+                told.setdefault(f"{found.name}({shown}): {parameter} {problem}", found.module)
+    return sorted(f"{module}.{text}" for text, module in told.items())
+
+
+def short(found: Found) -> str:
+    """A name without its module, but ``Var.`` for methods."""
+    return f"Var.{found.name}" if found.module == "jittor.Var" else found.name
+
+
+def _problems(found: Found) -> Iterator[tuple[_table.Form, tuple[str, str]]]:
+    forms = _table.forms(found.module, found.name)
+    if not forms or not callable(found.value):
+        return
     try:
-        own = inspect.signature(found.value)
+        here = list(inspect.signature(found.value).parameters.values())
     except (TypeError, ValueError):
-        return None
-    here = list(own.parameters.values())
-    for form in found.forms.split(" | "):
-        wanted = _parsed(form)
+        return
+    renames = getattr(found.value, "renames", {})
+    for form in forms:
+        wanted = [(renames.get(name, name), default) for name, default in form]
         problem = _unlike(wanted, here)
-        if (
-            problem and short(found.module) == "Var"
-        ):  # nobody names the array itself, and some forms leave it out
+        if problem and found.module == "jittor.Var":  # nobody names the array itself, and some forms leave it out
             problem = _unlike(wanted, here[1:]) and _unlike(wanted[1:], here[1:])
         if problem:
-            return f"({form}): {problem}"
-    return None
+            yield form, problem
 
 
-def _unlike(form: list[tuple[str, str | None]], own: list[inspect.Parameter]) -> str:
-    gathers = {p.kind for p in own}
+def _unlike(form: _table.Form, own: list[inspect.Parameter]) -> tuple[str, str] | None:
+    """The first parameter of a form that can't be given to ``own`` alike, and why."""
+    gathers = {p.kind for p in own} & {inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL}
     for position, (name, default) in enumerate(form):
         if name.startswith("*"):
-            return ""
+            return None
         here = next((p for p in own if p.name == name), None)
         if here is None:
-            if inspect.Parameter.VAR_KEYWORD in gathers or inspect.Parameter.VAR_POSITIONAL in gathers:
-                return ""
-            return f"no parameter {name}"
+            return None if gathers else (name, "is no parameter")
         if own.index(here) != position and here.kind is not inspect.Parameter.KEYWORD_ONLY:
-            return f"{name} stands at {own.index(here)}"
+            return name, f"stands at {own.index(here)}"
         if default is not None and here.default is inspect.Parameter.empty:
-            return f"{name} has no default"
+            return name, "has no default"
         if default is not None and _plain(default) != _plain(here.default):
-            return f"{name} defaults to {here.default!r}"
-    return ""
-
-
-def _parsed(form: str) -> list[tuple[str, str | None]]:
-    found = []
-    for part in re.split(r", (?![^(\[]*[)\]])", form):
-        name, _, default = part.partition("=")
-        if name:
-            found.append((name, default or None))
-    return found
+            return name, f"defaults to {here.default!r}"
+    return None
 
 
 def _plain(value: Any) -> str:
     """One spelling for values that mean the same: ``'int32'`` and the type, ``()``, ``[]`` and ``None``."""
-    text = str(value).strip("'\"")
+    text = getattr(value, "__name__", str(value)).strip("'\"")
     if text in ("()", "[]", "None", ""):
         return ""
     try:
@@ -221,7 +183,7 @@ def named_in_tests() -> set[str]:
     """Every attribute that a test file reads, and every name that it imports."""
     found: set[str] = set()
     for path in (p for folder in TESTS for p in folder.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Attribute):
                 found.add(node.attr)
             elif isinstance(node, ast.ImportFrom):
@@ -241,40 +203,45 @@ def with_oracle() -> set[str]:
 
 
 # -- printing ------------------------------------------------------------------------------------------------------
-def report(options: argparse.Namespace) -> None:
-    """The table per module and what else was asked for."""
-    entries = list(look(options.package, options.module))
-    exercised = named_in_tests() | with_oracle() if options.tests else set()
-    print(f"{'module':34}{'present':>9}{'missing':>9}{'share':>8}" + f"{'exercised':>11}" * options.tests)
-    modules = dict.fromkeys(e.module for e in entries)
-    for module in [*modules, "all"]:
-        own = [e for e in entries if module in (e.module, "all")]
+def report(entries: list[Found], exercised: set[str] | None, missing: bool) -> dict[str, float]:
+    """Print the table per module; answers the share of each."""
+    columns = f"{'module':34}{'present':>9}{'missing':>9}{'share':>8}{'not offered':>13}"
+    print(columns + f"{'exercised':>11}" * (exercised is not None))
+    shares = {}
+    for module in [*dict.fromkeys(e.module for e in entries), "all"]:
+        listed = [e for e in entries if module in (e.module, "all")]
+        own = [e for e in listed if e.state != "not offered"]
         have = [e for e in own if e.present]
-        line = f"{module:34}{len(have):9}{len(own) - len(have):9}{len(have) / len(own):8.0%}"
-        if options.tests:
-            line += f"{sum(e.name in exercised for e in have) / len(own):11.0%}"
+        shares[module] = len(have) / len(own) if own else 1.0
+        line = f"{module:34}{len(have):9}{len(own) - len(have):9}{shares[module]:8.0%}{len(listed) - len(own):13}"
+        if exercised is not None:
+            line += f"{sum(e.name in exercised for e in have) / max(len(own), 1):11.0%}"
         print(line)
-        if options.missing and module != "all" and len(have) < len(own):
+        if missing and module != "all" and len(have) < len(own):
             print("    " + " ".join(e.name for e in own if not e.present))
-    if options.differences:
-        told = {f"{e.name}{problem}": e.module for e in reversed(entries) if (problem := difference(e))}
-        print(*sorted(f"{module}.{problem}" for problem, module in told.items()), sep="\n")
+    return shares
 
 
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--generate", type=Path, metavar="FILE", help="write the table from an inventory")
-    parser.add_argument("--package", default="metafuse", help="the package to look in")
     parser.add_argument("--module", action="append", default=[], help="only this module of the reference API")
+    parser.add_argument("--require", type=float, default=0.0, metavar="PERCENT", help="the least share of modules in GOALS")
     for flag in ("missing", "differences", "tests"):
         parser.add_argument(f"--{flag}", action="store_true")
     options = parser.parse_args()
     if options.generate:
         generate(options.generate)
-    else:
-        report(options)
-    return 0
+        return 0
+    entries = list(look(options.module))
+    shares = report(entries, named_in_tests() | with_oracle() if options.tests else None, options.missing)
+    if options.differences:
+        print(*differences(entries), sep="\n")
+    short_of = [m for m in GOALS if 100 * shares.get(m, 1.0) < options.require]
+    if short_of:
+        print(f"less than {options.require:g} % of the names: {', '.join(short_of)}")
+    return 1 if short_of else 0
 
 
 if __name__ == "__main__":

@@ -35,7 +35,10 @@ def pair(state):
 
 def made(kind, options):
     torch.manual_seed(0)
-    ours, theirs = getattr(nn, kind)(INPUTS, HIDDEN, **options), getattr(torch.nn, kind)(INPUTS, HIDDEN, **options)
+    ours, theirs = (
+        getattr(nn, kind)(INPUTS, HIDDEN, **options),
+        getattr(torch.nn, kind)(INPUTS, HIDDEN, **options),
+    )
     assert list(ours.state_dict()) == list(theirs.state_dict())
     ours.load_state_dict(theirs.state_dict())
     return ours, theirs

@@ -36,7 +36,14 @@ def image(*shape):
 @pytest.mark.parametrize("size", [(8, 12), (5, 3), (1, 1), (7, 6), (4, 6), (19, 2)])
 @pytest.mark.parametrize(
     ("mode", "corners"),
-    [("nearest", None), ("bilinear", False), ("bilinear", True), ("bicubic", False), ("bicubic", True), ("area", None)],
+    [
+        ("nearest", None),
+        ("bilinear", False),
+        ("bilinear", True),
+        ("bicubic", False),
+        ("bicubic", True),
+        ("area", None),
+    ],
 )
 def test_images(size, mode, corners):
     both(
@@ -47,7 +54,9 @@ def test_images(size, mode, corners):
 
 
 @pytest.mark.parametrize("size", [14, 3])
-@pytest.mark.parametrize(("mode", "corners"), [("nearest", None), ("linear", False), ("linear", True), ("area", None)])
+@pytest.mark.parametrize(
+    ("mode", "corners"), [("nearest", None), ("linear", False), ("linear", True), ("area", None)]
+)
 def test_sequences(size, mode, corners):
     both(
         lambda x: nn.interpolate(x, size, mode=mode, align_corners=bool(corners)),
@@ -56,7 +65,9 @@ def test_sequences(size, mode, corners):
     )
 
 
-@pytest.mark.parametrize(("mode", "corners"), [("nearest", None), ("trilinear", False), ("trilinear", True), ("area", None)])
+@pytest.mark.parametrize(
+    ("mode", "corners"), [("nearest", None), ("trilinear", False), ("trilinear", True), ("area", None)]
+)
 def test_volumes(mode, corners):
     both(
         lambda x: nn.interpolate(x, (6, 5, 2), mode=mode, align_corners=bool(corners)),
@@ -72,7 +83,10 @@ LAYERS = {
         lambda: torch.nn.Upsample(scale_factor=(2, 3), mode="bilinear", align_corners=True),
     ),
     "nearest-2d": (lambda: nn.UpsamplingNearest2d(3), lambda: torch.nn.UpsamplingNearest2d(scale_factor=3)),
-    "bilinear-2d": (lambda: nn.UpsamplingBilinear2d(2), lambda: torch.nn.UpsamplingBilinear2d(scale_factor=2)),
+    "bilinear-2d": (
+        lambda: nn.UpsamplingBilinear2d(2),
+        lambda: torch.nn.UpsamplingBilinear2d(scale_factor=2),
+    ),
     "resize": (
         lambda: nn.Resize((5, 9), "bilinear"),
         lambda: torch.nn.Upsample(size=(5, 9), mode="bilinear", align_corners=False),

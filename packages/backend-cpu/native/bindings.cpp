@@ -184,7 +184,7 @@ py::object find_snippet(const Module& module, const std::string& symbol) {
 
 py::list run_snippet(const Snippet& snippet, const std::vector<std::pair<std::uintptr_t, std::vector<long long>>>& inputs,
                      const std::vector<std::pair<std::uintptr_t, std::vector<long long>>>& outputs,
-                     const std::map<std::string, double>& data) {
+                     const std::map<std::string, double>& data, const std::vector<std::size_t>& offsets) {
     const auto arrays = [](const std::vector<std::pair<std::uintptr_t, std::vector<long long>>>& given) {
         std::vector<Snippet::Array> converted;
         for (const auto& [handle, shape] : given) converted.emplace_back(reinterpret_cast<void*>(handle), shape);
@@ -193,7 +193,7 @@ py::list run_snippet(const Snippet& snippet, const std::vector<std::pair<std::ui
     std::vector<std::vector<long long>> shapes;
     {
         py::gil_scoped_release unlocked;
-        shapes = snippet.run(arrays(inputs), arrays(outputs), data);
+        shapes = snippet.run(arrays(inputs), arrays(outputs), data, offsets);
     }
     py::list answer;
     for (const auto& shape : shapes) answer.append(py::tuple(py::cast(shape)));
@@ -259,7 +259,9 @@ PYBIND11_MODULE(_native, m) {
             if (sizes.size() != kernel.sizes) throw Failure("ArgumentError", "[units] wrong number of sizes");
             return kernel.units(sizes.data());
         });
-    py::class_<Snippet>(m, "Snippet").def("run", &run_snippet);
+    py::class_<Snippet>(m, "Snippet")
+        .def("run", &run_snippet, py::arg("inputs"), py::arg("outputs"), py::arg("data"),
+             py::arg("offsets") = std::vector<std::size_t>());
     py::class_<Module>(m, "Module")
         .def(py::init([](const py::bytes& binary, bool in_memory) {
             char* data = nullptr;

@@ -18,8 +18,8 @@ Snippet::Snippet(std::string symbol, void* run, const long long* signature)
     }
 }
 
-void Snippet::check(const std::vector<Array>& arrays, const char* role, std::size_t first, std::vector<void*>& buffers,
-                    std::vector<long long>& shapes) const {
+void Snippet::check(const std::vector<Array>& arrays, const std::vector<std::size_t>& offsets, const char* role,
+                    std::size_t first, std::vector<void*>& buffers, std::vector<long long>& shapes) const {
     for (std::size_t k = 0; k < arrays.size(); ++k) {
         const std::string name = role + std::to_string(k);
         const auto& [rank, itemsize] = arrays_[first + k];
@@ -36,18 +36,21 @@ void Snippet::check(const std::vector<Array>& arrays, const char* role, std::siz
             }
             if (__builtin_mul_overflow(bytes, static_cast<unsigned long long>(extent), &bytes)) bytes = ULLONG_MAX / 2;
         }
-        const std::size_t there = Pool::instance().capacity(arrays[k].first);
+        const std::size_t offset = k < offsets.size() ? offsets[k] : 0;
+        const std::size_t whole = Pool::instance().capacity(arrays[k].first);
+        const std::size_t there = offset < whole ? whole - offset : 0;
         if (bytes > there) {
             throw Failure("ArgumentError", "[code] the buffer of " + name + " is too small: " + std::to_string(bytes) +
                                                " bytes needed, " + std::to_string(there) + " there");
         }
-        buffers.push_back(arrays[k].first);
+        buffers.push_back(static_cast<char*>(arrays[k].first) + offset);
         shapes.insert(shapes.end(), shape.begin(), shape.end());
     }
 }
 
 std::vector<std::vector<long long>> Snippet::run(const std::vector<Array>& inputs, const std::vector<Array>& outputs,
-                                                 const std::map<std::string, double>& data) const {
+                                                 const std::map<std::string, double>& data,
+                                                 const std::vector<std::size_t>& offsets) const {
     if (inputs.size() != inputs_ || outputs.size() != outputs_) {
         throw Failure("ArgumentError", "[code] the snippet takes " + std::to_string(inputs_) + " inputs and " +
                                            std::to_string(outputs_) + " outputs: " + std::to_string(inputs.size()) +
@@ -55,8 +58,8 @@ std::vector<std::vector<long long>> Snippet::run(const std::vector<Array>& input
     }
     std::vector<void*> buffers;
     std::vector<long long> shapes_in, shapes_out;
-    check(inputs, "in", 0, buffers, shapes_in);
-    check(outputs, "out", inputs_, buffers, shapes_out);
+    check(inputs, {}, "in", 0, buffers, shapes_in);
+    check(outputs, offsets, "out", inputs_, buffers, shapes_out);
     std::vector<const char*> names;
     std::vector<double> values;
     for (const auto& [name, value] : data) {

@@ -5,6 +5,7 @@
 // It answers 0, or 1 with a message; exceptions of user code are caught inside it.
 #pragma once
 
+#include <cstddef>
 #include <map>
 #include <string>
 #include <utility>
@@ -19,13 +20,15 @@ public:
                         char*, long long);
 
     Snippet(std::string symbol, void* run, const long long* signature);
-    // Runs it and answers the final shapes of the outputs. Throws ArgumentError, BackendError or KernelError.
+    // Runs it and answers the final shapes of the outputs, each of which begins that many bytes into its buffer (0 where
+    // offsets are missing). Throws ArgumentError, BackendError or KernelError.
     std::vector<std::vector<long long>> run(const std::vector<Array>& inputs, const std::vector<Array>& outputs,
-                                            const std::map<std::string, double>& data) const;
+                                            const std::map<std::string, double>& data,
+                                            const std::vector<std::size_t>& offsets) const;
 
 private:
-    void check(const std::vector<Array>& arrays, const char* role, std::size_t first,
-               std::vector<void*>& buffers, std::vector<long long>& shapes) const;
+    void check(const std::vector<Array>& arrays, const std::vector<std::size_t>& offsets, const char* role,
+               std::size_t first, std::vector<void*>& buffers, std::vector<long long>& shapes) const;
 
     std::string symbol_;
     Run run_;

@@ -36,7 +36,9 @@ class Network(nn.Module):
         return self.dense(self.drop(x.reshape([x.shape[0], -1])))
 
 
-def run(compiled: bool, steps: int, make: Callable[[], tuple[Any, Any]], size: int = 8) -> tuple[list[Any], Any]:
+def run(
+    compiled: bool, steps: int, make: Callable[[], tuple[Any, Any]], size: int = 8
+) -> tuple[list[Any], Any]:
     mf.set_global_seed(5)
     net, optimizer = make()
     mf.sync_all()
@@ -109,7 +111,9 @@ def test_a_step_takes_no_memory_from_call_to_call():
 
 
 def test_packed_weights_follow_the_parameters():
-    net = nn.Sequential(nn.Conv(3, 8, 3, padding=1), nn.BatchNorm(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 16, 4))
+    net = nn.Sequential(
+        nn.Conv(3, 8, 3, padding=1), nn.BatchNorm(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 16, 4)
+    )
     net.eval()
     x = mf.array(np.random.default_rng(1).standard_normal((2, 3, 4, 4)).astype(np.float32))
     fast = mf.compile(lambda x: net(x))
@@ -133,7 +137,7 @@ def test_snippets_with_numbers_that_change():
 
     @mf.compile
     def step(x: Any) -> Any:
-        source = "for (int i = 0; i < in0_shape0; ++i) @out(i) = @in0(i) * data[\"scale\"];"
+        source = 'for (int i = 0; i < in0_shape0; ++i) @out(i) = @in0(i) * data["scale"];'
         return mf.code(x.shape, "float32", [x], cpu_src=source, data={"scale": box.scale}) + 1
 
     for k in range(12):
@@ -168,6 +172,10 @@ def test_shapes_that_only_values_know_are_not_captured():
         return mf.code([-4], "float32", [x], cpu_src=source)
 
     for k in range(8):
-        x = np.array([1.0, -1.0, float(k), -float(k)], np.float32) if k < 4 else np.array([-1, 2, 3, 4.0], np.float32)
+        x = (
+            np.array([1.0, -1.0, float(k), -float(k)], np.float32)
+            if k < 4
+            else np.array([-1, 2, 3, 4.0], np.float32)
+        )
         np.testing.assert_array_equal(step(mf.array(x)).numpy(), x[x > 0])
     assert step.replayed == 0 and step.plain > 0

@@ -81,16 +81,22 @@ def finish(op: LibraryOp, value: Array, operands: Sequence[Array]) -> Array:
     return value
 
 
+def read(memory: Array, operand: Operand) -> Array:
+    """The operand's values in float64; ``memory`` is bytes."""
+    return operand.dtype.decode(strided(memory.view(operand.dtype.storage), operand)).astype(np.float64)
+
+
 def interpret(op: LibraryOp, memories: Sequence[Array]) -> None:
-    """Run ``op`` on flat arrays of its buffers, in the order of ``LibraryOp``."""
+    """Run ``op`` on the bytes of its buffers, in the order of ``LibraryOp``."""
     rest = list(memories[3:])
-    second = strided(memories[1], op.second)
+    second = read(memories[1], op.second)
     if op.scale:
-        scale = rest.pop(0)[: op.result.shape[1 if op.kind != "matmul" else -1]].astype(np.float64)
+        scale = rest.pop(0).view(np.float32)[: op.result.shape[1 if op.kind != "matmul" else -1]].astype(np.float64)
         second = second * (scale if op.kind == "matmul" else scale.reshape(-1, *[1] * (second.ndim - 1)))
-    value = contract(op, strided(memories[0], op.first), second)
-    others = [strided(m, o).astype(np.float64) for m, o in zip(rest, op.operands, strict=True)]
-    strided(memories[2], op.result)[...] = finish(op, value, others)
+    value = contract(op, read(memories[0], op.first), second)
+    value = finish(op, value, [read(m, o) for m, o in zip(rest, op.operands, strict=True)])
+    dtype = op.result.dtype
+    strided(memories[2].view(dtype.storage), op.result)[...] = dtype.encode(value.astype(dtype.numpy))
 
 
 class LibraryBackend(ReferenceBackend, SupportsLibraryOps):
@@ -119,7 +125,7 @@ class LibraryBackend(ReferenceBackend, SupportsLibraryOps):
     def launch_library(self, call: LibraryCall, handles: Sequence[Any], changed: bool) -> None:
         op, kept = call.op, call.plan.loaded
         self.ops.append(op)
-        memories = [handles[s].view(op.result.dtype.storage) for s in call.slots]
+        memories = [handles[s] for s in call.slots]
         if op.constant:
             if changed:
                 self.packed += 1

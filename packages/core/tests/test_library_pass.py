@@ -212,3 +212,36 @@ def test_one_row_is_a_product_of_the_library_too(library: LibraryBackend) -> Non
     both(lambda x, w, b: nn.relu(nn.linear(x, w, b)) if hasattr(nn, "linear") else nn.relu(x @ w.transpose(1, 0) + b),
          rand(1, 6), rand(5, 6), rand(5), backend=library)
     assert [o.kind for o in library.ops] == ["matmul"]
+
+
+def test_bfloat16_math_stores_what_is_only_multiplied_in_16_bits(library: LibraryBackend) -> None:
+    def net(x: Any, w: Any, v: Any) -> Any:
+        y = nn.relu(nn.conv2d(x, w, None, 1, 1))
+        z = nn.relu(nn.conv2d(y, v, None, 1, 1))
+        return nn.conv2d(z, v) + nn.conv2d(z, v).max()
+
+    arrays = [mf.array(a) for a in (rand(2, 3, 6, 6), rand(4, 3, 3, 3), rand(4, 4, 3, 3))]
+    with mf.no_grad():
+        exact = net(*arrays).numpy()
+        library.ops.clear()
+        with mf.flag_scope(math="bfloat16"):
+            rounded = net(*arrays).numpy()
+    first, second, third = library.ops
+    assert all(o.math == "bfloat16" for o in library.ops)
+    assert first.first.dtype.name == "float32" and first.result.dtype.name == "bfloat16"
+    assert second.first.dtype.name == "bfloat16" == second.result.dtype.name and second.second.dtype.name == "float32"
+    assert third.result.dtype.name == "float32"
+    assert 0 < np.abs(rounded - exact).max() < 0.03 * np.abs(exact).max()
+
+
+def test_a_bfloat16_model_narrows_in_the_tail(library: LibraryBackend) -> None:
+    with mf.no_grad():
+        x, w, *rest = (mf.array(a).bfloat16() for a in BN)
+        mf.sync_all()
+        y = folded(x, w, *rest)
+        y = nn.conv2d(y, mf.array(rand(3, 5, 3, 3)).bfloat16()).numpy()
+        exact = nn.conv2d(folded(*(mf.array(a) for a in BN)), mf.array(rand(3, 5, 3, 3))).numpy()
+    assert len(library.ops) >= 2
+    first = library.ops[0]
+    assert first.scale and [p.kind for p in first.post] == ["add", "relu"] and first.result.dtype.name == "bfloat16"
+    assert np.abs(y - exact).max() < 0.05 * np.abs(exact).max()

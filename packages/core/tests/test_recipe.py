@@ -39,13 +39,16 @@ def structure(results: list[mf.Var]) -> list[Any]:
     found.sort(key=lambda n: n.order)
     place = {n: k for k, n in enumerate(found)}
     return [
-        (n.sig, n.scalars, n.requires_grad, [place[x] for x in n.inputs], n.buffer is None, n.origin is None) for n in found
+        (n.sig, n.scalars, n.requires_grad, [place[x] for x in n.inputs], n.buffer is None, n.origin is None)
+        for n in found
     ]
 
 
 def network() -> tuple[nn.Module, mf.Var, mf.Var]:
     mf.set_global_seed(1)
-    net = nn.Sequential(nn.Conv(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 4), nn.LayerNorm(4), nn.Softmax(1))
+    net = nn.Sequential(
+        nn.Conv(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 4), nn.LayerNorm(4), nn.Softmax(1)
+    )
     mf.sync_all()
     return net, mf.array(np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4)), mf.array([2])
 
@@ -55,7 +58,9 @@ def test_the_second_recording_is_the_first_one_again():
     parameters = net.parameters()
     seen = []
     for _ in range(3):
-        loss = nn.cross_entropy_loss(net(x), y) + nn.mse_loss(net(x) @ mf.ones(4, 2), mf.zeros(1, 2).stop_grad())
+        loss = nn.cross_entropy_loss(net(x), y) + nn.mse_loss(
+            net(x) @ mf.ones(4, 2), mf.zeros(1, 2).stop_grad()
+        )
         gradients = mf.grad(loss, parameters)
         seen.append((structure([loss, *gradients]), [g.numpy() for g in gradients]))
     assert len(autograd._recipes.table) == 1
@@ -131,7 +136,8 @@ def test_random_numbers_in_a_rule_are_drawn_anew():
 
     x = mf.zeros(1000)
     found = [
-        mf.grad(with_gradient((x * 1).stop_grad(), [x], "noisy", None, noisy).sum(), x).numpy() for _ in range(3)
+        mf.grad(with_gradient((x * 1).stop_grad(), [x], "noisy", None, noisy).sum(), x).numpy()
+        for _ in range(3)
     ]
     assert not np.array_equal(found[0], found[1]) and not np.array_equal(found[1], found[2])
 

@@ -31,7 +31,7 @@ class Snippet:
         inputs: Sequence[tuple[int, Sequence[int]]],
         outputs: Sequence[tuple[int, Sequence[int]]],
         data: Mapping[str, float],
-        /,
+        offsets: Sequence[int] = (),
     ) -> list[tuple[int, ...]]: ...
 
 class Module:

@@ -13,6 +13,7 @@ A snippet is the body of a function. It sees, for every array ``x`` among ``in0 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,127 +21,13 @@ from metafuse.backend.contract import Handle, Loaded
 from metafuse.dtypes import DType
 from metafuse.errors import ArgumentError, BackendError
 
+from .code_prelude import PRELUDE
 from .compiler import CODE_MARKER
-from .macros import Scope, declare, expand
+from .headers import included
+from .macro_scope import Scope, declare
+from .macros import expand
 
 __all__ = ["CodeOps"]
-
-_PRELUDE = r"""
-#include <algorithm>
-#include <cmath>
-#include <cstdint>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <iostream>
-#include <limits>
-#include <map>
-#include <stdexcept>
-#include <string>
-#include <unordered_map>
-#include <utility>
-#include <vector>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-namespace metafuse_code {
-typedef int8_t int8;
-typedef int16_t int16;
-typedef int32_t int32;
-typedef int64_t int64;
-typedef uint8_t uint8;
-typedef uint16_t uint16;
-typedef uint32_t uint32;
-typedef uint64_t uint64;
-typedef float float32;
-typedef double float64;
-#ifdef __FLT16_MAX__
-typedef _Float16 float16;
-#endif
-struct bfloat16 {
-    uint16_t bits;
-    bfloat16() = default;
-    bfloat16(float value) {
-        uint32_t whole;
-        std::memcpy(&whole, &value, 4);
-        if (value == value) whole += 0x7fffU + (whole >> 16 & 1U);
-        else if (!(whole & 0x7f0000U)) whole |= 0x400000U;
-        bits = uint16_t(whole >> 16);
-    }
-    operator float() const {
-        const uint32_t whole = uint32_t(bits) << 16;
-        float value;
-        std::memcpy(&value, &whole, 4);
-        return value;
-    }
-    bfloat16& operator+=(float value) { return *this = float(*this) + value; }
-    bfloat16& operator-=(float value) { return *this = float(*this) - value; }
-    bfloat16& operator*=(float value) { return *this = float(*this) * value; }
-    bfloat16& operator/=(float value) { return *this = float(*this) / value; }
-};
-struct Extents {
-    long long* values;
-    int count;
-    long long operator[](int k) const { return values[k]; }
-    int size() const { return count; }
-    long long* begin() const { return values; }
-    long long* end() const { return values + count; }
-};
-struct Array {
-    void* pointer;
-    Extents shape;
-    long long num;
-    long long size;
-    bool output;
-    long long most;
-    int itemsize;
-    Array(void* p, long long* extents, int rank, int item, bool out)
-        : pointer(p), shape{extents, rank}, num(1), size(0), output(out), most(rank ? extents[0] : 0), itemsize(item) {
-        count();
-    }
-    void count() {
-        num = 1;
-        for (long long extent : shape) num *= extent;
-        size = num * itemsize;
-    }
-    template <class T>
-    T* ptr() const { return static_cast<T*>(pointer); }
-    void set_shape(std::initializer_list<long long> extents) { set_shape(std::vector<long long>(extents)); }
-    void set_shape(const std::vector<long long>& extents) {
-        if (!output) throw std::invalid_argument("set_shape: only outputs can change their shape");
-        if (extents.size() != std::size_t(shape.count))
-            throw std::invalid_argument("set_shape: " + std::to_string(extents.size()) + " dimensions given for an output of " +
-                                        std::to_string(shape.count));
-        for (std::size_t k = 0; k < extents.size(); ++k) {
-            const bool fits = k == 0 ? extents[0] >= 0 && extents[0] <= most : extents[k] == shape.values[k];
-            if (!fits)
-                throw std::invalid_argument("set_shape: dimension " + std::to_string(k) + " can't become " +
-                                            std::to_string(extents[k]) + ": it is " +
-                                            std::to_string(k == 0 ? most : shape.values[k]) +
-                                            (k == 0 ? " at most" : " and only dimension 0 may change"));
-        }
-        if (shape.count) shape.values[0] = extents[0];
-        count();
-    }
-};
-struct Data {
-    const char* const* names;
-    const double* values;
-    long long count;
-    double operator[](const char* name) const {
-        for (long long k = 0; k < count; ++k)
-            if (std::strcmp(names[k], name) == 0) return values[k];
-        throw std::out_of_range(std::string("data has no entry \"") + name + "\"");
-    }
-    double operator[](const std::string& name) const { return (*this)[name.c_str()]; }
-    double at(const std::string& name) const { return (*this)[name.c_str()]; }
-};
-}  // namespace metafuse_code
-using namespace metafuse_code;
-using namespace std;
-#define JIT 1
-#define JIT_cpu 1
-"""
 
 _TYPES = {"bool": "bool"}  # every other type has the same name in C++
 _DATA = re.compile(r'\bdata\s*\[\s*"((?:[^"\\\n]|\\.)*)"\s*\]')
@@ -160,6 +47,8 @@ class CodeOps:
         inputs: Sequence[tuple[DType, int]],
         outputs: Sequence[tuple[DType, int]],
         aliases: Mapping[str, str] | None = None,
+        options: Sequence[str] = (),
+        files: tuple[str, str] = ("cpu_header", "cpu_src"),
     ) -> str:
         """The whole C++ text of a snippet.
 
@@ -169,6 +58,8 @@ class CodeOps:
             source: the body of the function.
             inputs, outputs: (dtype, number of dimensions) of ``in0 ...`` and ``out0 ...``.
             aliases: more names for arrays, such as ``{"dout": "in2", "pout0": "in1"}``.
+            options: arguments of the compiler and the linker, such as ``-I/opt/include`` and ``-lz``.
+            files: what messages call header and source.
 
         Errors: ``ArgumentError`` for a mistake in macros, with its position.
         """
@@ -185,16 +76,21 @@ class CodeOps:
                 scope, name, canonical, scope.arrays[canonical].rank, scope.definitions[f"{canonical}_type"]
             )
             scope.aliases[name] = scope.arrays[canonical]
-        header, source = expand(header, "cpu_header", scope), expand(source, "cpu_src", scope)
+        scope.definitions.update(_whole(arrays, known))
+        written = header, source
+        header, source = expand(header, files[0], scope), expand(source, files[1], scope)
+        asked = f" {shlex.join(options)}" if options else ""
+        # a header that changes is another text, and so is compiled again
+        known_files = "".join(f"// {path} {digest}\n" for path, digest in included(written, options))
         types = [f"using {role}{k}_type = {_type_name(dtype)};" for role, k, dtype, _ in arrays]
         types += [f"using {name}_type = {array.canonical}_type;" for name, array in scope.aliases.items()]
         return "\n".join(
             [
-                f"{CODE_MARKER}{_PRELUDE}",
+                f"{CODE_MARKER}{asked}\n{known_files}{PRELUDE}",
                 *types,
-                f'#line 1 "cpu_header"\n{header}',
+                f'#line 1 "{files[0]}"\n{header}',
                 '#line 1 "wrapper"',
-                _body(symbol, arrays, scope, source),
+                _body(symbol, arrays, scope, source, files[1]),
                 _entry(symbol, arrays, sorted(set(_DATA.findall(source)))),
             ]
         )
@@ -205,8 +101,10 @@ class CodeOps:
         inputs: Sequence[tuple[Handle, tuple[int, ...]]],
         outputs: Sequence[tuple[Handle, tuple[int, ...]]],
         data: dict[str, float],
+        offsets: Sequence[int] = (),
     ) -> list[tuple[int, ...]]:
-        """Run a snippet on (handle, shape) pairs; the answer has the final shapes of the outputs.
+        """Run a snippet on (handle, shape) pairs; the answer has the final shapes of the outputs. ``offsets``: the byte of its
+        buffer at which each output begins; 0 where missing.
 
         Errors: ``KernelError`` with the words of an exception that the snippet threw; ``ArgumentError`` where shapes do not
         fit what the snippet was compiled for.
@@ -215,7 +113,7 @@ class CodeOps:
         if run is None:
             raise BackendError(f"[code] not a loaded snippet: {loaded!r}")
         shapes: list[tuple[int, ...]] = run(
-            list(inputs), list(outputs), {name: float(data[name]) for name in data}
+            list(inputs), list(outputs), {name: float(data[name]) for name in data}, list(offsets)
         )
         return shapes
 
@@ -224,7 +122,28 @@ def _type_name(dtype: DType) -> str:
     return _TYPES.get(dtype.name, dtype.name)
 
 
-def _body(symbol: str, arrays: Sequence[tuple[str, int, DType, int]], scope: Scope, source: str) -> str:
+def _whole(arrays: Sequence[tuple[str, int, DType, int]], aliases: Mapping[str, str]) -> dict[str, str]:
+    """``@ARGS_DEF``, ``@ARGS`` and ``@PRECALC``: all arrays as parameters of a function, as its arguments, and what it
+    computes from them first."""
+    parameters, names, first = [], [], []
+    for role, number, _, rank in arrays:
+        name = f"{role}{number}"
+        parameters += [f"{name}_type* {name}_p", *(f"int {name}_shape{d}" for d in range(rank))]
+        names += [f"{name}_p", *(f"{name}_shape{d}" for d in range(rank))]
+        first += _strides(name, rank)
+    first += [f"auto* const {name}_p = {canonical}_p;" for name, canonical in aliases.items()]
+    return {"ARGS_DEF": ", ".join(parameters), "ARGS": ", ".join(names), "PRECALC": " ".join(first)}
+
+
+def _strides(name: str, rank: int) -> list[str]:
+    """The distances between neighbours, the last dimension first."""
+    strides = [f"{name}_stride{d + 1} * {name}_shape{d + 1}" if d + 1 < rank else "1" for d in range(rank)]
+    return [f"const long long {name}_stride{d} = {strides[d]};" for d in reversed(range(rank))]
+
+
+def _body(
+    symbol: str, arrays: Sequence[tuple[str, int, DType, int]], scope: Scope, source: str, file: str
+) -> str:
     """The function around the user's text. The text stands in a block of its own, so that it may declare any name."""
     parameters = ", ".join(f"metafuse_code::Array* {role}{k}" for role, k, _, _ in arrays)
     separator = ", " if parameters else ""
@@ -234,15 +153,13 @@ def _body(symbol: str, arrays: Sequence[tuple[str, int, DType, int]], scope: Sco
         lines.append(f"    {name}_type* const {name}_p = {name}->ptr<{name}_type>();")
         lines.append(f"    const int {name}_dim = {rank};")
         lines += [f"    const int {name}_shape{d} = (int){name}->shape[{d}];" for d in range(rank)]
-        for d in reversed(range(rank)):
-            stride = f"{name}_stride{d + 1} * {name}_shape{d + 1}" if d + 1 < rank else "1"
-            lines.append(f"    const long long {name}_stride{d} = {stride};")
+        lines += [f"    {line}" for line in _strides(name, rank)]
     for name, array in scope.aliases.items():
         old = array.canonical
         lines.append(f"    metafuse_code::Array* const {name} = {old};")
         suffixes = ["_p", "_dim", *(f"_{what}{d}" for what in ("shape", "stride") for d in range(array.rank))]
         lines += [f"    const auto {name}{suffix} = {old}{suffix};" for suffix in suffixes]
-    return "\n".join([*lines, "    {", '#line 1 "cpu_src"', source, "    }", "}"])
+    return "\n".join([*lines, "    {", f'#line 1 "{file}"', source, "    }", "}"])
 
 
 def _entry(symbol: str, arrays: Sequence[tuple[str, int, DType, int]], names: Sequence[str]) -> str:

@@ -31,7 +31,7 @@ from metafuse.runtime.compile_cache import CompileCache
 
 from .libraries import requested
 from .machine import cpu_features
-from .process import build_module, checked, in_folder, run, write_objects
+from .process import build_module, checked, in_folder, is_library, run, write_objects
 
 __all__ = [
     "CODE_MARKER",
@@ -267,15 +267,21 @@ def compile(sources: Sequence[str]) -> bytes:  # the contract's word
         objects = [library.result() for library in libraries]
         return build_module(known.command, known.kernel_arguments(), _joined(kernels), _REJECTED, objects)
     if len(snippets) == 1 and not kernels:
-        return build_module(known.command, known.code_arguments(), snippets[0], "the code was rejected")
+        arguments = [*known.code_arguments(), *_asked(snippets[0])]
+        return build_module(known.command, arguments, snippets[0], "the code was rejected")
     return _build_parts(known, snippets, kernels, libraries)
+
+
+def _asked(snippet: str) -> list[str]:
+    """The arguments that a snippet asks for, behind the marker in its first line."""
+    return shlex.split(snippet[len(CODE_MARKER) : snippet.index("\n")])
 
 
 def assembly(source: str) -> str:
     """The instructions that ``compile`` makes of one source. Errors: as ``compile``."""
     known = toolchain()
     snippet = source.startswith(CODE_MARKER)
-    arguments = known.code_arguments() if snippet else known.kernel_arguments()
+    arguments = [*known.code_arguments(), *_asked(source)] if snippet else known.kernel_arguments()
     options = _without_linking(arguments)
 
     def build(folder: str) -> bytes:
@@ -297,7 +303,11 @@ def _joined(kernels: Sequence[str]) -> str:
 
 
 def _without_linking(arguments: Sequence[str]) -> list[str]:
-    return [part for part in arguments if part != "-shared" and not part.startswith(("-l", "-Wl,"))]
+    return [
+        part
+        for part in arguments
+        if part != "-shared" and not part.startswith("-Wl,") and not is_library(part)
+    ]
 
 
 def _build_library(known: Toolchain, source: str) -> bytes:
@@ -325,7 +335,11 @@ def _build_parts(
     libraries may be made."""
 
     def build(folder: str) -> bytes:
-        parts = [(source, known.code_arguments(), "the code was rejected") for source in snippets]
+        asked = {source: _asked(source) for source in snippets}
+        parts = [
+            (source, [*known.code_arguments(), *asked[source]], "the code was rejected")
+            for source in snippets
+        ]
         if kernels:
             parts.append((_joined(kernels), known.kernel_arguments(), _REJECTED))
         objects = [
@@ -335,9 +349,11 @@ def _build_parts(
         objects += write_objects([library.result() for library in libraries], folder)
         target = os.path.join(folder, "module.so")
         arguments = known.code_arguments() if snippets else known.kernel_arguments()
-        linking = [argument for argument in arguments if not argument.startswith("-l")]
+        arguments += [argument for own in asked.values() for argument in own]
+        linking = [argument for argument in arguments if not is_library(argument)]
+        named = [argument for argument in arguments if is_library(argument) and argument != "-lm"]
         vector = ["-lmvec"] if known.vector_math else []
-        command = [*known.command, *linking, *objects, *vector, "-lm", "-o", target]
+        command = [*known.command, *linking, *objects, *dict.fromkeys([*named, *vector, "-lm"]), "-o", target]
         checked(command, "", "the modules can't be linked", folder)
         return Path(target).read_bytes()
 

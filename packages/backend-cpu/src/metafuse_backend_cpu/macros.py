@@ -3,20 +3,23 @@
 What it is: a text expander that knows C++'s comments, strings and brackets, keeps line numbers, and points at the place of a
 mistake. The table of macros is in ``docs`` of ``metafuse.code``; in short:
 
-==============================  ============================================================================
-``@x(i, j)``                    the element of array ``x`` (``in0``, ``out``, an alias ...) at an index
-``@name``                       the definition of ``name``: a ``@define``, a ``@for`` variable, ``in0_type`` ...
-``@{expr}``                     the value of an integer expression
-``@(text)``                     the expanded text; its commas separate nothing
-``@@``                          nothing: ends the name before it
-``@for(i, lo, hi[, step], b)``  ``b`` once for every ``i``, which ``@i`` and ``@{...}`` may use
-``@if(cond, a[, b])``           ``a`` where the integer expression is not 0, else ``b``
-``@define(NAME, text)``         a definition for ``@NAME`` and for the preprocessor
-``@is_def(NAME)``               1 or 0
-``@strcmp(a, b)``               -1, 0 or 1
-``@expand_macro(NAME, ...)``    a ``#define`` of the snippet, applied here and expanded further
-``@alias(new, old)``            another name for an array
-==============================  ============================================================================
+=================================  =========================================================================
+``@x(i, j)``                       the element of array ``x`` (``in0``, ``out``, an alias ...) at an index
+``@name``                          the definition of ``name``: a ``@define``, a ``@for`` variable, ``in0_type`` ...
+``@{expr}``                        the value of an integer expression
+``@(text)``                        the expanded text; its commas separate nothing
+``@@``                             nothing: ends the name before it
+``@for(i, lo, hi[, step], b)``     ``b`` once for every ``i``, which ``@i`` and ``@{...}`` may use
+``@if(cond, a[, b])``              ``a`` where the integer expression is not 0, else ``b``
+``@define(NAME, text)``            a definition for ``@NAME`` and for the preprocessor
+``@is_def(NAME)``                  1 or 0
+``@strcmp(a, b)``                  -1, 0 or 1
+``@expand_macro(NAME, ...)``       a ``#define`` of the snippet, applied here and expanded further
+``@expand_op(OP, T, a, Ta, ...)``  the value of type ``T`` of an operator by name (``code_operators``)
+``@alias(new, old)``               another name for an array
+``@ARGS_DEF``, ``@ARGS``           all arrays as the parameters of a function, and as its arguments
+``@PRECALC``                       what such a function begins with: strides and further names
+=================================  =========================================================================
 
 What it is not: a C++ parser. Who calls it: ``codeop``.
 """
@@ -25,11 +28,12 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass, field
 
 from metafuse.errors import ArgumentError
 
+from .code_operators import expand_operator
 from .integer_expression import evaluate
+from .macro_scope import Array, Scope, declare
 
 __all__ = ["Array", "Scope", "declare", "expand"]
 
@@ -38,28 +42,8 @@ _DEFINE = re.compile(r"^[ \t]*#[ \t]*define[ \t]+(\w+)(?:\(([^)]*)\))?[ \t]*((?:
 _RAW_STRING = re.compile(r'R"([^()\\\s]{0,16})\(')
 _MOST_STEPS = 10_000
 _DEEPEST = 64
-_KEYWORDS = ("for", "if", "define", "is_def", "strcmp", "expand_macro", "alias")
+_KEYWORDS = ("for", "if", "define", "is_def", "strcmp", "expand_macro", "expand_op", "alias")
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
-
-
-@dataclass(frozen=True)
-class Array:
-    """An array that a snippet may name: ``canonical`` is the name of its variables in C++."""
-
-    canonical: str
-    rank: int
-
-
-@dataclass
-class Scope:
-    """What names mean while a snippet is expanded; header and source share one."""
-
-    arrays: dict[str, Array]
-    definitions: dict[str, str]
-    #: ``#define NAME(parameters) text``; ``None`` parameters for one without brackets
-    macros: dict[str, tuple[list[str] | None, str]] = field(default_factory=dict)
-    #: aliases made by ``@alias``, which the caller declares in C++: new name -> array
-    aliases: dict[str, Array] = field(default_factory=dict)
 
 
 def expand(text: str, file: str, scope: Scope) -> str:
@@ -242,6 +226,10 @@ class _Expander:
         raise self._unknown(at, name)
 
     def _unknown(self, at: int, name: str) -> ArgumentError:
+        if name == "python":
+            return self.fail(
+                at, "unknown macro @python; a snippet can't call Python: write the text that it would answer"
+            )
         known = [*self.scope.arrays, *self.scope.definitions, *_KEYWORDS]
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
         hint = (
@@ -287,6 +275,11 @@ class _Expander:
             return str((words[0] > words[1]) - (words[0] < words[1]))
         if name == "alias":
             return self._alias(at, places, words)
+        if name == "expand_op":
+            try:
+                return expand_operator(words)
+            except ValueError as error:
+                raise self.fail(at, f"@expand_op: {error}") from None
         return self._expand_macro(at, words, variables, depth)
 
     def _count(self, at: int, name: str, places: list[tuple[int, int]], least: int, most: int) -> None:
@@ -385,13 +378,3 @@ class _Expander:
         return _Expander(applied, self.file, self.scope, (self, at)).expand(
             0, len(applied), variables, depth + 1
         )
-
-
-def declare(scope: Scope, name: str, canonical: str, rank: int, type_name: str) -> None:
-    """Make an array known under ``name`` to element macros and to ``@name_...``."""
-    scope.arrays[name] = Array(canonical, rank)
-    dims = [f"_{what}{k}" for what in ("shape", "stride") for k in range(rank)]
-    for suffix in ("_p", *dims):
-        scope.definitions[name + suffix] = canonical + suffix
-    scope.definitions[f"{name}_type"] = type_name
-    scope.definitions[f"{name}_dim"] = str(rank)

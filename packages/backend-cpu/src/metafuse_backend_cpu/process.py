@@ -16,7 +16,7 @@ from pathlib import Path
 
 from metafuse.errors import CompileError
 
-__all__ = ["build_module", "checked", "in_folder", "readable", "run", "write_objects"]
+__all__ = ["build_module", "checked", "in_folder", "is_library", "readable", "run", "write_objects"]
 
 PROBE_SECONDS = 60
 
@@ -26,8 +26,8 @@ def build_module(
 ) -> bytes:
     """Compile one text to a shared object and link it with ``objects``."""
     # Libraries stand behind the source that needs them.
-    options = [argument for argument in arguments if not argument.startswith("-l")]
-    libraries = [argument for argument in arguments if argument.startswith("-l")]
+    options = [argument for argument in arguments if not is_library(argument)]
+    libraries = [argument for argument in arguments if is_library(argument)]
 
     def build(folder: str) -> bytes:
         target = os.path.join(folder, "module.so")
@@ -38,6 +38,14 @@ def build_module(
         return Path(target).read_bytes()
 
     return in_folder(build)
+
+
+def is_library(argument: str) -> bool:
+    """Whether an argument names code to link with, whose place is behind the code that needs it."""
+    return argument.startswith("-l") or (
+        not argument.startswith("-")
+        and (argument.endswith((".a", ".o", ".so", ".dylib")) or ".so." in argument)
+    )
 
 
 def write_objects(objects: Sequence[bytes], folder: str) -> list[str]:

@@ -1,7 +1,8 @@
 """The command line: ``python -m metafuse <command>``, or ``metafuse <command>``.
 
-What it is: small commands that show what is installed, what works here and why not, and that clean the cache.
-What it is not: a way to run programs.
+What it is: small commands that show what is installed, what works here and why not, that clean the cache, and that start a script
+on several ranks.
+What it is not: those things themselves.
 Who calls it: people. Each command prints plain text; the exit code is 0 if what was asked for is fine, 1 if not,
 2 for a wrong command line.
 """
@@ -70,6 +71,14 @@ def _parser() -> argparse.ArgumentParser:
     cache = command("cache", _cache, "The cache of compiled kernels: folder, entries, size.")
     cache.add_argument("--clear", action="store_true", help="delete everything in it")
     command("flags", _flags, "The settings: value, legal values, environment variable, meaning.")
+    launch = command("launch", _launch, "Run a script on several ranks, each with cores of its own.")
+    launch.add_argument("-n", "--ranks", type=int, required=True, help="how many")
+    launch.add_argument("--threads", type=int, default=0, help="threads of each rank; else its share of the cores")
+    launch.add_argument("--devices", default="", help="devices of the ranks, as in 0,1,2,3; each is given to one rank")
+    launch.add_argument("--mpirun", default="", help="the program that starts the ranks; else it is looked for")
+    launch.add_argument("--mpi-args", default="", help="further options of that program, as one text")
+    launch.add_argument("--no-bind", action="store_true", help="let ranks run on any core")
+    launch.add_argument("script", nargs=argparse.REMAINDER, help="a script, or -m and a module; then its arguments")
     command("version", _version, "Versions of metafuse, Python and NumPy.")
     return parser
 
@@ -180,6 +189,20 @@ def _flags(options: argparse.Namespace) -> int:
     rows = [(s.name, repr(getattr(flags, s.name)), s.legal, s.variable, s.doc) for s in SETTINGS.values()]
     print(table(rows, ("flag", "value", "legal", "environment variable", "meaning")))
     return 0
+
+
+def _launch(options: argparse.Namespace) -> int:
+    import shlex
+
+    from .dist.launch import launch
+
+    script = options.script[1:] if options.script[:1] == ["--"] else options.script
+    if not script:
+        print("error: give the script to run: metafuse launch -n 4 train.py", file=sys.stderr)
+        return 2
+    devices = [d.strip() for d in options.devices.split(",") if d.strip()]
+    bind, more = not options.no_bind, shlex.split(options.mpi_args)
+    return launch(options.ranks, script, options.threads, devices, options.mpirun, more, bind)
 
 
 def _version(options: argparse.Namespace) -> int:

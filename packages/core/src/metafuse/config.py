@@ -201,7 +201,12 @@ SETTINGS: dict[str, Setting] = {
 }
 
 #: further names of settings
-ALIASES = {"amp_level": "auto_mixed_precision_level"}
+ALIASES = {
+    "amp_level": "auto_mixed_precision_level",
+    **dict.fromkeys(("use_device", "use_acl", "use_corex", "use_rocm"), "use_cuda"),
+    "check_graph": "verify",
+    "enable_tuner": "library",
+}
 
 _watchers: dict[str, list[Callable[[Any], None]]] = {}
 _observers: dict[str, list[Callable[[Any], None]]] = {}
@@ -217,6 +222,16 @@ def _unknown(name: str) -> UnknownFlag:
     near = difflib.get_close_matches(name, SETTINGS, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(SETTINGS)}"
     return UnknownFlag(f"[flags] there is no flag {name!r}; {hint}")
+
+
+def _further(name: str) -> Any:
+    """The row of a flag that is no setting but that the reference API has."""
+    from . import flag_names  # seldom needed
+
+    row = flag_names.find(name)
+    if row is None:
+        raise _unknown(name)
+    return row
 
 
 class Flags:
@@ -241,7 +256,7 @@ class Flags:
             return getattr(self, ALIASES[name])
         setting = SETTINGS.get(name)
         if setting is None:
-            raise _unknown(name)
+            return _further(name).value()
         value = setting.from_environment()
         object.__setattr__(self, name, value)
         return value
@@ -250,7 +265,8 @@ class Flags:
         name = ALIASES.get(name, name)
         setting = SETTINGS.get(name)
         if setting is None:
-            raise _unknown(name)
+            _further(name).set(value)
+            return
         value = setting.checked(value, name)
         for callback in _watchers.get(name, ()):
             callback(value)
@@ -310,9 +326,10 @@ class flag_scope(ContextDecorator):  # noqa: N801 - reads as a statement, like c
     def __init__(self, **values: Any) -> None:
         values = {ALIASES.get(name, name): value for name, value in values.items()}
         for name, value in values.items():
-            if name not in SETTINGS:
-                raise _unknown(name)
-            SETTINGS[name].checked(value, name)
+            if name in SETTINGS:
+                SETTINGS[name].checked(value, name)
+            else:
+                _further(name).checked(value)
         self._values = values
         self._former: list[dict[str, Any]] = []
 
@@ -338,7 +355,10 @@ class flag_scope(ContextDecorator):  # noqa: N801 - reads as a statement, like c
     @staticmethod
     def _restore(former: dict[str, Any]) -> None:
         for name, value in former.items():
-            flags._store(name, value)  # it was accepted before: no check may refuse it now
+            if name in SETTINGS:
+                flags._store(name, value)  # it was accepted before: no check may refuse it now
+            else:
+                _further(name).set(value, told=False)
 
 
 #: level of mixed precision -> bits of ``amp_reg``

@@ -73,9 +73,12 @@ class SupportsCodeOp(ABC):
         inputs: Sequence[tuple[DType, int]],
         outputs: Sequence[tuple[DType, int]],
         aliases: Mapping[str, str] | None = None,
+        options: Sequence[str] = (),
+        files: tuple[str, str] = ("cpu_header", "cpu_src"),
     ) -> str:
         """Source text of a snippet; ``inputs``/``outputs`` are (dtype, number of dimensions); ``aliases``: further names of
-        arrays, such as ``{"dout": "in2"}``. Kernels and snippets share ``compile`` and ``load``."""
+        arrays, such as ``{"dout": "in2"}``; ``options``: what the user wants the compiler and the linker to be told, which must
+        show in the text; ``files``: what messages call header and source. Kernels and snippets share ``compile`` and ``load``."""
 
     @abstractmethod
     def launch_code(
@@ -84,5 +87,7 @@ class SupportsCodeOp(ABC):
         inputs: Sequence[tuple[Handle, tuple[int, ...]]],
         outputs: Sequence[tuple[Handle, tuple[int, ...]]],
         data: dict[str, float],
+        offsets: Sequence[int] = (),
     ) -> list[tuple[int, ...]]:
-        """Run it on (handle, shape) pairs; answers the outputs' final shapes (dimension 0 may have shrunk)."""
+        """Run it on (handle, shape) pairs; answers the outputs' final shapes (dimension 0 may have shrunk). ``offsets``: at which
+        byte of its buffer, a multiple of 64, each output begins; 0 where missing."""

@@ -1,6 +1,7 @@
 """Arguments of a compiled function, taken apart.
 
-What it is: nested tuples, lists and dictionaries become a key (structure, shapes, dtypes, texts), a list of Vars and a list of numbers.
+What it is: nested tuples, lists and dictionaries become a key (structure, shapes, dtypes, texts), a list of Vars and a list
+of numbers.
 What it is not: the function's own state (``walk``).
 Who calls it: ``compiled``, on every call.
 """
@@ -21,8 +22,8 @@ _TEXTS = (bool, str, bytes, complex, type(None))
 
 
 class Arguments:
-    """``key``: everything that a recording is made for. ``vars``: the Vars, host arrays uploaded. ``numbers``: Python numbers.
-    ``others``: objects of any other kind, which become part of the visible state."""
+    """``key``: everything that a recording is made for. ``vars``: the Vars, host arrays uploaded. ``numbers``: Python
+    numbers. ``others``: objects of any other kind, which become part of the visible state."""
 
     __slots__ = ("key", "numbers", "others", "vars")
 

@@ -1,7 +1,7 @@
 """What code refers to, and whose code it is.
 
-What it is: the global names that a function reads, and the line drawn between the user's modules and those of metafuse, Python and
-installed packages, whose code is taken to be the same for ever.
+What it is: the global names that a function reads, and the line drawn between the user's modules and those of metafuse,
+Python and installed packages, whose code is taken to be the same for ever.
 What it is not: an analysis of what code does.
 Who calls it: ``walk``.
 """
@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 __all__ = [
-    "CLASS_NOISE", "DYNAMIC", "Names", "closures", "derived", "foreign", "foreign_name", "heavy", "inner", "names", "names_in",
-    "opaque", "slots", "stream",
+    "CLASS_NOISE", "DYNAMIC", "Names", "closures", "derived", "foreign", "foreign_name", "heavy", "inner", "is_value",
+    "names", "names_in", "opaque", "outside", "slots", "stream",
 ]  # fmt: skip
 
 #: entries of a class's dictionary that say nothing about what its code does
@@ -31,17 +31,19 @@ CLASS_NOISE = frozenset(
      "__annotate__", "__annotate_func__", "__annotations_cache__", "__dataclass_fields__", "__dataclass_params__"}
 )  # fmt: skip
 #: names with which code can reach attributes that it has no word for
-DYNAMIC = frozenset({"getattr", "vars", "__dict__", "__getattribute__", "eval", "exec", "attrgetter", "asdict"})
+DYNAMIC = frozenset(
+    {"getattr", "vars", "__dict__", "__getattribute__", "eval", "exec", "attrgetter", "asdict"}
+)
 
 #: parts of metafuse whose objects are no state of a step
 _INNER = frozenset(
     {"dtypes", "config", "graph", "kernel", "index", "passes", "plugins", "backend", "runtime", "reference", "null"}
 )  # fmt: skip
 _GLOBAL_READS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL"})
-#: classes of the standard library whose objects hold what the user put there
-_TRANSPARENT = frozenset(
-    {"SimpleNamespace", "Namespace", "OrderedDict", "defaultdict", "Counter", "ChainMap", "UserDict", "UserList"}
-)  # fmt: skip
+#: modules whose objects change behind the scenes and say nothing about a step
+_NOISY = frozenset({"logging", "importlib", "unittest", "concurrent", "multiprocessing", "asyncio"})
+#: modules whose objects are values: compared as such
+_VALUES = frozenset({"pathlib", "decimal", "fractions", "datetime", "uuid", "zoneinfo", "ipaddress"})
 _OWN = (dict, list, tuple, set, frozenset, deque)
 
 
@@ -106,16 +108,38 @@ def foreign_name(module: str) -> bool:
     return "site-packages" in path or "dist-packages" in path
 
 
-@lru_cache(maxsize=4096)
-def opaque(kind: type) -> bool:
-    """Whether objects of this class are told apart by identity alone."""
-    module = getattr(kind, "__module__", "")
-    if not isinstance(module, str) or kind in _OWN or kind.__name__ in _TRANSPARENT:
-        return False
-    first, _, rest = module.partition(".")
+def opaque(value: Any) -> bool:
+    """Whether an object is told apart by identity alone."""
+    first, _, rest = _module(type(value)).partition(".")
     if first == "metafuse":
         return rest.partition(".")[0] in _INNER
-    return first in sys.stdlib_module_names and first != "__main__"
+    if first not in sys.stdlib_module_names or first == "__main__" or isinstance(value, _OWN):
+        return False
+    return first in _NOISY or not (hasattr(value, "__dict__") or any(map(slots, type(value).__mro__)))
+
+
+def is_value(kind: type) -> bool:
+    """Whether objects of this class never change and are compared by value (dates, paths)."""
+    return _module(kind).lstrip("_").partition(".")[0] in _VALUES
+
+
+def _module(kind: type) -> str:
+    name = getattr(kind, "__module__", "")
+    return name if isinstance(name, str) else ""
+
+
+def outside(function: Any) -> str:
+    """What a function of Python's own asks of the world outside of the program, in words; empty if nothing."""
+    name, module = getattr(function, "__name__", ""), getattr(function, "__module__", "")
+    if (module == "time" and name not in ("sleep", "strftime", "mktime")) or name in (
+        "now",
+        "today",
+        "utcnow",
+    ):
+        return "it asks for the time"
+    if name in ("urandom", "getrandom"):
+        return "it draws random numbers from the operating system"
+    return "it opens a file" if name == "open" and module in ("io", "_io", "builtins", "posix", "nt") else ""
 
 
 def stream(kind: type) -> bool:

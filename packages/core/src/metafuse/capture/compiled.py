@@ -1,8 +1,9 @@
 """Compiled functions: which recording a call may replay, and when to record.
 
-What it is: ``compile`` and ``Compiled``. A call looks for a step that was recorded for arguments like these in a state like this; without
-one it runs the function and records. Two equal recordings in a row make a step.
-What it is not: the parts: ``walk`` and ``guard`` say what "like this" means, ``recorder`` what is recorded, ``replay`` runs it.
+What it is: ``compile`` and ``Compiled``. A call looks for a step that was recorded for arguments like these in a state like
+this; without one it runs the function and records. Two equal recordings in a row make a step.
+What it is not: the parts: ``walk`` and ``guard`` say what "like this" means, ``recorder`` what is recorded, ``replay`` runs
+it.
 Who calls it: users, as ``metafuse.compile``. ``docs/compile.md`` has the rules.
 """
 
@@ -21,12 +22,14 @@ from typing import Any, TypeVar, overload
 import numpy as np
 
 from ..config import notice
+from ..dist.parallel import batch
 from ..errors import ArgumentError
 from ..graph.node import next_order, state
 from ..ops.random import _stream
 from ..ops.recipe import settings
 from ..runtime import executor
 from ..var import Var
+from . import code
 from .arguments import Arguments
 from .effects import template
 from .numbers import Number, Tape
@@ -45,6 +48,7 @@ KINDS, STEPS = 128, 16
 
 _recording = Lock()
 
+
 class _Kind:
     """What is known about calls with one kind of arguments."""
 
@@ -56,6 +60,7 @@ class _Kind:
         self.followed: set[str] = set()
         self.followed_numbers: set[int] = set()
         self.former_numbers: list[Any] = []
+        self.outside = ""
         self.idle = 0
         self.refused = refused
         self.reason = ""
@@ -79,8 +84,8 @@ class Compiled:
         return self if instance is None else types.MethodType(self, instance)
 
     def __repr__(self) -> str:
-        code = getattr(inspect.unwrap(self.function), "__code__", None)
-        place = f" at {code.co_filename}:{code.co_firstlineno}" if code is not None else ""
+        body = getattr(inspect.unwrap(self.function), "__code__", None)
+        place = f" at {body.co_filename}:{body.co_firstlineno}" if body is not None else ""
         return f"<compiled {getattr(self.function, '__qualname__', type(self.function).__name__)}{place}>"
 
     def reset(self) -> None:
@@ -161,7 +166,7 @@ class Compiled:
     def _roots(self, given: Arguments) -> list[tuple[str, Any]]:
         roots: list[tuple[str, Any]] = [(getattr(self.function, "__name__", "function"), self.function)]
         roots += [(f"argument {k}", other) for k, other in enumerate(given.others)]
-        return [*roots, ("random", _stream.__dict__)]
+        return [*roots, ("random", _stream.__dict__), ("batch", batch)]
 
     def _record(self, kind: _Kind, given: Arguments, args: Any, kwargs: Any) -> Any:
         if not kind.learned:
@@ -210,14 +215,17 @@ class Compiled:
 
         evaluating: Any = None  # what compiles and runs a program is no code of the step
 
-        def note(frame: Any, event: str, _: Any) -> None:
+        def note(frame: Any, event: str, what: Any) -> None:
             nonlocal evaluating
             if evaluating is None:
+                module = frame.f_globals.get("__name__", "")
                 if event == "call":
-                    if frame.f_globals.get("__name__", "")[:16] == "metafuse.runtime":
+                    if module[:16] == "metafuse.runtime":
                         evaluating = frame
                     else:
                         executed.setdefault(frame.f_code, frame.f_globals)
+                elif event == "c_call" and not kind.outside and not code.foreign_name(module):
+                    kind.outside = code.outside(what)
             elif event == "return" and frame is evaluating:
                 evaluating = None
 
@@ -229,7 +237,9 @@ class Compiled:
 
     def _learn_changes(self, kind: _Kind, walk: Walk, given: Arguments) -> None:
         """Numbers that alone differ from an earlier recording are followed from now on."""
-        earlier = [recording.walk for recording, _ in kind.candidates] + [s.recording.walk for s in kind.steps]
+        earlier = [recording.walk for recording, _ in kind.candidates] + [
+            s.recording.walk for s in kind.steps
+        ]
         if earlier and not kind.reason:
             kind.reason = "the Python state that it reaches grows or shrinks from call to call"
         for former in earlier:
@@ -242,7 +252,9 @@ class Compiled:
                 kind.followed |= {walk.path(k) for k in different}
         if kind.former_numbers:
             kind.followed_numbers |= {
-                k for k, (a, b) in enumerate(zip(kind.former_numbers, given.numbers, strict=True)) if a is not b and a != b
+                k
+                for k, (a, b) in enumerate(zip(kind.former_numbers, given.numbers, strict=True))
+                if a is not b and a != b
             }
 
     def _watch(self, kind: _Kind, walk: Walk, given: Arguments, args: Any, kwargs: Any) -> Any:
@@ -272,6 +284,8 @@ class Compiled:
             executor.watchers.remove(recorder)
         if settings() != hidden[0]:
             recorder.refuse("it changes a flag")
+        if kind.outside:
+            recorder.refuse(kind.outside)
         if (settings(), *_hidden(walk)) != hidden:
             recorder.refuse("it draws random numbers from Python or NumPy")
         if recorder.refusal or recording is None:
@@ -282,7 +296,9 @@ class Compiled:
         self._compare(kind, recording, kept, given, grown)
         return result
 
-    def _compare(self, kind: _Kind, recording: Recording, numbers: list[Any], given: Arguments, grown: bool) -> None:
+    def _compare(
+        self, kind: _Kind, recording: Recording, numbers: list[Any], given: Arguments, grown: bool
+    ) -> None:
         walk = recording.walk
         kind.former_numbers = given.numbers
         counters = [c for c in recording.changes if _is_number(c)]
@@ -352,12 +368,13 @@ def compile() -> Callable[[F], F]: ...
 def compile(fn: Any = None) -> Any:
     """A function that does what ``fn`` does, without running its Python each time.
 
-    The first calls with a new kind of arguments run ``fn`` and record the programs that it evaluates. Later calls bind the arguments and
-    the current values of parameters and other state to the recorded programs, run them, and rebind what ``fn`` rebinds.
+    The first calls with a new kind of arguments run ``fn`` and record the programs that it evaluates. Later calls bind the
+    arguments and the current values of parameters and other state to the recorded programs, run them, and rebind what ``fn``
+    rebinds.
 
     Args:
-        fn: a training or inference step. Its arguments may be Vars, NumPy arrays (uploaded as data; ``fn`` gets Vars), numbers and texts,
-            nested in tuples, lists and dictionaries. Without it: answers a decorator.
+        fn: a training or inference step. Its arguments may be Vars, NumPy arrays (uploaded as data; ``fn`` gets Vars), numbers
+            and texts, nested in tuples, lists and dictionaries. Without it: answers a decorator.
 
     Returns:
         A callable with the arguments and results of ``fn``. Results carry no gradient path: compile the whole step, with

@@ -1,7 +1,7 @@
 """What a recorded call left behind: values to hand out and changes of Python state, as templates that are filled at replay.
 
-What it is: ``template`` (a nested value with holes for Vars and followed numbers), ``fill``, and ``changes``, which finds what
-became different in the containers of a ``Walk``.
+What it is: ``template`` (a nested value with holes for Vars and followed numbers), ``fill``, and ``changes``, which finds
+what became different in the containers of a ``Walk``.
 What it is not: the rebinding of Vars (``recorder`` watches that).
 Who calls it: ``recorder`` and ``replay``.
 """
@@ -18,7 +18,8 @@ from .walk import Same, Unseen, Walk, typed
 
 __all__ = ["Change", "Template", "changes", "concrete", "fill", "positions", "template"]
 
-#: ("var", number) | ("number", number) | ("text", typed value, value) | ("held", position in the walk) | ("object", Same) | (class, keys or None, templates)
+#: ("var", number) | ("number", number) | ("text", typed value, value) | ("held", position in the walk) | ("object", Same) |
+#: (class, keys or None, templates)
 Template = tuple[Any, ...]
 #: (number of the container in the walk, "set" | "delete" | "items", key, value)
 Change = tuple[int, str, Any, Any]
@@ -29,8 +30,8 @@ _TEXTS = (type(None), bool, int, float, complex, str, bytes)
 def template(
     value: Any, var: Callable[[Var], int], number: Callable[[Number], int], held: Callable[[Any], int | None]
 ) -> Template:
-    """The template of ``value``; ``var`` and ``number`` give every Var and followed number its own, ``held`` every object that was
-    there before (``None``: it was not)."""
+    """The template of ``value``; ``var`` and ``number`` give every Var and followed number its own, ``held`` every object
+    that was there before (``None``: it was not)."""
     kind = type(value)
     if kind is Var:
         return "var", var(value)
@@ -92,8 +93,8 @@ def concrete(value: Any) -> Any:
 
 
 def changes(walk: Walk, now: Walk, followed: set[tuple[int, Any]]) -> list[Change]:
-    """What became different between ``walk`` and ``now``. ``followed``: (identity of the container, key) of places looked after
-    elsewhere. What happened to containers that are no longer there does not matter.
+    """What became different between ``walk`` and ``now``. ``followed``: (identity of the container, key) of places looked
+    after elsewhere. What happened to containers that are no longer there does not matter.
 
     Errors: ``Unseen`` for changes that can't be made again."""
     former = {id(c): (keys, values) for kind, c, keys, values in walk.containers if kind in ("dict", "list")}
@@ -103,7 +104,9 @@ def changes(walk: Walk, now: Walk, followed: set[tuple[int, Any]]) -> list[Chang
         if id(container) not in still:
             continue
         if kind in ("dict", "globals", "cell"):
-            found.extend(_entries(number, kind, container, dict(zip(keys, values, strict=True)), former, followed))
+            found.extend(
+                _entries(number, kind, container, dict(zip(keys, values, strict=True)), former, followed)
+            )
         elif kind == "list":
             items = list(container)
             if len(items) != len(values):
@@ -127,7 +130,7 @@ def _entries(
 ) -> list[Change]:
     found: list[Change] = []
     if kind == "cell":
-        live = {key: container.cell_contents for key in before}
+        live = dict.fromkeys(before, container.cell_contents)
     elif kind == "globals":
         live = {key: container.get(key) for key in before}
     else:

@@ -1,7 +1,9 @@
 """The comparison made on each call: is everything a captured step depends on as it was?
 
-What it is: the values of a ``Walk``, compared by identity in one pass; host arrays by content, Vars by shape, dtype and gradient.
-What it is not: the comparison by value, which two walks are for (``compiled``): an equal number or a rebuilt list fails here.
+What it is: the values of a ``Walk``, compared by identity in one pass; host arrays by content, Vars by shape, dtype and
+gradient.
+What it is not: the comparison by value, which two walks are for (``compiled``): an equal number or a rebuilt list
+fails here.
 Who calls it: ``replay``.
 """
 
@@ -138,6 +140,6 @@ class Guard:
             if getattr(owner, name, None) is not value:
                 return False
         for array, content in self._arrays:
-            if (array.tobytes() if isinstance(array, np.ndarray) else bytes(array)) != content:
+            if (array.tobytes() if isinstance(array, np.ndarray) else memoryview(array).tobytes()) != content:
                 return False
         return True

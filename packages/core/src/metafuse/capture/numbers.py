@@ -5,8 +5,8 @@ straight-line code of everything that was computed from such numbers, with the c
 What it is not: array arithmetic; a number reaches a program as one of its run-time scalars.
 Who calls it: ``recorder``.
 
-Whatever needs the bare value (``float(x)``, ``range(n)``, ``math.sqrt(x)``, ``str(x)``) gets it, and the tape notes that the code
-holds for exactly this value only.
+Whatever needs the bare value (``float(x)``, ``range(n)``, ``math.sqrt(x)``, ``str(x)``) gets it, and the tape notes that the
+code holds for exactly this value only.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ class Tape:
         self._guards: set[str] = set()
 
     def source(self, place: str, value: int | float) -> Number:
-        """A number that is read at ``place`` (code) when the tape begins; it must be of the same type then."""
+        """A number that is read at ``place`` (code) when the tape begins; it must be of the same type then.
+
+        One of NumPy's counts as Python's."""
         number = self._named(place, value)
-        self.lines.append(
-            f"if {number.code}.__class__ is not {self.constant(type(value))}: return None"
-        )
-        return number
+        self.lines.append(f"if {number.code}.__class__ is not {self.constant(type(value))}: return None")
+        return number if type(value) in (int, float) else self._named(f"{number.code}.item()", value.item())
 
     def constant(self, value: Any) -> str:
         """Code for a Python object."""
@@ -61,7 +61,10 @@ class Tape:
                 if type(x) is Number:
                     x.exact()
             return value
-        key = (template, *(f"{type(x).__name__} {x.code if type(x) is Number else repr(x)}" for x in operands))
+        key = (
+            template,
+            *(f"{type(x).__name__} {x.code if type(x) is Number else repr(x)}" for x in operands),
+        )
         found = self._known.get(key)
         if found is None:
             found = self._known[key] = self._named(template.format(*map(self.code, operands)), value)
@@ -83,8 +86,11 @@ class Tape:
 
     def compile(self, results: Sequence[str]) -> Follow:
         """The function that runs the tape and answers ``results`` (code), and ``None`` where it does not hold."""
-        body = "\n        ".join([*self.lines, f"return ({''.join(r + ', ' for r in results)})"])
-        text = f"def follow(D, A):\n    try:\n        {body}\n    except (ArithmeticError, LookupError, TypeError, ValueError):\n        return None\n"
+        lines = [*self.lines, f"return ({''.join(r + ', ' for r in results)})"]
+        text = "\n".join(
+            ["def follow(D, A):", "    try:", *(f"        {line}" for line in lines),
+             "    except (ArithmeticError, LookupError, TypeError, ValueError):", "        return None"]
+        )  # fmt: skip
         names: dict[str, Any] = {"K": self.constants}
         exec(compile(text, "<numbers of a compiled step>", "exec"), names)
         return names["follow"]  # type: ignore[no-any-return]
@@ -112,7 +118,10 @@ class Number:
 
     def exact(self) -> int | float:
         """The bare value; what is written down holds for this value only."""
-        self.tape.decision("{} == {}", True, self, self.value)
+        if self.value == 0:  # zeros of either sign
+            self.tape.decision("repr({}) == {}", True, self, repr(self.value))
+        else:
+            self.tape.decision("{} == {}", True, self, self.value)
         return self.value
 
     @property  # type: ignore[misc]
@@ -133,7 +142,7 @@ class Number:
         return complex(self.exact())
 
     def __index__(self) -> int:
-        return operator.index(self.exact())
+        return operator.index(self.exact())  # type: ignore[arg-type]
 
     def __hash__(self) -> int:
         return hash(self.exact())

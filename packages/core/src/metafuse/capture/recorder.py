@@ -1,7 +1,7 @@
 """Watching one call: which programs it evaluates on what, which Vars it rebinds, what it hands out.
 
-What it is: ``Recorder``, which the executor and ``Var`` report to while a function runs, and ``Recording``, what two calls are
-compared by and a replay is made from.
+What it is: ``Recorder``, which the executor and ``Var`` report to while a function runs, and ``Recording``, what two calls
+are compared by and a replay is made from.
 What it is not: a decision whether a recording may be replayed (``compiled``).
 Who calls it: ``compiled``.
 """
@@ -46,7 +46,8 @@ class Segment:
 
 @dataclass(frozen=True)
 class Made:
-    """A Var to be made at replay: its value, shape and dtype, whether it takes gradients, whether a path was cut behind it."""
+    """A Var to be made at replay: its value, shape and dtype, whether it takes gradients, whether a path was cut behind
+    it."""
 
     source: Source
     spec: Spec
@@ -82,18 +83,23 @@ class Recording:
 
     def difference(self, other: Recording) -> str:
         """In what the two differ, in words; empty if in nothing."""
-        mine, theirs = (
-            [(id(s.program), s.sources, s.orders) for s in r.segments] for r in (self, other)
-        )
+        mine, theirs = ([(id(s.program), s.sources, s.orders) for s in r.segments] for r in (self, other))
         if mine != theirs:
             return "the operations differ from call to call"
-        if not self.tape.same(other.tape) or [s.scalars for s in self.segments] != [s.scalars for s in other.segments]:
+        if not self.tape.same(other.tape) or [s.scalars for s in self.segments] != [
+            s.scalars for s in other.segments
+        ]:
             return "numbers that are no arguments or visible state differ from call to call (random, time, an iterator?)"
         if self.constants != other.constants:
             return "arrays made from host data differ from call to call; pass them as arguments"
         if self.changes != other.changes or self.moved != other.moved:
             return "the Python state is changed differently from call to call"
-        if (self.result, self.rebound, self.made, self.given) != (other.result, other.rebound, other.made, other.given):
+        if (self.result, self.rebound, self.made, self.given) != (
+            other.result,
+            other.rebound,
+            other.made,
+            other.given,
+        ):
             return "what is returned or assigned differs from call to call"
         return ""
 
@@ -135,7 +141,11 @@ class Recorder:
             place = walk.numbers[position]
             value = get(place)
             key = place[1]
-            code = f"D[{k}].cell_contents" if type(place[0]).__name__ == "cell" else f"D[{k}][{self.tape.constant(key)}]"
+            code = (
+                f"D[{k}].cell_contents"
+                if type(place[0]).__name__ == "cell"
+                else f"D[{k}][{self.tape.constant(key)}]"
+            )
             number = self.tape.source(code, value)
             self._places.append((position, place, value, number))
         for _, place, _, number in self._places:
@@ -154,7 +164,7 @@ class Recorder:
             elif type(now) is Number:
                 put(place, now.value)
                 self.recording.moved.append((position, now.code))
-            elif type(now) in (int, float):
+            elif type(now) in (int, float, np.float64):
                 self.recording.moved.append((position, self.tape.constant(now)))
             else:
                 self.refuse("a number is replaced by something else")
@@ -191,9 +201,17 @@ class Recorder:
                 codes.append(self._code(value))
                 scalars[k] = value.value
             else:
-                codes.append((type(value), repr(value)) if value != value else (type(value), value, repr(value)))
+                codes.append(
+                    (type(value), repr(value)) if value != value else (type(value), value, repr(value))
+                )
         self.recording.segments.append(
-            Segment(program, sources, [b.order for b in slots[: len(leaves)]], codes, skeleton(program, nodes, scalars))
+            Segment(
+                program,
+                sources,
+                [b.order for b in slots[: len(leaves)]],
+                codes,
+                skeleton(program, nodes, scalars),
+            )
         )
         for position, slot in program.plan.results:
             # a value that is nothing but an alias of what the program was given comes from there
@@ -210,15 +228,17 @@ class Recorder:
             found = ("constant", len(self.recording.constants))
             if node not in self._uploaded:
                 name = node.sig.name
-                self.refuse(f"it depends on a value ({name} {node.spec!r}) that is neither an argument nor in visible state")
+                self.refuse(
+                    f"it depends on a value ({name} {node.spec!r}) that is neither an argument nor in visible state"
+                )
             self._sources[node] = found
             self.recording.constants.append((node.spec, _content(buffer, node.spec)))
         return found
 
     # -- the end ---------------------------------------------------------------------------------------------------
     def finish(self, result: Any, now: Walk) -> tuple[Any, Recording]:
-        """After the function returned and numbers were restored: compute what is handed out, and describe it all. ``now``: the state
-        that is left behind.
+        """After the function returned and numbers were restored: compute what is handed out, and describe it all. ``now``:
+        the state that is left behind.
 
         Answers the result with bare numbers. Errors: ``Unseen``."""
         recording, seen = self.recording, self.recording.walk
@@ -234,7 +254,9 @@ class Recorder:
         behind = cut(list(held.values()))
         for key, (var, _) in self._rebound.items():
             if key not in self._targets:
-                raise Unseen(f"it assigns to {var.name() or 'a Var'} that is neither an argument nor in visible state")
+                raise Unseen(
+                    f"it assigns to {var.name() or 'a Var'} that is neither an argument nor in visible state"
+                )
             recording.rebound.append(Rebound(self._targets[key], self._made(var, var in behind)))
         recording.rebound.sort(key=lambda r: r.target)
         for _, var in self._outputs.values():
@@ -249,7 +271,7 @@ class Recorder:
 
     def _change(self, change: Change, walk: Walk) -> tuple[int, str, Any, Template]:
         number, what, key, value = change
-        kind, container, *_ = walk.containers[number]
+        _, container, *_ = walk.containers[number]
         shape = template(value, self._var, self._number, walk.position)
         bare = concrete(value)
         if bare is not value and what == "set":

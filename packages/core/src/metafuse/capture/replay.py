@@ -1,7 +1,7 @@
 """Running a recorded step again without its Python.
 
-What it is: ``Step``: checks that everything is as it was recorded, binds the buffers of arguments and state, runs the programs, and
-gives Vars and Python state their new values.
+What it is: ``Step``: checks that everything is as it was recorded, binds the buffers of arguments and state, runs the
+programs, and gives Vars and Python state their new values.
 What it is not: the decision what was recorded (``recorder``) or which step a call asks for (``compiled``).
 Who calls it: ``compiled``, with the executor's lock held.
 """
@@ -71,7 +71,12 @@ class _Maker:
     __slots__ = ("cut", "requires_grad", "sig", "source", "spec")
 
     def __init__(self, made: Made) -> None:
-        self.source, self.spec, self.requires_grad, self.cut = made.source, made.spec, made.requires_grad, made.cut
+        self.source, self.spec, self.requires_grad, self.cut = (
+            made.source,
+            made.spec,
+            made.requires_grad,
+            made.cut,
+        )
         self.sig = cut_signature(made.spec) if made.cut else signature("leaf", "array", None, (), made.spec)
 
     def node(self, buffer: Buffer) -> Node:
@@ -96,7 +101,9 @@ class Step:
         self.numbers = numbers  # the arguments', ``None`` where they are followed
         known = {id(v): k for k, v in enumerate(recording.walk.vars)}
         self.in_state = [known.get(id(v), -1) for v in arguments]
-        self.handed_out: set[Source] = {m.source for m in recording.made} | {r.value.source for r in recording.rebound}
+        self.handed_out: set[Source] = {m.source for m in recording.made} | {
+            r.value.source for r in recording.rebound
+        }
         self.parts = [_Part(s, self, k) for k, s in enumerate(recording.segments)]
         self._keep_memory = self._bytes_kept() <= KEPT_LIMIT
         self._spare: dict[int, list[Buffer]] = {}
@@ -168,7 +175,9 @@ class Step:
         moved = [(at[position], k) for k, (position, _) in enumerate(recording.moved)]
         self._drawn = [(place, k) for place, k in moved if place[0] is _stream.__dict__]
         self._moved = [(place, k) for place, k in moved if place[0] is not _stream.__dict__]
-        self._changes = [(walk.containers[n][1], what, key, shape) for n, what, key, shape in recording.changes]
+        self._changes = [
+            (walk.containers[n][1], what, key, shape) for n, what, key, shape in recording.changes
+        ]
         self._held = {k: walk.thing(k) for shape in (recording.result, *(c[3] for c in recording.changes))
                       for k in positions(shape)}  # fmt: skip
         vars = [(c, key) for c, what, key, shape in self._changes if what == "set" and shape[0] == "var"]
@@ -178,7 +187,8 @@ class Step:
         self._ids = {id(v): k for k, v in enumerate(walk.vars)}
 
     def matches(self, arguments: list[Var], numbers: list[Any]) -> tuple[Any, ...] | None:
-        """The values of everything followed if the step can be replayed now, else ``None``. Random numbers are taken by this."""
+        """The values of everything followed if the step can be replayed now, else ``None``. Random numbers are taken by
+        this."""
         guard = self.guard
         if guard is None or not guard.holds():
             return None
@@ -216,7 +226,9 @@ class Step:
             tables.append(slots)
         executor.last_program[:] = [part.program for part in self.parts[-1:]]
         vars: list[Any] = [self._make(m, arguments, state, tables) for m in self._made]
-        vars += [(arguments if argument else state)[k] for argument, k in self._given]  # have negative numbers
+        vars += [
+            (arguments if argument else state)[k] for argument, k in self._given
+        ]  # have negative numbers
         self._rebind(arguments, state, tables)
         for place, k in self._moved:
             put(place, values[-1][k])
@@ -243,7 +255,9 @@ class Step:
                 executor._move(node, self.device)
         return True
 
-    def _bind(self, part: _Part, arguments: list[Var], state: list[Var], tables: list[list[Any]]) -> list[Any]:
+    def _bind(
+        self, part: _Part, arguments: list[Var], state: list[Var], tables: list[list[Any]]
+    ) -> list[Any]:
         slots: list[Any] = [None] * part.size
         for k, source in enumerate(part.sources):
             kind = source[0]
@@ -255,11 +269,12 @@ class Step:
                 slots[k] = tables[source[1]][source[2]]
             else:
                 slots[k] = self.constants[source[1]]
-        for output, at, number in part.donations:
+        for output, _, number in part.donations:
             node = state[number]._node
             # the node is referred to by its Var, `node` and the argument; the buffer by its node, the slots and the argument
             if _refcount(node) <= 3 and not node.inputs and _refcount(node.buffer) <= 3:
-                slots[output] = buffer = node.buffer
+                buffer: Any = node.buffer
+                slots[output] = buffer
                 buffer.order = None
                 buffer.version = next_version()
         self._allocate(part, slots)
@@ -317,14 +332,19 @@ class Step:
             var = (state if in_state else arguments)[number]
             node = var._node
             # the node is referred to by its Var, `node` and the argument
-            if maker.cut or _refcount(node) > 3 or node.inputs or node.requires_grad is not maker.requires_grad:
+            if (
+                maker.cut
+                or _refcount(node) > 3
+                or node.inputs
+                or node.requires_grad is not maker.requires_grad
+            ):
                 var._bind(maker.node(buffer))
                 continue
-            old = node.buffer
+            old: Any = node.buffer
             if old is not buffer:
                 node.buffer = buffer
                 if spare is not None and _refcount(old) <= 2:  # by `old` and the argument
-                    spare.setdefault(old.nbytes, []).append(old)  # type: ignore[union-attr]
+                    spare.setdefault(old.nbytes, []).append(old)
 
     def _apply(self, change: tuple[Any, str, Any, Any], vars: list[Any], numbers: list[Any]) -> None:
         container, what, key, shape = change
@@ -340,7 +360,9 @@ class Step:
 
 def _restored(spec: Spec, content: bytes) -> Buffer:
     """A buffer that holds ``content``."""
-    return executor.upload(spec.dtype.decode(np.frombuffer(content, spec.dtype.storage).reshape(spec.shape)), spec)
+    return executor.upload(
+        spec.dtype.decode(np.frombuffer(content, spec.dtype.storage).reshape(spec.shape)), spec
+    )
 
 
 def _plain(code: tuple[Any, ...]) -> Any:

@@ -1,8 +1,8 @@
 """The Python state that a function can see, as a flat description that two calls can be compared by.
 
 What it is: ``Walk`` goes from a function through its closure, the globals that its code names, bound objects and their
-attributes, lists and dictionaries, and describes everything it meets: Vars by shape and dtype, numbers and texts by value, code and
-foreign objects by identity.
+attributes, lists and dictionaries, and describes everything it meets: Vars by shape and dtype, numbers and texts by value,
+code and foreign objects by identity.
 What it is not: what is compared on each call (``guard``), or what a call changed (``effects``).
 Who calls it: ``compiled``.
 """
@@ -14,6 +14,7 @@ import types
 from collections import deque
 from random import Random
 from typing import Any
+from weakref import ref
 
 import numpy as np
 
@@ -58,8 +59,8 @@ class Same:
 
 def typed(value: Any) -> tuple[Any, ...]:
     """A number or text with its type; zeros of either sign are told apart, and NaN is equal to itself."""
-    if type(value) is float and (value == 0.0 or value != value):
-        return float, repr(value)
+    if isinstance(value, float) and (value == 0.0 or value != value):
+        return type(value), repr(value)
     return type(value), value
 
 
@@ -71,11 +72,12 @@ def number_token(kind: type) -> tuple[Any, ...]:
 class Walk:
     """Everything reachable from ``roots`` (name, object), described.
 
-    ``executed``: code objects that are known to run, with their globals; other functions are not looked into. ``None``: all are.
+    ``executed``: code objects that are known to run, with their globals; other functions are not looked into. ``None``: all
+    are.
 
-    ``tokens``: the description. ``vars``: the Vars met, each once. ``numbers``: token position -> (container, key) of every Python
-    number that stands where another could be put. ``containers``: per mutable container its kind, itself, its keys and its values as
-    they are now. ``arrays``: host arrays and their bytes. ``generators``: sources of random numbers.
+    ``tokens``: the description. ``vars``: the Vars met, each once. ``numbers``: token position -> (container, key) of every
+    Python number that stands where another could be put. ``containers``: per mutable container its kind, itself, its keys
+    and its values as they are now. ``arrays``: host arrays and their bytes. ``generators``: sources of random numbers.
     """
 
     def __init__(
@@ -130,7 +132,7 @@ class Walk:
     # -- values ----------------------------------------------------------------------------------------------------
     def _visit(self, value: Any, path: Path, container: Any, key: Any) -> None:
         kind = type(value)
-        if kind is int or kind is float:
+        if kind is int or kind is float or kind is np.float64:
             if container is not None:
                 self.numbers[len(self.tokens)] = (container, key)
             self._describe(path, typed(value))
@@ -158,12 +160,10 @@ class Walk:
         self._describe(path, ("var", number, node.spec, node.requires_grad))
 
     def _object(self, value: Any, kind: type, path: Path) -> None:
-        if isinstance(value, (np.ndarray, bytearray, memoryview)) or (
-            hasattr(kind, "__array__") and not isinstance(value, np.generic)
-        ):
-            self._array(value, path)
-        elif isinstance(value, np.generic):
+        if isinstance(value, np.generic):
             self._describe(path, (kind, value.tobytes()))
+        elif hasattr(kind, "__array__") or _has_bytes(value):
+            self._array(value, path)
         elif isinstance(value, type):
             self._describe(path, Same(value))
             self._class(value, path)
@@ -186,7 +186,12 @@ class Walk:
             self._describe(path, Same(value))
         elif hasattr(kind, "__next__"):
             raise Unseen(f"the iterator {_show(path)}, whose place can't be seen")
-        elif code.opaque(kind):
+        elif isinstance(value, ref):
+            self._describe(path, "weak reference")
+            self._visit(value(), path, None, None)
+        elif code.is_value(kind):
+            self._describe(path, (kind, value))
+        elif code.opaque(value):
             self._describe(path, Same(value))
         elif isinstance(value, _PLAIN):
             self._plain(value, kind, path)
@@ -254,7 +259,8 @@ class Walk:
             self._describe(path, ("array", value.shape, value.dtype.str))
             held = value.tobytes() if value.nbytes <= ARRAY_LIMIT else None
         else:
-            held = bytes(value) if isinstance(value, (bytearray, memoryview)) else None
+            self._describe(path, type(value))
+            held = memoryview(value).tobytes() if _has_bytes(value) else None
         if held is None or sum(len(b) for _, b in self.arrays) + len(held) > ARRAY_LIMIT:
             raise Unseen(f"the host array {_show(path)}; pass it as an argument or make it a Var")
         self.arrays.append((value, held))
@@ -283,11 +289,15 @@ class Walk:
         if self._executed is None:
             return
         inside = code.inner(self._executed)
-        for one, space in sorted(self._executed.items(), key=lambda x: (x[0].co_filename, x[0].co_firstlineno)):
+        for one, space in sorted(
+            self._executed.items(), key=lambda x: (x[0].co_filename, x[0].co_firstlineno)
+        ):
             if one in self._visited_code or code.foreign_name(space.get("__name__", "")):
                 continue
             if one.co_freevars and one not in inside:
-                raise Unseen(f"the closure of {one.co_qualname if hasattr(one, 'co_qualname') else one.co_name}")
+                raise Unseen(
+                    f"the closure of {one.co_qualname if hasattr(one, 'co_qualname') else one.co_name}"
+                )
             self._globals(one, space)
 
     def _globals(self, one: types.CodeType, space: dict[str, Any]) -> None:
@@ -343,6 +353,14 @@ def _show(path: Path) -> str:
         path, name = path
         parts.append(str(name))
     return "".join(p if p.startswith("[") or k == 0 else f".{p}" for k, p in enumerate(reversed(parts)))
+
+
+def _has_bytes(value: Any) -> bool:
+    try:
+        memoryview(value)
+    except TypeError:
+        return False
+    return True
 
 
 def _plain_key(key: Any) -> bool:

@@ -15,7 +15,7 @@ from ..errors import ArgumentError, DTypeError
 from ..ops.creation import array
 from ..var import Var
 
-__all__ = ["collate_batch", "to_vars"]
+__all__ = ["collate_batch", "is_plain", "to_vars"]
 
 
 def collate_batch(batch: list[Any]) -> Any:
@@ -76,3 +76,15 @@ def to_vars(batch: Any) -> Any:
     if isinstance(batch, (tuple, list)):
         return [to_vars(value) for value in batch]
     return batch
+
+
+def is_plain(batch: Any) -> bool:
+    """Whether ``to_vars`` sees every array in the batch: nothing but arrays, simple values, lists and dictionaries of them."""
+    if type(batch) in (list, tuple):
+        return all(map(is_plain, batch))
+    if type(batch) is dict:
+        return all(map(is_plain, batch.values()))
+    return type(batch) in _PLAIN
+
+
+_PLAIN = (np.ndarray, Var, str, bytes, bool, int, float, complex, type(None))

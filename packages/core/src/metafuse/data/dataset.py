@@ -8,14 +8,17 @@ Who calls it: users.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import numpy as np
 
 from ..dist.parallel import set_share, shared_out
 from ..errors import ArgumentError, DTypeError
+from ..ops.random import get_seed
 from ..var import Var
 from . import collate
+from .pool import START_METHODS, Pool, in_worker
 from .sampler import RandomSampler, SequentialSampler
 
 __all__ = ["DataLoader", "Dataset", "TensorDataset", "VarDataset"]
@@ -28,8 +31,8 @@ class Dataset:
         batch_size: items in a batch, >= 1.
         shuffle: whether each iteration goes in a new random order.
         drop_last: whether a short last batch is left out.
-        num_workers: processes that read items; only 0 (read in this process) is offered now.
-        buffer_size: bytes of shared memory of each worker.
+        num_workers: processes that read items ahead; 0: this process reads them. Batches come in the same order.
+        buffer_size: bytes of shared memory that each worker may use; a batch must fit.
         stop_grad: whether batches take no gradient.
         keep_numpy_array: yield ndarrays instead of Vars.
         endless: begin again instead of ending.
@@ -56,6 +59,12 @@ class Dataset:
     stop_grad: bool
     keep_numpy_array: bool
     endless: bool
+    #: how workers start: ``"fork"``, ``"forkserver"``, ``"spawn"``; ``None``: ``fork`` on Linux, else ``spawn``
+    start_method: str | None = None
+
+    _pool: Pool | None = None
+    _pool_state = 0
+    _state = 0
 
     def __init__(
         self,
@@ -82,7 +91,7 @@ class Dataset:
         Errors: ``ArgumentError`` for names that do not exist and values that are not allowed.
         """
         known = {"batch_size", "shuffle", "drop_last", "num_workers", "buffer_size", "stop_grad", "keep_numpy_array",
-                 "endless", "total_len", "sampler"}  # fmt: skip
+                 "endless", "total_len", "sampler", "start_method"}  # fmt: skip
         for name, value in kw.items():
             if name not in known and not hasattr(self, name):
                 raise ArgumentError(
@@ -91,10 +100,6 @@ class Dataset:
             check = _CHECKS.get(name)
             if check and not check[0](value):
                 raise ArgumentError(f"[set_attrs] {name} must be {check[1]}, got {value!r}")
-            if name == "num_workers" and value:
-                raise ArgumentError(
-                    f"[set_attrs] worker processes are not offered yet, got num_workers={value}; use 0"
-                )
             setattr(self, name, value)
         return self
 
@@ -159,24 +164,75 @@ class Dataset:
 
     def __iter__(self) -> Iterator[Any]:
         while True:
-            for indices in self._batches():
-                own, share = shared_out(indices)
-                batch = self.to_jittor(self._load(own))
-                set_share(share)
-                yield batch
+            shares = (shared_out(indices) for indices in self._batches())
+            several = self.num_workers > 0 and not in_worker()
+            loaded = (
+                self._in_workers(shares)
+                if several
+                else ((self._in_here(own), share) for own, share in shares)
+            )
+            with closing(loaded):  # type: ignore[type-var]
+                for batch, share in loaded:
+                    set_share(share)
+                    yield batch
             self.epoch_id += 1
             if not self.endless:
                 return
 
-    # -- worker processes: none, so there is nothing to show or end ---------------------------------------------------
+    def _in_here(self, indices: list[Any]) -> Any:
+        return self.to_jittor(self._load(indices))
+
+    # -- worker processes ----------------------------------------------------------------------------------------------
+    def _in_workers(self, shares: Iterator[tuple[list[Any], Any]]) -> Iterator[tuple[Any, Any]]:
+        """The batches by worker processes, which are kept for the next epoch."""
+        pool = self._pool
+        if pool is not None and pool.active:  # another iteration has them
+            pool = Pool(self, self.num_workers, self.buffer_size, self.start_method)
+        elif pool is None or not pool.alive or self._pool_state != self._state:
+            self.terminate()
+            pool = self._pool = Pool(self, self.num_workers, self.buffer_size, self.start_method)
+            self._pool_state = self._state
+        # Batches that become Vars are copied to the device from shared memory; who else may look at them gets copies.
+        own = type(self).to_jittor is Dataset.to_jittor and not self.keep_numpy_array
+
+        def finish(batch: Any) -> Any:
+            return self.to_jittor(batch)
+
+        loaded = pool.load(shares, finish, not own, (get_seed(), self.epoch_id), self.epoch_id)
+        try:
+            yield from loaded
+        finally:
+            loaded.close()  # type: ignore[attr-defined]
+            if pool is not self._pool:
+                pool.end()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Workers have copies of the data set: after a change new ones are started."""
+        object.__setattr__(self, name, value)
+        if name not in _UNSEEN:
+            object.__setattr__(self, "_state", self._state + 1)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in ("_pool", "_pool_state")}
+
     def display_worker_status(self) -> None:
-        """Print how long workers have been waiting; there are none."""
+        """Print how many batches each worker has loaded, and how long it and this process have been waiting."""
+        print(self._pool.status() if self._pool else f"{type(self).__name__}: no workers are running")
 
     def terminate(self) -> None:
-        """End workers; there are none."""
+        """End the workers, if there are any; the next iteration starts new ones. They also end with the data set and the program."""
+        if self._pool is not None:
+            self._pool.end()
+            self._pool = None
 
     def reset(self) -> None:
-        """End workers and begin anew; there are none."""
+        """End the workers, so that the next iteration starts with new ones: after changes *inside* of an attribute, of which they
+        have copies. A new value of an attribute is noticed without."""
+        self.terminate()
+
+
+#: attributes of no importance to workers
+_UNSEEN = {"epoch_id", "_pool", "_pool_state", "_state"}
 
 
 def _start_grad(batch: Any) -> Any:
@@ -195,6 +251,7 @@ _CHECKS: dict[str, tuple[Any, str]] = {
     "batch_size": (_whole(1), "an integer >= 1"),
     "num_workers": (_whole(0), "an integer >= 0"),
     "buffer_size": (_whole(1), "an integer >= 1"),
+    "start_method": (lambda v: v is None or v in START_METHODS, f"None or one of {', '.join(START_METHODS)}"),
     "total_len": (lambda v: v is None or _whole(0)(v), "an integer >= 0"),
 }
 

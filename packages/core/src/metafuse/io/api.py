@@ -27,14 +27,15 @@ ENDINGS = (*_PYTORCH, ".safetensors", ".npz", ".npy", ".pkl")
 
 
 def load(path: str | os.PathLike[str] | BinaryIO, to: str | None = None) -> Any:
-    """Read a file of PyTorch (``torch.save``, both formats), safetensors, NumPy (``.npy``, ``.npz``) or the reference API (``.pkl``).
+    """Read a file of PyTorch (``torch.save``, both formats), safetensors, NumPy (``.npy``, ``.npz``) or the reference API
+    (``.pkl``).
 
     The kind is found by the content, whatever the name. Nothing in the file is executed, and no other package is needed.
 
     Args:
         path: the file, or a binary file that is open.
-        to: ``None``: tensors of PyTorch and safetensors come as Vars of the same type and shape (``[1]`` for none), arrays of NumPy's
-            and the reference API's files as ndarrays. ``"numpy"``: ndarrays always, in which bfloat16 is float32.
+        to: ``None``: tensors of PyTorch and safetensors come as Vars of the same type and shape (``[1]`` for none), arrays of
+            NumPy's and the reference API's files as ndarrays. ``"numpy"``: ndarrays always, in which bfloat16 is float32.
 
     Returns:
         What was saved: mostly a dictionary from names to arrays.

@@ -13,7 +13,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -79,7 +79,7 @@ class Source:
                 f"{count} bytes are named at byte {position}, but it has {self.size}; it is incomplete"
             )
         found = np.empty(count, np.uint8)
-        view = memoryview(found)
+        view = found.data
         done = 0
         while done < count:
             step = self.file.readinto(view[done : done + (1 << 28)])  # type: ignore[attr-defined]

@@ -1,7 +1,7 @@
 """The reference API's own file format, ``.pkl``: a pickle, its SHA-1 and a signature.
 
-What it is: ``load_pickle``, which reads such files, and plain pickles of arrays and simple values, without executing anything; and
-``save_pickle``, which writes them.
+What it is: ``load_pickle``, which reads such files, and plain pickles of arrays and simple values, without executing anything;
+and ``save_pickle``, which writes them.
 What it is not: a way to keep objects of any class.
 Who calls it: ``io.api``.
 

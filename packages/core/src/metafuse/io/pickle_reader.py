@@ -1,8 +1,8 @@
 """Pickles as data: a small reader of the pickle format that can't execute anything.
 
 What it is: ``PickleReader``, a stack machine for the operations that files of arrays consist of. Numbers, texts, lists, tuples,
-dictionaries and sets are made by the reader itself; every other name that a file mentions must be in a table of ours, whose entries
-are our own functions. Nothing is imported, and no object of a class outside of that table can be made.
+dictionaries and sets are made by the reader itself; every other name that a file mentions must be in a table of ours, whose
+entries are our own functions. Nothing is imported, and no object of a class outside of that table can be made.
 What it is not: Python's unpickler with a filter. That one can be made to exhaust memory or the C stack by small files before any
 filter is asked; here every length is compared with what the file has left, and keys are flat, so that hashing ends.
 Who calls it: ``io.pytorch_read``, ``io.hashed_pickle``, ``data.cifar``.
@@ -119,6 +119,15 @@ class PickleReader:
                 del stack[k:]
                 return [self._complete(value) for value in found]
         raise self.source.problem("a mark is missing; the pickle is damaged")
+
+    def _drop(self) -> None:
+        if self.stack and self.stack[-1] is _MARK:
+            self.stack.pop()
+        else:
+            self._pop()
+
+    def _drop_to_mark(self) -> None:
+        self._pop_to_mark()
 
     def _number(self, count: int, signed: bool = False) -> int:
         return int.from_bytes(self.source.read(count), "little", signed=signed)
@@ -274,8 +283,8 @@ def _float(reader: PickleReader) -> None:
 _R = PickleReader
 _STEPS: dict[int, Callable[[PickleReader], None]] = {
     ord("("): lambda r: r._push(_MARK),
-    ord("0"): lambda r: (r._pop_to_mark if r.stack and r.stack[-1] is _MARK else r._pop)() and None,
-    ord("1"): lambda r: r._pop_to_mark() and None,
+    ord("0"): _R._drop,
+    ord("1"): _R._drop_to_mark,
     ord("N"): lambda r: r._push(None),
     0x88: lambda r: r._push(True),
     0x89: lambda r: r._push(False),

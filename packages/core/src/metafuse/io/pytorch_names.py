@@ -86,20 +86,14 @@ def pytorch_names(budget: Budget, to: str | None) -> dict[str, Any]:
         return rebuild(budget, to, storage, offset, size, stride)
 
     def tensor(
-        storage: Any,
-        offset: Any,
-        size: Any,
-        stride: Any,
-        requires_grad: Any,
-        hooks: Any,
-        metadata: Any = None,
+        storage: Any, offset: Any, size: Any, stride: Any, grad: Any, hooks: Any, extra: Any = None
     ) -> Any:
-        return rebuild(budget, to, storage, offset, size, stride, requires_grad)
+        return rebuild(budget, to, storage, offset, size, stride, grad)
 
-    def typed(storage: Any, offset: Any, size: Any, stride: Any, requires_grad: Any, hooks: Any, dtype: Any, metadata: Any = None) -> Any:  # fmt: skip
-        if not isinstance(dtype, DType):
+    def typed(storage: Any, offset: Any, size: Any, stride: Any, grad: Any, hooks: Any, *more: Any) -> Any:
+        if not more or not isinstance(more[0], DType):
             raise TypeError("a tensor has no element type")
-        return rebuild(budget, to, storage, offset, size, stride, requires_grad, dtype)
+        return rebuild(budget, to, storage, offset, size, stride, grad, more[0])
 
     names["torch._utils _rebuild_tensor"] = Function(old)
     names["torch._utils _rebuild_tensor_v2"] = Function(tensor)

@@ -29,8 +29,8 @@ _KEPT = 1 << 28  # bytes of storages kept for further tensors over them
 
 
 def load_pytorch(fn_name: str | os.PathLike[str] | BinaryIO, to: str | None = None) -> Any:
-    """What ``torch.save`` wrote: tensors become Vars of the same type (with ``to="numpy"`` ndarrays; bfloat16 as float32), parameters
-    too, ``torch.Size`` tuples, devices texts.
+    """What ``torch.save`` wrote: tensors and parameters become Vars of the same type (with ``to="numpy"`` ndarrays; bfloat16 as
+    float32), ``torch.Size`` tuples, devices texts.
 
     Shapes of no dimensions become ``[1]`` (not with ``to="numpy"``).
 
@@ -123,7 +123,7 @@ class Archive:
                 f"entry {name[:100]!r} has {entry.file_size} bytes, its tensors say {count}; it is damaged"
             )
         data = self.source.read_at(self.begins[name], entry.file_size)
-        if entry.CRC and zlib.crc32(data) != entry.CRC:  # 0: PyTorch can be told to leave it out
+        if entry.CRC and zlib.crc32(data.data) != entry.CRC:  # 0: PyTorch can be told to leave it out
             raise problem(f"the checksum of entry {name[:100]!r} is wrong; it is damaged")
         return data
 
@@ -148,7 +148,7 @@ def read_zip(source: Source, to: str | None) -> Any:
 
     def persistent(given: Any) -> Storage:
         kind, key, count, _ = _storage_id(source, given, 5)
-        read = lambda: archive.read(f"{root}data/{key}", count * kind.itemsize)  # noqa: E731
+        read = lambda: archive.read(f"{root}data/{key}", count * kind.itemsize)
         return Storage(kind, lambda: kept.get(key, read), order == b"big")
 
     return _unpickle(source, bytes(archive.read(f"{root}data.pkl")), persistent, to)
@@ -213,7 +213,7 @@ def read_legacy(source: Source, to: str | None) -> Any:
 
     def persistent(given: Any) -> Storage:
         kind, key, count, view = _storage_id(source, given, 6)
-        read = lambda: source.read_at(places[key], count * kind.itemsize)  # noqa: E731
+        read = lambda: source.read_at(places[key], count * kind.itemsize)
 
         def keeping() -> np.ndarray[Any, Any]:
             back = source.position

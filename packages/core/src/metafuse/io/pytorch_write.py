@@ -19,7 +19,7 @@ from ..dtypes import DType
 from ..errors import ArgumentError, DTypeError
 from ..var import Var, sync
 from .files import writing
-from .tensors import bits_of
+from .tensors import bits_of, flat_bytes
 
 __all__ = ["save_pytorch"]
 
@@ -33,10 +33,10 @@ _ALIGNMENT = 64  # of data in the archive, so that it can be mapped into memory
 
 
 def save_pytorch(path: str | os.PathLike[str], obj: Any) -> None:
-    """Write ``obj`` (Vars, arrays, numbers, texts and containers of them) so that ``torch.load(path, weights_only=True)`` reads it.
+    """Write Vars, arrays, numbers, texts and containers of them so that ``torch.load(path, weights_only=True)`` reads them.
 
-    Vars, arrays and tensors become tensors of the same type and shape; a Var that occurs twice becomes one shared tensor. The file
-    appears complete or not at all.
+    Vars, arrays and tensors become tensors of the same type and shape; a Var that occurs twice becomes one shared tensor. The
+    file appears complete or not at all.
 
     Errors: ``DTypeError`` naming the place of anything else, before the file is touched.
     """
@@ -53,7 +53,7 @@ def save_pytorch(path: str | os.PathLike[str], obj: Any) -> None:
                 archive,
                 file,
                 f"archive/data/{key}",
-                memoryview(np.atleast_1d(bits).reshape(-1).view(np.uint8)),
+                flat_bytes(bits),
             )
         _entry(archive, file, "archive/version", b"3\n")
 

@@ -4,8 +4,8 @@ What it is: a reader and a writer of our own; the format is a length, a header a
 What it is not: the package of that name, which is not needed.
 Who calls it: ``io.api`` and users.
 
-Source of definition: https://github.com/huggingface/safetensors, "Format": 8 bytes length N, N bytes of JSON that names dtype, shape
-and offsets of every tensor, then the data without gaps or overlaps.
+Source of definition: https://github.com/huggingface/safetensors, "Format": 8 bytes length N, N bytes of JSON that names dtype,
+shape and offsets of every tensor, then the data without gaps or overlaps.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..dtypes import DType
 from ..errors import ArgumentError
 from ..var import Var, sync
 from .files import Budget, Source, reading, writing
-from .tensors import MAX_DIMENSIONS, bits_of, check_target, finish
+from .tensors import MAX_DIMENSIONS, bits_of, check_target, finish, flat_bytes
 
 __all__ = ["load_safetensors", "read_safetensors", "save_safetensors"]
 
@@ -164,4 +164,4 @@ def save_safetensors(
     with writing(path) as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for _, bits in pieces:
-            file.write(np.atleast_1d(bits).reshape(-1).view(np.uint8).data)
+            file.write(flat_bytes(bits))

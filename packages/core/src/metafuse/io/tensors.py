@@ -18,7 +18,7 @@ from ..ops.creation import array
 from ..var import Var
 from .files import Budget
 
-__all__ = ["MAX_DIMENSIONS", "bits_of", "check_target", "finish", "strided"]
+__all__ = ["MAX_DIMENSIONS", "bits_of", "check_target", "finish", "flat_bytes", "strided"]
 
 #: more dimensions than that no NumPy has
 MAX_DIMENSIONS = 32
@@ -75,6 +75,11 @@ def _little(bits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Contiguous, least byte first; the shape stays, also that of no dimensions."""
     swapped = bits.astype(bits.dtype.newbyteorder("<"), copy=False)
     return swapped if swapped.flags.c_contiguous else swapped.copy("C")
+
+
+def flat_bytes(bits: np.ndarray[Any, Any]) -> memoryview:
+    """The bytes of a contiguous array."""
+    return bits.reshape(-1).view(np.uint8).data
 
 
 def strided(

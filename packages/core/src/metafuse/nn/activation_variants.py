@@ -51,7 +51,9 @@ class Hardtanh(Module):
         self.min_val = _number("Hardtanh", "min_val", min_val)
         self.max_val = _number("Hardtanh", "max_val", max_val)
         if min_val > max_val:
-            raise ArgumentError(f"[Hardtanh] min_val must not exceed max_val, got {min_val!r} and {max_val!r}")
+            raise ArgumentError(
+                f"[Hardtanh] min_val must not exceed max_val, got {min_val!r} and {max_val!r}"
+            )
 
     def execute(self, x: Any) -> Any:
         return neural.hardtanh(x, self.min_val, self.max_val)

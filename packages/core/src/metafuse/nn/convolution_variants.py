@@ -28,11 +28,18 @@ class ConvTranspose1d(ConvTranspose):
 
     def execute(self, x: Any) -> Any:
         return neural.conv_transpose1d(
-            x, self.weight, self.bias, self.stride, self.padding, self.output_padding, self.groups, self.dilation
+            x,
+            self.weight,
+            self.bias,
+            self.stride,
+            self.padding,
+            self.output_padding,
+            self.groups,
+            self.dilation,
         )
 
 
-class Conv1d_sp(Module):
+class Conv1d_sp(Module):  # noqa: N801 - the reference API's name
     """Convolution of sequences with a kernel of one element: a linear layer over the channels.
 
     Args:

@@ -109,7 +109,12 @@ class TripletMarginLoss(Module):
     _shown = ("margin", "p", "swap", "reduction")
 
     def __init__(
-        self, margin: float = 1.0, p: float = 2.0, eps: float = 1e-6, swap: bool = False, reduction: str = "mean"
+        self,
+        margin: float = 1.0,
+        p: float = 2.0,
+        eps: float = 1e-6,
+        swap: bool = False,
+        reduction: str = "mean",
     ) -> None:
         self.margin = _number("TripletMarginLoss", "margin", margin)
         self.p = _number("TripletMarginLoss", "p", p)

@@ -12,9 +12,7 @@ from typing import Any
 from .. import init
 from ..errors import ArgumentError
 from ..ops import neural
-from ..ops.meta import check_var
 from ..ops.neural.checks import integer
-from ..ops.scalar import where
 from .module import Module
 
 __all__ = ["Embedding"]
@@ -26,7 +24,7 @@ class Embedding(Module):
     Args:
         num_embeddings: number of rows.
         embedding_dim: length of a row.
-        padding_idx: this row starts as zeros and takes no gradient.
+        padding_idx: this row starts as zeros; it takes gradients like the others.
         dtype: of the table.
 
     Rows start normally distributed with mean 0 and deviation 1.
@@ -61,8 +59,4 @@ class Embedding(Module):
             self.weight.start_grad()
 
     def execute(self, x: Any) -> Any:
-        rows = neural.embedding(x, self.weight)
-        if self.padding_idx is None:
-            return rows
-        padding = (check_var("Embedding", "x", x) == self.padding_idx % self.num_embeddings).unsqueeze(-1)
-        return where(padding, rows.detach(), rows)
+        return neural.embedding(x, self.weight)

@@ -14,6 +14,8 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
+from ..dist import parallel
+from ..dist.process import single_process_scope
 from ..errors import ArgumentError, DTypeError
 from ..ops.precision import auto_type
 from ..var import Var
@@ -190,8 +192,13 @@ class Module:
 
     load_parameters = load_state_dict
 
+    def mpi_param_broadcast(self, root: int = 0) -> None:
+        """Give every rank the parameters and buffers of rank ``root``, now. Optimizers do so for theirs when they are made."""
+        parallel.broadcast_vars(self.state_dict().values(), root)
+
+    @single_process_scope()
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the state to ``path``, which appears complete or not at all.
+        """Write the state to ``path``, which appears complete or not at all. Of several ranks only rank 0 writes.
 
         The name's ending chooses the format, as in ``metafuse.save``: ``.pth``, ``.pt`` or ``.bin`` for PyTorch, ``.safetensors``,
         ``.pkl`` for the reference API; every other name gets NumPy's ``.npz``, which keeps all types exactly.

@@ -197,8 +197,8 @@ class AdaptiveAvgPool3d(AdaptiveAvgPool2d):
 
 
 class AdaptiveMaxPool2d(AdaptiveAvgPool2d):
-    """Maximum pooling to a given size; ``output_size`` as in ``AdaptiveAvgPool2d``. With ``return_indices`` also where in a channel,
-    counted row by row, the (first) maxima are."""
+    """Maximum pooling to a given size; ``output_size`` as in ``AdaptiveAvgPool2d``. With ``return_indices`` also where in a
+    channel, counted row by row, the (first) maxima are."""
 
     def __init__(self, output_size: Any, return_indices: bool = False) -> None:
         super().__init__(output_size)
@@ -242,7 +242,9 @@ class MaxUnpool2d(Module):
     def __init__(self, kernel_size: Any, stride: Any = None) -> None:
         kind = type(self).__name__
         self.kernel_size = integers(kind, "kernel_size", kernel_size, self._spatial, 1)
-        self.stride = self.kernel_size if stride is None else integers(kind, "stride", stride, self._spatial, 1)
+        self.stride = (
+            self.kernel_size if stride is None else integers(kind, "stride", stride, self._spatial, 1)
+        )
 
     def execute(self, x: Any, id: Any, output_size: Any = None) -> Any:
         need_ndim(type(self).__name__, "x", x, [self._spatial + 2], "(batch, channels, ...)")

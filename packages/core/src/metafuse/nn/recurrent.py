@@ -1,7 +1,7 @@
 """Recurrent layers: plain, LSTM and GRU, as single steps and as sequences of several levels.
 
-What it is: weights under PyTorch's names (``weight_ih_l0``, ``bias_hh_l1_reverse`` ...), their first values, first states, and the
-order of levels and directions.
+What it is: weights under PyTorch's names (``weight_ih_l0``, ``bias_hh_l1_reverse`` ...), their first values, first states,
+and the order of levels and directions.
 What it is not: the computation (``ops.neural.recurrent``).
 Who calls it: users.
 """
@@ -46,7 +46,7 @@ class _Cell(Module):
         wanted = (input.shape[0], self.hidden_size)
         return _checked(type(self).__name__, name, given, wanted, input)
 
-    def _weights(self) -> tuple[Any, ...]:
+    def _weights(self) -> tuple[Any, Any, Any, Any]:
         return self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh
 
 
@@ -198,9 +198,10 @@ class RNNBase(Module):
         for name, shape in shapes.items():
             setattr(self, f"{name}_{suffix}", init.uniform(shape, "float32", -bound, bound))
 
-    def _weights(self, suffix: str) -> list[Any]:
-        names = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]
-        return [getattr(self, f"{name}_{suffix}", None) for name in names]
+    def _weights(self, suffix: str) -> tuple[Any, Any, Any, Any]:
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        w_ih, w_hh, b_ih, b_hh = (getattr(self, f"{name}_{suffix}", None) for name in names)
+        return w_ih, w_hh, b_ih, b_hh
 
     def call_rnn_cell(self, input: Any, hidden: Any, suffix: str) -> Any:
         """One step with the weights of this suffix (``"l0"``, ``"l0_reverse"`` ...)."""
@@ -214,7 +215,8 @@ class RNNBase(Module):
         weights, reverse = self._weights(suffix), suffix.endswith("reverse")
         if self.mode == "LSTM":
             projection = getattr(self, f"weight_hr_{suffix}", None)
-            y, h, c = neural.lstm_sequence(input, *hidden, *weights, projection, reverse)
+            h, c = hidden
+            y, h, c = neural.lstm_sequence(input, h, c, *weights, projection, reverse)
             return y, (h, c)
         if self.mode == "GRU":
             y, h = neural.gru_sequence(input, hidden, *weights, reverse)
@@ -267,8 +269,8 @@ class RNNBase(Module):
 class RNN(RNNBase):
     """Plain recurrent network over sequences; arguments as in ``RNNBase``.
 
-    Called with input ``[length, batch, input_size]`` and a first state ``[num_layers * directions, batch, hidden_size]`` (zeros if
-    left out), answers outputs ``[length, batch, directions * hidden_size]`` and the last states.
+    Called with input ``[length, batch, input_size]`` and a first state ``[num_layers * directions, batch, hidden_size]``
+    (zeros if left out), answers outputs ``[length, batch, directions * hidden_size]`` and the last states.
 
     Example:
         >>> import metafuse as mf
@@ -299,8 +301,8 @@ class LSTM(RNNBase):
     """LSTM over sequences; arguments as in ``RNNBase``.
 
     Called with input ``[length, batch, input_size]`` and a pair of first states ``(h, c)``, each
-    ``[num_layers * directions, batch, hidden_size]`` (zeros if left out; with ``proj_size`` that is h's last extent), answers outputs
-    ``[length, batch, directions * hidden_size]`` and the pair of last states.
+    ``[num_layers * directions, batch, hidden_size]`` (zeros if left out; with ``proj_size`` that is h's last extent),
+    answers outputs ``[length, batch, directions * hidden_size]`` and the pair of last states.
 
     Example:
         >>> import metafuse as mf
@@ -324,9 +326,9 @@ class LSTM(RNNBase):
                          proj_size)  # fmt: skip
 
     def call_rnn_cell(self, input: Any, hidden: Any, suffix: str) -> Any:
-        h, c = neural.lstm_cell(input, *hidden, *self._weights(suffix))
         projection = getattr(self, f"weight_hr_{suffix}", None)
-        return (h if projection is None else neural.linear(h, projection)), c
+        h, c = hidden
+        return neural.lstm_cell(input, h, c, *self._weights(suffix), projection)
 
 
 class GRU(RNNBase):
@@ -349,7 +351,9 @@ class GRU(RNNBase):
         dropout: float = 0,
         bidirectional: bool = False,
     ) -> None:
-        super().__init__("GRU", input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional)
+        super().__init__(
+            "GRU", input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
+        )
 
     def call_rnn_cell(self, input: Any, hidden: Any, suffix: str) -> Any:
         return neural.gru_cell(input, hidden, *self._weights(suffix))

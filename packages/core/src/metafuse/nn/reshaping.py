@@ -207,7 +207,7 @@ class Unfold(Module):
         (1, 8, 4)
     """
 
-    _shown = ("kernel_size", "dilation", "padding", "stride")
+    _shown: tuple[str, ...] = ("kernel_size", "dilation", "padding", "stride")
 
     def __init__(self, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> None:
         kind = type(self).__name__

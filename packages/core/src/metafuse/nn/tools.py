@@ -1,6 +1,6 @@
 """Small helpers for networks: making a module without first values, computing in float32, advice on gradients.
 
-What it is: functions of the reference API that are no layers.
+What it is: functions of the reference API that are no layers, those of complex values in polar and pair form among them.
 What it is not: operators.
 Who calls it: users.
 """
@@ -14,12 +14,14 @@ from typing import Any
 from .. import init
 from ..config import flag_scope
 from ..errors import DTypeError, GradientError
+from ..ops.complex_number import ComplexNumber, as_complex
 from ..ops.creation import empty
-from ..ops.meta import check_shape
+from ..ops.meta import check_shape, check_var
 from ..ops.precision import in_float32
+from ..ops.shape import stack
 from .module import Module
 
-__all__ = ["backward", "fp32_guard", "get_init_var_rand", "skip_init"]
+__all__ = ["backward", "fp32_guard", "get_init_var_rand", "polar", "skip_init", "view_as_real"]
 
 
 def backward(v: Any, *args: Any, **kw: Any) -> None:
@@ -37,7 +39,7 @@ def fp32_guard(func: Callable[..., Any]) -> Callable[..., Any]:
     Example:
         >>> import metafuse as mf
         >>> total = mf.nn.fp32_guard(lambda x: (x * 300).sum())
-        >>> total(mf.ones([4]).float16()).dtype
+        >>> print(total(mf.ones([4]).float16()).dtype)
         float16
     """
     if not callable(func):
@@ -73,3 +75,28 @@ def skip_init(module_cls: type[Module], *args: Any, **kw: Any) -> Module:
         var.update(empty(var.shape, dtype=var.dtype))
         var.requires_grad = wanted
     return module
+
+
+def polar(abs: Any, angle: Any) -> ComplexNumber:
+    """The complex values of these lengths and angles (radians).
+
+    Example:
+        >>> import metafuse as mf
+        >>> z = mf.nn.polar(mf.array([2.0]), mf.array([0.0]))
+        >>> z.real.item(), z.imag.item()
+        (2.0, 0.0)
+    """
+    length, direction = check_var("polar", "abs", abs), check_var("polar", "angle", angle)
+    return ComplexNumber(length * direction.cos(), length * direction.sin())  # type: ignore[attr-defined]
+
+
+def view_as_real(x: Any) -> Any:
+    """Complex values ``[...]`` as a Var ``[..., 2]`` of real and imaginary parts.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.view_as_real(mf.nn.ComplexNumber(mf.array([1.0]), mf.array([2.0]))).numpy()
+        array([[1., 2.]], dtype=float32)
+    """
+    value = as_complex("view_as_real", x)
+    return stack([value.real, value.imag], -1)

@@ -145,7 +145,9 @@ def _backward(loss: Node, targets: list[Node], retain_graph: bool) -> list[Var |
 _recipes = Memory()
 
 
-def _key(nodes: list[Node], leads: set[Node], targets: list[Node]) -> tuple[tuple[Any, ...] | None, list[Node]]:
+def _key(
+    nodes: list[Node], leads: set[Node], targets: list[Node]
+) -> tuple[tuple[Any, ...] | None, list[Node]]:
     """Everything that the rules of gradients see, and the nodes that they see it in.
 
     No key where a rule or hook is the user's own, or a number is followed by ``compile``: those are asked each time."""

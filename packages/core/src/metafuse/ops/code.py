@@ -1,108 +1,82 @@
 """Inline C++ as an operator.
 
-What it is: ``code``: checks its arguments, records an opaque node, and takes gradients from the user's gradient sources.
+What it is: ``code``: checks its arguments, records an opaque node (or runs at once, where shapes depend on values), and takes
+gradients from the user's gradient sources.
 What it is not: the snippet language or its compilation, which belong to a backend that inherits ``SupportsCodeOp``.
-Who calls it: users.
+Who calls it: users. ``docs/code.md`` is the guide.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from typing import Any
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NoReturn
 
-from ..backend.contract import AbstractBackend
-from ..backend.optional import SupportsCodeOp
-from ..dtypes import DType, as_dtype, float64
+from ..config import flags
+from ..dtypes import DType, as_dtype
 from ..errors import ArgumentError, BackendError, DTypeError, ShapeError
-from ..graph.node import Node, Spec, signature, spec_of
+from ..graph.node import Spec, leaf, signature, spec_of
+from ..runtime import executor
 from ..runtime.buffer import Buffer
-from ..runtime.kernels import KernelTable
-from ..var import Var, record, wrap
-from .meta import check_var, identity
+from ..var import Var, sync, wrap
+from .code_source import Code, Snippet, Text, check_numbers, fitting
+from .meta import check_var
+from .several import Result, attach, record_several
 
-__all__ = ["code"]
+__all__ = ["code", "compile_custom_op", "compile_custom_ops"]
 
-
-@dataclass(frozen=True)
-class CodeSource:
-    """The attribute of a code node: the snippet, and everything else that decides what is compiled."""
-
-    header: str
-    source: str
-    gradients: tuple[str, ...]
-    gradient_header: str
-    data: tuple[str, ...]
-    aliases: tuple[tuple[str, str], ...]
-
-    def run(
-        self,
-        backend: AbstractBackend,
-        kernels: KernelTable,
-        inputs: list[tuple[Buffer, Spec]],
-        output: tuple[Buffer, Spec],
-        scalars: tuple[Any, ...],
-    ) -> None:
-        """Compile if new, and run."""
-        if not isinstance(backend, SupportsCodeOp):
-            raise BackendError(
-                f"[code] backend '{backend.name}' can't run C++ snippets; install metafuse-backend-cpu and a C++ compiler"
-            )
-        ins = [(spec.dtype, len(spec.shape)) for _, spec in inputs]
-        outs = [(output[1].dtype, len(output[1].shape))]
-        key = (self, *ins, *outs)
-        loaded = kernels.snippets.get(key)
-        if loaded is None:  # expanding the macros of a long snippet takes longer than running a short one
-            digest = hashlib.sha256(repr((self, ins, outs)).encode()).hexdigest()[:16]
-            symbol = f"code_{digest}"
-            text = backend.emit_code(symbol, self.header, self.source, ins, outs, dict(self.aliases))
-            loaded = kernels.snippets[key] = kernels.obtain_source(symbol, text)
-        shapes = backend.launch_code(
-            loaded,
-            [(b.handle, s.shape) for b, s in inputs],
-            [(output[0].handle, output[1].shape)],
-            dict(zip(self.data, map(float, scalars), strict=True)),
-        )
-        if tuple(shapes[0]) != output[1].shape:
-            raise ShapeError(
-                f"[code] the snippet set shape {list(shapes[0])}, declared was {list(output[1].shape)}; give the first "
-                "extent as a negative upper bound if it is dynamic"
-            )
+#: arguments of the compiler that would change what is built, rather than how
+_REFUSED = ("-o", "-c", "-S", "-E", "-x", "-M", "-MM", "-fsyntax-only")
 
 
 def code(
-    shape: Any,
-    dtype: Any,
-    inputs: Sequence[Any] = (),
-    cpu_src: str = "",
+    shape: Any = None,
+    dtype: Any = None,
+    inputs: Any = (),
+    cpu_src: Any = "",
     cpu_grad_src: Sequence[str] = (),
     cpu_header: str = "",
-    cpu_grad_header: str = "",
     cuda_src: str = "",
     cuda_grad_src: Sequence[str] = (),
     cuda_header: str = "",
-    data: dict[str, float] | None = None,
-) -> Var:
+    data: Mapping[str, float] | None = None,
+    *,
+    cpu_grad_header: str | None = None,
+    cuda_grad_header: str | None = None,
+    compile_options: Mapping[str, int] | None = None,
+    shapes: Any = None,
+    dtypes: Any = None,
+    outputs: Any = None,
+) -> Any:
     """An operator written in C++.
 
+    Three forms: ``code(shape, dtype, inputs, ...)``; ``code([shape, ...], [dtype, ...], inputs, ...)`` for several results;
+    ``code(inputs, outputs, ...)`` for a snippet that changes the Vars ``outputs``, which hold its results from then on.
+
     Args:
-        shape, dtype: of the result.
+        shape, dtype: of the result, or lists of them. A first extent below 0 is an upper bound: the snippet says how many rows
+            there are with ``out->set_shape({n, ...})``, and runs when ``code`` is called.
         inputs: Vars; in the source they are ``in0``, ``in1``, ...
-        cpu_src: statements. ``@in0(i, j)`` and ``@out(i, j)`` are elements, ``in0_shape0`` extents, ``in0_p`` pointers,
-            ``in0_type`` element types. OpenMP pragmas work.
-        cpu_grad_src: one source per input that computes its gradient as ``out``; it may read all inputs, ``dout`` (the
-            upstream gradient) and ``pout`` (the result). An empty string means no gradient for that input.
+        cpu_src: statements. ``@in0(i, j)`` and ``@out(i, j)`` (or ``@out0``, ``@out1`` ...) are elements, ``in0_shape0`` extents,
+            ``in0_p`` pointers, ``in0_type`` element types. OpenMP pragmas work.
+        cpu_grad_src: one source per input that computes its gradient as ``out``; it may read all inputs, ``dout`` (the gradient of
+            one result), ``pout`` (that result), ``pout0``, ``pout1`` ... (all results) and ``data["out_index"]`` (which one ``dout``
+            belongs to). It runs once per result that a loss depends on. An empty string means no gradient for that input.
         cpu_header: text before the function: ``#include`` s, helper functions.
+        cuda_src, cuda_grad_src, cuda_header: the same for a CUDA backend; one of ``cpu_src`` and ``cuda_src`` is enough.
         data: numbers read as ``data["name"]``; they are run-time arguments.
-        cuda_src, cuda_grad_src, cuda_header: the same for a CUDA backend.
+        cpu_grad_header, cuda_grad_header: headers of the gradient sources; without them, the other headers are theirs too.
+        compile_options: ``{"FLAGS: -I/some/where -lsomething": 1}``: for the compiler and the linker, beside
+            ``flags.compile_options``.
+        shapes, dtypes, outputs: names by which the second and third form may be written.
 
     Returns:
-        Var of ``shape`` and ``dtype``; what the source does not write is undefined.
+        Var of ``shape`` and ``dtype``, or a tuple of Vars; what the source does not write is undefined.
 
     Errors:
-        DTypeError, ShapeError, ArgumentError when called; CompileError with the compiler's message and the lines of the
-        source when it runs.
+        DTypeError, ShapeError, ArgumentError when called; when it runs, CompileError with the compiler's message and the lines of
+        the source, KernelError with the words of an exception that the snippet threw.
 
     Example:
         >>> import metafuse as mf
@@ -110,37 +84,126 @@ def code(
         ...         cpu_src="for (int i = 0; i < in0_shape0; i++) @out(i) = @in0(i) * 2;").numpy()
         array([2., 4., 6.], dtype=float32)
     """
-    extents = _shape(shape)
-    if isinstance(inputs, Var) or not isinstance(inputs, Sequence):
+    shape, dtype = (shape if shapes is None else shapes), (dtype if dtypes is None else dtypes)
+    if outputs is None and _are_vars(dtype):
+        outputs, inputs, (cpu_src, cpu_grad_src) = dtype, shape, _moved(inputs, cpu_src, cpu_grad_src)
+    if isinstance(inputs, Var) or not isinstance(inputs, Sequence) or isinstance(inputs, str):
         raise DTypeError(f"[code] inputs must be a list of Vars, got {type(inputs).__name__}")
     given = [check_var("code", f"inputs[{k}]", x) for k, x in enumerate(inputs)]
-    texts = {"cpu_src": cpu_src, "cpu_header": cpu_header, "cpu_grad_header": cpu_grad_header}
-    for name, text in texts.items():
-        if not isinstance(text, str):
-            raise DTypeError(f"[code] {name} must be a string, got {type(text).__name__}")
-    if not cpu_src.strip():
-        raise ArgumentError("[code] cpu_src is empty; give the statements that compute out")
-    gradients = tuple(cpu_grad_src)
-    if gradients and len(gradients) != len(given):
-        raise ArgumentError(
-            f"[code] cpu_grad_src needs one source per input ({len(given)}), got {len(gradients)}"
-        )
-    numbers = _data(data)
-    dynamic = bool(extents) and extents[0] < 0
-    shown = (-extents[0], *extents[1:]) if dynamic else extents
-    attrs = CodeSource(cpu_header, cpu_src, gradients, cpu_grad_header or cpu_header, tuple(numbers), ())
-    spec = spec_of(shown, as_dtype(dtype))
-    if dynamic:
-        return _dynamic(attrs, given, spec, numbers)
-    nodes = tuple(x._node for x in given)
-    rule = _gradient if any(t.strip() for t in gradients) else None
-    sig = signature("opaque", "code", attrs, tuple(n.spec for n in nodes), spec, None, _kinds(numbers), rule)
-    return record(sig, nodes, tuple(numbers.values()))
+    headers = {"cpu": (cpu_header, cpu_grad_header), "cuda": (cuda_header, cuda_grad_header)}
+    sources = {"cpu": (cpu_src, cpu_grad_src), "cuda": (cuda_src, cuda_grad_src)}
+    options = _options(flags.compile_options) + _options(compile_options or {}, "compile_options")
+    snippet = _forward(sources, headers, options)
+    gradients = _backward(sources, headers, options, len(given))
+    numbers = check_numbers(data)
+    made = Code(snippet, (), tuple(numbers), 0, gradients)
+    if outputs is not None:
+        return _in_place(made, given, outputs, numbers)
+    specs, dynamic, several = _specs(shape, dtype)
+    made = replace(made, outputs=specs)
+    results = _run_now(made, given, numbers, dynamic) if any(dynamic) else _recorded(made, given, numbers)
+    return tuple(results) if several else results[0]
+
+
+# -- arguments ------------------------------------------------------------------------------------------------------
+def _are_vars(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) > 0 and all(isinstance(v, Var) for v in value)
+
+
+def _moved(inputs: Any, cpu_src: Any, cpu_grad_src: Any) -> tuple[Any, Any]:
+    """Source and gradient sources where ``code(inputs, outputs, source, gradients)`` was written without names."""
+    if not isinstance(inputs, str):
+        if len(inputs):
+            raise ArgumentError("[code] inputs are given twice; write code(inputs, outputs, cpu_src=...)")
+        return cpu_src, cpu_grad_src
+    if cpu_src and isinstance(cpu_src, str):
+        raise ArgumentError("[code] code(inputs, outputs, source, ...): name what follows the source: cpu_header=...")
+    return inputs, cpu_src or cpu_grad_src
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise DTypeError(f"[code] {name} must be a string, got {type(value).__name__}")
+    return value
+
+
+def _forward(sources: Any, headers: Any, options: tuple[str, ...]) -> Snippet:
+    texts = []
+    for language, (source, _) in sources.items():
+        header = _text(f"{language}_header", headers[language][0])
+        if _text(f"{language}_src", source).strip():
+            texts.append(Text(language, header, source, (f"{language}_header", f"{language}_src")))
+    if not texts:
+        raise ArgumentError("[code] cpu_src is empty; give the statements that compute out (or cuda_src)")
+    return Snippet(tuple(texts), (), options)
+
+
+def _backward(
+    sources: Any, headers: Any, options: tuple[str, ...], inputs: int
+) -> tuple[Snippet | None, ...]:
+    """A snippet per input, or ``None`` where no language has one; nothing if nobody has any."""
+    found: list[list[Text]] = [[] for _ in range(inputs)]
+    for language, (_, texts) in sources.items():
+        name, (header, own) = f"{language}_grad_src", headers[language]
+        if isinstance(texts, str) or not isinstance(texts, Sequence):
+            raise DTypeError(f"[code] {name} must be a list of strings, got {type(texts).__name__}")
+        if texts and len(texts) != inputs:
+            raise ArgumentError(f"[code] {name} needs one source per input ({inputs}), got {len(texts)}")
+        header = header if own is None else _text(f"{language}_grad_header", own)
+        title = f"{language}_header" if own is None else f"{language}_grad_header"
+        for k, text in enumerate(texts):
+            if _text(f"{name}[{k}]", text).strip():
+                found[k].append(Text(language, header, text, (title, f"{name}[{k}]")))
+    snippets = tuple(Snippet(tuple(texts), (), options) if texts else None for texts in found)
+    return snippets if any(snippets) else ()
+
+
+def _options(given: Mapping[str, Any], argument: str = "") -> tuple[str, ...]:
+    """Arguments of the compiler in the entries ``"FLAGS: ...": 1``; an ``argument`` may have no others."""
+    found: list[str] = []
+    if not isinstance(given, Mapping):
+        raise DTypeError(f"[code] {argument} must be a dict such as {{'FLAGS: -lz': 1}}, got {given!r}")
+    for key, on in given.items():
+        if not isinstance(key, str) or not key.startswith("FLAGS:"):
+            if argument:
+                raise ArgumentError(f"[code] {argument}: unknown entry {key!r}; write 'FLAGS: ...' and 1")
+            continue
+        try:
+            words = shlex.split(key.removeprefix("FLAGS:"))
+        except ValueError as error:
+            raise ArgumentError(f"[code] {key!r} can't be split into arguments: {error}") from None
+        for word in words:
+            if word in _REFUSED or "\n" in word or "\0" in word:
+                raise ArgumentError(f"[code] the compiler can't be given {word!r}; only how it builds may be changed")
+        found += words if on else []
+    return tuple(found)
+
+
+def _specs(shape: Any, dtype: Any) -> tuple[tuple[Spec, ...], tuple[bool, ...], bool]:
+    """What the results are at most, which of them are dynamic, and whether there is a list of them."""
+    several = isinstance(shape, (tuple, list)) and len(shape) > 0 and isinstance(shape[0], (tuple, list))
+    listed = list(shape) if several else [shape]
+    kinds = list(dtype) if isinstance(dtype, (tuple, list)) else [dtype] * len(listed)
+    if len(kinds) != len(listed) or (not several and isinstance(dtype, (tuple, list))):
+        raise ArgumentError(f"[code] needs a dtype per shape, got {len(listed)} shapes and {len(kinds)} dtypes")
+    extents = [_shape(s) for s in listed]
+    dtypes = [_dtype(d) for d in kinds]
+    dynamic = tuple(e[0] < 0 for e in extents)
+    return tuple(spec_of((abs(e[0]), *e[1:]), d) for e, d in zip(extents, dtypes, strict=True)), dynamic, several
+
+
+def _dtype(dtype: Any) -> DType:
+    if dtype is None:
+        raise DTypeError("[code] dtype of the result is missing; give one, such as 'float32'")
+    return as_dtype(dtype)
 
 
 def _shape(shape: Any) -> tuple[int, ...]:
     several = shape if isinstance(shape, (tuple, list)) else (shape,)
-    extents = tuple(int(n) for n in several)
+    try:
+        extents = tuple(int(n) for n in several)
+    except (TypeError, ValueError):
+        raise ShapeError(f"[code] shape must be integers, got {shape!r}") from None
     if not extents or any(n < 0 for n in extents[1:]):
         raise ShapeError(
             f"[code] only the first extent may be negative (a dynamic upper bound), got {list(extents)}"
@@ -148,68 +211,127 @@ def _shape(shape: Any) -> tuple[int, ...]:
     return extents
 
 
-def _kinds(data: Collection[str]) -> tuple[DType, ...]:
-    """Run-time numbers of a snippet are doubles."""
-    return (float64,) * len(data)
+# -- recording and running ------------------------------------------------------------------------------------------
+def _recorded(code: Code, inputs: list[Var], numbers: dict[str, float], former: Sequence[Var] = ()) -> list[Var]:
+    """Record the node and, if there are gradient sources, what they belong to."""
+    nodes = [x._node for x in inputs]
+    scalars = tuple(numbers.values())
+    results = record_several("code", code, [*nodes, *(x._node for x in former)], code.outputs, scalars)
+    return attach("code", results, nodes, _pulled, code, scalars) if code.gradients else results
 
 
-def _data(data: dict[str, float] | None) -> dict[str, float]:
-    numbers = dict(data or {})
-    for name, value in numbers.items():
-        if not isinstance(name, str) or isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise DTypeError(f"[code] data must map names to numbers, got {name!r}: {value!r}")
-    return numbers
-
-
-def _dynamic(attrs: CodeSource, inputs: list[Var], spec: Spec, numbers: dict[str, float]) -> Var:
-    """The first extent is known only afterwards, so this runs now."""
-    from ..runtime import executor
-    from .creation import array
-
+def _run_now(code: Code, inputs: list[Var], numbers: dict[str, float], dynamic: Sequence[bool]) -> list[Var]:
+    """First extents are known only afterwards, so this runs now."""
     for x in inputs:
-        x.sync()
+        for watcher in executor.watchers:
+            watcher.was_read(x._node)
+    sync(inputs)
     dev = executor.device()
-    if not isinstance(dev.backend, SupportsCodeOp):
-        raise BackendError(
-            f"[code] backend '{dev.backend.name}' can't run C++ snippets; install metafuse-backend-cpu"
-        )
-    ins = [(x.dtype, x.ndim) for x in inputs]
-    digest = hashlib.sha256(repr((attrs, ins, spec.dtype, len(spec.shape))).encode()).hexdigest()[:16]
-    text = dev.backend.emit_code(
-        f"code_{digest}", attrs.header, attrs.source, ins, [(spec.dtype, len(spec.shape))]
-    )
-    output = Buffer(dev.backend, max(spec.nbytes, 1))
-    handles = []
-    for x in inputs:
-        assert x._node.buffer is not None
-        handles.append((x._node.buffer.handle, tuple(x.shape)))
-    (shape,) = dev.backend.launch_code(
-        dev.kernels.obtain_source(f"code_{digest}", text), handles, [(output.handle, spec.shape)], numbers
-    )
-    from ..graph.node import leaf
-
-    whole = wrap(leaf(spec_of(tuple(shape), spec.dtype), output, False))
-    return array(whole.numpy(), spec.dtype)
+    code.snippet.text(dev.backend)  # before anything is allocated
+    given = [(_row_major(x, dev.backend), x._node.spec) for x in inputs]
+    buffers = [Buffer(dev.backend, max(spec.nbytes, 1)) for spec in code.outputs]
+    made = list(zip(buffers, code.outputs, strict=True))
+    shapes = code.snippet.launch(dev.backend, dev.kernels, given, made, code.numbers(list(numbers.values())))
+    results = []
+    for k, (buffer, spec, shape) in enumerate(zip(buffers, code.outputs, shapes, strict=True)):
+        if shape != spec.shape and not dynamic[k]:
+            raise ShapeError(
+                f"[code] the snippet set shape {list(shape)} of out{k}, declared was {list(spec.shape)}; give the first "
+                "extent as a negative upper bound if it is dynamic"
+            )
+        final = spec_of(shape, spec.dtype)
+        results.append(wrap(leaf(final, fitting(buffer, final), False)))
+    if not code.gradients:
+        return results
+    code = replace(code, outputs=tuple(r._node.spec for r in results))
+    return attach("code", results, [x._node for x in inputs], _pulled, code, tuple(numbers.values()))
 
 
-def _gradient(node: Node, upstream: Var) -> list[Var | None]:
-    attrs: CodeSource = node.sig.attrs
-    inputs = [wrap(n) for n in node.inputs]
-    answer = identity(wrap(node)).stop_grad()
-    count = len(inputs)
-    aliases = (
-        ("dout", f"in{count}"),
-        ("pout", f"in{count + 1}"),
-        ("dout0", f"in{count}"),
-        ("pout0", f"in{count + 1}"),
-    )
-    results: list[Var | None] = []
-    for source, x in zip(attrs.gradients, inputs, strict=True):
-        if not source.strip() or not x.dtype.is_float:
-            results.append(None)
+def _row_major(x: Var, backend: Any) -> Buffer:
+    """The stored value of ``x`` on ``backend``, its last dimension contiguous."""
+    buffer = x._node.buffer
+    assert buffer is not None
+    if buffer.order is None and buffer.backend is backend:
+        return buffer
+    return executor.upload(executor.read(x._node), x._node.spec)
+
+
+def _in_place(code: Code, inputs: list[Var], outputs: Any, numbers: dict[str, float]) -> tuple[Var, ...]:
+    """Results begin as what ``outputs`` hold, and replace it."""
+    if not _are_vars(outputs):
+        raise DTypeError(f"[code] outputs must be a list of Vars that the snippet changes, got {outputs!r}")
+    if len({id(v) for v in outputs}) != len(outputs):
+        raise ArgumentError("[code] outputs has a Var twice; each may be changed once")
+    code = replace(code, outputs=tuple(v._node.spec for v in outputs), former=len(outputs))
+    results = _recorded(code, inputs, numbers, outputs)
+    for var, result in zip(outputs, results, strict=True):
+        trained = var.requires_grad and not result.requires_grad
+        var._bind(result._node)
+        if trained:
+            var.start_grad()
+    return tuple(outputs)
+
+
+# -- gradients ------------------------------------------------------------------------------------------------------
+def _pulled(
+    code: Any, number: int, inputs: list[Var], results: list[Var], upstream: Var, scalars: tuple[Any, ...]
+) -> list[Var | None]:
+    """What the gradient sources make of the gradient of one result."""
+    first = len(inputs)
+    names = {"dout": first, "pout": first + 1 + number, f"dout{number}": first}
+    names.update({f"pout{k}": first + 1 + k for k in range(len(results))})
+    aliases = tuple((name, f"in{place}") for name, place in names.items())
+    data, values = code.data, scalars
+    if "out_index" not in data:
+        data, values = (*data, "out_index"), (*values, float(number))
+    nodes = [x._node for x in (*inputs, upstream, *results)]
+    found: list[Var | None] = []
+    for snippet, x in zip(code.gradients, inputs, strict=True):
+        if snippet is None or not x.dtype.is_float:
+            found.append(None)
             continue
-        part = CodeSource(attrs.gradient_header, source, (), "", attrs.data, aliases)
-        nodes = (*node.inputs, upstream._node, answer._node)
-        sig = signature("opaque", "code_grad", part, tuple(n.spec for n in nodes), x._node.spec, None, _kinds(attrs.data))
-        results.append(record(sig, nodes, node.scalars))
-    return results
+        part = Code(replace(snippet, aliases=aliases), (x._node.spec,), data)
+        found += record_several("code_grad", part, nodes, part.outputs, values)
+    return found
+
+
+# -- options of a Var that code made ----------------------------------------------------------------------------------
+def _get_options(var: Var) -> dict[str, int]:
+    """What was set last; see ``code``."""
+    return dict(var.__dict__.get("_compile_options", {}))
+
+
+def _set_options(var: Var, options: Mapping[str, int]) -> None:
+    """Give the compiler options for a result of ``code`` that has not run yet; on other Vars they have no effect."""
+    words = _options(options)
+    var.__dict__["_compile_options"] = dict(options)
+    node = var._node
+    while node.buffer is None and (node.sig.kind == "alias" or isinstance(node.sig.attrs, Result)):
+        node = node.inputs[0]
+    if node.buffer is None and isinstance(node.sig.attrs, Code):
+        sig = node.sig
+        attrs = replace(sig.attrs, snippet=replace(sig.attrs.snippet, options=words))
+        node.sig = signature(sig.kind, sig.name, attrs, sig.inputs, sig.spec, sig.body, sig.scalars, sig.gradient)
+
+
+Var.compile_options = property(_get_options, _set_options)  # type: ignore[attr-defined]
+
+
+# -- what code replaces ----------------------------------------------------------------------------------------------
+def compile_custom_op(*args: Any, **kwargs: Any) -> NoReturn:
+    """Not here: operators of one's own are written with ``code``, ``numpy_code`` or ``Function``; devices are plugins.
+
+    Errors: BackendError, always, with what to use.
+    """
+    raise BackendError(
+        "[compile_custom_op] C++ classes of another framework's operators can't be compiled here; put the loop into "
+        "metafuse.code(shape, dtype, inputs, cpu_src=..., cpu_header='#include \"mine.h\"'), its gradient into cpu_grad_src"
+    )
+
+
+def compile_custom_ops(*args: Any, **kwargs: Any) -> NoReturn:
+    """Not here; see ``compile_custom_op``."""
+    raise BackendError(
+        "[compile_custom_ops] C++ classes of another framework's operators can't be compiled here; use metafuse.code: its "
+        "cpu_header may include your files, and compile_options={'FLAGS: -I... -l...': 1} name folders and libraries"
+    )

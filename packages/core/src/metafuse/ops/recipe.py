@@ -1,13 +1,13 @@
 """Recipes: what a pure composition of operators recorded once, recorded again without its Python.
 
-What it is: ``Recipe``, nodes in terms of given nodes; ``recorded``, which gives a composition a memory; ``Memory``, the bounded table.
-``autograd`` keeps the recipes of whole backward passes.
-What it is not: a cache of values or of compiled programs. The nodes are those that the Python code would have recorded, with the same
-signatures, numbers and gradient flags; dead ones are left out.
+What it is: ``Recipe``, nodes in terms of given nodes; ``recorded``, which gives a composition a memory; ``Memory``, the
+bounded table. ``autograd`` keeps the recipes of whole backward passes.
+What it is not: a cache of values or of compiled programs. The nodes are those that the Python code would have recorded, with
+the same signatures, numbers and gradient flags; dead ones are left out.
 Who calls it: ``autograd`` and compositions in ``neural``.
 
-A composition is pure if the nodes that it records follow from the shapes, dtypes and gradient flags of its Vars, from its other
-arguments, and from flags. One that draws random numbers, reads values or rebinds Vars is not.
+A composition is pure if the nodes that it records follow from the shapes, dtypes and gradient flags of its Vars, from its
+other arguments, and from flags. One that draws random numbers, reads values or rebinds Vars is not.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _PLAIN = (bool, int, float, str, type(None))
 
 
 class Recipe:
-    """Nodes in order of creation. ``steps``: (signature, picks its inputs, numbers, gradient flag); places count the given nodes
-    first, then the steps. ``results``: places of what is handed out."""
+    """Nodes in order of creation. ``steps``: (signature, picks its inputs, numbers, gradient flag); places count the given
+    nodes first, then the steps. ``results``: places of what is handed out."""
 
     __slots__ = ("results", "steps")
 
@@ -44,13 +44,19 @@ class Recipe:
         """The recipe of ``results`` from ``given``; ``None`` if they also depend on anything else."""
         place = {node: k for k, node in enumerate(given)}
         found: list[Node] = []
-        stack = [r._node for r in results]
+        stack = list(dict.fromkeys(r._node for r in results))  # two results may be one node
         seen = set(stack)
         while stack:
             node = stack.pop()
             if node in place:
                 continue
-            if node.buffer is not None or node.rule is not None or node.released or _draws(node) or _ordered(node):
+            if (
+                node.buffer is not None
+                or node.rule is not None
+                or node.released
+                or _draws(node)
+                or _ordered(node)
+            ):
                 return None
             found.append(node)
             for x in node.inputs:
@@ -126,13 +132,14 @@ class Memory:
 #: the number of the present values of all flags, or nothing where one has changed since it was asked for
 _now: list[int] = []
 _numbers: dict[tuple[Any, ...], int] = {}
-for _name in SETTINGS:
-    observe(_name, lambda _: _now.clear())
 
 
 def settings() -> int:
     """A number that is the same only where all flags have the same values; what is told to the user apart."""
     if not _now:
+        if not _numbers:  # the first time: flags are not read before anything is computed
+            for name in SETTINGS:
+                observe(name, lambda _: _now.clear())
         values = tuple(getattr(flags, name) for name in SETTINGS if name != "log_silent")
         _now.append(_numbers.setdefault(values, len(_numbers)))
     return _now[0]
@@ -140,7 +147,7 @@ def settings() -> int:
 
 def exact(numbers: Sequence[Any]) -> tuple[Hashable, ...] | None:
     """Plain numbers as a key that tells zeros of either sign apart; ``None`` if one is no plain number, or NaN."""
-    found: list[Hashable] = []
+    found: list[Any] = []
     for x in numbers:
         kind = type(x)
         if kind is not float and kind is not int and kind is not bool:
@@ -193,7 +200,7 @@ def recorded(function: F) -> F:
             elif type(value) in _PLAIN:
                 key.append(value or repr(value))  # zeros of either sign
                 key.append(type(value))
-            elif type(value) is tuple and all([type(v) is int for v in value]):
+            elif type(value) is tuple and all(type(v) is int for v in value):
                 key.append(value)
             else:
                 return function(*args, **kwargs)

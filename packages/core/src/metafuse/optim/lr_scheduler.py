@@ -1,14 +1,15 @@
 """Learning-rate schedulers: what the learning rate of an optimizer is in each epoch (or step).
 
-What it is: the schedulers of the reference API, and those for warming up. They set ``optimizer.lr`` and the ``"lr"`` of groups that have
-one of their own; a learning rate is a run-time number, so that a change compiles nothing.
+What it is: the schedulers of the reference API, and those for warming up. They set ``optimizer.lr`` and the ``"lr"`` of
+groups that have one of their own; a learning rate is a run-time number, so that a change compiles nothing.
 What it is not: update rules (``optim``).
 Who calls it: users, as ``metafuse.lr_scheduler`` and, those based on ``LRScheduler``, as ``metafuse.optim``.
 
 Two ways of counting exist. ``StepLR``, ``MultiStepLR``, ``ExponentialLR`` and ``CosineAnnealingLR`` begin before the first epoch
-(``last_epoch=-1``): call ``step()`` at the *start* of every epoch; the first call begins epoch 0 and leaves the learning rate as it
-is. With ``last_epoch=0`` epoch 0 has begun already, and ``step()`` belongs at the *end* of every epoch, as in PyTorch. Schedulers
-based on ``LRScheduler`` always count in the latter way, ``ReduceLROnPlateau`` is told a loss after each epoch.
+(``last_epoch=-1``): call ``step()`` at the *start* of every epoch; the first call begins epoch 0 and leaves the learning
+rate as it is. With ``last_epoch=0`` epoch 0 has begun already, and ``step()`` belongs at the *end* of every epoch, as in
+PyTorch. Schedulers based on ``LRScheduler`` always count in the latter way, ``ReduceLROnPlateau`` is told a loss after each
+epoch.
 """
 
 from __future__ import annotations
@@ -81,7 +82,9 @@ class StepLR(_Schedule):
         [1.0, 1.0, 0.1, 0.1, 0.010000000000000002]
     """
 
-    def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1) -> None:
+    def __init__(
+        self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1
+    ) -> None:
         super().__init__(optimizer, last_epoch)
         self.step_size = integer("StepLR", "step_size", step_size, 1)
         self.gamma = check_number("StepLR", "gamma", gamma)

@@ -98,7 +98,8 @@ class Optimizer:
 
     def option(self, group: Group, name: str) -> Any:
         """The group's own value of an option, else the optimizer's."""
-        return group.get(name, getattr(self, name))
+        value = group.get(name, getattr(self, name))
+        return value.item() if isinstance(value, np.generic) else value
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -298,9 +299,11 @@ def write(var: Var, value: Var) -> None:
 
     The handles change places, which costs no node; ``value`` holds the old value afterwards, so this comes last in a rule.
     """
-    wanted = var.requires_grad
-    var.swap(cast(value, var.dtype))
-    var.requires_grad = wanted
+    old = var._node
+    if value._node.spec.dtype is not old.spec.dtype:
+        value = cast(value, old.spec.dtype)
+    var.swap(value)
+    var._node.requires_grad = old.requires_grad
 
 
 def _wide(value: Var) -> Var:

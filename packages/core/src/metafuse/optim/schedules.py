@@ -164,7 +164,8 @@ class CosineAnnealingWarmRestarts(LRScheduler):
 
 
 class OneCycleLR(LRScheduler):
-    """Up from ``max_lr / div_factor`` to ``max_lr`` and down to ``max_lr / div_factor / final_div_factor`` (Smith and Topin 2018).
+    """Up from ``max_lr / div_factor`` to ``max_lr`` and down to ``max_lr / div_factor / final_div_factor`` (Smith and Topin
+    2018).
 
     Args:
         max_lr: a number, or one per group.
@@ -207,7 +208,9 @@ class OneCycleLR(LRScheduler):
     def get_lr(self) -> list[float]:
         at, last = self.last_epoch, self.total_steps - 1
         if at > last:
-            raise ArgumentError(f"[OneCycleLR] step {at} is beyond the cycle of total_steps {self.total_steps}")
+            raise ArgumentError(
+                f"[OneCycleLR] step {at} is beyond the cycle of total_steps {self.total_steps}"
+            )
         top = self.pct_start * self.total_steps - 1
         rates = []
         for most in self.max_lrs:
@@ -239,7 +242,7 @@ class SequentialLR:
     def __init__(
         self, optimizer: Optimizer, schedulers: Sequence[LRScheduler], milestones: Sequence[int]
     ) -> None:
-        check_optimizer("SequentialLR", optimizer)
+        self.optimizer = check_optimizer("SequentialLR", optimizer)
         self.schedulers = list(schedulers)
         self.milestones = [integer("SequentialLR", "milestones", m, 1) for m in milestones]
         if not self.schedulers or len(self.milestones) != len(self.schedulers) - 1:

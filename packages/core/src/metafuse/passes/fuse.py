@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..graph.node import spec_of
-from ..kernel.expr import Expr, add, axis, call, const, load, mul, rewrite, walk, weight
+from ..kernel.expr import Expr, add, axis, call, cast, const, load, mul, rewrite, walk, weight
 from ..kernel.ir import REDUCTIONS
 from .affine import as_affine, canonical_loads, offset, row_major
 from .contraction import Match
@@ -172,7 +172,7 @@ def _map_atom(graph: ProgramGraph, inliner: Inliner, value: int, storage: int) -
     index = identity_index(shape)
     base = graph.base(value)
     root = storage == value or not graph.has_storage(base)
-    expr = inliner.value(value, index, at_root=root)
+    expr = cast(inliner.value(value, index, at_root=root), graph.specs[storage].dtype)
     return Atom(storage, "map", squeezed(shape), frozenset(), expr, "", offset(index, graph.strides(storage)))
 
 

@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING
 from ..backend.contract import AbstractBackend
 from ..backend.library import LibraryOp, LibraryPlan, Operand, PostOp, SupportsLibraryOps
 from ..config import flags
-from ..dtypes import DType, uint8
+from ..dtypes import DType, bfloat16, float32, uint8
 from ..graph.node import spec_of
 from ..kernel.expr import Expr, axis, const, load, rewrite
 from .affine import offset
 from .classify import Classified, classify
 from .contraction import Match, find_thin_contractions
 from .program_graph import ProgramGraph
-from .tail import Step, Vector, translate
+from .tail import Step, Vector, translate, unrounded
 
 if TYPE_CHECKING:
     from .fuse import Group
@@ -49,7 +49,7 @@ class LoweredLibrary:
 @dataclass(frozen=True)
 class Tail:
     """What the library does after a contraction: ``value`` is stored at ``place``, over axes of ``extents``, of which
-    ``channel`` counts output channels.
+    ``channel`` counts output channels. ``dtype``: in which it is computed. ``scalable``: a first factor may go into the weight.
 
     ``operands``: the value behind each operand of ``op``. ``scale``: the value of ``op.scale``. ``vectors``: values that must
     be computed before, each with its expression over axis 0."""
@@ -59,6 +59,8 @@ class Tail:
     extents: tuple[int, ...]
     channel: int | None
     op: LibraryOp
+    dtype: DType
+    scalable: bool
     operands: tuple[int, ...] = ()
     scale: int = -1
     vectors: tuple[tuple[int, Expr], ...] = ()
@@ -97,14 +99,18 @@ class Library:
         return True
 
     def _classified(self, number: int) -> Classified | None:
-        graph = self.graph
+        """The operation with the types in which its operands are stored; 16-bit ones have float32 results."""
+        graph, match = self.graph, self.matches[number]
+        one_type = graph.specs[number].dtype
         known = classify(
-            self.matches[number], lambda k: graph.specs[k], graph.strides, graph.squeezed_strides(number)
+            match, lambda k: spec_of(graph.specs[k].shape, one_type), graph.strides, graph.squeezed_strides(number)
         )
         if known is None:
             return None
-        result = replace(known.op.result, dtype=graph.specs[number].dtype)  # float32 for 16-bit operands
-        return replace(known, op=replace(known.op, math=flags.math, result=result))
+        views = (match.b, match.a) if known.swapped else (match.a, match.b)
+        first, second = (graph.specs[graph.base(v.source)].dtype for v in views)
+        op = replace(known.op, math=flags.math, first=replace(known.op.first, dtype=first))
+        return replace(known, op=replace(op, second=replace(op.second, dtype=second)))
 
     def image_pairs(self) -> Iterable[tuple[int, int]]:
         """The two values of each convolution that are images."""
@@ -127,6 +133,36 @@ class Library:
                 del self.found[number]
             else:
                 self.found[number] = known
+
+    def narrow(self, retained: frozenset[int]) -> None:
+        """With ``math`` of 16 bits: store what nothing but library operations multiplies in that type, as they would round it."""
+        graph = self.graph
+        if flags.math != "bfloat16" or not self.found:
+            return
+        for value in sorted(graph.stored):
+            fixed = value in graph.roots or value in retained or value >= graph.count
+            if fixed or graph.specs[value].dtype is not float32 or not self._only_multiplied(value):
+                continue
+            if graph.kind(value) in ("map", "reindex", "alias"):
+                graph.specs[value] = spec_of(graph.specs[value].shape, bfloat16)
+        for number in self.found:
+            self.found[number] = self._classified(number) or self.found[number]
+
+    def _only_multiplied(self, value: int) -> bool:
+        """Whether every reader of a stored value is an operation of the library that multiplies it."""
+        graph = self.graph
+        stack, seen = [value], {value}
+        readers: set[int] = set()
+        while stack:
+            for user in graph.users[stack.pop()]:
+                if user in self.found:
+                    readers.add(user)
+                elif graph.has_storage(user) or user in graph.roots or graph.kind(user) not in ("map", "reindex", "alias"):
+                    return False
+                elif user not in seen:
+                    seen.add(user)
+                    stack.append(user)
+        return bool(readers) and all(value in self._sources(r) and value != r for r in readers)
 
     # -- tails -----------------------------------------------------------------------------------------------------
     def _store_ends(self) -> None:
@@ -151,7 +187,8 @@ class Library:
                 if i in owner
                 and len(graph.users[i]) == 1
                 and i not in graph.roots
-                and graph.specs[i] is graph.specs[number]
+                and (i not in graph.stored or i in self.found)
+                and graph.specs[i].shape == graph.specs[number].shape
             ]
             if chains:
                 last = max(chains, key=lambda i: owner[i])
@@ -184,49 +221,58 @@ class Library:
         extents = list(match.extents[: match.outer])
         strides = list(self.graph.squeezed_strides(number))
         channels = known.channel_axes if known.op.kind == "convolution" else ()
+        # what is multiplied into a weight must not cost a pass over an operand that is new each time
+        scalable = known.op.kind in ("convolution", "matmul") and self.graph.is_leaf(self._sources(number)[1])
         if len(channels) == 2 and channels[1] == channels[0] + 1:
             group, within = channels
             if strides[group] == strides[within] * extents[within]:
                 extents[group : within + 1] = [extents[group] * extents[within]]
                 del strides[group]
                 place = offset(tuple(axis(k) for k in range(len(extents))), strides)
-                return Tail(number, place, tuple(extents), group, known.op)
+                return Tail(number, place, tuple(extents), group, known.op, known.op.result.dtype, scalable)
         place = offset(tuple(axis(k) for k in range(len(extents))), strides)
-        return Tail(number, place, tuple(extents), known.channel_axis, known.op)
+        channel = known.channel_axis
+        scalable = scalable and channel is not None
+        return Tail(number, place, tuple(extents), channel, known.op, known.op.result.dtype, scalable)
 
     def extended(self, tail: Tail, value: int, expr: Expr, place: Expr) -> Tail | None:
         """The tail with another stored value at its end, or ``None`` if the library can't."""
-        dtype = tail.op.result.dtype
-        if expr.dtype is not dtype or place != tail.place:
+        dtype = tail.dtype
+        if tail.op.result.dtype is not dtype or place != tail.place:
+            return None
+        narrowed = expr.dtype
+        if narrowed.is_half and dtype is float32:
+            expr = unrounded(expr)
+        if expr.dtype is not dtype:
             return None
         accumulator = load(tail.value, dtype, tail.place)
         steps = translate(expr, accumulator, tail.channel, tail.place)
         if steps is None:
             return None
-        return self._applied(replace(tail, value=value), steps)
+        longer = self._applied(replace(tail, value=value), steps)
+        if longer is None or narrowed is dtype:
+            return longer
+        return replace(longer, op=replace(longer.op, result=replace(longer.op.result, dtype=narrowed)))
 
     def _applied(self, tail: Tail, steps: list[Step]) -> Tail | None:
         assert self.ability is not None
         rank = len(tail.op.result.shape)
         channel = rank - 1 if tail.op.kind == "matmul" else 1
         count = tail.op.result.shape[channel]
-        dtype = tail.op.result.dtype
+        dtype = tail.dtype
         for step in steps:
             source = step.operand
             if isinstance(source, Vector):
                 value, made = self._vector(source, tail.channel, count, dtype)
                 if made is not None:
                     tail = replace(tail, vectors=(*tail.vectors, (value, made)))
-                scales = step.kind == "mul" and not tail.op.post and tail.scale < 0
-                if scales and tail.channel is not None:
+                if step.kind == "mul" and not tail.op.post and tail.scale < 0 and tail.scalable:
                     tail = replace(tail, scale=value, op=replace(tail.op, scale=True))
                     continue
                 shape = tuple(count if d == channel else 1 for d in range(rank))
                 operand: Operand | None = Operand(dtype, shape, (1,) * rank)
             elif source is not None:
-                if self.graph.specs[source].dtype is not dtype:
-                    return None
-                value, operand = source, tail.op.result
+                value, operand = source, replace(tail.op.result, dtype=self.graph.specs[source].dtype)
             else:
                 value, operand = -1, None
             post = PostOp(step.kind, len(tail.operands) if operand is not None else -1, step.alpha, step.beta)
@@ -247,9 +293,10 @@ class Library:
         if channel_axis is not None:
             here, there = axis(channel_axis), axis(0) if count > 1 else const(0)
             expr = rewrite(expr, lambda x: there if x == here else None)
-        if expr.op == "load" and expr.args == (axis(0),) and self.graph.specs[expr.value].size == count:
+        whole = expr.op == "load" and self.graph.specs[expr.value].size == count and expr.dtype is dtype
+        if whole and expr.args == (axis(0),):
             return expr.value, None
-        if count == 1 and expr.op == "load" and expr.args == (const(0),):
+        if whole and count == 1 and expr.args == (const(0),):
             return expr.value, None
         return self.graph.add_virtual(spec_of((count,), dtype)), expr
 

@@ -55,6 +55,7 @@ def build_plan(
     library: Library = _run("library", Library, graph, matches, backend)
     _run("materialise", mark_stored, graph)
     _run("layout", choose_layouts, graph, library)
+    _run("narrow", library.narrow, frozenset(retained))
     groups: list[Group] = _run("fuse", fuse, graph, matches, library)
     kept = _handed_out(graph, roots)
     lowered: list[Item] = _run("lower", _lower_all, graph, groups, kept, frozenset(retained), library)

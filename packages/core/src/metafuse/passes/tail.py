@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..kernel.expr import Expr, call, const, walk
+from ..dtypes import float32
+from ..kernel.expr import Expr, call, cast, const, walk
 
-__all__ = ["Step", "Vector", "translate"]
+__all__ = ["Step", "Vector", "translate", "unrounded"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,22 @@ class Step:
     operand: Vector | int | None = None
     alpha: float = 0.0
     beta: float = 0.0
+
+
+def unrounded(root: Expr) -> Expr:
+    """``root`` in float32, without roundings to 16 bits on the way: what the library applies stays in its accumulator."""
+    wide: dict[Expr, Expr] = {}
+    for x in walk(root):
+        args = tuple([wide[a] for a in x.args])
+        if x.op == "load":
+            wide[x] = cast(x, float32) if x.dtype.is_half else x
+        elif x.op == "cast" and x.args[0].dtype.is_half | x.dtype.is_half and args[0].dtype is float32:
+            wide[x] = args[0] if x.dtype.is_half or x.dtype is float32 else cast(args[0], x.dtype)
+        elif x.dtype.is_half:
+            wide[x] = Expr(x.op, args, float32, x.value)
+        else:
+            wide[x] = x if args == x.args else Expr(x.op, args, x.dtype, x.value)
+    return wide[root]
 
 
 def translate(expr: Expr, accumulator: Expr, channel: int | None, place: Expr) -> list[Step] | None:
@@ -108,6 +125,8 @@ class _Builder:
         other = x.args[1] if first else x.args[0]
         if self._per_channel(other):
             return self._with_vector(x.op, other, first)
+        if other.op == "cast" and other.args[0].op == "load" and other.args[0].dtype.is_half:
+            other = other.args[0]
         full = other.op == "load" and other.args == (self.place,)
         if not full or (x.op in ("sub", "div") and not first) or x.op == "div":
             return False

@@ -307,7 +307,10 @@ def _alive(node: Node) -> bool:
 
 def _upstream_alive(node: Node) -> bool:
     """Whether a pending input of the node is held by a user, so that its gradient may be asked for."""
-    return any(x.buffer is None and x.requires_grad and _alive(x) for x in node.inputs)
+    for x in node.inputs:
+        if x.buffer is None and x.requires_grad and x.handle is not None and _alive(x):
+            return True
+    return False
 
 
 def _held(nodes: list[Node], roots: list[Node], needs: list[bool]) -> list[bool]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 from metafuse.testing.levels import (
     autograd,
     code,
+    collectives,
     contract,
     elementwise,
     fusion,
@@ -28,7 +29,7 @@ from metafuse.testing.levels import (
 #: loads the plugin where it is not installed as an entry point
 pytest_plugins = ["metafuse.testing.plugin"]
 __all__ = ["pytest_plugins"]
-for _module in (memory, contract, elementwise, index, reduce, fusion, autograd, library, code):
+for _module in (memory, contract, elementwise, index, reduce, fusion, autograd, library, code, collectives):
     for _name in _module.__all__:
         if _name.startswith("test_"):
             globals()[_name] = getattr(_module, _name)

@@ -115,6 +115,7 @@ def prelu(x: Any, weight: Any) -> Any:
         array([[-1. , -0.5]], dtype=float32)
     """
     x = _real("prelu", x)
+    weight = check_var("prelu", "weight", weight)
     count = weight.numel()
     if count != 1 and (x.ndim < 2 or x.shape[1] != count):
         raise ShapeError(

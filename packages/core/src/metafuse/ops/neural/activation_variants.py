@@ -222,5 +222,5 @@ def glu(x: Any, dim: int = -1) -> Any:
     if x.shape[number] % 2:
         raise ShapeError(f"[glu] dimension {dim} must have an even extent, got shape {tuple(x.shape)}")
     half = x.shape[number] // 2
-    head = (slice(None),) * number
-    return x[(*head, slice(0, half))] * x[(*head, slice(half, None))].sigmoid()
+    first, second = x.split(half, number)
+    return first * second.sigmoid()

@@ -169,7 +169,9 @@ def one_hot(x: Any, num_classes: int = -1) -> Any:
     if not x.dtype.is_integer:
         raise DTypeError(f"[one_hot] x must hold integers, got {x.dtype}; cast it with .int32()")
     count = (
-        int(x.numpy().max()) + 1 if num_classes == -1 else integer("one_hot", "num_classes", num_classes, 1)
+        int(x.numpy().max(initial=0)) + 1
+        if type(num_classes) is int and num_classes == -1
+        else integer("one_hot", "num_classes", num_classes, 1)
     )
     shape = [*x.shape, count]
     return (index(shape, x.ndim) == x.broadcast(shape, [x.ndim])).cast("int32")

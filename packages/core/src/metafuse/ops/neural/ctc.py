@@ -1,13 +1,14 @@
 """Connectionist temporal classification: the loss of unaligned sequences.
 
-What it is: Graves' forward recursion in logarithms, a short element-wise kernel per step; its gradient is the recursion backwards over
-the stored forward values, so it takes as many kernels again and no search.
+What it is: Graves' forward recursion in logarithms, a short element-wise kernel per step; its gradient is the recursion
+backwards over the stored forward values, so it takes as many kernels again and no search.
 What it is not: a decoder, or a layer (``nn.losses``).
 Who calls it: users and ``nn.losses``.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,13 @@ from ...graph.index_map import IndexMap
 from ...kernel.expr import add, axis, const
 from ...var import Var, wrap
 from ..autograd import no_grad
-from ..meta import check_var, fill, gather, index, scatter, with_gradient
+from ..meta import check_var, gather, index, with_gradient
 from ..precision import in_float32
 from ..registry import Sample, Tensor, operator
 from ..scalar import where
 from . import ctc_oracles as oracles
 from .checks import choice, integer, need_ndim
+from .recurrent_steps import stacked, step_of
 
 __all__ = ["ctc_loss"]
 
@@ -54,8 +56,8 @@ def ctc_loss(
 
     Args:
         log_probs: ``[steps, batch, classes]``, logarithms of probabilities (``log_softmax``).
-        targets: labels as integers, ``[batch, longest]``, what follows a sample's length being ignored; or all samples' labels one
-            after the other (this reads ``target_lengths`` now).
+        targets: labels as integers, ``[batch, longest]``, what follows a sample's length being ignored; or all samples'
+            labels one after the other (this reads ``target_lengths`` now).
         input_lengths, target_lengths: ``[batch]``: how many steps and labels count.
         blank: the class that means "no label".
         reduction: ``"mean"`` (each loss over its number of labels, then the mean), ``"sum"`` or ``"none"``.
@@ -82,7 +84,11 @@ def ctc_loss(
     lengths = _integers("target_lengths", target_lengths, (batch,))
     labels = _labels(targets, lengths, batch)
     nll = _negative_log_likelihood(log_probs, labels, uses, lengths, blank)
-    nll = where(nll > -0.5 * NEVER, 0.0 if zero_infinity else float("inf"), nll)
+    nll = where(
+        nll > -0.5 * NEVER,
+        0.0 if check_flag("ctc_loss", "zero_infinity", zero_infinity) else float("inf"),
+        nll,
+    )
     if reduction == "mean":
         return (nll / lengths.maximum(1).cast(nll.dtype)).mean()
     return nll.sum() if reduction == "sum" else nll
@@ -110,7 +116,11 @@ def _labels(targets: Any, lengths: Var, batch: int) -> Any:
         starts = np.cumsum(counts) - counts
         places = starts[:, None] + np.arange(max(1, counts.max(initial=0)))
         return found.reindex(
-            list(places.shape), ["@e0(i0,i1)"], 0, [], [check_var("ctc_loss", "targets", places.astype(np.int32))]
+            list(places.shape),
+            ["@e0(i0,i1)"],
+            0,
+            [],
+            [check_var("ctc_loss", "targets", places.astype(np.int32))],
         )
     need_ndim("ctc_loss", "targets", found, [2], "(batch, longest), or 1 (all labels)")
     if found.shape[0] != batch:
@@ -129,7 +139,7 @@ def _negative_log_likelihood(log_probs: Any, labels: Any, uses: Any, lengths: An
     with no_grad():
         forward = _forward(emitted, jumps, uses)
     forward = with_gradient(forward, [emitted, jumps, uses], "ctc", None, _gradient)
-    last = gather(forward, (batch, states), IndexMap((const(steps - 1), axis(0), axis(1))), (), "step")
+    last = step_of(forward, steps - 1)
     a = last.reindex([batch], ["i0", "2*@e0(i0)"], NEVER, [], [lengths])
     b = last.reindex([batch], ["i0", "2*@e0(i0)-1"], NEVER, [], [lengths])
     top = a.maximum(b).detach()
@@ -138,25 +148,19 @@ def _negative_log_likelihood(log_probs: Any, labels: Any, uses: Any, lengths: An
 
 def _moved(x: Any, by: int, outside: float) -> Any:
     """``x[:, s + by]``, ``outside`` where there is no such state."""
-    where_from = IndexMap((axis(0), add(axis(1), const(by))), (), True, outside)
-    return gather(x, tuple(x.shape), where_from, (), "moved")
+    return gather(x, tuple(x.shape), _move(by, outside), (), "moved")
 
 
-def _row(x: Any, t: int) -> Any:
-    return gather(x, tuple(x.shape[1:]), IndexMap((const(t), axis(0), axis(1))), (), "step")
-
-
-def _stacked(rows: list[Any]) -> Any:
-    stack = fill((len(rows), *rows[0].shape), 0, rows[0].dtype)
-    for t, row in enumerate(rows):
-        stack = scatter(stack, "void", row, IndexMap((const(t), axis(0), axis(1))), (), "stack")
-    return stack
+@lru_cache(maxsize=64)
+def _move(by: int, outside: float) -> IndexMap:
+    """One object per move, so that it is compared by identity."""
+    return IndexMap((axis(0), add(axis(1), const(by))), (), True, outside)
 
 
 def _forward(emitted: Any, jumps: Any, uses: Any) -> Any:
     """``[steps, batch, states]``: log probability of having emitted so many steps and being in a state; a sample that has ended
     stays as it is."""
-    first = _row(emitted, 0)
+    first = step_of(emitted, 0)
     rows = [where(index(first.shape, 1) < 2, first, NEVER)]
     left = uses.reshape([-1, 1])
     for t in range(1, emitted.shape[0]):
@@ -165,8 +169,8 @@ def _forward(emitted: Any, jumps: Any, uses: Any) -> Any:
         jump = where(jumps, _moved(stay, -2, NEVER), NEVER)
         top = stay.maximum(step).maximum(jump)
         total = top + ((stay - top).exp() + (step - top).exp() + (jump - top).exp()).log()
-        rows.append(where(left > t, total + _row(emitted, t), stay))
-    return _stacked(rows)
+        rows.append(where(left > t, total + step_of(emitted, t), stay))
+    return stacked(rows)
 
 
 def _gradient(node: Any, upstream: Any) -> list[Any]:
@@ -176,16 +180,16 @@ def _gradient(node: Any, upstream: Any) -> list[Any]:
     steps = forward.shape[0]
     left = uses.reshape([-1, 1])  # type: ignore[attr-defined]
     rows: list[Any] = [None] * steps
-    reached = _row(upstream, steps - 1)
+    reached = step_of(upstream, steps - 1)
     for t in range(steps - 1, 0, -1):
         running = left > t
-        before = _row(forward, t - 1)
-        gain = _row(emitted, t) - _row(forward, t)
+        before = step_of(forward, t - 1)
+        gain = where(running, step_of(emitted, t) - step_of(forward, t), NEVER)
         shares = [reached * (before + gain).exp()]
         for by in (1, 2):
             target = where(jumps, gain, NEVER) if by == 2 else gain
             shares.append(_moved(reached, by, 0) * (before + _moved(target, by, NEVER)).exp())
         rows[t] = where(running, reached, 0.0)
-        reached = where(running, shares[0] + shares[1] + shares[2], reached) + _row(upstream, t - 1)
+        reached = where(running, shares[0] + shares[1] + shares[2], reached) + step_of(upstream, t - 1)
     rows[0] = where(index(reached.shape, 1) < 2, reached, 0.0)
-    return [None, _stacked(rows), None, None]
+    return [None, stacked(rows), None, None]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import ArgumentError, ShapeError
-from ..meta import check_dim, check_var
+from ..meta import check_dim, check_flag, check_var
 from ..precision import in_float32
 from ..registry import Sample, Tensor, operator
 from ..scalar import where
@@ -49,7 +49,11 @@ def _check(op: str, reduction: Any, **named: Any) -> list[Any]:
 
 
 def _number(op: str, name: str, value: Any, least: float | None = None) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or (least is not None and not value > least):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or (least is not None and not value > least)
+    ):
         more = "" if least is None else f" > {least:g}"
         raise ArgumentError(f"[{op}] {name} must be a number{more}, got {value!r}")
     return float(value)
@@ -119,10 +123,10 @@ def pairwise_distance(x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepd
     p = _number("pairwise_distance", "p", p, 0)
     d = (x1 - x2 + _number("pairwise_distance", "eps", eps)).abs()
     if p == 1:
-        return d.sum(-1, keepdims=bool(keepdim))
+        return d.sum(-1, keepdims=keepdim)
     if p == 2:
-        return (d * d).sum(-1, keepdims=bool(keepdim)).sqrt()
-    return (d**p).sum(-1, keepdims=bool(keepdim)) ** (1.0 / p)
+        return (d * d).sum(-1, keepdims=keepdim).sqrt()
+    return (d**p).sum(-1, keepdims=keepdim) ** (1.0 / p)
 
 
 def _cosine_embedding(x1: Any, x2: Any, target: Any, margin: float = 0.0, reduction: str = "mean") -> Any:
@@ -195,7 +199,7 @@ def triplet_margin_loss(
         "triplet_margin_loss", reduction, anchor=anchor, positive=positive, negative=negative
     )
     far = pairwise_distance(anchor, negative, p, eps)
-    if swap:
+    if check_flag("triplet_margin_loss", "swap", swap):
         far = far.minimum(pairwise_distance(positive, negative, p, eps))
     margin = _number("triplet_margin_loss", "margin", margin)
     return _reduce((pairwise_distance(anchor, positive, p, eps) - far + margin).maximum(0.0), reduction)

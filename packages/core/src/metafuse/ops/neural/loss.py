@@ -14,7 +14,7 @@ from typing import Any
 from ...errors import ArgumentError, DTypeError, ShapeError
 from ...var import wrap
 from ..autograd import no_grad
-from ..meta import check_var, index, with_gradient
+from ..meta import check_flag, check_var, index, with_gradient
 from ..precision import in_float32
 from ..recipe import recorded
 from ..registry import Sample, Tensor, operator
@@ -73,8 +73,10 @@ def _classes(op: str, output: Any, target: Any, weight: Any) -> tuple[Any, Any]:
         raise ShapeError(
             f"[{op}] target must have shape {places} for output {tuple(output.shape)}, got {tuple(target.shape)}"
         )
-    if weight is not None and tuple(weight.shape) != (output.shape[1],):
-        raise ShapeError(f"[{op}] weight must have shape ({output.shape[1]},), got {tuple(weight.shape)}")
+    if weight is not None:
+        shape = tuple(check_var(op, "weight", weight).shape)
+        if shape != (output.shape[1],):
+            raise ShapeError(f"[{op}] weight must have shape ({output.shape[1]},), got {shape}")
     return output, target.reshape(places)
 
 
@@ -102,7 +104,7 @@ def _pick(logs: Any, target: Any, weight: Any, ignore_index: int | None, reducti
     if weight is None:
         scale = where(target == ignore_index, 0.0, (target * 0 + 1).cast(logs.dtype))
     else:
-        scale = _chosen(weight.broadcast(logs.shape, [0, *range(2, logs.ndim)]), target)
+        scale = _chosen(check_var("nll_loss", "weight", weight).broadcast(logs.shape, [0, *range(2, logs.ndim)]), target)
         if ignore_index is not None:
             scale = where(target == ignore_index, 0.0, scale)
     loss = loss * scale
@@ -236,9 +238,9 @@ def smooth_l1_loss(y_true: Any, y_pred: Any, reduction: str = "mean") -> Any:
     return _reduce(where(distance < 1, distance.sqr() * 0.5, distance - 0.5), reduction)
 
 
-def _weighted(loss: Any, weight: Any, size_average: bool) -> Any:
-    loss = loss if weight is None else loss * weight
-    return loss.mean() if size_average else loss.sum()
+def _weighted(op: str, loss: Any, weight: Any, size_average: bool) -> Any:
+    loss = loss if weight is None else loss * check_var(op, "weight", weight)
+    return loss.mean() if check_flag(op, "size_average", size_average) else loss.sum()
 
 
 @operator(
@@ -260,7 +262,7 @@ def bce_loss(output: Any, target: Any, weight: Any = None, size_average: bool = 
     """
     output, target = _pair("bce_loss", "output", output, "target", target)
     loss = target * output.maximum(1e-20).log() + (1.0 - target) * (1.0 - output).maximum(1e-20).log()
-    return _weighted(-loss, weight, size_average)
+    return _weighted("bce_loss", -loss, weight, size_average)
 
 
 @operator(
@@ -292,8 +294,9 @@ def binary_cross_entropy_with_logits(
     if pos_weight is None:
         loss = (1.0 - target) * output + tail
     else:
+        pos_weight = check_var("binary_cross_entropy_with_logits", "pos_weight", pos_weight)
         loss = (1.0 - target) * output + ((pos_weight - 1.0) * target + 1.0) * tail
-    return _weighted(loss, weight, size_average)
+    return _weighted("binary_cross_entropy_with_logits", loss, weight, size_average)
 
 
 @operator(
@@ -315,10 +318,10 @@ def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = 
         >>> mf.nn.kl_div(mf.array([-1.0]), mf.array([-1.0]), log_target=True).item()
         0.0
     """
-    if reduction != "batchmean":
+    if not isinstance(reduction, str) or reduction != "batchmean":
         reduction = _reduction("kl_div", reduction)
     input, target = _pair("kl_div", "input", input, "target", target)
-    if log_target:
+    if check_flag("kl_div", "log_target", log_target):
         loss = target.exp() * (target - input)
     else:  # the limit of t*log(t) at 0 is 0
         positive = target > 0

@@ -18,8 +18,9 @@ import numpy as np
 
 from ...dtypes import accumulator
 from ...errors import ArgumentError, DTypeError, ShapeError
+from ...var import Var
 from ..elementwise import cast
-from ..meta import check_var
+from ..meta import check_flag, check_var
 from ..precision import answer_type
 from ..recipe import recorded
 from ..registry import Sample, Tensor, operator
@@ -129,7 +130,11 @@ def batch_norm(
     shape = [channels if d == 1 else 1 for d in range(x.ndim)]
     weight = _affine("batch_norm", "weight", weight, channels, shape)
     bias = _affine("batch_norm", "bias", bias, channels, shape)
-    if training:
+    if check_flag("batch_norm", "training", training):
+        for name, running in (("running_mean", running_mean), ("running_var", running_var)):
+            if running is not None and (type(running) is not Var or tuple(running.shape) != (channels,)):
+                shown = tuple(running.shape) if type(running) is Var else type(running).__name__
+                raise ShapeError(f"[batch_norm] {name} must be a Var of shape ({channels},), got {shown}")
         y, mean, variance = normalise(x, [0, *range(2, x.ndim)], weight, bias, eps)
         for running, batch in ((running_mean, mean), (running_var, variance)):
             if running is not None:
@@ -141,8 +146,10 @@ def batch_norm(
         raise ArgumentError(
             "[batch_norm] running_mean and running_var are needed unless training=True, got None"
         )
-    mean = _affine("batch_norm", "running_mean", running_mean, channels, shape)
-    variance = _affine("batch_norm", "running_var", running_var, channels, shape)
+    mean, variance = (
+        _affine("batch_norm", name, check_var("batch_norm", name, running), channels, shape)
+        for name, running in (("running_mean", running_mean), ("running_var", running_var))
+    )
     mean, variance, wide = (cast(v, accumulator(v.dtype)) for v in (mean, variance, x))
     scale = weight / (variance + eps).sqrt()
     return cast(wide * scale + (bias - mean * scale), answer_type(x.dtype))

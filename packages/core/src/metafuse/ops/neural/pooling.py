@@ -16,7 +16,7 @@ from ...errors import ArgumentError, DTypeError
 from ...kernel.ir import IDENTITY
 from ...var import wrap
 from ..autograd import no_grad
-from ..meta import check_var, index, with_gradient
+from ..meta import check_flag, check_var, index, with_gradient
 from ..registry import Sample, Tensor, operator
 from ..scalar import where
 from . import window_oracles as oracles
@@ -84,7 +84,7 @@ class _Windows:
                 f"with kernel_size {self.kernel} and dilation {self.dilation}"
             )
         self.size = tuple(x.shape[2:])
-        self.ceil_mode = bool(ceil_mode)
+        self.ceil_mode = check_flag(op, "ceil_mode", ceil_mode)
         self.out = tuple(
             window_count(op, *extents, self.ceil_mode)
             for extents in zip(self.size, self.kernel, self.stride, self.padding, self.dilation, strict=True)
@@ -103,6 +103,7 @@ class _Windows:
     def mean(self, count_include_pad: bool) -> Any:
         """The mean of each window; padding counts or not, what is beyond the padding never does."""
         total = self.view(0).sum(self.axes)
+        count_include_pad = check_flag("pool", "count_include_pad", count_include_pad)
         if count_include_pad and not self.ceil_mode:
             return total / float(prod(self.kernel))
         counts = None

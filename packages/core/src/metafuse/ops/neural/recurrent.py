@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...errors import DTypeError, ShapeError
-from ..meta import check_var
+from ..meta import check_flag, check_var
 from ..precision import in_float32
 from ..registry import Sample, Tensor, operator
 from . import recurrent_oracles as oracles
@@ -37,10 +37,16 @@ def _samples(gates: int, lstm: bool = False, sequence: bool = False, **more: Any
     return samples
 
 
+#: arguments that are always there
+_NEEDED = ("x", "h", "weight_ih", "weight_hh")
+
+
 # -- arguments ----------------------------------------------------------------------------------------------------
 def _checked(op: str, gates: int, ndim: int, named: dict[str, Any]) -> dict[str, Any]:
     """All arguments as Vars of fitting shapes; those that are ``None`` stay so."""
-    found = {name: v if v is None else check_var(op, name, v) for name, v in named.items()}
+    found: dict[str, Any] = {
+        name: v if v is None and name not in _NEEDED else check_var(op, name, v) for name, v in named.items()
+    }
     x, h, w_ih = (found[name] for name in ("x", "h", "weight_ih"))
     need_ndim(op, "x", x, [ndim], "([length,] batch, input size)")
     if not x.dtype.is_float:
@@ -65,10 +71,11 @@ def _checked(op: str, gates: int, ndim: int, named: dict[str, Any]) -> dict[str,
     return found
 
 
-_PROJECTED = Sample(
-    (Tensor((4, 3, 2)), Tensor((3, 2)), Tensor((3, 5)), *[Tensor((20, 2), "float", -1.0, 1.0)] * 2),
-    {"weight_hr": Tensor((2, 5), "float", -1.0, 1.0)},
-)
+def _projected(*leading: int) -> Sample:
+    """An LSTM with a projection; ``leading``: extents of x before the last."""
+    state = [Tensor((leading[-1], 2)), Tensor((leading[-1], 5))]
+    return Sample((Tensor((*leading, 2)), *state, *[Tensor((20, 2), "float", -1.0, 1.0)] * 2),
+                  {"weight_hr": Tensor((2, 5), "float", -1.0, 1.0)})  # fmt: skip
 
 
 # -- one step -----------------------------------------------------------------------------------------------------
@@ -104,16 +111,24 @@ def rnn_cell(
     return _step(f"rnn_{nonlinearity}", v)[0]
 
 
-@operator(category="nn", numpy=oracles.lstm_cell, samples=_samples(4, True),
+@operator(category="nn", numpy=oracles.lstm_cell, samples=[*_samples(4, True), _projected(3)],
           source="Hochreiter and Schmidhuber 1997")  # fmt: skip
 @in_float32
 def lstm_cell(
-    x: Any, h: Any, c: Any, weight_ih: Any, weight_hh: Any, bias_ih: Any = None, bias_hh: Any = None
+    x: Any,
+    h: Any,
+    c: Any,
+    weight_ih: Any,
+    weight_hh: Any,
+    bias_ih: Any = None,
+    bias_hh: Any = None,
+    weight_hr: Any = None,
 ) -> Any:
     """One step of an LSTM: the new ``(h, c)``.
 
     ``i, f, o = sigmoid(...)`` and ``g = tanh(...)`` of ``x @ weight_ih.T + bias_ih + h @ weight_hh.T + bias_hh``;
-    ``c' = f * c + i * g``; ``h' = o * tanh(c')``. The rows of the weights are those of i, f, g, o.
+    ``c' = f * c + i * g``; ``h' = o * tanh(c')``, with ``weight_hr`` multiplied by that. The rows of the weights are those
+    of i, f, g, o.
 
     Example:
         >>> import metafuse as mf
@@ -122,8 +137,10 @@ def lstm_cell(
         >>> h.shape, c.shape
         ((2, 4), (2, 4))
     """
-    v = _checked("lstm_cell", 4, 2, {"x": x, "h": h, "c": c, "weight_ih": weight_ih, "weight_hh": weight_hh,
-                                     "bias_ih": bias_ih, "bias_hh": bias_hh})  # fmt: skip
+    v = _checked("lstm_cell", 4, 2, {
+        "x": x, "h": h, "c": c, "weight_ih": weight_ih, "weight_hh": weight_hh, "bias_ih": bias_ih,
+        "bias_hh": bias_hh, "weight_hr": weight_hr,
+    })  # fmt: skip
     return _step("lstm", v)
 
 
@@ -148,7 +165,7 @@ def gru_cell(x: Any, h: Any, weight_ih: Any, weight_hh: Any, bias_ih: Any = None
 def _step(mode: str, v: dict[str, Any]) -> tuple[Any, Any]:
     from_x = linear(v["x"], v["weight_ih"], v["bias_ih"])
     from_h = linear(v["h"], v["weight_hh"], v["bias_hh"])
-    return forward(mode, from_x, from_h, v["h"], v.get("c"), None)[:2]
+    return forward(mode, from_x, from_h, v["h"], v.get("c"), v.get("weight_hr"))[:2]
 
 
 # -- sequences ----------------------------------------------------------------------------------------------------
@@ -158,7 +175,7 @@ def _sequence(mode: str, v: dict[str, Any], reverse: bool) -> tuple[Any, Any, An
     both = v["bias_ih"]
     if mode != "gru" and v["bias_hh"] is not None:
         both = v["bias_hh"] if both is None else both + v["bias_hh"]
-    return run_sequence(mode, bool(reverse), {
+    return run_sequence(mode, check_flag(mode, "reverse", reverse), {
         "xs": linear(v["x"], v["weight_ih"], both), "h": v["h"], "c": v.get("c"), "w_hh": v["weight_hh"],
         "b_hh": v["bias_hh"] if mode == "gru" else None, "w_hr": v.get("weight_hr"),
     })  # fmt: skip
@@ -166,6 +183,7 @@ def _sequence(mode: str, v: dict[str, Any], reverse: bool) -> tuple[Any, Any, An
 
 @operator(category="nn", numpy=oracles.rnn_sequence, source="Elman 1990",
           samples=_samples(1, sequence=True) + _samples(1, sequence=True, nonlinearity="relu", reverse=True))  # fmt: skip
+@in_float32
 def rnn_sequence(
     x: Any,
     h: Any,
@@ -200,7 +218,8 @@ def rnn_sequence(
 
 
 @operator(category="nn", numpy=oracles.lstm_sequence, source="Hochreiter and Schmidhuber 1997",
-          samples=[*_samples(4, True, True), *_samples(4, True, True, reverse=True), _PROJECTED])  # fmt: skip
+          samples=[*_samples(4, True, True), *_samples(4, True, True, reverse=True), _projected(4, 3)])  # fmt: skip
+@in_float32
 def lstm_sequence(
     x: Any,
     h: Any,
@@ -241,6 +260,7 @@ def lstm_sequence(
 
 @operator(category="nn", numpy=oracles.gru_sequence, source="Cho et al. 2014",
           samples=_samples(3, sequence=True) + _samples(3, sequence=True, reverse=True))  # fmt: skip
+@in_float32
 def gru_sequence(
     x: Any,
     h: Any,

@@ -23,7 +23,13 @@ def _sums(x: Array, h: Array, w_ih: Array, w_hh: Array, b_ih: Any, b_hh: Any) ->
 
 
 def rnn_cell(
-    x: Array, h: Array, w_ih: Array, w_hh: Array, b_ih: Any = None, b_hh: Any = None, nonlinearity: str = "tanh"
+    x: Array,
+    h: Array,
+    w_ih: Array,
+    w_hh: Array,
+    b_ih: Any = None,
+    b_hh: Any = None,
+    nonlinearity: str = "tanh",
 ) -> Array:
     """tanh or relu of the sum of both products."""
     total = sum(_sums(x, h, w_ih, w_hh, b_ih, b_hh))
@@ -31,12 +37,20 @@ def rnn_cell(
 
 
 def lstm_cell(
-    x: Array, h: Array, c: Array, w_ih: Array, w_hh: Array, b_ih: Any = None, b_hh: Any = None
+    x: Array,
+    h: Array,
+    c: Array,
+    w_ih: Array,
+    w_hh: Array,
+    b_ih: Any = None,
+    b_hh: Any = None,
+    weight_hr: Any = None,
 ) -> tuple[Array, Array]:
     """The new h and c."""
     i, f, g, o = np.split(sum(_sums(x, h, w_ih, w_hh, b_ih, b_hh)), 4, -1)
     c = _sigmoid(f) * c + _sigmoid(i) * np.tanh(g)
-    return _sigmoid(o) * np.tanh(c), c
+    h = _sigmoid(o) * np.tanh(c)
+    return (h if weight_hr is None else h @ weight_hr.T), c
 
 
 def gru_cell(x: Array, h: Array, w_ih: Array, w_hh: Array, b_ih: Any = None, b_hh: Any = None) -> Array:
@@ -68,8 +82,7 @@ def lstm_sequence(
     """Outputs, last h and last c."""
     ys: list[Any] = [None] * len(x)
     for t in _steps(x, reverse):
-        h, c = lstm_cell(x[t], h, c, w_ih, w_hh, b_ih, b_hh)
-        h = h if weight_hr is None else h @ weight_hr.T
+        h, c = lstm_cell(x[t], h, c, w_ih, w_hh, b_ih, b_hh, weight_hr)
         ys[t] = h
     return np.stack(ys), h, c
 

@@ -9,6 +9,7 @@ Who calls it: ``recurrent``.
 from __future__ import annotations
 
 import warnings
+from functools import lru_cache
 from typing import Any
 
 from ...graph.index_map import IndexMap
@@ -21,18 +22,30 @@ from ..scalar import sigmoid, tanh, where  # type: ignore[attr-defined]
 from ..shape import transpose
 from .basic import linear
 
-__all__ = ["forward", "run_sequence"]
+__all__ = ["forward", "run_sequence", "stacked", "step_of"]
+
 
 def step_of(x: Any, t: int) -> Any:
     """``x[t]`` of a stack over steps."""
     rest = tuple(x.shape[1:])
-    return gather(x, rest, IndexMap((const(t), *(axis(k) for k in range(len(rest))))), (), "step")
+    return gather(x, rest, _step(t, len(rest)), (), "step")
+
+
+@lru_cache(maxsize=4096)
+def _step(t: int, ndim: int) -> IndexMap:
+    """Place ``t`` of a new first dimension. One object per place, so that it is compared by identity."""
+    return IndexMap((const(t), *(axis(k) for k in range(ndim))))
+
+
+@lru_cache(maxsize=16)
+def _gate(k: int) -> IndexMap:
+    return IndexMap((axis(0), const(k), axis(1)))
 
 
 def _part(x: Any, k: int) -> Any:
     """``x[:, k]``: gate number ``k`` of ``[batch, gates, hidden]``."""
     batch, _, hidden = x.shape
-    return gather(x, (batch, hidden), IndexMap((axis(0), const(k), axis(1))), (), "gate")
+    return gather(x, (batch, hidden), _gate(k), (), "gate")
 
 
 def _gates(x: Any, count: int) -> Any:
@@ -137,7 +150,7 @@ def _order(length: int, reverse: bool) -> list[int]:
 def _run(attrs: Attrs, inputs: list[Any]) -> list[Any]:
     """The outputs, the last c, and the stacks that the gradient needs."""
     mode, reverse, present = attrs
-    v = dict.fromkeys(_NAMES) | dict(zip(present, inputs, strict=True))
+    v: dict[str, Any] = dict.fromkeys(_NAMES) | dict(zip(present, inputs, strict=True))
     h, c = v["h"], v["c"]
     length = v["xs"].shape[0]
     outputs: list[Any] = [None] * length
@@ -145,7 +158,7 @@ def _run(attrs: Attrs, inputs: list[Any]) -> list[Any]:
     for t in _order(length, reverse):
         h, c, saved[t] = forward(mode, step_of(v["xs"], t), linear(h, v["w_hh"], v["b_hh"]), h, c, v["w_hr"])
         outputs[t] = h
-    return [_stacked(outputs), c, *(_stacked(list(column)) for column in zip(*saved, strict=True))]
+    return [stacked(outputs), c, *(stacked(list(column)) for column in zip(*saved, strict=True))]
 
 
 def _saved_gradient(node: Any, upstream: Any) -> list[Any]:
@@ -186,13 +199,13 @@ def _sequence_gradient(node: Any, upstream: Any) -> list[Any]:
         )
         dh = matmul(d_h[t], v["w_hh"])
         dh = dh if rest is None else dh + rest
-    d_xs = _stacked(d_x)
-    d_hs = d_xs if d_h[0] is d_x[0] else _stacked(d_h)
+    d_xs = stacked(d_x)
+    d_hs = d_xs if d_h[0] is d_x[0] else stacked(d_h)
     found = {"xs": d_xs, "h": dh, "c": dc, "w_hh": _product(d_hs, _before(ys, v["h"], reverse))}
     if v["b_hh"] is not None:
         found["b_hh"] = d_hs.sum((0, 1))
     if v["w_hr"] is not None:
-        found["w_hr"] = _product(_stacked(d_out), _slot(saved[0], 3) * tanh(saved[1]))
+        found["w_hr"] = _product(stacked(d_out), _slot(saved[0], 3) * tanh(saved[1]))
     return [None, *(found[n] for n in present), *[None] * len(saved)]
 
 
@@ -208,12 +221,11 @@ def _slot(gates: Any, k: int) -> Any:
     return gather(gates, (length, batch, hidden), IndexMap((axis(0), axis(1), const(k), axis(2))), (), "gate")
 
 
-def _stacked(rows: list[Any]) -> Any:
+def stacked(rows: list[Any]) -> Any:
     """Arrays of one shape along a new first dimension."""
     stack = fill((len(rows), *rows[0].shape), 0, rows[0].dtype)
-    here = tuple(axis(k) for k in range(rows[0].ndim))
     for t, row in enumerate(rows):
-        stack = scatter(stack, "void", row, IndexMap((const(t), *here)), (), "stack")
+        stack = scatter(stack, "void", row, _step(t, row.ndim), (), "stack")
     return stack
 
 
@@ -221,7 +233,9 @@ def _before(ys: Any, first: Any, reverse: bool) -> Any:
     """What each step began with: ``first``, and the outputs moved on by one step."""
     length, batch, width = ys.shape
     moved = add(axis(0), const(1 if reverse else -1))
-    inside = gather(ys, (length, batch, width), IndexMap((moved, axis(1), axis(2)), (), True, 0), (), "before")
+    inside = gather(
+        ys, (length, batch, width), IndexMap((moved, axis(1), axis(2)), (), True, 0), (), "before"
+    )
     begins = index([length, 1, 1], 0) == (length - 1 if reverse else 0)
     return where(begins, first.broadcast([length, batch, width], [0]), inside)
 

@@ -1,7 +1,8 @@
 """Resizing: images, sequences and volumes at another resolution.
 
-What it is: along each dimension in turn, every new element is a weighted sum of a few neighbouring old ones (``resizing_tables``): an
-element-wise kernel of reads. The gradient is the same with the transposed table, so it is a sum of reads as well, never a scatter.
+What it is: along each dimension in turn, every new element is a weighted sum of a few neighbouring old ones
+(``resizing_tables``): an element-wise kernel of reads. The gradient is the same with the transposed table, so it is a sum of
+reads as well, never a scatter.
 What it is not: sampling at free places (``sampling``), or a layer (``nn.resizing``).
 Who calls it: users and ``nn.resizing``.
 """
@@ -12,10 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from ...dtypes import int32, int64
 from ...errors import ArgumentError, DTypeError
+from ...graph.index_map import IndexMap
+from ...kernel.expr import Expr, add, axis, cast, const, load
 from ..autograd import no_grad
 from ..creation import array
-from ..meta import check_var, with_gradient
+from ..meta import check_var, gather, with_gradient
+from ..precision import in_float32
 from ..registry import Sample, Tensor, operator
 from . import resizing_oracles as oracles
 from .checks import choice, integers, need_ndim
@@ -45,6 +50,7 @@ _SAMPLES = [
 
 @operator(category="nn", numpy=oracles.interpolate, samples=_SAMPLES,
           source="Keys 1981 for bicubic, with a = -0.75")  # fmt: skip
+@in_float32
 def interpolate(
     X: Any,
     size: Any = None,
@@ -78,7 +84,9 @@ def interpolate(
     if kind == "cubic" and len(old) != 2:
         raise ArgumentError(f"[interpolate] mode 'bicubic' needs images, got X of shape {tuple(X.shape)}")
     if kind != "nearest" and not X.dtype.is_float:
-        raise DTypeError(f"[interpolate] mode {mode!r} needs floating point, got {X.dtype}; cast it with .float32()")
+        raise DTypeError(
+            f"[interpolate] mode {mode!r} needs floating point, got {X.dtype}; cast it with .float32()"
+        )
     new = _sizes(old, size, scale_factor)
     if min(old) < 1:
         raise ArgumentError(f"[interpolate] X must not be empty, got shape {tuple(X.shape)}")
@@ -105,7 +113,9 @@ def _sizes(old: tuple[int, ...], size: Any, scale_factor: Any) -> tuple[int, ...
         )
     new = tuple(int(n * f) for n, f in zip(old, several, strict=True))
     if min(new) < 1:
-        raise ArgumentError(f"[interpolate] nothing would be left of {old} with scale_factor {scale_factor!r}")
+        raise ArgumentError(
+            f"[interpolate] nothing would be left of {old} with scale_factor {scale_factor!r}"
+        )
     return new
 
 
@@ -124,23 +134,24 @@ def _gradient(node: Any, upstream: Any) -> list[Any]:
 def _summed(x: Any, dim: int, key: Key) -> Any:
     first, weights = table(key)
     begin, count = array(first), weights.shape[1]
-    places = [f"i{d}" for d in range(x.ndim)]
-    shape = [len(first) if d == dim else n for d, n in enumerate(x.shape)]
+    shape = tuple(len(first) if d == dim else n for d, n in enumerate(x.shape))
     ones = [1] * (x.ndim - dim - 1)
+    start = cast(load(1, int32, axis(dim)), int64)
 
-    def read(more: str, shape: list[int] = shape) -> Any:
-        at = [f"@e0(i{d}){more}" if d == dim else p for d, p in enumerate(places)]
-        return x.reindex(shape, at, 0, [], [begin])
+    def read(more: Expr, shape: tuple[int, ...] = shape) -> Any:
+        """``x`` at ``first + more``, which the table says is inside."""
+        places = (add(start, more) if d == dim else axis(d) for d in range(x.ndim))
+        return gather(x, shape, IndexMap(tuple(places)), [begin], "resize")
 
     if key.kind == "nearest" and not key.transposed:
-        return read("")
+        return read(const(0))
     if count > FEW:
         rows = array(weights, x.dtype).reshape([1] * dim + [len(first), *ones, count])
-        return (read(f"+i{x.ndim}", [*shape, count]) * rows).sum(x.ndim)
+        return (read(axis(x.ndim), (*shape, count)) * rows).sum(x.ndim)
     y = None
     for k in range(count):
         column = array(np.ascontiguousarray(weights[:, k]), x.dtype)
-        term = read(f"+{k}") * column.reshape([1] * dim + [len(first), *ones])
+        term = read(const(k)) * column.reshape([1] * dim + [len(first), *ones])
         y = term if y is None else y + term
     return y
 

@@ -53,5 +53,7 @@ def interpolate(
         if m == x.shape[d]:
             continue
         line = np.moveaxis(x, d, 0)
-        x = np.moveaxis(np.stack([_element(line, o, m, mode, align_corners, tf_mode) for o in range(m)]), 0, d)
+        x = np.moveaxis(
+            np.stack([_element(line, o, m, mode, align_corners, tf_mode) for o in range(m)]), 0, d
+        )
     return x

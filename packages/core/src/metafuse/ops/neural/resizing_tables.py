@@ -1,7 +1,7 @@
 """Tables of resizing: which old elements a new one is a weighted sum of.
 
-What it is: per new element the number of the first old one and the weights of it and its neighbours, in NumPy, from the definition of
-each kind; and the transposed table, for gradients.
+What it is: per new element the number of the first old one and the weights of it and its neighbours, in NumPy, from the
+definition of each kind; and the transposed table, for gradients.
 What it is not: anything that touches an image.
 Who calls it: ``resizing``.
 """
@@ -24,7 +24,8 @@ _CUBIC = -0.75  # the slope parameter of Keys' kernel that image libraries use
 class Key:
     """One resizing of one dimension.
 
-    ``kind``: nearest, linear, cubic or area. ``where``: how places correspond: corners, centres or start. ``old``, ``new``: extents.
+    ``kind``: nearest, linear, cubic or area. ``where``: how places correspond: corners, centres or start. ``old``, ``new``:
+    extents.
     """
 
     kind: str

@@ -1,7 +1,7 @@
 """Sampling images and volumes at free places, and the grids of such places.
 
-What it is: ``grid_sample``: reads at the corners around each place, weighted, as one element-wise kernel; ``affine_grid``; and the
-steps they are made of, which the reference API names too.
+What it is: ``grid_sample``: reads at the corners around each place, weighted, as one element-wise kernel; ``affine_grid``;
+and the steps they are made of, which the reference API names too.
 What it is not: resizing to a regular grid (``resizing``), which needs no places.
 Who calls it: users.
 
@@ -16,7 +16,7 @@ from typing import Any
 
 from ...errors import DTypeError, ShapeError
 from ..elementwise import cast
-from ..meta import check_var, fill, index, with_gradient
+from ..meta import check_flag, check_var, fill, index, with_gradient
 from ..precision import in_float32
 from ..registry import Sample, Tensor, operator
 from ..shape import concat
@@ -47,7 +47,8 @@ def linspace_from_neg_one(grid: Any, num_steps: int, align_corners: bool) -> Any
     i = cast(index([count], 0), check_var("linspace_from_neg_one", "grid", grid).dtype)
     if count == 1:
         return i * 0.0
-    return i * (2.0 / (count - 1)) - 1.0 if align_corners else i * (2.0 / count) - (1.0 - 1.0 / count)
+    corners = check_flag("linspace_from_neg_one", "align_corners", align_corners)
+    return i * (2.0 / (count - 1)) - 1.0 if corners else i * (2.0 / count) - (1.0 - 1.0 / count)
 
 
 def _base_grid(op: str, theta: Any, batch: Any, sizes: tuple[Any, ...], align_corners: bool) -> Any:
@@ -88,7 +89,9 @@ def _affine(op: str, theta: Any, batch: Any, sizes: tuple[Any, ...], align_corne
         integer(op, name, n, 1)
     wanted = (batch, spatial, spatial + 1)
     if tuple(theta.shape) != wanted or not theta.dtype.is_float:
-        raise ShapeError(f"[{op}] theta must be floating point {wanted}, got {theta.dtype} {tuple(theta.shape)}")
+        raise ShapeError(
+            f"[{op}] theta must be floating point {wanted}, got {theta.dtype} {tuple(theta.shape)}"
+        )
     ones = [1] * spatial
 
     def column(k: int) -> Any:
@@ -132,7 +135,9 @@ def affine_grid(theta: Any, size: Any, align_corners: bool = False) -> Any:
         (1, 4, 5, 2)
     """
     if not isinstance(size, (tuple, list)) or len(size) not in (4, 5):
-        raise ShapeError(f"[affine_grid] size must be (batch, channels, [depth,] height, width), got {size!r}")
+        raise ShapeError(
+            f"[affine_grid] size must be (batch, channels, [depth,] height, width), got {size!r}"
+        )
     return _affine("affine_grid", theta, size[0], tuple(size[2:]), align_corners)
 
 
@@ -198,7 +203,10 @@ def _sample(op: str, x: Any, grid: Any, mode: str, padding_mode: str, align_corn
         raise ShapeError(f"[{op}] input must not be empty, got shape {tuple(x.shape)}")
     places = [  # by dimension of x, so the last column of grid first
         grid_sampler_compute_source_index(
-            grid[..., spatial - 1 - d], x.shape[2 + d], padding_mode, bool(align_corners)
+            grid[..., spatial - 1 - d],
+            x.shape[2 + d],
+            padding_mode,
+            check_flag(op, "align_corners", align_corners),
         )
         for d in range(spatial)
     ]
@@ -238,6 +246,7 @@ _SAMPLES = [
 
 
 @operator(category="nn", numpy=oracles.grid_sample, samples=_SAMPLES, source="Jaderberg et al. 2015")
+@in_float32
 @in_float32
 def grid_sample(
     input: Any, grid: Any, mode: str = "bilinear", padding_mode: str = "zeros", align_corners: bool = False

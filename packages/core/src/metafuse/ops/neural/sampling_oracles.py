@@ -43,7 +43,8 @@ def _bring_inside(x: float, n: int, padding: str, align: bool) -> float:
 
 def _read(x: Array, place: tuple[int, ...]) -> Any:
     inside = all(0 <= p < n for p, n in zip(place, x.shape[1:]))
-    return x[(slice(None), *place)] if inside else 0.0
+    at: Any = (slice(None), *place)
+    return x[at] if inside else 0.0
 
 
 def grid_sample(
@@ -54,7 +55,7 @@ def grid_sample(
     for at in np.ndindex(*grid.shape[:-1]):
         place = []
         for d, n in enumerate(x.shape[2:]):
-            g = grid[(*at, x.ndim - 3 - d)]
+            g = grid[at][x.ndim - 3 - d]
             raw = (g + 1) * (n - 1) / 2 if align_corners else (g + 1) * n / 2 - 0.5
             place.append(_bring_inside(raw, n, padding_mode, align_corners))
         target = (at[0], slice(None), *at[1:])
@@ -68,7 +69,9 @@ def grid_sample(
     return out
 
 
-def max_unpool(x: Array, indices: Any, kernel_size: Any, stride: Any = None, output_size: Any = None) -> Array:
+def max_unpool(
+    x: Array, indices: Any, kernel_size: Any, stride: Any = None, output_size: Any = None
+) -> Array:
     """Every element at its place, zeros elsewhere."""
     spatial, indices = x.ndim - 2, np.asarray(indices)
 

@@ -19,7 +19,11 @@ __all__ = ["channel_shuffle", "pixel_unshuffle"]
 
 def _unshuffled(x: Any, r: int) -> Any:
     n, c, h, w = x.shape
-    return x.reshape(n, c, h // r, r, w // r, r).transpose(0, 1, 3, 5, 2, 4).reshape(n, c * r * r, h // r, w // r)
+    return (
+        x.reshape(n, c, h // r, r, w // r, r)
+        .transpose(0, 1, 3, 5, 2, 4)
+        .reshape(n, c * r * r, h // r, w // r)
+    )
 
 
 @operator(category="nn", numpy=_unshuffled, source="Shi et al. 2016, inverted", samples=[
@@ -64,7 +68,9 @@ def channel_shuffle(x: Any, groups: int) -> Any:
     x = check_var("channel_shuffle", "x", x)
     groups = integer("channel_shuffle", "groups", groups, 1)
     if x.ndim < 2 or x.shape[1] % groups:
-        raise ShapeError(f"[channel_shuffle] x must be [batch, multiple of {groups}, ...], got {tuple(x.shape)}")
+        raise ShapeError(
+            f"[channel_shuffle] x must be [batch, multiple of {groups}, ...], got {tuple(x.shape)}"
+        )
     per = x.shape[1] // groups
     rest = [f"i{d}" for d in range(2, x.ndim)]
     return x.reindex(list(x.shape), ["i0", f"i1%{groups}*{per}+i1/{groups}", *rest])

@@ -19,8 +19,6 @@ from .checks import integers, need_ndim
 __all__ = ["max_unpool"]
 
 
-
-
 _PLACES = [[[[0, 5, 7], [13, 21, 16]], [[3, 8, 10], [1, 23, 18]]]]
 _SAMPLES = [
     Sample((Tensor((1, 2, 2, 3)), _PLACES, 2)),

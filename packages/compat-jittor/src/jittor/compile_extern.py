@@ -1,0 +1,53 @@
+"""``jittor.compile_extern``: what was found beside the framework, as scripts ask for it.
+
+What it is: ``mpi`` and ``mpi_ops``, ``has_cuda``, and ``None`` for the libraries of one vendor, as where those are absent.
+What it is not: anything that compiles; backends are plugins and look after their libraries themselves.
+Who calls it: users; ``jittor`` has the same names.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["NAMES"]
+
+#: libraries that the reference loads itself
+_LIBRARIES = ("cublas", "cub", "cudnn", "cufft", "curand", "cusparse", "cutlass", "cutt", "mkl", "nccl", "hccl", "cupy")
+
+#: every name of this module
+NAMES = frozenset(
+    {"has_cuda", "mpi", "mpi_ops", "inside_mpi", *_LIBRARIES, *(f"{name}_ops" for name in _LIBRARIES)}
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "mpi":
+        from metafuse import mpi
+
+        return mpi
+    if name == "mpi_ops":
+        from . import mpi_ops
+
+        return mpi_ops
+    if name == "inside_mpi":
+        from metafuse.dist import in_mpi
+
+        return in_mpi
+    return _has_cuda() if name == "has_cuda" else None
+
+
+def _has_cuda() -> bool:
+    """Whether ``flags.use_cuda`` may be 1 here."""
+    from metafuse.errors import BackendUnavailable
+    from metafuse.plugins.registry import registry
+
+    try:
+        return registry().require("cuda").usable
+    except BackendUnavailable:
+        return False
+
+
+def __dir__() -> list[str]:
+    return sorted(NAMES)

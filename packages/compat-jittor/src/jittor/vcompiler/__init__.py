@@ -1,0 +1,5 @@
+"""``jittor.vcompiler``: functions that are recorded once and replayed."""
+
+from .vcompiler import build
+
+__all__ = ["build"]

@@ -1,0 +1,178 @@
+"""What a code node holds: the user's texts, how they are compiled, and how they run.
+
+What it is: ``Snippet`` (what decides what is compiled) and ``Code`` (the attribute of a node: a snippet, its results, its gradients).
+What it is not: the language of snippets, which belongs to a backend that inherits ``SupportsCodeOp``; or the checks of ``code``.
+Who calls it: ``code`` makes them, ``runtime.executor`` runs them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..backend.contract import AbstractBackend, Loaded
+from ..backend.optional import SupportsCodeOp
+from ..dtypes import DType
+from ..errors import BackendError, ShapeError
+from ..graph.node import Spec
+from ..runtime.buffer import Buffer, next_version
+from ..runtime.kernels import KernelTable
+from .several import copy_bytes, places
+
+__all__ = ["Code", "Snippet", "Text"]
+
+
+@dataclass(frozen=True)
+class Text:
+    """A snippet in one language (``"cpu"``, ``"cuda"``); ``files`` is what messages call header and source."""
+
+    language: str
+    header: str
+    source: str
+    files: tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Snippet:
+    """Everything that decides what is compiled, beside the types of the arrays.
+
+    ``aliases``: further names of arrays. ``options``: what the compiler and the linker are told."""
+
+    texts: tuple[Text, ...]
+    aliases: tuple[tuple[str, str], ...] = ()
+    options: tuple[str, ...] = ()
+
+    def text(self, backend: AbstractBackend) -> Text:
+        """The text for a backend. Errors: ``BackendError`` where there is none."""
+        if not isinstance(backend, SupportsCodeOp):
+            raise BackendError(
+                f"[code] backend '{backend.name}' can't run C++ snippets; install metafuse-backend-cpu and a C++ compiler"
+            )
+        for text in self.texts:
+            if text.language == backend.code_language:
+                return text
+        given = " and ".join(f"{t.files[1]}" for t in self.texts)
+        raise BackendError(
+            f"[code] backend '{backend.name}' needs {backend.code_language}_src, there is {given} only; give that too"
+        )
+
+    def obtain(
+        self,
+        backend: AbstractBackend,
+        kernels: KernelTable,
+        inputs: Sequence[tuple[DType, int]],
+        outputs: Sequence[tuple[DType, int]],
+    ) -> Loaded:
+        """Loaded code for arrays of these (dtype, number of dimensions), compiled if new."""
+        key = (self, *inputs, None, *outputs)
+        loaded = kernels.snippets.get(key)
+        if loaded is None:  # expanding the macros of a long snippet takes longer than running a short one
+            text = self.text(backend)
+            assert isinstance(backend, SupportsCodeOp)
+            digest = hashlib.sha256(repr((self, inputs, outputs)).encode()).hexdigest()[:16]
+            source = backend.emit_code(
+                f"code_{digest}", text.header, text.source, inputs, outputs, dict(self.aliases), self.options, text.files
+            )  # fmt: skip
+            loaded = kernels.snippets[key] = kernels.obtain_source(f"code_{digest}", source)
+        return loaded
+
+    def launch(
+        self,
+        backend: AbstractBackend,
+        kernels: KernelTable,
+        inputs: Sequence[tuple[Buffer, Spec]],
+        outputs: Sequence[tuple[Buffer, Spec]],
+        numbers: dict[str, float],
+        offsets: Sequence[int] = (),
+    ) -> list[tuple[int, ...]]:
+        """Run it on row-major buffers; answers the final shapes of the outputs."""
+        loaded = self.obtain(
+            backend,
+            kernels,
+            [(spec.dtype, len(spec.shape)) for _, spec in inputs],
+            [(spec.dtype, len(spec.shape)) for _, spec in outputs],
+        )
+        assert isinstance(backend, SupportsCodeOp)
+        shapes = backend.launch_code(
+            loaded,
+            [(b.handle, spec.shape) for b, spec in inputs],
+            [(b.handle, spec.shape) for b, spec in outputs],
+            numbers,
+            offsets,
+        )
+        for buffer, _ in outputs:
+            buffer.version = next_version()
+        return [tuple(shape) for shape in shapes]
+
+
+@dataclass(frozen=True)
+class Code:
+    """The attribute of a code node.
+
+    ``data``: names of its run-time numbers. ``outputs``: its results. ``former``: the last inputs are what as many outputs
+    hold before. ``gradients``: one snippet or ``None`` per input."""
+
+    snippet: Snippet
+    outputs: tuple[Spec, ...]
+    data: tuple[str, ...] = ()
+    former: int = 0
+    gradients: tuple[Snippet | None, ...] = ()
+
+    @property
+    def source(self) -> str:
+        """The text, for people."""
+        return "\n".join(text.source for text in self.snippet.texts)
+
+    def numbers(self, scalars: Sequence[Any]) -> dict[str, float]:
+        """``data`` with the values of one run."""
+        return {name: float(value) for name, value in zip(self.data, scalars, strict=True)}
+
+    def run(
+        self,
+        backend: AbstractBackend,
+        kernels: KernelTable,
+        inputs: list[tuple[Buffer, Spec]],
+        output: tuple[Buffer, Spec],
+        scalars: tuple[Any, ...],
+    ) -> None:
+        """Compile if new, and run. Several results lie in the buffer of ``output`` one after another."""
+        offsets = places(self.outputs)[0]
+        first = len(inputs) - self.former
+        for (buffer, spec), at in zip(inputs[first:], offsets, strict=False):
+            copy_bytes(backend, buffer, output[0], spec.nbytes, at=at)
+        outputs = [(output[0], spec) for spec in self.outputs]
+        shapes = self.snippet.launch(
+            backend, kernels, inputs[:first], outputs, self.numbers(scalars), offsets if len(outputs) > 1 else ()
+        )
+        for k, (shape, spec) in enumerate(zip(shapes, self.outputs, strict=True)):
+            if shape != spec.shape:
+                raise ShapeError(
+                    f"[code] the snippet set shape {list(shape)} of out{k}, declared was {list(spec.shape)}; give the first "
+                    "extent as a negative upper bound if it is dynamic"
+                )
+
+
+def fitting(buffer: Buffer, spec: Spec) -> Buffer:
+    """The buffer of an output that turned out smaller than it might have been: itself, or where half of it is unused, a copy."""
+    if spec.nbytes * 2 >= buffer.nbytes or buffer.nbytes <= 1 << 16:
+        return buffer
+    smaller = Buffer(buffer.backend, max(spec.nbytes, 1))
+    copy_bytes(buffer.backend, buffer, smaller, spec.nbytes)
+    return smaller
+
+
+def check_numbers(data: Any) -> dict[str, float]:
+    """``data`` as a dict of numbers."""
+    from ..errors import DTypeError
+
+    numbers = dict(data or {})
+    for name, value in numbers.items():
+        if isinstance(value, np.generic):
+            value = numbers[name] = value.item()
+        if not isinstance(name, str) or isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise DTypeError(f"[code] data must map names to numbers, got {name!r}: {value!r}")
+    return numbers

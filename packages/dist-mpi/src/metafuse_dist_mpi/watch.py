@@ -1,0 +1,146 @@
+"""Watching the other ranks: a job in which one hangs or has left ends, and says why.
+
+What it is: a thread beside the program that looks a few times a second whether this rank waits in a call for somebody who has ended,
+or waits longer than ``flags.dist_timeout``; then every rank prints where it is, and the job ends.
+What it is not: for ranks that raise (``metafuse.dist.guard``) or are killed (the launcher notices).
+Who calls it: ``communicator``, which says in ``now`` what is being waited for.
+
+Ranks talk over a communicator of their own. Where MPI allows no second thread, only the end of the program is watched.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+import traceback
+from typing import Any
+
+import numpy as np
+from metafuse.config import flags
+from metafuse.graph.node import describe_origin
+from metafuse.runtime import executor
+
+from mpi4py import MPI
+
+__all__ = ["HUNG", "Watch"]
+
+#: seconds between looks, from asking the others for their tracebacks to the end, and until a call may be late for one who has left
+LOOK, ANSWER, GRACE = 0.25, 2.0, 3.0
+_BYE, _TELL = 1, 2
+#: exit code of a job in which a rank hung or left
+HUNG = 86
+
+
+class Watch:
+    """Looks after one process."""
+
+    def __init__(self, control: Any, threads: bool) -> None:
+        self.control = control
+        self.rank, self.size = control.Get_rank(), control.Get_size()
+        self.threads = threads
+        #: (name of the call, its array or ``None``, ranks that take part), while there is one
+        self.now: tuple[Any, ...] | None = None
+        self.gone: set[int] = set()
+        self.ending = False
+        self._main = threading.main_thread().ident
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="metafuse watch", daemon=True)
+        self._lock = threading.Lock()
+        self._requests: list[Any] = []
+        self._kept: list[Any] = []
+
+    def start(self) -> None:
+        """Begin, where MPI allows a second thread."""
+        if self.threads and self.size > 1:
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    # -- the end of this rank -----------------------------------------------------------------------------------------
+    def farewell(self) -> None:
+        """Say that this rank has ended and wait until all have; their messages are looked at meanwhile."""
+        self.stop()
+        self.ending = True
+        self._tell_all(_BYE)
+        pause = 0.001
+        while len(self.gone) < self.size - 1:
+            self._listen()
+            time.sleep(pause)
+            pause = min(2 * pause, 0.1)
+        MPI.Request.Waitall(self._requests)
+
+    # -- messages -----------------------------------------------------------------------------------------------------
+    def _tell_all(self, tag: int) -> None:
+        with self._lock:
+            mark = np.zeros(1, np.int8)
+            self._kept.append(mark)
+            self._requests += [self.control.Isend(mark, r, tag) for r in range(self.size) if r != self.rank]
+
+    def _listen(self) -> None:
+        status = MPI.Status()
+        while self.control.Iprobe(MPI.ANY_SOURCE, MPI.ANY_TAG, status):
+            source, tag = status.Get_source(), status.Get_tag()
+            self.control.Recv(np.zeros(1, np.int8), source, tag)
+            if tag == _BYE:
+                self.gone.add(source)
+            elif tag == _TELL:
+                self._show()
+
+    # -- the thread -----------------------------------------------------------------------------------------------------
+    def _look(self) -> None:
+        call, since = None, 0.0
+        while not self._stop.wait(LOOK):
+            self._listen()
+            now = self.now
+            if now is not call or now is None:
+                call, since = now, time.monotonic()
+                continue
+            waited = time.monotonic() - since
+            left = sorted(self.gone & set(now[2]))
+            if left and waited > GRACE:
+                self._end(f"waits in {_described(now)} for rank {left[0]}, which has ended; let every rank make the same calls")
+            elif flags.dist_timeout and waited > flags.dist_timeout:
+                self._end(
+                    f"has waited {waited:.0f} s in {_described(now)} (METAFUSE_DIST_TIMEOUT={flags.dist_timeout}); every rank tells "
+                    "where it is"
+                )
+
+    def _end(self, why: str) -> None:
+        """Have everybody tell where they are, then end the job."""
+        _write(f"rank {self.rank} of {self.size} {why}\n")
+        self._tell_all(_TELL)
+        self._show()
+        end = time.monotonic() + ANSWER
+        while time.monotonic() < end:
+            self._listen()
+            time.sleep(0.05)
+        sys.stdout.flush()
+        self.control.Abort(HUNG)
+
+    def _show(self) -> None:
+        """Where this rank's program is."""
+        if self.ending:
+            _write(f"rank {self.rank} of {self.size} has come to its end\n")
+            return
+        now = self.now
+        frame = sys._current_frames().get(self._main or 0)
+        state = f"in {_described(now)}" if now is not None else "computing"
+        stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
+        _write(f"rank {self.rank} of {self.size} is {state}:\n{stack}")
+
+
+def _described(call: tuple[Any, ...]) -> str:
+    name, array, _ = call
+    what = f"{name} of {array.dtype}{list(array.shape)}" if array is not None else name
+    node = executor.running
+    return f"{what} recorded at {describe_origin(node)}" if node is not None else what
+
+
+def _write(text: str) -> None:
+    sys.stderr.write(text)
+    sys.stderr.flush()
