@@ -15,6 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
+sys.path += [str(p) for p in sorted((ROOT / "packages").glob("*/src")) if str(p) not in sys.path]
 MARK = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -83,6 +84,21 @@ def tolerances_table() -> str:
     return markdown(("type", "relative", "absolute"), rows)
 
 
+def compat_tables() -> str:
+    """What became of every name of the reference API, from the table of the package ``jittor``."""
+    from jittor import _follow, _table
+
+    parts = []
+    for module, names in _table.names().items():
+        groups: dict[tuple[str, str], list[str]] = {}
+        for name in names:
+            groups.setdefault(_follow.state(module, name), []).append(f"`{name}`")
+        order = sorted(groups, key=lambda entry: (_follow.STATES.index(entry[0]), entry[1]))
+        rows = [(state + f": {why}" * bool(why), " ".join(groups[state, why])) for state, why in order]
+        parts.append(f"## {module}\n\n" + markdown(("state", "names"), rows))
+    return "\n".join(parts)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "flags": flags_table,
     "promotion": promotion_table,
@@ -90,6 +106,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "operators": operators_table,
     "hooks": hooks_table,
     "tolerances": tolerances_table,
+    "compat": compat_tables,
 }
 
 

@@ -147,7 +147,15 @@ std::size_t Pool::capacity(const void* block) {
 
 void Pool::check(const void* const* blocks, std::size_t count) {
     std::lock_guard<std::mutex> lock(mutex_);
-    for (std::size_t i = 0; i < count; ++i) find_used(blocks[i], "launch");
+    for (std::size_t i = 0; i < count; ++i) {
+        // A step may be given a part of a block.
+        auto next = used_.upper_bound(blocks[i]);
+        if (next != used_.begin()) {
+            const auto& [start, size] = *std::prev(next);
+            if (std::less<>()(blocks[i], static_cast<const char*>(start) + size)) continue;
+        }
+        find_used(blocks[i], "launch");
+    }
 }
 
 std::size_t Pool::find_used(const void* block, const char* verb) const {

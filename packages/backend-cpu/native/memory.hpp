@@ -5,9 +5,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <mutex>
-#include <unordered_map>
 #include <vector>
 
 namespace metafuse_cpu {
@@ -50,7 +50,7 @@ private:
 
     std::mutex mutex_;
     std::map<std::size_t, std::vector<void*>> free_;       // size class -> free blocks, last freed first out
-    std::unordered_map<const void*, std::size_t> used_;    // address -> size class
+    std::map<const void*, std::size_t, std::less<>> used_;    // address -> size class
     MemoryStats stats_;
 };
 

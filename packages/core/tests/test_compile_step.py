@@ -174,6 +174,19 @@ def test_the_update_alone_is_compiled_too():
     twins(make, calls=10, between=between, replayed=4)
 
 
+def test_flags_that_are_set_inside_only():
+    def make(world: World) -> Callable[..., Any]:
+        step = trainer()(world)
+
+        def mixed(x: Any, y: Any) -> Any:
+            with flag_scope(auto_mixed_precision_level=3):
+                return step(x, y)
+
+        return mixed
+
+    twins(make, arguments=batch, replayed=4)
+
+
 def test_two_optimizers_in_one_step_are_two_programs():
     def make(world: World) -> Callable[..., Any]:
         one, two = Perceptron(), Perceptron()

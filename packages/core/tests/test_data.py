@@ -76,7 +76,7 @@ def test_options_are_checked():
         ({"batch_size": 0}, "batch_size must be an integer >= 1, got 0"),
         ({"batch_size": 2.5}, "got 2.5"),
         ({"total_len": -1}, "total_len must be an integer >= 0"),
-        ({"num_workers": 2}, "worker processes are not offered yet, got num_workers=2; use 0"),
+        ({"num_workers": -2}, "num_workers must be an integer >= 0, got -2"),
         ({"batchsize": 2}, "has no attribute 'batchsize'"),
     ):
         with pytest.raises(ArgumentError, match=message):

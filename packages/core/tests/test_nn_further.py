@@ -7,8 +7,9 @@ import pytest
 
 import metafuse as mf
 from metafuse import nn
-from metafuse.config import flag_scope
+from metafuse.config import flag_scope, flags
 from metafuse.errors import ArgumentError, DTypeError, GradientError, MetafuseError, ShapeError
+from metafuse.plugins.registry import registry
 from metafuse.runtime import executor
 
 RANDOM = np.random.default_rng(0)
@@ -226,6 +227,21 @@ def test_hooks_on_the_way_to_inputs_are_called():
     assert len(seen) == 1
     with pytest.raises(DTypeError, match=r"\[SGD\] inputs must hold Vars"):
         optimizer.set_input_into_param_group([1])
+
+
+def test_cuda_is_the_flag():
+    usable = {status.descriptor.name for status in registry().backends() if status.usable}
+    layer, before = nn.Linear(2, 2), flags.use_cuda
+    if "cuda" in usable:
+        try:
+            assert layer.cuda() is layer
+            assert flags.use_cuda == 1
+        finally:
+            flags.use_cuda = before
+    else:
+        with pytest.raises(MetafuseError, match="cuda"):
+            layer.cuda()
+        assert flags.use_cuda == before
 
 
 # -- what is rejected ---------------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ class Thing:
 def strangers() -> list[Any]:
     """Arguments of every kind; Vars are made anew, so that none is kept pending."""
     return [
-        None, True, False, 0, 1, -1, 2, 7, -9, 99, 0.5, -1.5, NAN, float("inf"), 1j, "", "text", "add", "float32", "max", b"x",
+        None, True, False, 0, 1, -1, 2, 7, -9, 99, 2**70, 0.5, -1.5, NAN, float("inf"), 1j, "", "text", "add", "float32", "max", b"x",
         (), [], [None], [1, "a"], [[1], [1, 2]], (0, 0), (1, -1), [0.5], {}, {"a": 1}, set(), Thing(), Thing, len, slice(2), Ellipsis,
         np.float64(0.5), np.int32(3), np.bool_(True), np.array(3), np.zeros((0,)), np.zeros((2, 0, 3)), np.ones((2, 3)),
         np.array(["a"]), np.array([None]), np.array([1j]), np.zeros((1,) * 12), np.arange(3), np.array([True, False]),

@@ -17,7 +17,13 @@ import numpy as np
 
 from metafuse.backend.contract import AbstractBackend, Capabilities, Handle, Loaded, Step
 from metafuse.backend.library import LibraryCall
-from metafuse.backend.optional import SupportsAssembly, SupportsCodeOp, SupportsHostView, SupportsPrograms
+from metafuse.backend.optional import (
+    SupportsAssembly,
+    SupportsCodeOp,
+    SupportsHostView,
+    SupportsParts,
+    SupportsPrograms,
+)
 from metafuse.errors import ArgumentError, BackendError
 from metafuse.kernel.ir import Kernel
 
@@ -34,6 +40,7 @@ class CpuBackend(
     AbstractBackend,
     SupportsPrograms,
     SupportsHostView,
+    SupportsParts,
     SupportsCodeOp,
     SupportsAssembly,
 ):
@@ -71,6 +78,10 @@ class CpuBackend(
     def copy_out(self, target: memoryview, handle: Handle) -> None:
         """Copy the start of ``handle`` to host bytes."""
         _native.copy_out(target, handle)
+
+    def part(self, handle: Handle, offset: int) -> Handle:
+        """An address within an allocation."""
+        return handle + offset
 
     def host_view(self, handle: Handle, nbytes: int) -> np.ndarray[Any, Any]:
         """The memory itself as a writable uint8 array; valid until ``free``."""

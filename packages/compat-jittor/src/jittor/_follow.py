@@ -11,16 +11,18 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+from metafuse import flag_names
+
 from . import _table
 
-__all__ = ["IDLE", "Finder", "adapted", "find", "follow", "hosts", "state", "value_of"]
+__all__ = ["ABSENT", "IDLE", "MISSING", "STATES", "WORKS", "Finder", "adapted", "find", "follow", "hosts", "state", "value_of"]
 
 #: paths below the reference package whose names stand elsewhere in metafuse, tried in this order; others keep their path
 ELSEWHERE: dict[str, tuple[str, ...]] = {
@@ -31,8 +33,8 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
     "dataset": ("data",),
 }
 
-#: how the text about a name begins that may be used and does nothing
-IDLE = "accepted without effect"
+#: what may become of a name; the docstring of what does nothing begins with these words
+STATES = WORKS, IDLE, ABSENT, MISSING = "works", "accepted without effect", "not offered", "missing"
 
 #: where else names of the table are looked for whose place is metafuse itself: the reference's top level holds a little of everything
 EVERYTHING = ("nn", "data", "debug", "io")
@@ -41,13 +43,27 @@ EVERYTHING = ("nn", "data", "debug", "io")
 RENAMED = {"Flags": "config.Flags", "NanoString": "dtypes.DType", "NanoVector": "var.Shape", "dtype": "dtypes.DType"}
 
 
-def hosts(path: str) -> list[Any]:
-    """The objects of metafuse in which the names of ``jittor.<path>`` are looked for: its own place, then its parents."""
-    found: list[Any] = []
+#: functions whose parameters have other names here: the reference's name -> metafuse's
+PARAMETERS = {
+    "array": {"obj": "data"},
+    "broadcast": {"y": "shape"},
+    "cast": {"op": "dtype"},
+    "index": {"a": "shape"},
+    "numpy_code": {"shapes": "shape", "dtypes": "dtype"},
+    "numpy_cumprod": {"a": "x"},
+    "setitem": {"value": "y"},
+}
+
+
+def hosts(module: str) -> list[Any]:
+    """The objects of metafuse in which the names of ``module`` are looked for: its own place, then its parents."""
+    package, _, path = module.partition(".")
+    if package != "jittor":
+        return []
     places = [*ELSEWHERE.get(path, (path,))]
-    while path:
-        path = path.rpartition(".")[0]
-        places += ELSEWHERE.get(path, (path,)) if path else ()
+    while path := path.rpartition(".")[0]:
+        places += ELSEWHERE.get(path, (path,))
+    found: list[Any] = []
     for place in places:
         try:
             found.append(_walk(place))
@@ -73,32 +89,35 @@ def find(module: str, name: str) -> Any:
     """
     if f"{module}.{name}" in _table.module_names():
         return importlib.import_module(f"{module}.{name}")
-    listed = name in _table.names().get(module, ())
-    why = _table.reason(module, name) if listed else None
-    if why is None and not (name.startswith("__") and name.endswith("__")):
-        places = hosts(_table.short(module))
-        if listed and places[:1] == [_walk("")]:
-            if name in RENAMED:
-                return _walk(RENAMED[name])
-            places += [_walk(place) for place in EVERYTHING]
-        for place in places:
-            if hasattr(place, name):
-                return adapted(getattr(place, name), _table.forms(module, name))
     text = f"module {module!r} has no attribute {name!r}"
+    if name.startswith("__") and name.endswith("__"):
+        raise AttributeError(text)
+    places = hosts(module)
+    listed = name in _table.names().get(module, ())
+    if listed and places[:1] == [_walk("")]:
+        if name in RENAMED:
+            return _walk(RENAMED[name])
+        places += [_walk(place) for place in EVERYTHING]
+    for place in places:
+        if hasattr(place, name):
+            value = getattr(place, name)
+            return adapted(value, PARAMETERS[name]) if name in PARAMETERS and inspect.isfunction(value) else value
+    why = _table.reason(module, name) if listed else None
     raise AttributeError(f"{text}: {why} (docs/compat.md)" if why else text)
 
 
 def state(module: str, name: str) -> tuple[str, str]:
-    """What became of a name of the table: ``works``, ``accepted without effect``, ``not offered`` or ``missing``; and why."""
-    why = _table.reason(module, name)
-    if why is not None:
-        return "not offered", why
+    """What became of a name of the table, one of ``STATES``, and why."""
     try:
         value = value_of(module, name)
     except (AttributeError, ImportError):
-        return "missing", ""
-    idle = (described(module, name, value) or "").lower().startswith(IDLE)
-    return (IDLE if idle else "works"), ""
+        why = _table.reason(module, name)
+        return (ABSENT, why) if why else (MISSING, "")
+    if module == "jittor.flags":
+        row = flag_names.find(name)
+        return (IDLE, row.doc) if row is not None and not row.works and row.read is None else (WORKS, "")
+    about = (inspect.getdoc(value) or "").partition("\n")[0]
+    return (IDLE, about.partition(": ")[2].rstrip(".")) if about.lower().startswith(IDLE) else (WORKS, "")
 
 
 def value_of(module: str, name: str) -> Any:
@@ -111,37 +130,15 @@ def value_of(module: str, name: str) -> Any:
     return inspect.getattr_static(owner, name) if inspect.isclass(owner) else getattr(owner, name)
 
 
-def described(module: str, name: str, value: Any) -> str | None:
-    """The text about a name: a docstring, or what the table of settings says."""
-    if module == "jittor.flags":
-        from metafuse.config import ALIASES, SETTINGS
-
-        return SETTINGS[ALIASES.get(name, name)].doc
-    return inspect.getdoc(value)
-
-
-def adapted(function: Any, forms: Sequence[_table.Form]) -> Any:
-    """``function``, also under other names of its parameters, where the reference's stand in the same places.
+def adapted(function: Any, renames: Mapping[str, str]) -> Any:
+    """``function`` with parameters that may also be given by other names.
 
     Example:
         >>> def power(base, exponent):
         ...     return base**exponent
-        >>> adapted(power, [[("x", None), ("y", None)]])(y=3, x=2)
+        >>> adapted(power, {"y": "exponent"})(2, y=3)
         8
     """
-    if not forms or not inspect.isfunction(function):
-        return function
-    own = [
-        name for name, p in inspect.signature(function).parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD
-    ]
-    renames: dict[str, str] = {}
-    for form in forms:
-        given = {name for name, _ in form}
-        for (name, _), here in zip(form, own):
-            if name.strip("*_") and not name.startswith("*") and name not in own and here not in given:
-                renames.setdefault(name, here)
-    if not renames:
-        return function
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -194,9 +191,10 @@ class Finder(MetaPathFinder, Loader):
         if not fullname.startswith(f"{self.package}."):
             return None
         module, _, name = fullname.rpartition(".")
-        if name in _table.names().get(module, ()) and (why := _table.reason(module, name)):
+        why = _table.reason(module, name) if name in _table.names().get(module, ()) else None
+        if why and state(module, name)[0] == ABSENT:
             raise ImportError(f"cannot import {name!r} from {module!r}: {why} (docs/compat.md)", name=fullname)
-        if fullname not in _table.module_names() and not _is_module(_table.short(fullname)):
+        if fullname not in _table.module_names() and not _is_module(fullname):
             return None
         return ModuleSpec(fullname, self, is_package=True)
 
@@ -207,13 +205,14 @@ class Finder(MetaPathFinder, Loader):
     def exec_module(self, module: ModuleType) -> None:
         """Have it follow metafuse."""
         name = module.__name__
-        target = next((h for h in hosts(_table.short(name)) if inspect.ismodule(h)), None)
+        target = next((h for h in hosts(name) if inspect.ismodule(h)), None)
         module.__doc__ = f"``{name}``: the names of ``{target.__name__ if target else 'metafuse'}``."
         module.__getattr__, module.__dir__ = follow(name)  # type: ignore[method-assign, assignment]
 
 
-def _is_module(path: str) -> bool:
+def _is_module(fullname: str) -> bool:
+    package, _, path = fullname.partition(".")
     try:
-        return inspect.ismodule(_walk(path))
+        return package == "jittor" and inspect.ismodule(_walk(path))
     except (ImportError, AttributeError):
         return False

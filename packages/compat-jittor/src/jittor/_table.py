@@ -21,10 +21,8 @@ OBJECTS = ("jittor.Var", "jittor.flags")
 
 #: pattern on ``module:name`` -> why it has no place in a framework with other foundations
 NOT_OFFERED = {
-    r"^jittor(\.core)?:(\w*compile_custom_op\w*|python_pass_wrapper|auto_parallel|jt_init_subprocess|set_lock_path|rewrite_op)$":
+    r"^jittor(\.core|\.misc)?:(\w*compile_custom_op\w*|python_pass_wrapper|auto_parallel|jt_init_subprocess|set_lock_path|dirty_fix_\w+)$":
         "belongs to the way the reference is built; write operators with `code`, `numpy_code` or `Function`",
-    r"flags:(jittor_path|cc_path|cc_type|nvcc_path|nvcc_flags|python_path|cuda_archs|rewrite_op)$|:dirty_fix_\w+$":
-        "belongs to the way the reference is built",
     r"^jittor_utils:(?!home$|LOG$)|^jittor_utils\.(auto_diff|config|lock|ring_buffer):|_pytorch:(?!(load|save)_pytorch$)":
         "a tool of the reference's own development",
     r"utils\.(nvtx|converter_server):|vcompiler:(dfs\w*|CachedGraph)$|:(print_tree|vtos|print_help)$|clean_cache:(callback|rmtree)$":
@@ -70,7 +68,7 @@ def short(module: str) -> str:
 
 
 def reason(module: str, name: str) -> str | None:
-    """Why a name of the table is not offered, if it is not."""
+    """Why a name of the table is not offered, if it is not there."""
     for pattern, why in NOT_OFFERED.items():
         if re.search(pattern, f"{module}:{name}"):
             return why

@@ -107,6 +107,7 @@ class GradScaler:
             return
         if id(optimizer) in self._found:
             raise ArgumentError("[GradScaler] unscale_ was called already since the last update")
+        optimizer.sync_gradients()
         held = [
             (g["grads"], k) for g in optimizer.param_groups for k, x in enumerate(g["grads"]) if x is not None
         ]

@@ -78,7 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     launch.add_argument("--mpirun", default="", help="the program that starts the ranks; else it is looked for")
     launch.add_argument("--mpi-args", default="", help="further options of that program, as one text")
     launch.add_argument("--no-bind", action="store_true", help="let ranks run on any core")
-    launch.add_argument("script", nargs=argparse.REMAINDER, help="a script, or -m and a module; then its arguments")
+    launch.add_argument("-m", dest="module", nargs=argparse.REMAINDER, help="a module to run in place of a script, and its arguments")
+    launch.add_argument("-c", dest="text", nargs=argparse.REMAINDER, help="a program text in place of a script, and its arguments")
+    launch.add_argument("script", nargs=argparse.REMAINDER, help="a script and its arguments")
     command("version", _version, "Versions of metafuse, Python and NumPy.")
     return parser
 
@@ -197,6 +199,7 @@ def _launch(options: argparse.Namespace) -> int:
     from .dist.launch import launch
 
     script = options.script[1:] if options.script[:1] == ["--"] else options.script
+    script = ["-m", *options.module] if options.module else ["-c", *options.text] if options.text else script
     if not script:
         print("error: give the script to run: metafuse launch -n 4 train.py", file=sys.stderr)
         return 2

@@ -1,7 +1,7 @@
 """Flags of the reference API beside the settings of ``config``: what each of them does here.
 
-What it is: one table. A flag either acts on something that exists here under another name, or has no effect, and says so once when it
-is set to anything but its default.
+What it is: one table. A flag either acts on something that exists here under another name, or has no effect, and says so once
+when it is set to anything but its default.
 What it is not: settings of metafuse; a program written for metafuse needs none of these.
 Who calls it: ``config``, when a flag is asked for that it does not know. ``docs/flags.md`` is generated from it too.
 """
@@ -159,8 +159,9 @@ FLAGS: dict[str, Flag] = {
         Flag("profiler_rerun", 0, "Further runs of every kernel that `profiler_enable = 1` counts.", used=True),
         Flag("profiler_record_shape", 0, "1: the profiler counts a kernel for each of its extents apart.", used=True),
         Flag(
-            "compile_options", {}, "Entries `\"FLAGS: -I... -l...\": 1` are given to the compiler of snippets (`code`); others have no "
-            "effect.", used=True,
+            "compile_options", {},
+            "Entries `\"FLAGS: -I... -l...\": 1` are given to the compiler of snippets (`code`); others have no effect.",
+            used=True,
         ),
         Flag("exec_called", 0, "How many programs have run; can't be set.", _read_programs),
         *_none("", _COMPILER, "cc_path", "cc_type", "cc_flags"),

@@ -18,10 +18,11 @@ import numpy as np
 
 from .dtypes import DType, as_dtype
 from .errors import ArgumentError, DTypeError
+from .extents import Shape, Size, spec_numel
 from .graph.node import Node, Signature, leaf, new_node, next_order, spec_of, state
 from .runtime import executor
 
-__all__ = ["Var", "record", "sync", "sync_all", "wrap"]
+__all__ = ["Shape", "Size", "Var", "record", "spec_numel", "sync", "sync_all", "wrap"]
 
 _new = object.__new__
 _getframe = sys._getframe
@@ -118,8 +119,8 @@ class Var:
 
     # -- reading ---------------------------------------------------------------------------------------------
     def sync(self, device_sync: bool = False, weak_sync: bool = True) -> Var:
-        """Compute the value now (and, as one program with it, every older pending value that is still held)."""
-        executor.evaluate([self._node])
+        """Compute the value now (and, unless ``weak_sync`` is false, every older pending value that is held); see ``mf.sync``."""
+        sync([self], device_sync, weak_sync)
         return self
 
     def numpy(self) -> np.ndarray[Any, Any]:
@@ -267,62 +268,43 @@ class Var:
 
         return identity(self).stop_grad()
 
-    def register_hook(self, hook: Callable[[Var], Var | None]) -> None:
-        """Call ``hook(gradient)`` when a gradient with respect to this Var is computed; it may answer a replacement."""
-        self._hooks = (*self._hooks, hook)
+    def register_hook(self, hook: Callable[[Var], Var | None]) -> Var:
+        """Call ``hook(gradient)`` when a gradient with respect to this Var is computed; it may answer a replacement.
+
+        Hooks are called in the order of registration. Answers the Var."""
+        if not callable(hook):
+            raise DTypeError(f"[register_hook] hook must be callable, got {type(hook).__name__}")
+        return self._set_hooks((*self._hooks, hook))
+
+    def remove_hook(self, hook: Callable[[Var], Var | None] | None = None) -> Var:
+        """Take back one ``hook``, or all of them."""
+        if hook is not None and hook not in self._hooks:
+            raise ArgumentError("[remove_hook] this hook is not registered")
+        kept = list(self._hooks)
+        kept.remove(hook) if hook is not None else kept.clear()
+        return self._set_hooks(tuple(kept))
+
+    def _set_hooks(self, hooks: tuple[Callable[[Any], Any], ...]) -> Var:
+        self._hooks = hooks
+        node = self._node
+        if node.inputs:  # the graph keeps them where the Var goes
+            rule = node.rule.rule if type(node.rule) is _Hooks else node.rule
+            node.rule = _Hooks(rule, hooks) if hooks else rule
+        return self
 
 
-class Shape(tuple[int, ...]):
-    """Extents of a Var: a tuple that also equals lists."""
+class _Hooks:
+    """The hooks of a node that no handle may stand for any more, beside the rule that it may have of its own."""
 
-    __slots__ = ()
+    __slots__ = ("hooks", "rule")
 
-    def __eq__(self, other: object) -> bool:
-        return tuple.__eq__(self, tuple(other)) if isinstance(other, (tuple, list)) else False
+    def __init__(self, rule: Callable[..., Any] | None, hooks: tuple[Callable[[Any], Any], ...]) -> None:
+        self.rule = rule
+        self.hooks = hooks
 
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
-    __hash__ = tuple.__hash__
-
-    def numel(self) -> int:
-        """Product of the extents."""
-        return spec_numel(self)
-
-
-class Size(int):
-    """A number of elements that can be called: ``x.size``, ``x.size()`` and ``x.size(0)`` all have a meaning that users know.
-
-    Example:
-        >>> import metafuse as mf
-        >>> x = mf.zeros(2, 3)
-        >>> x.size == 6, x.size(), x.size(-1)
-        (True, (2, 3), 3)
-    """
-
-    shape: tuple[int, ...]
-
-    def __new__(cls, shape: tuple[int, ...]) -> Size:
-        size = super().__new__(cls, spec_numel(shape))
-        size.shape = shape
-        return size
-
-    def __call__(self, dim: int | None = None) -> Any:
-        """The shape, or the extent of ``dim``."""
-        from .ops.meta import check_dim
-
-        return Shape(self.shape) if dim is None else self.shape[check_dim("size", dim, len(self.shape))]
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return int, (int(self),)
-
-
-def spec_numel(shape: Iterable[int]) -> int:
-    """Product of extents."""
-    size = 1
-    for extent in shape:
-        size *= extent
-    return size
+    def __call__(self, upstream: Var) -> Any:
+        assert self.rule is not None
+        return self.rule(upstream)
 
 
 def record(sig: Signature, inputs: tuple[Node, ...], scalars: tuple[float | int, ...] = ()) -> Var:
@@ -393,10 +375,20 @@ def _rebuild(value: np.ndarray[Any, Any], dtype: str, requires_grad: bool, name:
 
 
 def sync(vh: Iterable[Var] = (), device_sync: bool = False, weak_sync: bool = True) -> None:
-    """Compute several Vars as one program."""
-    executor.evaluate([v._node for v in vh])
+    """Compute several Vars as one program.
+
+    Args:
+        vh: Vars.
+        device_sync: wait until the device is done; else the call may return while it still computes.
+        weak_sync: the program also has every older pending value that is held; ``False``: nothing that ``vh`` does not need.
+    """
+    executor.evaluate([v._node for v in vh], not weak_sync)
+    if device_sync:
+        executor.device().backend.synchronize()
 
 
 def sync_all(device_sync: bool = False) -> None:
-    """Compute every pending value that is still held."""
+    """Compute every pending value that is still held; ``device_sync``: wait until the device is done."""
     executor.evaluate(None)
+    if device_sync:
+        executor.device().backend.synchronize()

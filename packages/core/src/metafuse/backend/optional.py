@@ -16,7 +16,7 @@ import numpy as np
 from ..dtypes import DType
 from .contract import Handle, Loaded, Step
 
-__all__ = ["SupportsAssembly", "SupportsCodeOp", "SupportsHostView", "SupportsPrograms"]
+__all__ = ["SupportsAssembly", "SupportsCodeOp", "SupportsHostView", "SupportsParts", "SupportsPrograms"]
 
 
 class SupportsPrograms(ABC):
@@ -40,6 +40,15 @@ class SupportsPrograms(ABC):
         """Run everything; same meaning as ``launch`` of each step in order. Without ``changed``, constant operands of
         library calls and inputs of constant steps are those of the last run, and the buffers that constant steps
         wrote still hold what that run left there."""
+
+
+class SupportsParts(ABC):
+    """Memory that can be divided, so that one allocation holds all temporaries of a program."""
+
+    @abstractmethod
+    def part(self, handle: Handle, offset: int) -> Handle:
+        """What lies ``offset`` bytes (a multiple of 64) behind the start of ``handle``; for launches only, never to be freed,
+        and valid as long as ``handle`` is."""
 
 
 class SupportsHostView(ABC):

@@ -9,7 +9,10 @@ Who calls it: ``walk``.
 from __future__ import annotations
 
 import dis
+import os
+import random
 import sys
+import sysconfig
 import types
 from collections import deque
 from collections.abc import Iterable
@@ -20,8 +23,8 @@ from typing import Any
 import numpy as np
 
 __all__ = [
-    "CLASS_NOISE", "DYNAMIC", "Names", "closures", "derived", "foreign", "foreign_name", "heavy", "inner", "is_value",
-    "names", "names_in", "opaque", "outside", "slots", "stream",
+    "CLASS_NOISE", "DYNAMIC", "Names", "closures", "derived", "foreign", "foreign_file", "heavy", "inner", "is_value",
+    "names", "names_in", "opaque", "outside", "places", "slots", "stream",
 ]  # fmt: skip
 
 #: entries of a class's dictionary that say nothing about what its code does
@@ -44,6 +47,10 @@ _GLOBAL_READS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_G
 _NOISY = frozenset({"logging", "importlib", "unittest", "concurrent", "multiprocessing", "asyncio"})
 #: modules whose objects are values: compared as such
 _VALUES = frozenset({"pathlib", "decimal", "fractions", "datetime", "uuid", "zoneinfo", "ipaddress"})
+_FOREIGN_PATHS = (
+    os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep, sysconfig.get_paths()["stdlib"] + os.sep,
+    sysconfig.get_paths()["platstdlib"] + os.sep, "<frozen ", "<__array_function__",
+)  # fmt: skip
 _OWN = (dict, list, tuple, set, frozenset, deque)
 
 
@@ -72,8 +79,8 @@ def names(code: types.CodeType) -> Names:
 def names_in(executed: dict[types.CodeType, dict[str, Any]]) -> set[str]:
     """All names in the user's code among ``executed``."""
     found: set[str] = set()
-    for one, space in executed.items():
-        if not foreign_name(space.get("__name__", "")):
+    for one in executed:
+        if not foreign_file(one.co_filename):
             found |= names(one).all
     return found
 
@@ -92,13 +99,20 @@ def inner(codes: Iterable[types.CodeType]) -> set[types.CodeType]:
 
 def foreign(thing: Any) -> bool:
     """Whether a function, class or module belongs to metafuse, Python or an installed package."""
+    if isinstance(thing, types.FunctionType):
+        return foreign_file(thing.__code__.co_filename)
     module = thing.__name__ if isinstance(thing, types.ModuleType) else getattr(thing, "__module__", None)
-    return foreign_name(module if isinstance(module, str) else "")
+    return _foreign_name(module if isinstance(module, str) else "")
 
 
 @lru_cache(maxsize=4096)
-def foreign_name(module: str) -> bool:
-    """The same for the name of a module."""
+def foreign_file(path: str) -> bool:
+    """The same for the file that code comes from."""
+    return path.startswith(_FOREIGN_PATHS) or "site-packages" in path or "dist-packages" in path
+
+
+@lru_cache(maxsize=4096)
+def _foreign_name(module: str) -> bool:
     first = module.partition(".")[0]
     if not first or first == "__main__":
         return False
@@ -140,6 +154,19 @@ def outside(function: Any) -> str:
     if name in ("urandom", "getrandom"):
         return "it draws random numbers from the operating system"
     return "it opens a file" if name == "open" and module in ("io", "_io", "builtins", "posix", "nt") else ""
+
+
+def places(generators: Iterable[Any]) -> list[Any]:
+    """Where the random numbers of Python and NumPy are: their global generators and others."""
+    found: list[Any] = [random.getstate(), repr(np.random.get_state())]
+    for g in generators:
+        if isinstance(g, random.Random):
+            found.append(g.getstate())
+        elif isinstance(g, np.random.RandomState):
+            found.append(repr(g.get_state()))
+        else:
+            found.append(repr((g.bit_generator if isinstance(g, np.random.Generator) else g).state))
+    return found
 
 
 def stream(kind: type) -> bool:

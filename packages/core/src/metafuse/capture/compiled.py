@@ -12,14 +12,11 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-import random
 import sys
 import types
 from collections.abc import Callable
 from threading import Lock
 from typing import Any, TypeVar, overload
-
-import numpy as np
 
 from ..config import notice
 from ..dist.parallel import batch
@@ -224,7 +221,9 @@ class Compiled:
                         evaluating = frame
                     else:
                         executed.setdefault(frame.f_code, frame.f_globals)
-                elif event == "c_call" and not kind.outside and not code.foreign_name(module):
+                elif (
+                    event == "c_call" and not kind.outside and not code.foreign_file(frame.f_code.co_filename)
+                ):
                     kind.outside = code.outside(what)
             elif event == "return" and frame is evaluating:
                 evaluating = None
@@ -265,7 +264,7 @@ class Compiled:
         numbers: list[Any] = [
             Number(Tape(), "", n) if k in kind.followed_numbers else n for k, n in enumerate(given.numbers)
         ]
-        hidden = (settings(), *_hidden(walk))
+        hidden = (settings(), *code.places(walk.generators))
         recorder = Recorder(walk, given.vars, followed, numbers)
         args, kwargs = given.rebuilt(args, kwargs, recorder.numbers)
         recording: Recording | None = None
@@ -286,7 +285,7 @@ class Compiled:
             recorder.refuse("it changes a flag")
         if kind.outside:
             recorder.refuse(kind.outside)
-        if (settings(), *_hidden(walk)) != hidden:
+        if (settings(), *code.places(walk.generators)) != hidden:
             recorder.refuse("it draws random numbers from Python or NumPy")
         if recorder.refusal or recording is None:
             self._refuse(kind, recorder.refusal)
@@ -346,19 +345,6 @@ def _described(walk: Walk, tokens: list[Any], followed: list[int]) -> bool:
 def _is_number(change: tuple[int, str, Any, Any]) -> bool:
     _, what, _, shape = change
     return what == "set" and shape[0] == "text" and type(shape[2]) in (int, float)
-
-
-def _hidden(walk: Walk) -> list[Any]:
-    """Where the random numbers of Python and NumPy are."""
-    found: list[Any] = [random.getstate(), repr(np.random.get_state())]
-    for g in walk.generators:
-        if isinstance(g, random.Random):
-            found.append(g.getstate())
-        elif isinstance(g, np.random.RandomState):
-            found.append(repr(g.get_state()))
-        else:
-            found.append(repr((g.bit_generator if isinstance(g, np.random.Generator) else g).state))
-    return found
 
 
 @overload

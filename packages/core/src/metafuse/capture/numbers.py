@@ -39,7 +39,9 @@ class Tape:
         One of NumPy's counts as Python's."""
         number = self._named(place, value)
         self.lines.append(f"if {number.code}.__class__ is not {self.constant(type(value))}: return None")
-        return number if type(value) in (int, float) else self._named(f"{number.code}.item()", value.item())
+        if type(value) in (int, float):
+            return number
+        return self._named(f"{number.code}.item()", value.item())  # type: ignore[union-attr]
 
     def constant(self, value: Any) -> str:
         """Code for a Python object."""

@@ -9,6 +9,7 @@ Who calls it: ``compiled``, with the executor's lock held.
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -31,10 +32,24 @@ KEPT_LIMIT = 64 << 20
 _refcount = sys.getrefcount
 
 
+def _unheld() -> tuple[int, int, int]:
+    """What ``_refcount`` answers where nobody else holds the thing: of a local variable that an attribute refers to as well, of
+    an attribute that a list refers to as well, and of a local variable alone. Interpreters differ in counting variables."""
+    box = SimpleNamespace(node=object(), buffer=object())
+    node = box.node
+    slots = [None]
+    slots[0] = box.buffer
+    alone: Any = object()
+    return _refcount(node), _refcount(box.buffer), _refcount(alone)
+
+
+_NODE, _BUFFER, _ALONE = _unheld()
+
+
 class _Part:
     """One program of a step with what is prepared for it.
 
-    ``fresh``: (slot, bytes, order) of results that are handed out; ``kept``: the same of everything else that is written.
+    ``fresh``: (slot, bytes, order) of results that are handed out; ``kept``: the same of those that only later programs read.
     ``donations``: (output slot, leaf slot, number of the state Var that is rebound and may give its buffer)."""
 
     def __init__(self, segment: Segment, step: Step, number: int) -> None:
@@ -47,8 +62,9 @@ class _Part:
         wanted = {s[2] for s in step.handed_out if s[0] == "made" and s[1] == number}
         outputs = [(slot, n, orders.get(slot)) for slot, n in plan.outputs]
         self.fresh = [o for o in outputs if o[0] in wanted]
-        self.kept = [o for o in outputs if o[0] not in wanted] + [(s, n, None) for s, n in plan.temporaries]
+        self.kept = [o for o in outputs if o[0] not in wanted]
         self.held: list[Buffer] = []
+        self.temporaries: list[tuple[int, Any]] = []
         self.opaque = _opaque(segment)
         self.donations: list[tuple[int, int, int]] = []
 
@@ -133,9 +149,12 @@ class Step:
         return found
 
     def _bytes_kept(self) -> int:
-        return sum(n for p in self.parts for _, n, _ in p.kept) + sum(
-            n for p in self.parts for slot, n, _ in p.fresh
-        )
+        total = 0
+        for part in self.parts:
+            plan = part.program.plan
+            total += sum(n for _, n in plan.outputs)
+            total += plan.arena_bytes or sum(n for _, n in plan.temporaries)
+        return total
 
     def _wanted_orders(self) -> dict[Source, Any]:
         """Layout in memory that each argument and state Var must have."""
@@ -271,8 +290,8 @@ class Step:
                 slots[k] = self.constants[source[1]]
         for output, _, number in part.donations:
             node = state[number]._node
-            # the node is referred to by its Var, `node` and the argument; the buffer by its node, the slots and the argument
-            if _refcount(node) <= 3 and not node.inputs and _refcount(node.buffer) <= 3:
+            # the node is referred to by its Var, the buffer by its node and the slots; anything more is somebody else
+            if _refcount(node) <= _NODE and not node.inputs and _refcount(node.buffer) <= _BUFFER:
                 buffer: Any = node.buffer
                 slots[output] = buffer
                 buffer.order = None
@@ -299,7 +318,7 @@ class Step:
                 slots[slot] = buffer
             buffer.order = order
         held = part.held
-        if not held:
+        if not held and part.kept:
             held = [Buffer(backend, nbytes) for _, nbytes, _ in part.kept]
             if self._keep_memory:
                 part.held = held
@@ -307,6 +326,13 @@ class Step:
             buffer.order = order
             buffer.version = next_version()
             slots[slot] = buffer
+        memory = part.temporaries
+        if not memory:
+            memory = executor.temporaries(part.program.plan, backend)
+            if self._keep_memory:
+                part.temporaries = memory
+        for slot, piece in memory:
+            slots[slot] = piece
 
     # -- results -----------------------------------------------------------------------------------------------------
     def _buffer(self, source: Source, arguments: list[Var], state: list[Var], tables: list[list[Any]]) -> Any:
@@ -331,10 +357,9 @@ class Step:
         for (in_state, number, maker), buffer in zip(self._rebound, fresh):
             var = (state if in_state else arguments)[number]
             node = var._node
-            # the node is referred to by its Var, `node` and the argument
             if (
                 maker.cut
-                or _refcount(node) > 3
+                or _refcount(node) > _NODE  # somebody else than the Var
                 or node.inputs
                 or node.requires_grad is not maker.requires_grad
             ):
@@ -343,7 +368,7 @@ class Step:
             old: Any = node.buffer
             if old is not buffer:
                 node.buffer = buffer
-                if spare is not None and _refcount(old) <= 2:  # by `old` and the argument
+                if spare is not None and _refcount(old) <= _ALONE:
                     spare.setdefault(old.nbytes, []).append(old)
 
     def _apply(self, change: tuple[Any, str, Any, Any], vars: list[Any], numbers: list[Any]) -> None:

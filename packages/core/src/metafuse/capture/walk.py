@@ -292,7 +292,7 @@ class Walk:
         for one, space in sorted(
             self._executed.items(), key=lambda x: (x[0].co_filename, x[0].co_firstlineno)
         ):
-            if one in self._visited_code or code.foreign_name(space.get("__name__", "")):
+            if one in self._visited_code or code.foreign_file(one.co_filename):
                 continue
             if one.co_freevars and one not in inside:
                 raise Unseen(

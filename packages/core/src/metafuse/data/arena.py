@@ -1,7 +1,7 @@
 """Shared memory through which a worker process hands batches over.
 
-What it is: ``Arena``, a block of memory that two processes see, its book-keeping, and the packing of a batch into it: whatever can
-be pickled, with the contents of arrays copied once and not through the pickle.
+What it is: ``Arena``, a block of memory that two processes see, its book-keeping, and the packing of a batch into it: whatever
+can be pickled, with the contents of arrays copied once and not through the pickle.
 What it is not: a place to keep things; a batch is taken out, or copied, before its part is given back.
 Who calls it: ``data.worker`` packs, ``data.pool`` unpacks.
 """
@@ -33,7 +33,7 @@ class Packed(NamedTuple):
 
     start: int
     stream: int
-    count: int
+    buffers: int
     stop: int
 
 
@@ -135,8 +135,8 @@ class Arena:
         if copy:
             whole = memoryview(bytearray(whole))
         at = _aligned(packed.stream)
-        lengths = np.frombuffer(whole[at : at + 8 * packed.count], np.int64).tolist()
-        at += _aligned(8 * packed.count)
+        lengths = np.frombuffer(whole[at : at + 8 * packed.buffers], np.int64).tolist()
+        at += _aligned(8 * packed.buffers)
         buffers = []
         for length in lengths:
             buffers.append(whole[at : at + length])

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dist.parallel import set_share, shared_out
+from ..dist.parallel import before_batches, set_share, shared_out
 from ..errors import ArgumentError, DTypeError
 from ..ops.random import get_seed
 from ..var import Var
@@ -37,8 +37,8 @@ class Dataset:
         keep_numpy_array: yield ndarrays instead of Vars.
         endless: begin again instead of ending.
 
-    ``len`` counts batches. Where several ranks compute together, ``batch_size`` counts the samples of all of them: every rank goes
-    through the same batches and reads its own part of each (``docs/distributed.md``).
+    ``len`` counts batches. Where several ranks compute together, ``batch_size`` counts the samples of all of them: every rank
+    goes through the same batches and reads its own part of each (``docs/distributed.md``).
 
     Example:
         >>> class Squares(Dataset):
@@ -163,6 +163,7 @@ class Dataset:
             yield batch
 
     def __iter__(self) -> Iterator[Any]:
+        before_batches()
         while True:
             shares = (shared_out(indices) for indices in self._batches())
             several = self.num_workers > 0 and not in_worker()
@@ -220,7 +221,8 @@ class Dataset:
         print(self._pool.status() if self._pool else f"{type(self).__name__}: no workers are running")
 
     def terminate(self) -> None:
-        """End the workers, if there are any; the next iteration starts new ones. They also end with the data set and the program."""
+        """End the workers, if there are any; the next iteration starts new ones. They also end with the data set and the
+        program."""
         if self._pool is not None:
             self._pool.end()
             self._pool = None

@@ -131,8 +131,8 @@ class Pool:
         seed: tuple[int, ...],
         epoch: int,
     ) -> Iterator[tuple[Any, Any]]:
-        """Pairs (batch, note) for pairs (items, note), in order. ``finish`` makes a batch of what a worker loaded; unless ``copy``
-        arrays in lists and dictionaries are only there until it returns.
+        """Pairs (batch, note) for pairs (items, note), in order. ``finish`` makes a batch of what a worker loaded; unless
+        ``copy`` arrays in lists and dictionaries are only there until it returns.
 
         Errors: the exception of a worker, with its traceback there as the cause; ``WorkerError`` if a worker ended.
         """
@@ -265,8 +265,8 @@ class Pool:
         for m in self.members:
             load, tasks, space = m.seconds
             lines.append(
-                f"  worker {m.number} (process {m.process.pid}): {m.count} batches loaded in {load:.3f} s, waited {tasks:.3f} s for "
-                f"work and {space:.3f} s for space in its buffer"
+                f"  worker {m.number} (process {m.process.pid}): {m.count} batches loaded in {load:.3f} s, waited {tasks:.3f} s "
+                f"for work and {space:.3f} s for space in its buffer"
             )
         return "\n".join(lines)
 

@@ -4,8 +4,8 @@ What it is: ``work``, what such a process runs, and the messages it exchanges wi
 What it is not: the decision which worker loads what (``data.pool``).
 Who calls it: ``data.pool``, as the target of a process.
 
-A worker never blocks its parent: a thread of its own takes messages from the pipe as they come, and what it sends is small, whatever
-is in a batch.
+A worker never blocks its parent: a thread of its own takes messages from the pipe as they come, and what it sends is small,
+whatever is in a batch.
 """
 
 from __future__ import annotations

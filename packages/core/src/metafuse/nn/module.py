@@ -286,6 +286,15 @@ class Module:
         """Parameters in float64."""
         return self._convert("float64")
 
+    # -- device ------------------------------------------------------------------------------------------------------
+    def cuda(self: Self, device: Any = None) -> Self:
+        """Compute on the CUDA backend from now on: everything, as ``flags.use_cuda = 1`` says. ``device`` has no effect. Errors:
+        ``BackendUnavailable`` where that backend is not usable."""
+        from ..config import flags
+
+        flags.use_cuda = 1
+        return self
+
     # -- hooks: one of each kind -----------------------------------------------------------------------------------------
     def register_forward_hook(self, func: Callable[..., Any]) -> None:
         """Call ``func(module, args, result)`` (with ``, kw`` if there are keyword arguments) after ``execute``; what it answers,

@@ -23,7 +23,7 @@ from . import einsum as _einsum
 from . import neural as _neural
 from . import shape as _shape
 from .autograd import enable_grad, grad, no_grad
-from .code import code
+from .code import code, compile_custom_op, compile_custom_ops
 from .creation import arange, array, array64, empty, eye, full, linspace, ones, zeros
 from .function import Function
 from .incomplete_gamma import igamma
@@ -43,7 +43,8 @@ from .scalar import where
 from .vision import argmax_pool
 
 __all__ = [
-    "Finfo", "Function", "arange", "argmax_pool", "array", "array64", "code", "empty", "enable_grad", "eye", "finfo", "full",
+    "Finfo", "Function", "arange", "argmax_pool", "array", "array64", "code", "compile_custom_op", "compile_custom_ops", "empty",
+    "enable_grad", "eye", "finfo", "full",
     "getitem", "grad", "igamma", "iinfo", "index", "linspace", "matmul_transpose", "no_grad", "numpy_code", "ones", "reduce",
     "reindex", "reindex_reduce", "setitem", "where", "zeros",
     *_protocol, *_random,

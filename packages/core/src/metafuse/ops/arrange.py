@@ -190,7 +190,8 @@ def _repeats(operator_name: str, x: Var, counts: Sequence[int]) -> Var:
     shape = (1,) * lead + tuple(x.shape)
     apart = tuple(n for m in shape for n in (1, m))
     spread = tuple(n for c, m in zip(counts, shape) for n in (c, m))
-    return reshape(meta.broadcast_to(reshape(x, apart), spread), tuple(c * m for c, m in zip(counts, shape)))
+    result = check_shape(operator_name, [c * m for c, m in zip(counts, shape)])
+    return reshape(meta.broadcast_to(reshape(x, apart), spread), result)
 
 
 @operator(category="shape", numpy=lambda x, *shape: np.tile(x, shape[0] if isinstance(shape[0], list) else shape), method=True,
@@ -268,7 +269,7 @@ def repeat_interleave(x: Any, repeats: Any, dim: int | None = None) -> Var:
     shape = tuple(x.shape)
     apart = (*shape[: number + 1], 1, *shape[number + 1 :])
     spread = (*shape[: number + 1], count, *shape[number + 1 :])
-    joined = (*shape[:number], extent * count, *shape[number + 1 :])
+    joined = check_shape("repeat_interleave", [*shape[:number], extent * count, *shape[number + 1 :]])
     return reshape(meta.broadcast_to(reshape(x, apart), spread), joined)
 
 

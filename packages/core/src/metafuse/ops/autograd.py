@@ -243,10 +243,10 @@ def _order(node: Node) -> int:
 def _hooked(node: Node, upstream: Var) -> Var:
     handle = node.handle
     var = handle() if handle is not None else None
-    if var is not None and var._node is node:
-        for hook in var._hooks:
-            replaced = hook(upstream)
-            upstream = upstream if replaced is None else replaced
+    held = var is not None and var._node is node
+    for hook in var._hooks if held else getattr(node.rule, "hooks", ()):  # type: ignore[union-attr]
+        replaced = hook(upstream)
+        upstream = upstream if replaced is None else replaced
     return upstream
 
 

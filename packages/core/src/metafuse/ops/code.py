@@ -60,9 +60,9 @@ def code(
         inputs: Vars; in the source they are ``in0``, ``in1``, ...
         cpu_src: statements. ``@in0(i, j)`` and ``@out(i, j)`` (or ``@out0``, ``@out1`` ...) are elements, ``in0_shape0`` extents,
             ``in0_p`` pointers, ``in0_type`` element types. OpenMP pragmas work.
-        cpu_grad_src: one source per input that computes its gradient as ``out``; it may read all inputs, ``dout`` (the gradient of
-            one result), ``pout`` (that result), ``pout0``, ``pout1`` ... (all results) and ``data["out_index"]`` (which one ``dout``
-            belongs to). It runs once per result that a loss depends on. An empty string means no gradient for that input.
+        cpu_grad_src: one source per input that computes its gradient as ``out``; it may read all inputs, ``dout`` (the gradient
+            of one result), ``pout`` (that result), ``pout0``, ``pout1`` ... (all results) and ``data["out_index"]`` (which one
+            ``dout`` belongs to). It runs once per result that a loss depends on. An empty string: no gradient for that input.
         cpu_header: text before the function: ``#include`` s, helper functions.
         cuda_src, cuda_grad_src, cuda_header: the same for a CUDA backend; one of ``cpu_src`` and ``cuda_src`` is enough.
         data: numbers read as ``data["name"]``; they are run-time arguments.
@@ -117,7 +117,9 @@ def _moved(inputs: Any, cpu_src: Any, cpu_grad_src: Any) -> tuple[Any, Any]:
             raise ArgumentError("[code] inputs are given twice; write code(inputs, outputs, cpu_src=...)")
         return cpu_src, cpu_grad_src
     if cpu_src and isinstance(cpu_src, str):
-        raise ArgumentError("[code] code(inputs, outputs, source, ...): name what follows the source: cpu_header=...")
+        raise ArgumentError(
+            "[code] code(inputs, outputs, source, ...): name what follows the source: cpu_header=..."
+        )
     return inputs, cpu_src or cpu_grad_src
 
 
@@ -174,7 +176,9 @@ def _options(given: Mapping[str, Any], argument: str = "") -> tuple[str, ...]:
             raise ArgumentError(f"[code] {key!r} can't be split into arguments: {error}") from None
         for word in words:
             if word in _REFUSED or "\n" in word or "\0" in word:
-                raise ArgumentError(f"[code] the compiler can't be given {word!r}; only how it builds may be changed")
+                raise ArgumentError(
+                    f"[code] the compiler can't be given {word!r}; only how it builds may be changed"
+                )
         found += words if on else []
     return tuple(found)
 
@@ -185,11 +189,17 @@ def _specs(shape: Any, dtype: Any) -> tuple[tuple[Spec, ...], tuple[bool, ...], 
     listed = list(shape) if several else [shape]
     kinds = list(dtype) if isinstance(dtype, (tuple, list)) else [dtype] * len(listed)
     if len(kinds) != len(listed) or (not several and isinstance(dtype, (tuple, list))):
-        raise ArgumentError(f"[code] needs a dtype per shape, got {len(listed)} shapes and {len(kinds)} dtypes")
+        raise ArgumentError(
+            f"[code] needs a dtype per shape, got {len(listed)} shapes and {len(kinds)} dtypes"
+        )
     extents = [_shape(s) for s in listed]
     dtypes = [_dtype(d) for d in kinds]
     dynamic = tuple(e[0] < 0 for e in extents)
-    return tuple(spec_of((abs(e[0]), *e[1:]), d) for e, d in zip(extents, dtypes, strict=True)), dynamic, several
+    return (
+        tuple(spec_of((abs(e[0]), *e[1:]), d) for e, d in zip(extents, dtypes, strict=True)),
+        dynamic,
+        several,
+    )
 
 
 def _dtype(dtype: Any) -> DType:
@@ -212,7 +222,9 @@ def _shape(shape: Any) -> tuple[int, ...]:
 
 
 # -- recording and running ------------------------------------------------------------------------------------------
-def _recorded(code: Code, inputs: list[Var], numbers: dict[str, float], former: Sequence[Var] = ()) -> list[Var]:
+def _recorded(
+    code: Code, inputs: list[Var], numbers: dict[str, float], former: Sequence[Var] = ()
+) -> list[Var]:
     """Record the node and, if there are gradient sources, what they belong to."""
     nodes = [x._node for x in inputs]
     scalars = tuple(numbers.values())
@@ -311,7 +323,9 @@ def _set_options(var: Var, options: Mapping[str, int]) -> None:
     if node.buffer is None and isinstance(node.sig.attrs, Code):
         sig = node.sig
         attrs = replace(sig.attrs, snippet=replace(sig.attrs.snippet, options=words))
-        node.sig = signature(sig.kind, sig.name, attrs, sig.inputs, sig.spec, sig.body, sig.scalars, sig.gradient)
+        node.sig = signature(
+            sig.kind, sig.name, attrs, sig.inputs, sig.spec, sig.body, sig.scalars, sig.gradient
+        )
 
 
 Var.compile_options = property(_get_options, _set_options)  # type: ignore[attr-defined]

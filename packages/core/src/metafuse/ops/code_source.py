@@ -1,6 +1,6 @@
 """What a code node holds: the user's texts, how they are compiled, and how they run.
 
-What it is: ``Snippet`` (what decides what is compiled) and ``Code`` (the attribute of a node: a snippet, its results, its gradients).
+What it is: ``Snippet`` (what decides what is compiled) and ``Code`` (the attribute of a node: snippet, results, gradients).
 What it is not: the language of snippets, which belongs to a backend that inherits ``SupportsCodeOp``; or the checks of ``code``.
 Who calls it: ``code`` makes them, ``runtime.executor`` runs them.
 """
@@ -105,7 +105,8 @@ class Snippet:
             offsets,
         )
         for buffer, _ in outputs:
-            buffer.version = next_version()
+            if type(buffer) is Buffer:  # no part of a program's own memory, whose contents nobody compares
+                buffer.version = next_version()
         return [tuple(shape) for shape in shapes]
 
 
@@ -146,7 +147,12 @@ class Code:
             copy_bytes(backend, buffer, output[0], spec.nbytes, at=at)
         outputs = [(output[0], spec) for spec in self.outputs]
         shapes = self.snippet.launch(
-            backend, kernels, inputs[:first], outputs, self.numbers(scalars), offsets if len(outputs) > 1 else ()
+            backend,
+            kernels,
+            inputs[:first],
+            outputs,
+            self.numbers(scalars),
+            offsets if len(outputs) > 1 else (),
         )
         for k, (shape, spec) in enumerate(zip(shapes, self.outputs, strict=True)):
             if shape != spec.shape:

@@ -8,6 +8,7 @@ Who calls it: every other module of ``ops``, and users through ``metafuse.reinde
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -375,6 +376,8 @@ def check_shape(operator: str, shape: Any) -> tuple[int, ...]:
         extents.append(check_integer(operator, "an extent", extent))
     if any(n < 0 for n in extents):
         raise ShapeError(f"[{operator}] extents must be >= 0, got {extents}")
+    if prod(extents) >= 2**63:
+        raise ShapeError(f"[{operator}] extents must give fewer than 2**63 elements, got {extents}")
     return tuple(extents)
 
 

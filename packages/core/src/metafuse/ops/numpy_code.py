@@ -8,16 +8,19 @@ Who calls it: users.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..dtypes import DType, as_dtype, float64, promote
+from ..backend.contract import AbstractBackend, host_bytes
+from ..dtypes import DType, as_dtype
 from ..errors import ArgumentError, DTypeError
+from ..graph.node import Spec, spec_of
+from ..runtime.buffer import Buffer
 from ..var import Var
-from .elementwise import cast
-from .host_parts import Part, host_parts
 from .meta import check_shape, check_var
+from .several import attach, places, record_several
 
 __all__ = ["numpy_code"]
 
@@ -25,37 +28,60 @@ __all__ = ["numpy_code"]
 Callback = Callable[[Any, dict[str, Any]], Any]
 
 
-def _common(dtypes: Sequence[DType]) -> DType:
-    """The type in which several results are kept together."""
-    common = dtypes[0]
-    for d in dtypes[1:]:
-        common = promote(common, d) if d.is_float == common.is_float else float64
-    return common
+@dataclass(frozen=True)
+class _Call:
+    """The attribute of the node: a callback, how its arrays are dealt out, and its results.
 
+    ``names``: (key of the dict, how many arrays); ``number``: which result ``dout`` belongs to, in a gradient."""
 
-def _run(
-    callback: Callback,
-    names: Sequence[tuple[str, int]],
-    outputs: Sequence[tuple[tuple[int, ...], DType]],
-    **more: Any,
-) -> Callable[..., Any]:
-    """A function of arrays: deals them out under ``names``, calls back, answers what stands in ``outputs``."""
+    callback: Callback
+    names: tuple[tuple[str, int], ...]
+    outputs: tuple[Spec, ...]
+    number: int | None = None
 
-    def function(*arrays: Any) -> Any:
-        given = list(arrays)
-        data: dict[str, Any] = {name: [given.pop(0) for _ in range(count)] for name, count in names}
-        if "dout" in data:
+    def run(
+        self,
+        backend: AbstractBackend,
+        kernels: Any,
+        inputs: list[tuple[Buffer, Spec]],
+        output: tuple[Buffer, Spec],
+        scalars: tuple[Any, ...],
+    ) -> None:
+        """Copy in, call back, copy out; several results lie one after another."""
+        backend.synchronize()
+        arrays = []
+        for buffer, spec in inputs:
+            value = np.empty(spec.shape, spec.dtype.storage)
+            if value.nbytes:
+                backend.copy_out(host_bytes(value), buffer.handle)
+            arrays.append(spec.dtype.decode(value))
+        offsets, total = places(self.outputs)
+        whole = np.zeros(total, np.uint8)
+        for at, spec, value in zip(offsets, self.outputs, self._results(arrays), strict=True):
+            encoded = np.ascontiguousarray(spec.dtype.encode(value))
+            whole[at : at + spec.nbytes] = encoded.reshape(-1).view(np.uint8)
+        if total:
+            backend.copy_in(output[0].handle, host_bytes(whole))
+
+    def _results(self, arrays: list[Any]) -> list[Any]:
+        given = iter(arrays)
+        data: dict[str, Any] = {name: [next(given) for _ in range(count)] for name, count in self.names}
+        if self.number is not None:
             (data["dout"],) = data["dout"]
-        data["outputs"] = [np.zeros(shape, dtype.numpy) for shape, dtype in outputs]
-        callback(np, {**data, **more})
-        for k, (value, (shape, _)) in enumerate(zip(data["outputs"], outputs, strict=True)):
-            if np.shape(value) != shape:
+            data["out_index"] = self.number
+        data["outputs"] = [np.zeros(spec.shape, spec.dtype.numpy) for spec in self.outputs]
+        self.callback(np, data)
+        found = list(data["outputs"])
+        if len(found) != len(self.outputs):
+            raise ArgumentError(
+                f"[numpy_code] {len(self.outputs)} outputs are needed, the callback left {len(found)}"
+            )
+        for k, (value, spec) in enumerate(zip(found, self.outputs, strict=True)):
+            if np.shape(value) != spec.shape:
                 raise ArgumentError(
-                    f"[numpy_code] output {k} must have shape {list(shape)}, the callback left {list(np.shape(value))}"
+                    f"[numpy_code] output {k} must have shape {list(spec.shape)}, the callback left {list(np.shape(value))}"
                 )
-        return tuple(data["outputs"])
-
-    return function
+        return found
 
 
 def _specs(shapes: Any, dtypes: Any) -> tuple[list[tuple[int, ...]], list[DType], bool]:
@@ -86,7 +112,8 @@ def numpy_code(
             are lists of arrays.
         backward: a callback per input. It reads ``data["inputs"]``, ``data["f_outputs"]`` (what ``forward`` computed),
             ``data["dout"]`` (the gradient with respect to result ``data["out_index"]``) and writes the gradient of its input
-            into ``data["outputs"][0]``. Without it there is no gradient. A gradient has no gradient of its own.
+            into ``data["outputs"][0]``. It is called once per result that a loss depends on. Without it there is no gradient.
+            A gradient has no gradient of its own.
 
     Returns:
         Var, or a tuple of Vars if shapes are a list.
@@ -114,33 +141,30 @@ def numpy_code(
         raise ArgumentError(
             f"[numpy_code] needs a callback per input for gradients, got {len(callbacks)} for {len(values)}"
         )
-    outputs = list(zip(shapes, dtypes))
-    kept = _common(dtypes)
-
-    def rule(given: list[Var], results: list[Var], upstream: list[Var]) -> list[Var | None]:
-        return [_pulled(f, given, results, upstream, k) for k, f in enumerate(callbacks)]
-
-    function = _run(forward, [("inputs", len(values))], outputs)
-    parts = [Part(s) for s in shapes]
-    found = host_parts("numpy_code", function, values, parts, kept, rule if callbacks else None)
-    answers = tuple(cast(v, d) for v, d in zip(found, dtypes))
-    return answers if several else answers[0]
+    specs = tuple(spec_of(s, d) for s, d in zip(shapes, dtypes, strict=True))
+    nodes = [v._node for v in values]
+    results = record_several("numpy_code", _Call(forward, (("inputs", len(values)),), specs), nodes, specs)
+    if callbacks:
+        results = attach("numpy_code", results, nodes, _pulled, tuple(callbacks))
+    return tuple(results) if several else results[0]
 
 
 def _pulled(
-    callback: Callback, given: list[Var], results: list[Var], upstream: list[Var], k: int
-) -> Var | None:
-    """The gradient of input ``k``: the sum over all results."""
-    target = given[k]
-    if not target.dtype.is_float:
-        return None
-    total: Any = None
-    names = [("inputs", len(given)), ("f_outputs", len(results)), ("dout", 1)]
-    for number, dout in enumerate(upstream):
-        function = _run(callback, names, [(tuple(target.shape), target.dtype)], out_index=number)
-        inputs = [*given, *results, dout]
-        (part,) = host_parts(
-            "numpy_code_gradient", function, inputs, [Part(tuple(target.shape))], target.dtype
-        )
-        total = part if total is None else total + part
-    return total  # type: ignore[no-any-return]
+    callbacks: Any,
+    number: int,
+    inputs: list[Var],
+    results: list[Var],
+    upstream: Var,
+    scalars: tuple[Any, ...],
+) -> list[Var | None]:
+    """What the callbacks make of the gradient of one result."""
+    names = (("inputs", len(inputs)), ("f_outputs", len(results)), ("dout", 1))
+    nodes = [x._node for x in (*inputs, *results, upstream)]
+    found: list[Var | None] = []
+    for callback, x in zip(callbacks, inputs, strict=True):
+        if not x.dtype.is_float:
+            found.append(None)
+            continue
+        call = _Call(callback, names, (x._node.spec,), number)
+        found += record_several("numpy_code_gradient", call, nodes, call.outputs)
+    return found

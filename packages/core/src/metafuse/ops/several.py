@@ -1,7 +1,7 @@
 """Opaque operations with several results of any shapes and types, and gradients that see all of them.
 
-What it is: ``record_several``, one opaque node that writes all results into one piece of memory and one node per result that takes
-its part, and ``attach``, which gives results a gradient rule that is asked once per result that a loss depends on.
+What it is: ``record_several``, one opaque node that writes all results into one piece of memory and one node per result that
+takes its part, and ``attach``, which gives results a gradient rule that is asked once per result that a loss depends on.
 What it is not: a node with several values; every node has one.
 Who calls it: ``code`` and ``numpy_code``.
 """
@@ -92,7 +92,9 @@ def record_several(
     kinds = (float64,) * len(scalars)
     given = tuple(n.spec for n in inputs)
     if len(specs) == 1:
-        return [record(signature("opaque", name, attrs, given, specs[0], None, kinds), tuple(inputs), scalars)]
+        return [
+            record(signature("opaque", name, attrs, given, specs[0], None, kinds), tuple(inputs), scalars)
+        ]
     offsets, total = places(specs)
     whole = record(
         signature("opaque", name, attrs, given, spec_of((total,), uint8), None, kinds), tuple(inputs), scalars
@@ -140,6 +142,8 @@ def attach(
             continue
         nodes = (result._node, *inputs, *(r._node for r in results))
         pull = _Pull(rule, given, number, len(inputs))
-        sig = signature("alias", name, pull, tuple(n.spec for n in nodes), result._node.spec, None, kinds, _gradient)
+        sig = signature(
+            "alias", name, pull, tuple(n.spec for n in nodes), result._node.spec, None, kinds, _gradient
+        )
         answers.append(record(sig, nodes, scalars))
     return answers

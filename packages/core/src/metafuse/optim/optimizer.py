@@ -66,6 +66,7 @@ class Optimizer:
             raise ArgumentError(f"[{kind}] params is empty; give model.parameters()")
         for group in given if isinstance(given[0], dict) else [{"params": given}]:
             self.add_param_group(group)
+        parallel.join(self)
 
     # -- groups -------------------------------------------------------------------------------------------------
     def add_param_group(self, group: Group) -> None:
@@ -122,9 +123,7 @@ class Optimizer:
         if not trainable:
             raise GradientError(f"[{kind}] no parameter takes a gradient; call train() or start_grad() first")
         watched = [v for v in self._inputs if v.requires_grad]
-        if not self._compared:
-            parallel.make_equal([p for _, _, p in trainable], loss)
-            self._compared = True
+        self.compare_parameters(loss)
         own = parallel.weighted(loss)
         gradients = grad(own, [*(p for _, _, p in trainable), *watched], retain_graph)[: len(trainable)]
         with no_grad():
@@ -144,6 +143,12 @@ class Optimizer:
                 for (grads, k), total in zip(held, buckets.summed([grads[k] for grads, k in held]), strict=True):
                     grads[k] = total
             self._local = False
+
+    def compare_parameters(self, loss: Var | None = None) -> None:
+        """See once that ranks have the same parameters, and make them so. ``loss``: what was recorded with them, if anything."""
+        if not self._compared:
+            parallel.make_equal([p for group in self.param_groups for p in group["params"]], loss)
+            self._compared = True
 
     def find_grad(self, v: Var) -> Var:
         """The gradient kept for ``v``. Errors: ``GradientError`` if there is none now."""

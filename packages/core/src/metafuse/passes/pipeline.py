@@ -13,6 +13,7 @@ from time import perf_counter
 from typing import Any
 
 from ..backend.contract import AbstractBackend
+from ..backend.optional import SupportsParts
 from ..config import flags
 from ..graph.node import Node
 from ..kernel import spec
@@ -62,7 +63,7 @@ def build_plan(
     if not backend.capabilities.intrinsics.issuperset(INTRINSICS):
         lowered = _run("decompose", _decompose_all, lowered, backend)
     launches = _run("early", move_up, graph, _run("schedule", schedule, groups, lowered))
-    plan: ProgramPlan = _run("memory", plan_memory, graph, launches, kept)
+    plan: ProgramPlan = _run("memory", plan_memory, graph, launches, kept, isinstance(backend, SupportsParts))
     if flags.verify:
         for item in plan.groups:
             if isinstance(item, LoweredCall):

@@ -8,6 +8,7 @@ Who calls it: ``passes.pipeline``.
 
 from __future__ import annotations
 
+from bisect import insort
 from dataclasses import dataclass
 
 from ..backend.contract import Call
@@ -65,6 +66,9 @@ class ProgramPlan:
     orders: tuple[tuple[int, tuple[int, ...]], ...] = ()
     #: leaves that must be row-major
     row_major: tuple[int, ...] = ()
+    #: where each temporary lies in one allocation of ``arena_bytes``, in their order; empty: each has its own
+    places: tuple[int, ...] = ()
+    arena_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,10 @@ class Constants:
     scalars: tuple[int, ...] = ()
 
 
+#: temporaries begin at multiples of this many bytes
+ALIGNMENT = 64
+#: programs with more values share memory by a rule that takes less time
+MOST_PLACED = 1500
 Item = LoweredCall | LoweredLibrary | int  # a kernel call, a library call, or the position of an opaque node
 
 
@@ -105,8 +113,11 @@ def schedule(groups: list[Group], lowered: list[Item]) -> list[list[Item]]:
     return launches
 
 
-def plan_memory(graph: ProgramGraph, launches: list[list[Item]], kept: dict[int, list[int]]) -> ProgramPlan:
-    """Assign slots. ``kept``: value number -> positions of the nodes that hand it out after the run."""
+def plan_memory(
+    graph: ProgramGraph, launches: list[list[Item]], kept: dict[int, list[int]], parts: bool = False
+) -> ProgramPlan:
+    """Assign slots. ``kept``: value number -> positions of the nodes that hand it out after the run. ``parts``: the backend's
+    memory can be divided, so that temporaries share one allocation."""
     births, deaths = _lives(graph, launches)
     slots = {graph.count + k: k for k in range(graph.leaves)}
     outputs: list[tuple[int, int]] = []
@@ -121,19 +132,38 @@ def plan_memory(graph: ProgramGraph, launches: list[list[Item]], kept: dict[int,
     lasting = [value for value in births if value in graph.constants]
     for value in (*joined, *lasting):
         del births[value]
-    temporaries = _share(graph, launches, births, deaths, kept, slots, graph.leaves + len(outputs))
+    first = graph.leaves + len(outputs)
+    places: list[int] = []
+    arena_bytes = 0
+    if parts and len(births) <= MOST_PLACED:
+        temporaries, places, arena_bytes = _arena(graph, births, deaths, kept, slots, first)
+    else:
+        temporaries = _share(graph, launches, births, deaths, kept, slots, first)
     for value, partner in joined.items():
         slots[value] = slots[partner]
     first_constant = graph.leaves + len(outputs) + len(temporaries)
     for k, value in enumerate(lasting):
         slots[value] = first_constant + k
+    results = tuple((position, slots[value]) for value, positions in kept.items() for position in positions)
+    return ProgramPlan(
+        _steps(graph, launches, slots), graph.leaves, tuple(outputs), tuple(temporaries), results,
+        _donations(graph, launches, births, deaths, kept, slots), graph.scalar_kinds, tuple(graph.references[: graph.count]),
+        tuple(item for launch in launches for item in launch), _constants(graph, launches, slots, lasting),
+        tuple(orders), tuple(sorted(k - graph.count for k in graph.read_flat)), tuple(places), arena_bytes,
+    )  # fmt: skip
+
+
+def _steps(
+    graph: ProgramGraph, launches: list[list[Item]], slots: dict[int, int]
+) -> tuple[PlannedStep | OpaqueStep | LibraryCall, ...]:
+    """The launches with slots for values."""
     steps: list[PlannedStep | OpaqueStep | LibraryCall] = []
     for launch in launches:
         first = launch[0]
         if isinstance(first, LoweredLibrary):
             scratch = slots[first.scratch] if first.scratch >= 0 else -1
-            places = tuple(slots[v] for v in first.values)
-            steps.append(LibraryCall(first.op, first.plan, places, scratch, first.name))
+            operands = tuple(slots[v] for v in first.values)
+            steps.append(LibraryCall(first.op, first.plan, operands, scratch, first.name))
             continue
         if isinstance(first, int):
             inputs = tuple(slots[graph.base(i)] for i in graph.inputs[first])
@@ -145,13 +175,7 @@ def plan_memory(graph: ProgramGraph, launches: list[list[Item]], kept: dict[int,
             if isinstance(item, LoweredCall)
         )
         steps.append(PlannedStep(first.kernel, calls))
-    results = tuple((position, slots[value]) for value, positions in kept.items() for position in positions)
-    return ProgramPlan(
-        tuple(steps), graph.leaves, tuple(outputs), tuple(temporaries), results,
-        _donations(graph, launches, births, deaths, kept, slots), graph.scalar_kinds, tuple(graph.references[: graph.count]),
-        tuple(item for launch in launches for item in launch), _constants(graph, launches, slots, lasting),
-        tuple(orders), tuple(sorted(k - graph.count for k in graph.read_flat)),
-    )  # fmt: skip
+    return tuple(steps)
 
 
 def _constants(
@@ -209,6 +233,40 @@ def _joined(
                 if births.get(value) == deaths[value] == time and value not in kept and partner not in found:
                     found[value] = partner
     return found
+
+
+def _arena(
+    graph: ProgramGraph,
+    births: dict[int, int],
+    deaths: dict[int, int],
+    kept: dict[int, list[int]],
+    slots: dict[int, int],
+    first: int,
+) -> tuple[list[tuple[int, int]], list[int], int]:
+    """Temporaries (slot, bytes), where each lies in one allocation, and its size: the largest first, each into the tightest gap
+    between those that live at the same time (greedy by size, Pisarchyk and Lee 2020)."""
+    placed: list[tuple[int, int, int, int]] = []  # (begin, end, birth, death), ascending
+    temporaries: list[tuple[int, int]] = []
+    places: list[int] = []
+    top = 0
+    values = [v for v in births if v not in kept]
+    for value in sorted(values, key=lambda v: -graph.specs[v].nbytes):
+        size = (max(graph.specs[value].nbytes, 1) + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
+        birth, death = births[value], deaths[value]
+        at, best, room = 0, -1, 0
+        for begin, end, born, died in placed:
+            if death < born or birth > died:
+                continue
+            if begin - at >= size and (best < 0 or begin - at < room):
+                best, room = at, begin - at
+            at = max(at, end)
+        place = best if best >= 0 else at
+        insort(placed, (place, place + size, birth, death))
+        top = max(top, place + size)
+        slots[value] = first + len(temporaries)
+        temporaries.append((slots[value], size))
+        places.append(place)
+    return temporaries, places, top
 
 
 def _share(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..backend.contract import AbstractBackend, Capabilities, Handle, Loaded, Step
-from ..backend.optional import SupportsHostView
+from ..backend.optional import SupportsHostView, SupportsParts
 from ..errors import BackendError, CompileError, OutOfMemory
 from ..kernel.ir import Kernel
 from . import codegen
@@ -29,7 +29,7 @@ _RECENT = 8
 Array = np.ndarray[Any, Any]
 
 
-class ReferenceBackend(AbstractBackend, SupportsHostView):
+class ReferenceBackend(AbstractBackend, SupportsHostView, SupportsParts):
     """Runs kernels as NumPy source on the host. A handle is a uint8 array; a loaded kernel is a Python function.
 
     Example:
@@ -67,6 +67,9 @@ class ReferenceBackend(AbstractBackend, SupportsHostView):
     def copy_out(self, target: memoryview, handle: Handle) -> None:
         if target.nbytes:
             np.frombuffer(target, np.uint8)[...] = handle[: target.nbytes]
+
+    def part(self, handle: Handle, offset: int) -> Handle:
+        return handle[offset:]
 
     def host_view(self, handle: Handle, nbytes: int) -> Array:
         view: Array = handle[:nbytes]

@@ -65,6 +65,8 @@ last_program: list[Program] = []
 observers: list[Callable[[Any], None]] = []
 #: at most one ``capture.recorder.Recorder``, told of programs, of Vars that are bound anew and of values that are read
 watchers: list[Any] = []
+#: called after every evaluation, outside of the lock
+finished: list[Callable[[], None]] = []
 #: the opaque node that runs now, for messages
 running: Node | None = None
 
@@ -138,16 +140,18 @@ class _Holder(np.ndarray[Any, Any]):
 
 
 # -- evaluation ---------------------------------------------------------------------------------------------------
-def evaluate(targets: Sequence[Node] | None) -> None:
-    """Run what ``targets`` need and every older pending value that is held; ``None``: everything pending."""
+def evaluate(targets: Sequence[Node] | None, alone: bool = False) -> None:
+    """Run what ``targets`` need and, unless ``alone``, every older pending value that is held; ``None``: everything pending."""
     with _lock:
         if targets is not None:
             targets = [t for t in targets if t.buffer is None]
             if not targets:
                 return
-        roots = _take_pending(targets)
+        roots = _take_pending(targets, alone)
         if roots:
             _run(roots)
+    for callback in finished:
+        callback()
 
 
 def preview(
@@ -172,8 +176,8 @@ def preview(
         return nodes, leaves, shown, tuple(k for k, flag in enumerate(needs) if flag)
 
 
-def _take_pending(targets: Sequence[Node] | None) -> list[Node]:
-    """Live pending nodes up to the age of the youngest target, each once; younger ones stay pending."""
+def _take_pending(targets: Sequence[Node] | None, alone: bool = False) -> list[Node]:
+    """Live pending nodes up to the age of the youngest target, each once; younger ones stay pending, and ``alone`` all others."""
     limit = max(t.order for t in targets) if targets is not None else None
     waiting = state.pending
     state.pending = rest = []
@@ -187,7 +191,7 @@ def _take_pending(targets: Sequence[Node] | None) -> list[Node]:
         node = var._node
         if node.buffer is not None or node.pos == -2:
             continue
-        if limit is not None and node.order > limit:
+        if alone or (limit is not None and node.order > limit):
             rest.append(handle)
         else:
             node.pos = -2
@@ -390,8 +394,8 @@ def _bind(program: Program, dev: _Device, leaves: list[Node], donate: bool) -> l
     for slot, nbytes in plan.outputs:
         if slots[slot] is None:
             slots[slot] = Buffer(backend, nbytes)
-    for slot, nbytes in plan.temporaries:
-        slots[slot] = Buffer(backend, nbytes)
+    for slot, memory in temporaries(plan, backend):
+        slots[slot] = memory
     for slot, order in plan.orders:
         slots[slot].order = order
     if plan.constant.slots:
@@ -399,6 +403,26 @@ def _bind(program: Program, dev: _Device, leaves: list[Node], donate: bool) -> l
             program.kept = [Buffer(backend, nbytes) for _, nbytes in plan.constant.slots]
         slots += program.kept
     return slots
+
+
+def temporaries(plan: ProgramPlan, backend: AbstractBackend) -> list[tuple[int, Any]]:
+    """Memory for every temporary slot, with the ``handle`` and ``nbytes`` of a buffer."""
+    if not plan.places:
+        return [(slot, Buffer(backend, nbytes)) for slot, nbytes in plan.temporaries]
+    arena = Buffer(backend, max(plan.arena_bytes, 1))
+    return [
+        (slot, _Part(backend.part(arena.handle, place), nbytes, arena))  # type: ignore[attr-defined]
+        for (slot, nbytes), place in zip(plan.temporaries, plan.places, strict=True)
+    ]
+
+
+class _Part:
+    """A temporary within an allocation, which it keeps alive."""
+
+    __slots__ = ("arena", "handle", "nbytes")
+
+    def __init__(self, handle: Any, nbytes: int, arena: Buffer) -> None:
+        self.handle, self.nbytes, self.arena = handle, nbytes, arena
 
 
 def _versions(program: Program, slots: list[Buffer], scalars: list[float | int]) -> tuple[Any, ...]:

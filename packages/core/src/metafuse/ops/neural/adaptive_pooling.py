@@ -25,6 +25,13 @@ _ADAPTIVE = [Sample((sample_image(2), size)) for size in (1, (5, 3), (2, 4), (No
 ]
 
 
+def _longest(size: int, out: int) -> int:
+    """The extent of the longest window."""
+    if 0 < size <= out:
+        return 1 if out % size == 0 else 2
+    return max((i + 1) * size // out + ((i + 1) * size % out > 0) - i * size // out for i in range(out))
+
+
 def _adaptive(op: str, x: Any, output_size: Any, kind: str, return_indices: bool = False) -> Any:
     """Windows ``floor(i*size/out) <= j < ceil((i+1)*size/out)`` along each spatial dimension."""
     x = check_var(op, "x", x)
@@ -38,10 +45,7 @@ def _adaptive(op: str, x: Any, output_size: Any, kind: str, return_indices: bool
     if all(s % o == 0 for s, o in zip(size, out, strict=True)):  # equal windows, side by side
         windows = tuple(s // o for s, o in zip(size, out, strict=True))
         return window_pool(op, x, windows, kind, return_indices=return_indices)
-    kernel = [
-        max((i + 1) * s // o + ((i + 1) * s % o > 0) - i * s // o for i in range(o))
-        for s, o in zip(size, out, strict=True)
-    ]
+    kernel = [_longest(s, o) for s, o in zip(size, out, strict=True)]
     indexes, beyond = ["i0", "i1"], []
     for d, (s, o) in enumerate(zip(size, out, strict=True)):
         place = f"i{2 + d}*{s}/{o}+i{axes[d]}"

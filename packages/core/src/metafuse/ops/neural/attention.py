@@ -25,7 +25,7 @@ from ...var import Var
 from ..creation import zeros
 from ..elementwise import cast
 from ..linalg import matmul
-from ..meta import check_var, index
+from ..meta import check_number, check_var, index
 from ..registry import Sample, Tensor, operator
 from ..scalar import where
 from ..shape import concat, transpose
@@ -121,7 +121,7 @@ def scaled_dot_product_attention(
             f"[{_SDPA}] needs query [..., q, e], key [..., k, e], value [..., k, v], got {list(q.shape)}, "
             f"{list(k.shape)}, {list(v.shape)}"
         )
-    scores = matmul(q * (1.0 / sqrt(max(q.shape[-1], 1)) if scale is None else float(scale)), _swapped(k))
+    scores = matmul(q * (1.0 / sqrt(max(q.shape[-1], 1)) if scale is None else check_number(_SDPA, "scale", scale)), _swapped(k))
     allowed, bias = None, None
     if attn_mask is not None:
         mask = check_var(_SDPA, "attn_mask", attn_mask)

@@ -18,7 +18,7 @@ from ...graph.index_map import IndexMap
 from ...kernel.expr import add, axis, const
 from ...var import Var, wrap
 from ..autograd import no_grad
-from ..meta import check_var, gather, index, with_gradient
+from ..meta import check_flag, check_var, gather, index, with_gradient
 from ..precision import in_float32
 from ..registry import Sample, Tensor, operator
 from ..scalar import where

@@ -19,7 +19,7 @@ from ...graph.index_map import IndexMap
 from ...kernel.expr import Expr, add, axis, cast, const, load
 from ..autograd import no_grad
 from ..creation import array
-from ..meta import check_var, gather, with_gradient
+from ..meta import check_flag, check_shape, check_var, gather, with_gradient
 from ..precision import in_float32
 from ..registry import Sample, Tensor, operator
 from . import resizing_oracles as oracles
@@ -88,9 +88,11 @@ def interpolate(
             f"[interpolate] mode {mode!r} needs floating point, got {X.dtype}; cast it with .float32()"
         )
     new = _sizes(old, size, scale_factor)
+    check_shape("interpolate", [*X.shape[:2], *new])
     if min(old) < 1:
         raise ArgumentError(f"[interpolate] X must not be empty, got shape {tuple(X.shape)}")
-    where = "corners" if align_corners else "start" if tf_mode else "centres"
+    corners, start = (check_flag("interpolate", n, v) for n, v in (("align_corners", align_corners), ("tf_mode", tf_mode)))
+    where = "corners" if corners else "start" if start else "centres"
     for d, (n, m) in enumerate(zip(old, new, strict=True)):
         if n != m:  # else every new element is an old one
             X = _along(X, 2 + d, Key(kind, where, n, m))

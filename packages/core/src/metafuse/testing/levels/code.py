@@ -1,6 +1,6 @@
 """Level "code op": users' own snippets, where the backend inherits ``SupportsCodeOp``.
 
-What it is: values, gradients, numbers and errors of ``metafuse.code``.
+What it is: values, several and dynamic results, results in place, gradients, numbers and errors of ``metafuse.code``.
 What it is not: required of a backend.
 Who calls it: ``suite``.
 """
@@ -22,7 +22,10 @@ from ..errors import ConformanceError
 from ..kit import Kit, level
 from ..strategies import dtypes_for, typed
 
-__all__ = ["test_code_errors", "test_code_gradient", "test_code_numbers", "test_code_values"]
+__all__ = [
+    "test_code_dynamic", "test_code_errors", "test_code_gradient", "test_code_in_place", "test_code_numbers", "test_code_several",
+    "test_code_values",
+]  # fmt: skip
 
 _LOOP = "for (int i = 0; i < in0_shape0; i++) for (int j = 0; j < in0_shape1; j++) "
 
@@ -41,10 +44,14 @@ def test_code_values(conformance: Kit) -> None:
     _needs_code(conformance)
     random = conformance.random("code")
     cases = []
-    usual = ("float32", "int64") if not conformance.profile.deep else dtypes_for("number", conformance)
+    usual = (
+        ("float32", "int64", "float16", "bfloat16")
+        if not conformance.profile.deep
+        else dtypes_for("number", conformance)
+    )
     for dtype in usual:
-        if dtype == "float16" or not conformance.supports(dtype):
-            continue  # C++ before C++23 has no arithmetic type of 16 bits
+        if not conformance.supports(dtype):
+            continue
         x = typed(random.integers(0, 9, (3, 5)), dtype)
 
         def twice(v: Any, d: str = dtype) -> Any:
@@ -89,6 +96,71 @@ def test_code_gradient(conformance: Kit) -> None:
         return 2 * a * b * b, 2 * a * b * a
 
     run(conformance, [Case("code", slopes, (x, y), {}, expected, scale=True, script="# gradients of code")])
+
+
+@level("code op")
+def test_code_several(conformance: Kit) -> None:
+    """Several results of different types and sizes, used together, and the gradients of each."""
+    _needs_code(conformance)
+    x = conformance.random("several").uniform(-2, 2, (3, 5)).astype(np.float32)
+    source = f'{_LOOP} {{ @out0(i, j) = 2 * @in0(i, j); @out1(i) = 10 * i; @out2(j, i) = @in0(i, j) * data["k"]; }}'
+    slope = f'{_LOOP} @out(i, j) = data["out_index"] == 0 ? 2 * @dout(i, j) : data["k"] * dout_p[j * in0_shape0 + i];'
+
+    def split(v: Any) -> Any:
+        a, b, c = code(
+            [[3, 5], [3], [5, 3]], ["float32", "int32", "float32"], [v], source, [slope], data={"k": 3}
+        )
+        return a, b, c, a + c.transpose(), grad((a * a).sum() + (c * c).sum(), v)
+
+    def expected(v: Any) -> Any:
+        return 2 * v, np.arange(3) * 10, 3 * v.T, 5 * v, 2 * (4 + 9) * v
+
+    run(conformance, [Case("code", split, (x,), {}, expected, scale=True, script="# three results")])
+
+
+@level("code op")
+def test_code_dynamic(conformance: Kit) -> None:
+    """Results whose number of rows the values decide, down to none."""
+    _needs_code(conformance)
+    source = """
+    int n = 0;
+    for (int i = 0; i < in0_shape0; i++)
+        if (@in0(i, 0) > 0) {
+            for (int j = 0; j < in0_shape1; j++) @out0(n, j) = @in0(i, j);
+            @out1(n++) = i;
+        }
+    out0->set_shape({n, in0_shape1});
+    out1->set_shape({n});
+    """
+    x = conformance.random("dynamic").uniform(-2, 2, (9, 4)).astype(np.float32)
+    for value in (x, -np.abs(x)):
+
+        def kept(v: Any) -> Any:
+            rows, places = code([[-9, 4], [-9]], ["float32", "int64"], [v], cpu_src=source)
+            return rows + rows, places
+
+        def expected(v: Any) -> Any:
+            return 2 * v[v[:, 0] > 0], np.flatnonzero(v[:, 0] > 0)
+
+        run(conformance, [Case("code", kept, (value,), {}, expected, script="# dynamic results")])
+
+
+@level("code op")
+def test_code_in_place(conformance: Kit) -> None:
+    """Results that begin as what Vars hold, and replace it, while values taken before stay."""
+    _needs_code(conformance)
+    x = np.arange(12, dtype=np.float32).reshape(3, 4)
+
+    def changed(v: Any) -> Any:
+        total, count = v * 1, array64(np.arange(3, dtype=np.int32))
+        before = total + 1
+        code([v], [total, count], cpu_src=f"{_LOOP} {{ @out0(i, j) += 2 * @in0(i, j); @out1(i)++; }}")
+        return total, count, before
+
+    def expected(v: Any) -> Any:
+        return 3 * v, np.arange(3) + 4, v + 1
+
+    run(conformance, [Case("code", changed, (x,), {}, expected, script="# in place")])
 
 
 @level("code op")

@@ -1,0 +1,105 @@
+"""Transforms of transforms.
+
+What it is: one after another, by chance, by choice, in any order; and functions as transforms.
+What it is not: a change of images.
+Who calls it: users.
+
+All chance in ``transform`` comes from Python's ``random``, which ``metafuse.set_global_seed`` seeds.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..errors import ArgumentError
+from .images import check_probability
+
+__all__ = ["Compose", "Lambda", "RandomApply", "RandomChoice", "RandomOrder"]
+
+
+def _check(op: str, transforms: Any) -> list[Callable[..., Any]]:
+    if not isinstance(transforms, (list, tuple)) or not all(map(callable, transforms)):
+        raise ArgumentError(
+            f"[{op}] transforms must be a list of transforms or functions, got {transforms!r}"
+        )
+    return list(transforms)
+
+
+class Compose:
+    """One transform after another. Called with several values (image and mask), every transform gets and answers all of them.
+
+    Example:
+        >>> Compose([lambda x: x + 1, lambda x: x * 2])(3)
+        8
+        >>> Compose([lambda x, y: (y, x)])(1, 2)
+        (2, 1)
+    """
+
+    def __init__(self, transforms: Sequence[Callable[..., Any]]) -> None:
+        self.transforms = _check("Compose", transforms)
+
+    def __call__(self, *data: Any) -> Any:
+        """The result of the last transform."""
+        for transform in self.transforms:
+            result = transform(*data)
+            data = result if len(data) > 1 and isinstance(result, tuple) else (result,)
+        return data[0] if len(data) == 1 else data
+
+    def __repr__(self) -> str:
+        return f"Compose([{', '.join(getattr(t, '__name__', None) or repr(t) for t in self.transforms)}])"
+
+
+class Lambda:
+    """A function as a transform."""
+
+    def __init__(self, lambd: Callable[[Any], Any]) -> None:
+        if not callable(lambd):
+            raise ArgumentError(f"[Lambda] lambd must be a function, got {lambd!r}")
+        self.lambd = lambd
+
+    def __call__(self, img: Any) -> Any:
+        """What the function answers."""
+        return self.lambd(img)
+
+
+class RandomApply:
+    """All transforms in a row, with probability ``p``; else none."""
+
+    def __init__(self, transforms: Sequence[Callable[[Any], Any]], p: float = 0.5) -> None:
+        self.transforms = _check("RandomApply", transforms)
+        self.p = check_probability("RandomApply", p)
+
+    def __call__(self, img: Any) -> Any:
+        """The image, changed or not."""
+        if random.random() < self.p:
+            for transform in self.transforms:
+                img = transform(img)
+        return img
+
+
+class RandomChoice:
+    """One of the transforms."""
+
+    def __init__(self, transforms: Sequence[Callable[[Any], Any]]) -> None:
+        self.transforms = _check("RandomChoice", transforms)
+        if not self.transforms:
+            raise ArgumentError("[RandomChoice] transforms must not be empty")
+
+    def __call__(self, img: Any) -> Any:
+        """The image, changed by one of them."""
+        return random.choice(self.transforms)(img)
+
+
+class RandomOrder:
+    """All transforms, in a new order each time."""
+
+    def __init__(self, transforms: Sequence[Callable[[Any], Any]]) -> None:
+        self.transforms = _check("RandomOrder", transforms)
+
+    def __call__(self, img: Any) -> Any:
+        """The image, changed by all."""
+        for transform in random.sample(self.transforms, len(self.transforms)):
+            img = transform(img)
+        return img

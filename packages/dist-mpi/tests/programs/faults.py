@@ -1,0 +1,40 @@
+"""What can go wrong with rank 1, by name."""
+
+import os
+import signal
+import sys
+import time
+
+import numpy as np
+
+import metafuse as mf
+
+kind = sys.argv[1]
+if kind == "before anything" and os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK")) == "1":
+    raise ValueError("this rank is lost")
+mf.array([1.0]).mpi_all_reduce().item()
+if mf.rank == 1:
+    if kind == "raises":
+        raise ValueError("this rank is lost")
+    if kind == "exits with 3":
+        sys.exit(3)
+    if kind == "is killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if kind == "hangs":
+        while True:
+            time.sleep(0.1)
+    if kind == "ends early":
+        sys.exit()
+    if kind == "leaves unseen":
+        os._exit(0)
+    if kind == "mismatch":
+        mf.array([1.0, 2.0]).mpi_all_reduce().sync()
+if kind == "late mismatch":  # when calls are no longer compared
+    with mf.flag_scope(dist_check=0):
+        if mf.rank == 1:
+            mf.dist.world().barrier()
+        else:
+            mf.dist.world().all_reduce(np.ones(1000, np.float32), "add")
+for _ in range(3):
+    mf.array([1.0]).mpi_all_reduce().sync()
+print(f"rank {mf.rank} is done", flush=True)
