@@ -18,11 +18,13 @@ PACKAGES = ROOT / "packages"
 CORE = PACKAGES / "core"
 CPU = PACKAGES / "backend-cpu"
 MODELS = PACKAGES / "models"
+MPI = PACKAGES / "dist-mpi"
 MINIMAL = ROOT / "examples" / "backend-minimal"
-SOURCES = [p / "src" for p in (CORE, CPU, MODELS) if (p / "src").exists()]
+SOURCES = [p / "src" for p in (CORE, CPU, MODELS, MPI) if (p / "src").exists()]
 
 TESTING = ["pytest>=8", "hypothesis>=6.100"]
 ORACLES = ["einops>=0.7", "scipy>=1.11"]  # an optional dependency, and what values are compared with
+AN_MPI = ["mpi4py==4.1.2", "mpich==5.0.2"]  # ranks are tested with a real launcher
 TORCH = "torch==2.13.0"
 TORCHVISION = "torchvision==0.28.0"  # its networks, with our weights, are what the benchmarks compare with
 LINT = ["ruff==0.17.6", "mypy==2.4.1", "import-linter==2.16", "numpy>=1.26", "pluggy>=1.5", *TESTING]
@@ -91,7 +93,7 @@ def quickstart(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """All tests that need no other framework."""
-    install(session, CORE, CPU, MODELS, MINIMAL, extras=[*TESTING, *ORACLES])
+    install(session, CORE, CPU, MODELS, MPI, MINIMAL, extras=[*TESTING, *ORACLES, *AN_MPI])
     folders = [str(f.relative_to(ROOT)) for f in sorted(PACKAGES.glob("*/tests"))] + ["tests"]
     session.run(
         "python", "-m", "pytest", *(session.posargs or folders), env={"METAFUSE_VERIFY": "1", **KERNELS}
@@ -130,7 +132,7 @@ def conformance(session: nox.Session) -> None:
 @nox.session(venv_backend="virtualenv")
 def bench(session: nox.Session) -> None:
     """All benchmarks, one after another; they compare with NumPy and PyTorch."""
-    install(session, CORE, CPU, MODELS, extras=[TORCH, TORCHVISION, "matplotlib"])
+    install(session, CORE, CPU, MODELS, MPI, extras=[TORCH, TORCHVISION, "matplotlib", *AN_MPI])
     names = session.posargs or [p.name for p in sorted((ROOT / "benchmarks").glob("bench_*.py"))]
     missed = []
     for name in names:

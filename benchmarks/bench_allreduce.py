@@ -1,9 +1,10 @@
-"""Sums over two ranks of 1 KB to 100 MB, in place: the contract's all_reduce against mpi4py's on the same array, and PyTorch's gloo.
+"""Sums over two ranks of 1 KB to 100 MB, in place: the contract's all_reduce against mpi4py's on the same array, and
+PyTorch's gloo.
 
     python benchmarks/bench_allreduce.py
 
-Starts itself on two ranks of one core each. Two ways of ours: the call that programs make, and the operator ``mpi_all_reduce``, which
-records, runs and copies the result into a new array. A time is that of the slower rank.
+Starts itself on two ranks of one core each. Two ways of ours: the call that programs make, and the operator
+``mpi_all_reduce``, which records, runs and copies the result into a new array. A time is that of the slower rank.
 """
 
 from __future__ import annotations
@@ -58,7 +59,9 @@ def ranks() -> int:
 
     missed = 0
     if rank == 0:
-        print("| size | mpi4py | all_reduce | of raw bandwidth | operator | gloo | against gloo |\n|---|---|---|---|---|---|---|")
+        print(
+            "| size | mpi4py | all_reduce | of raw bandwidth | operator | gloo | against gloo |\n|---|---|---|---|---|---|---|"
+        )
     for nbytes in BYTES:
         array = np.zeros(nbytes // 4, np.float32)
         var = mf.array(array)
@@ -80,7 +83,11 @@ def ranks() -> int:
                         times[k].append(found)
         raw, ours, operator, *other = (statistics.median(t) for t in times)
         share = statistics.median(a / b for a, b in zip(times[0], times[1], strict=True))
-        peer = statistics.median(a / b for a, b in zip(times[3], times[1], strict=True)) if other else float("nan")
+        peer = (
+            statistics.median(a / b for a, b in zip(times[3], times[1], strict=True))
+            if other
+            else float("nan")
+        )
         missed += share < RAW or peer < GLOO
         if rank == 0:
             cells = [f"{t * 1e6:,.0f} us" for t in (raw, ours)]

@@ -2,9 +2,9 @@
 
     python benchmarks/bench_data_parallel.py [--batch 16] [--size 96]
 
-Starts itself three times: alone, on two ranks that send gradients while they compute, and on two ranks that send them at the end in one
-piece. The cores differ from run to run in what else they do, so runs are taken in turn. Prints images per second, the speed-up, and how
-much of the time of communication is hidden behind computing.
+Starts itself three times: alone, on two ranks that send gradients while they compute, and on two ranks that send them at
+the end in one piece. The cores differ from run to run in what else they do, so runs are taken in turn. Prints images per
+second, the speed-up, and how much of the time of communication is hidden behind computing.
 """
 
 from __future__ import annotations
@@ -43,16 +43,22 @@ def main() -> int:
         for name, (ranks, more) in kinds.items():
             found[name].append(run(ranks, more))
     alone = statistics.median(f["step"] for f in found["one rank"])
-    print(f"ResNet-18, batch {given.batch}, {given.size} x {given.size}, {given.turns} runs of {given.steps} steps\n")
+    print(
+        f"ResNet-18, batch {given.batch}, {given.size} x {given.size}, {given.turns} runs of {given.steps} steps\n"
+    )
     print("| | images/s | speed-up | sending alone | waiting | hidden |\n|---|---|---|---|---|---|")
     best = 0.0
     for name, runs in found.items():
         step = statistics.median(f["step"] for f in runs)
-        speedup = statistics.median(o["step"] / f["step"] for o, f in zip(found["one rank"], runs, strict=True))
+        speedup = statistics.median(
+            o["step"] / f["step"] for o, f in zip(found["one rank"], runs, strict=True)
+        )
         cells = f"| {name} | {given.batch / step:.1f} | {speedup:.2f} |"
         if runs[0]["sending"]:
             sending, waiting = (statistics.median(f[k] for f in runs) for k in ("sending", "waiting"))
-            cells += f" {sending * 1e3:.0f} ms | {waiting * 1e3:.0f} ms | {max(0.0, 1 - waiting / sending):.0%} |"
+            cells += (
+                f" {sending * 1e3:.0f} ms | {waiting * 1e3:.0f} ms | {max(0.0, 1 - waiting / sending):.0%} |"
+            )
             best = max(best, speedup)
         else:
             cells += " - | - | - |"
@@ -63,9 +69,21 @@ def main() -> int:
 
 def run(ranks: int, more: dict[str, str]) -> dict[str, float]:
     """One run; answers what rank 0 found."""
-    environment = {**os.environ, **more, "BENCH_RANK": "1", "OMP_NUM_THREADS": "1", "METAFUSE_NUM_THREADS": "1"}
-    start = [sys.executable, "-m", "metafuse", "launch", "-n", str(ranks), "--threads", "1"] if ranks > 1 else [sys.executable]
-    done = subprocess.run([*start, __file__, *sys.argv[1:]], env=environment, capture_output=True, text=True, check=False)
+    environment = {
+        **os.environ,
+        **more,
+        "BENCH_RANK": "1",
+        "OMP_NUM_THREADS": "1",
+        "METAFUSE_NUM_THREADS": "1",
+    }
+    start = (
+        [sys.executable, "-m", "metafuse", "launch", "-n", str(ranks), "--threads", "1"]
+        if ranks > 1
+        else [sys.executable]
+    )
+    done = subprocess.run(
+        [*start, __file__, *sys.argv[1:]], env=environment, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise SystemExit(done.stdout + done.stderr)
     return json.loads(done.stdout.strip().splitlines()[-1])  # type: ignore[no-any-return]
@@ -74,11 +92,11 @@ def run(ranks: int, more: dict[str, str]) -> dict[str, float]:
 def rank(given: argparse.Namespace) -> int:
     """Train, and tell what it took."""
     import numpy as np
-    from metafuse_models import resnet18
 
     import metafuse as mf
     from metafuse import nn
     from metafuse.dist import buckets
+    from metafuse_models import resnet18
 
     if mf.world_size == 1 and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
@@ -102,7 +120,11 @@ def rank(given: argparse.Namespace) -> int:
             times.append(time.perf_counter() - started)
         if len(times) == given.steps:
             break
-    told = {"step": statistics.median(times), "waiting": buckets.statistics.waiting / given.steps, "sending": 0.0}
+    told = {
+        "step": statistics.median(times),
+        "waiting": buckets.statistics.waiting / given.steps,
+        "sending": 0.0,
+    }
     if mf.in_mpi:
         gradients = np.zeros(sum(p.numel() for p in net.parameters() if p.requires_grad), np.float32)
         alone = []

@@ -9,6 +9,10 @@
 
 #include <pthread.h>
 #include <sched.h>
+#ifdef __linux__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 namespace metafuse_cpu {
 namespace {
@@ -17,6 +21,7 @@ namespace {
 constexpr int kLooks = 1000;
 constexpr int kYields = 4000;
 constexpr int kMostThreads = 1024;
+constexpr int kLooksPerNote = 64;
 
 std::atomic<int> thread_count{1};
 std::atomic<bool> threads_were_used{false};
@@ -38,6 +43,53 @@ inline void pause_briefly() {
     asm volatile("yield");
 #endif
 }
+
+// Where the helpers run. A helper that watches for work on the caller's core gets to run when the caller's time is up,
+// milliseconds later, and the system is slow to move one of two threads that keep yielding to each other. So a caller
+// that finds a helper on its own core sends it to the others.
+class Cores {
+public:
+    // Called by helper `number`, now and then.
+    void here(int number) {
+#ifdef __linux__
+        if (threads_[number].load(std::memory_order_relaxed) == 0) {
+            threads_[number].store(static_cast<int>(syscall(SYS_gettid)), std::memory_order_relaxed);
+        }
+        cores_[number].store(sched_getcpu() + 1, std::memory_order_relaxed);
+#else
+        (void)number;
+#endif
+    }
+
+    // Called by the caller, before it gives work to the first `helpers`.
+    void clear_mine(int helpers) {
+#ifdef __linux__
+        const int mine = sched_getcpu();
+        for (int number = 0; number < helpers && number < kMostCores; ++number) {
+            if (mine >= 0 && cores_[number].load(std::memory_order_relaxed) == mine + 1) send_away(number, mine);
+        }
+#else
+        (void)helpers;
+#endif
+    }
+
+    static constexpr int kMostCores = 256;
+
+private:
+#ifdef __linux__
+    void send_away(int number, int mine) {
+        cpu_set_t allowed;
+        if (sched_getaffinity(0, sizeof allowed, &allowed) != 0 || mine >= CPU_SETSIZE) return;
+        CPU_CLR(mine, &allowed);
+        if (CPU_COUNT(&allowed) == 0) return;
+        sched_setaffinity(threads_[number].load(std::memory_order_relaxed), sizeof allowed, &allowed);
+        cores_[number].store(0, std::memory_order_relaxed);
+    }
+
+    std::atomic<int> threads_[kMostCores]{};  // the system's numbers of the helpers; 0 while unknown
+    std::atomic<int> cores_[kMostCores]{};    // the core that each was last seen on, plus 1; 0 where unknown
+#endif
+};
 
 // The parts of the current loop that nobody has taken: [front, back) of loop number `loop`. One word, so that taking a
 // part and making sure that it belongs to this very loop are one step.
@@ -69,6 +121,7 @@ public:
         if (!only.owns_lock()) return false;
         start_helpers(threads() - 1);
         if (!wake && sleepers_.load(std::memory_order_relaxed) == helpers_) return false;
+        cores_.clear_mine(helpers_);
         publish(0, parts, body, context);
         // A helper that is just falling asleep may miss this; its parts are then done here.
         if (wake && sleepers_.load() > 0 && sleeping_.try_lock()) call_sleepers();
@@ -83,6 +136,7 @@ public:
         running_.lock();
         start_helpers(members - 1);
         region_.store(members);
+        cores_.clear_mine(helpers_);
         publish(1, members, body, context);
         if (sleepers_.load() > 0) {
             sleeping_.lock();
@@ -167,7 +221,7 @@ private:
 
     void help(int number) {
         for (;;) {
-            while (wanted(number) && watch()) {
+            while (wanted(number) && watch(number)) {
                 while (take(false)) {
                 }
             }
@@ -181,8 +235,9 @@ private:
     }
 
     // Whether work appeared within the time that is worth waiting for.
-    bool watch() {
+    bool watch(int number) {
         for (int looks = 0; looks < kLooks + kYields; ++looks) {
+            if (looks % kLooksPerNote == 0 && number < Cores::kMostCores) cores_.here(number);
             if (!Ticket(ticket_.load(std::memory_order_acquire)).empty()) return true;
             if (looks < kLooks) {
                 pause_briefly();
@@ -206,6 +261,7 @@ private:
         work_.wait(lock, [&] { return calls_ != heard; });
     }
 
+    Cores cores_;
     std::mutex running_;  // held by the thread whose loop it is
     int helpers_ = 0;
     std::atomic<int> region_{0};  // members of the open region

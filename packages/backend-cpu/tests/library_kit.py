@@ -7,6 +7,7 @@ computes the same in float64. What it is not: a use of oneDNN; the oracle is loo
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import product
 
@@ -14,7 +15,13 @@ import numpy as np
 
 from metafuse.backend.contract import host_bytes
 from metafuse.backend.library import LibraryCall, LibraryOp, Operand, PostOp
-from metafuse.dtypes import DType, float32
+from metafuse.dtypes import DType, float32, float64
+
+#: largest relative error of a rounding, and a little more
+EPSILON = {"float32": 0.0, "bfloat16": 2.0**-8, "float16": 2.0**-10}
+
+
+ONES, TWOS = ((1, 1), (1, 1)), ((2, 2), (2, 2))
 
 
 def channels_last(rank: int) -> tuple[int, ...]:
@@ -210,36 +217,57 @@ class Case:
         self.backend.launch_library(self.call, self.handles, changed)
         return self.result()
 
-    def expected(self) -> np.ndarray:
+    def expected(self, computed: DType = float64) -> np.ndarray:
+        """The result in float64; ``computed``: a type to which factors are rounded first."""
         op = self.op
         first, second, _, *rest = (strided(b, v) for b, v in zip(self.buffers, self.views, strict=True))
         if op.scale:
             scale, *rest = rest
             shape = (-1, *[1] * (second.ndim - 1)) if op.kind != "matmul" else (-1,)
             second = second * scale.astype(np.float64).reshape(shape)
+        first, second = computed.convert(first), computed.convert(second)
         value = contraction(op, first, second)
         for post in op.post:
             value = after(value, post, rest[post.operand] if post.operand >= 0 else None)
         return value
 
-    def check(self, changed: bool = True, tolerance: float = 2e-5) -> None:
-        """Runs and compares; errors are measured against the size of the sums."""
-        got, wanted = self.run(changed), self.expected()
+    def check(
+        self, changed: bool = True, tolerance: float = 2e-5, computed: DType = float64, rounded: int = 1
+    ) -> None:
+        """Runs and compares; errors are measured against the size of the sums, beside those of ``rounded`` roundings to
+        the type of the result."""
+        got, wanted = self.run(changed), self.expected(computed)
         assert got.shape == wanted.shape
-        bound = tolerance * max(1.0, float(np.abs(wanted).max()))
-        assert np.abs(got - wanted).max() <= bound, (np.abs(got - wanted).max(), bound, self.plan.about)
+        sums = tolerance * max(1.0, float(np.abs(wanted).max()))
+        bound = sums + rounded * EPSILON[self.op.result.dtype.name] * np.abs(wanted)
+        worst = np.unravel_index(np.argmax(np.abs(got - wanted) - bound), got.shape)
+        assert np.abs(got - wanted)[worst] <= bound[worst], (got[worst], wanted[worst], self.plan.about)
 
     def free(self) -> None:
         for handle in self.handles:
             self.backend.free(handle)
 
 
-def in_dtype(op: LibraryOp, dtype: DType, *parties: str) -> LibraryOp:
-    """``op`` with the dtype of ``parties`` (all three by default) and of all operands changed."""
-    changed = {
-        name: replace(getattr(op, name), dtype=dtype) for name in parties or ("first", "second", "result")
-    }
-    return replace(op, **changed, operands=tuple(replace(operand, dtype=dtype) for operand in op.operands))
+def cases(backend) -> Iterator[Callable[..., Case]]:
+    """For a fixture: makes cases that are freed at the end."""
+    made: list[Case] = []
+
+    def make(op: LibraryOp, seed: int = 0) -> Case:
+        made.append(Case(backend, op, seed))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.free()
+
+
+def in_dtypes(
+    op: LibraryOp, first: DType, second: DType, result: DType, operand: DType = float32
+) -> LibraryOp:
+    """``op`` with other element types."""
+    parties = zip(("first", "second", "result"), (first, second, result), strict=True)
+    changed = {name: replace(getattr(op, name), dtype=dtype) for name, dtype in parties}
+    return replace(op, **changed, operands=tuple(replace(one, dtype=operand) for one in op.operands))
 
 
 def with_posts(op: LibraryOp, *posts: tuple[PostOp, Operand | None]) -> LibraryOp:
@@ -250,3 +278,31 @@ def with_posts(op: LibraryOp, *posts: tuple[PostOp, Operand | None]) -> LibraryO
             op = replace(op, operands=(*op.operands, operand))
         op = replace(op, post=(*op.post, post))
     return op
+
+
+BASES = {
+    "3x3": convolution("convolution", (2, 16, 9, 9), (32, 16, 3, 3), padding=ONES),
+    "1x1": convolution("convolution", (2, 16, 9, 9), (24, 16, 1, 1)),
+    "channels first": convolution("convolution", (2, 16, 9, 9), (32, 16, 3, 3), last=False),
+    "depthwise": convolution("convolution", (2, 16, 9, 9), (16, 1, 3, 3), groups=16, padding=ONES),
+    "grouped": convolution("convolution", (2, 16, 9, 9), (32, 8, 3, 3), groups=2),
+    "matrix": matmul(laid_out((33, 40)), laid_out((40, 29))),
+    "packed matrix": matmul(laid_out((33, 40)), laid_out((40, 29)), constant=True),
+    "batches": matmul(laid_out((2, 3, 17, 20)), laid_out((2, 3, 20, 9))),
+}
+
+
+def operands(op: LibraryOp) -> dict[str, Operand]:
+    """Operands that are fused: along the channels or columns, a number, everything."""
+    rank, extents = len(op.result.shape), op.result.shape
+    axis = 1 if op.kind != "matmul" else rank - 1
+    ones = [1] * rank
+    ones[axis] = extents[axis]
+    zeros = [0] * rank
+    zeros[axis] = 1
+    return {
+        "vector": laid_out(tuple(ones)),
+        "vector by strides": Operand(float32, extents, tuple(zeros)),
+        "number": laid_out((1,) * rank),
+        "full": op.result,
+    }

@@ -7,30 +7,31 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from library_kit import Case, channels_last, convolution, in_dtype, laid_out, matmul, with_posts
+from library_kit import (
+    BASES,
+    ONES,
+    TWOS,
+    cases,
+    channels_last,
+    convolution,
+    laid_out,
+    matmul,
+    operands,
+    with_posts,
+)
 from metafuse.backend.library import LibraryOp, Operand, PostOp
-from metafuse.dtypes import bfloat16, float16, float32, float64, int32
+from metafuse.dtypes import float32, float64, int32
 from metafuse_backend_cpu.library import loading
-from metafuse_backend_cpu.library.operations import LibraryOps, _dtypes
+from metafuse_backend_cpu.library.operations import LibraryOps
 
 pytestmark = pytest.mark.skipif(loading.onednn() is None, reason=str(loading.absence()))
 
 KINDS = ("convolution", "convolution_data", "convolution_weight")
-ONES, TWOS = ((1, 1), (1, 1)), ((2, 2), (2, 2))
 
 
 @pytest.fixture
 def case(backend):
-    """Makes a case that is freed at the end."""
-    made: list[Case] = []
-
-    def make(op: LibraryOp, seed: int = 0) -> Case:
-        made.append(Case(backend, op, seed))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.free()
+    yield from cases(backend)
 
 
 SHAPES = {
@@ -168,16 +169,6 @@ NUMBERS = [
     PostOp("gelu_tanh"),
     PostOp("elu", alpha=0.7),
 ]
-BASES = {
-    "3x3": convolution("convolution", (2, 16, 9, 9), (32, 16, 3, 3), padding=ONES),
-    "1x1": convolution("convolution", (2, 16, 9, 9), (24, 16, 1, 1)),
-    "channels first": convolution("convolution", (2, 16, 9, 9), (32, 16, 3, 3), last=False),
-    "depthwise": convolution("convolution", (2, 16, 9, 9), (16, 1, 3, 3), groups=16, padding=ONES),
-    "grouped": convolution("convolution", (2, 16, 9, 9), (32, 8, 3, 3), groups=2),
-    "matrix": matmul(laid_out((33, 40)), laid_out((40, 29))),
-    "packed matrix": matmul(laid_out((33, 40)), laid_out((40, 29)), constant=True),
-    "batches": matmul(laid_out((2, 3, 17, 20)), laid_out((2, 3, 20, 9))),
-}
 
 
 @pytest.mark.parametrize("post", NUMBERS, ids=lambda post: f"{post.kind} {post.alpha:.2g}")
@@ -185,22 +176,6 @@ BASES = {
 def test_functions_of_the_result(backend, case, name, post):
     assert backend.takes_post(BASES[name], post, None)
     case(with_posts(BASES[name], (post, None))).check(tolerance=5e-5)
-
-
-def operands(op: LibraryOp) -> dict[str, Operand]:
-    """Operands that are fused: along the channels or columns, a number, everything."""
-    rank, extents = len(op.result.shape), op.result.shape
-    axis = 1 if op.kind != "matmul" else rank - 1
-    ones = [1] * rank
-    ones[axis] = extents[axis]
-    zeros = [0] * rank
-    zeros[axis] = 1
-    return {
-        "vector": laid_out(tuple(ones)),
-        "vector by strides": Operand(float32, extents, tuple(zeros)),
-        "number": laid_out((1,) * rank),
-        "full": op.result,
-    }
 
 
 @pytest.mark.parametrize("kind", ["add", "sub", "mul", "max", "min"])
@@ -294,46 +269,6 @@ def test_equal_operations_share_no_packed_memory(case):
     other.check()
     one.check(changed=False)
     other.check(changed=False)
-
-
-@pytest.mark.parametrize("name", ["3x3", "matrix"])
-def test_products_in_bfloat16(case, name):
-    op = replace(BASES[name], math="bfloat16")
-    made = case(op)
-    made.check(tolerance=2e-2)
-
-
-SHORT = [dtype for dtype in (bfloat16, float16) if dtype.name in _dtypes()]
-
-
-@pytest.mark.skipif(not SHORT, reason="no short floats on this processor")
-@pytest.mark.parametrize("dtype", SHORT, ids=str)
-@pytest.mark.parametrize("name", [name for name in BASES if name != "grouped"])
-def test_short_floats(case, name, dtype):
-    parts = operands(BASES[name])
-    case(in_dtype(BASES[name], dtype)).check(tolerance=1e-2)
-    op = with_posts(
-        BASES[name], (PostOp("add"), parts["vector"]), (PostOp("add"), parts["full"]), (PostOp("relu"), None)
-    )
-    case(in_dtype(op, dtype)).check(tolerance=1e-2)
-    mixed = in_dtype(BASES[name], dtype, "first", "second")
-    case(mixed).check(tolerance=1e-4)
-
-
-@pytest.mark.skipif(not SHORT, reason="no short floats on this processor")
-@pytest.mark.parametrize("kind", KINDS)
-def test_short_floats_backward(case, kind):
-    for op in (
-        convolution(kind, (2, 16, 9, 9), (32, 16, 3, 3), padding=ONES),
-        convolution(kind, (2, 96, 8, 8), (32, 96, 1, 1), stride=(2, 2)),
-    ):
-        case(in_dtype(op, SHORT[0])).check(tolerance=1e-2)
-
-
-def test_short_floats_without_instructions_for_them(backend):
-    for dtype in {bfloat16, float16} - set(SHORT):
-        assert not backend.takes(in_dtype(BASES["3x3"], dtype))
-    assert not backend.takes(in_dtype(replace(BASES["3x3"], scale=True), bfloat16))
 
 
 @pytest.mark.parametrize("name", ["3x3", "1x1", "matrix", "channels first"])

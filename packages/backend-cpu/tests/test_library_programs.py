@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from library_kit import Case, convolution, laid_out, matmul, reach, strided, with_posts
+from library_kit import Case, cases, convolution, laid_out, matmul, reach, strided, with_posts
 from metafuse.backend.contract import Call, Step, host_bytes
 from metafuse.backend.library import LibraryCall, PostOp
 from metafuse.errors import ArgumentError, BackendError
@@ -30,15 +30,7 @@ PRODUCT = matmul(laid_out((200, 300)), laid_out((300, 100)), constant=True)
 
 @pytest.fixture
 def case(backend):
-    made: list[Case] = []
-
-    def make(op, seed: int = 0) -> Case:
-        made.append(Case(backend, op, seed))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.free()
+    yield from cases(backend)
 
 
 def axpy_step(axpy, source: int, target: int, count: int) -> Step:

@@ -14,7 +14,14 @@ from metafuse import nn
 from metafuse.dist import buckets, detect, loopback, parallel, process
 from metafuse.dist.alone import Alone
 from metafuse.dist.contract import COMMUNICATOR_VERSION, CommunicatorDescriptor, Start
-from metafuse.errors import ArgumentError, CollectiveMismatch, DistributionError, DTypeError, GradientError, ShapeError
+from metafuse.errors import (
+    ArgumentError,
+    CollectiveMismatch,
+    DistributionError,
+    DTypeError,
+    GradientError,
+    ShapeError,
+)
 from metafuse.plugins import registry as registry_module
 from metafuse.plugins.hookspecs import hookimpl
 from metafuse.plugins.manager import PluginRecord, Plugins
@@ -36,7 +43,14 @@ def test_a_process_alone_is_a_group_of_one():
     assert (mf.rank, mf.world_size, mf.in_mpi) == (0, 1, False)
     assert isinstance(mf.dist.world(), Alone)
     x = mf.array([1.0, 2.0])
-    for y in (x.mpi_all_reduce(), x.mpi_all_reduce("mean"), x.mpi_reduce(), x.mpi_broadcast(), x.mpi_all_gather(), x.mpi_reduce_scatter()):
+    for y in (
+        x.mpi_all_reduce(),
+        x.mpi_all_reduce("mean"),
+        x.mpi_reduce(),
+        x.mpi_broadcast(),
+        x.mpi_all_gather(),
+        x.mpi_reduce_scatter(),
+    ):
         np.testing.assert_array_equal(y.numpy(), [1, 2])
     mf.dist.barrier()
     assert mf.dist.gather_objects("a") == ["a"]
@@ -45,7 +59,12 @@ def test_a_process_alone_is_a_group_of_one():
 
 
 def test_the_names_of_the_reference_api():
-    assert (mf.mpi.world_size(), mf.mpi.world_rank(), mf.mpi.local_rank(), mf.mpi.get_state()) == (1, 0, 0, False)
+    assert (mf.mpi.world_size(), mf.mpi.world_rank(), mf.mpi.local_rank(), mf.mpi.get_state()) == (
+        1,
+        0,
+        0,
+        False,
+    )
     mf.mpi.mpi_barrier()
     x = mf.array([1.0, 2.0])
     mf.mpi.var_all_reduce(x)
@@ -110,7 +129,9 @@ def test_a_group_in_which_all_wait_is_described():
         if rank == 1:
             mf.array([1.0]).mpi_recv(0).sync()
 
-    with pytest.raises(CollectiveMismatch, match=r"rank 1 waits in recv of float32\[1\] from rank 0; ended already: \[0\]"):
+    with pytest.raises(
+        CollectiveMismatch, match=r"rank 1 waits in recv of float32\[1\] from rank 0; ended already: \[0\]"
+    ):
         loopback.run(2, main)
 
 
@@ -178,7 +199,7 @@ def test_backward_passes_are_recorded_anew():
     def main(rank):
         w = mf.array([1.0 + rank]).start_grad()
         found = []
-        for step in range(4):
+        for _ in range(4):
             metric = (w * 1.0).mpi_all_reduce()
             g = mf.grad((w.mpi_all_reduce() * (w * 2.0)).sum(), w)
             found.append((metric.item(), g.item()))
@@ -243,7 +264,17 @@ class Net(nn.Module):
         return self.b(nn.relu(self.bn(self.a(x))))
 
 
-def train(rank, *, batch=16, epochs=2, make=lambda p: nn.Adam(p, 1e-2), change=None, compiled=False, accumulate=1, clip=0.0):
+def train(
+    rank,
+    *,
+    batch=16,
+    epochs=2,
+    make=lambda p: nn.Adam(p, 1e-2),
+    change=None,
+    compiled=False,
+    accumulate=1,
+    clip=0.0,
+):
     """The very script that runs alone; answers the loss curve, a weight, and the running variance."""
     mf.set_global_seed(3)
     mf.data.set_shuffle_seed(5)
@@ -440,7 +471,9 @@ def test_synchronised_batch_norm_by_hand(dtype):
         np.testing.assert_allclose(y, by_hand, atol=2e-2 if dtype == "bfloat16" else 2e-6)
     whole = nn.BatchNorm(6)
     expected = whole(mf.array(rows)).numpy()
-    np.testing.assert_allclose(np.concatenate([y for y, _, _ in found]), expected, atol=2e-2 if dtype == "bfloat16" else 2e-6)
+    np.testing.assert_allclose(
+        np.concatenate([y for y, _, _ in found]), expected, atol=2e-2 if dtype == "bfloat16" else 2e-6
+    )
     np.testing.assert_allclose(found[1][2], whole.running_mean.numpy(), atol=1e-6)
 
 
@@ -476,7 +509,8 @@ def test_rank_0_saves(tmp_path):
         ({"PMI_RANK": "1", "PMI_SIZE": "4"}, (1, 4, 1, 4, "MPICH")),
         ({"PMI_RANK": "0", "PMI_SIZE": "1"}, None),
         (
-            {"OMPI_COMM_WORLD_RANK": "5", "OMPI_COMM_WORLD_SIZE": "8", "OMPI_COMM_WORLD_LOCAL_RANK": "1", "OMPI_COMM_WORLD_LOCAL_SIZE": "4"},
+            {"OMPI_COMM_WORLD_RANK": "5", "OMPI_COMM_WORLD_SIZE": "8", "OMPI_COMM_WORLD_LOCAL_RANK": "1",
+             "OMPI_COMM_WORLD_LOCAL_SIZE": "4"},
             (5, 8, 1, 4, "Open MPI"),
         ),
         (
@@ -497,12 +531,12 @@ class Two(Alone):
     name, size = "two", 2
 
 
-def connected(monkeypatch, *descriptors, start=Start(0, 2, 0, 2, "MPICH")):
+def connected(monkeypatch, *descriptors):
     """What ``world`` finds with plugins that bring these communicators."""
     plugins = Plugins([])
     monkeypatch.setattr(plugins, "call", lambda hook: [(PluginRecord("p", "m", ""), list(descriptors))])
     monkeypatch.setattr(registry_module, "_registry", Registry(plugins))
-    monkeypatch.setattr(process, "started", lambda: start)
+    monkeypatch.setattr(process, "started", lambda: Start(0, 2, 0, 2, "MPICH"))
     process.set_world(None)
     try:
         return mf.dist.world()
@@ -518,7 +552,12 @@ def test_the_usable_communicator_of_highest_priority_is_taken(monkeypatch):
     class Better(Two):
         name = "better"
 
-    found = connected(monkeypatch, descriptor(), descriptor("better", Better, priority=5), descriptor("best", why="it is Monday", priority=9))
+    found = connected(
+        monkeypatch,
+        descriptor(),
+        descriptor("better", Better, priority=5),
+        descriptor("best", why="it is Monday", priority=9),
+    )
     assert found.name == "better"
     with mf.flag_scope(distribution="two"):
         assert connected(monkeypatch, descriptor(), descriptor("better", Better, priority=5)).name == "two"
@@ -529,7 +568,10 @@ def test_the_usable_communicator_of_highest_priority_is_taken(monkeypatch):
 @pytest.mark.parametrize(
     ("descriptors", "text"),
     [
-        ((), r"process 0 of 2 started by MPICH, and nothing connects them: none is installed; pip install metafuse-dist-mpi"),
+        (
+            (),
+            r"process 0 of 2 started by MPICH, and nothing connects them: none is installed; pip install metafuse-dist-mpi",
+        ),
         ((descriptor(why="there is no MPI"),), "'two': there is no MPI"),
         ((descriptor(version=9),), "version 9 of the contract"),
         ((descriptor(create=Alone),), "started 2 processes, but two connects 1"),

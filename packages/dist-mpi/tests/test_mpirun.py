@@ -35,9 +35,15 @@ MISSING = _missing()
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING or "there is an MPI")
 
 
-def run(ranks: int, *command: object, launcher: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(
+    ranks: int, *command: object, launcher: bool = True, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """A Python program on so many ranks, on the reference backend."""
-    start = [sys.executable, "-m", "metafuse", "launch", "-n", str(ranks)] if launcher else [find_mpirun(), "-n", str(ranks), sys.executable]
+    start = (
+        [sys.executable, "-m", "metafuse", "launch", "-n", str(ranks)]
+        if launcher
+        else [find_mpirun(), "-n", str(ranks), sys.executable]
+    )
     more = {
         "METAFUSE_BACKEND": "reference",
         "OMPI_ALLOW_RUN_AS_ROOT": "1",
@@ -81,7 +87,11 @@ def test_a_killed_job_goes_on_from_its_checkpoint(tmp_path):
     killed = run(2, PROGRAMS / "train.py", tmp_path / "resumed.json", tmp_path / "b.pkl", 8)
     assert killed.returncode != 0
     assert not (tmp_path / "resumed.json").exists()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.pkl", "b.pkl", "whole.json"]  # nothing half written
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "a.pkl",
+        "b.pkl",
+        "whole.json",
+    ]  # nothing half written
     resumed = run(2, PROGRAMS / "train.py", tmp_path / "resumed.json", tmp_path / "b.pkl")
     assert resumed.returncode == 0, resumed.stderr
     curves = [json.loads((tmp_path / name).read_text()) for name in ("whole.json", "resumed.json")]
@@ -129,7 +139,8 @@ def test_ranks_get_what_was_planned(tmp_path):
     program = tmp_path / "tell.py"
     program.write_text(
         "import os, metafuse as mf\n"
-        "told = (mf.rank, sorted(os.sched_getaffinity(0)), os.environ['METAFUSE_NUM_THREADS'], os.environ['CUDA_VISIBLE_DEVICES'])\n"
+        "names = ('METAFUSE_NUM_THREADS', 'CUDA_VISIBLE_DEVICES')\n"
+        "told = (mf.rank, sorted(os.sched_getaffinity(0)), *(os.environ[n] for n in names))\n"
         "told = mf.dist.gather_objects(told)\n"
         "if mf.rank == 0: print(told)\n"
     )
@@ -147,7 +158,9 @@ def test_ranks_get_what_was_planned(tmp_path):
 
 
 def test_each_may_compute_alone():
-    done = run(2, "-c", "import metafuse as mf; print(mf.world_size, flush=True)", METAFUSE_DISTRIBUTION="none")
+    done = run(
+        2, "-c", "import metafuse as mf; print(mf.world_size, flush=True)", METAFUSE_DISTRIBUTION="none"
+    )
     assert done.stdout.split() == ["1", "1"]
 
 

@@ -31,11 +31,15 @@ Kind kind_of(const std::string& name) {
     return kinds.at(name);
 }
 
-Tensor tensor_of(const View& view) {
+dnnl::memory::data_type type_of(const std::string& name) {
     static const std::map<std::string, dnnl::memory::data_type> types = {{"float32", dnnl::memory::data_type::f32},
                                                                          {"bfloat16", dnnl::memory::data_type::bf16},
                                                                          {"float16", dnnl::memory::data_type::f16}};
-    return Tensor{types.at(std::get<0>(view)), std::get<1>(view), std::get<2>(view)};
+    return types.at(name);
+}
+
+Tensor tensor_of(const View& view) {
+    return Tensor{type_of(std::get<0>(view)), std::get<1>(view), std::get<2>(view)};
 }
 
 // A plan as Python sees it.
@@ -56,7 +60,8 @@ struct Plan {
 
 py::object plan(const std::string& kind, const View& first, const View& second, const View& result, dnnl_dim_t groups,
                 const dims_t& stride, const dims_t& dilation, const dims_t& before, const dims_t& after, bool scale,
-                const std::vector<View>& operands, const std::vector<PostView>& posts, bool constant, bool bfloat16) {
+                const std::vector<View>& operands, const std::vector<PostView>& posts, bool constant,
+                const std::string& computed) {
     Operation operation;
     operation.kind = kind_of(kind);
     operation.first = tensor_of(first);
@@ -73,7 +78,7 @@ py::object plan(const std::string& kind, const View& first, const View& second, 
         operation.posts.push_back(Post{name, operand, static_cast<float>(alpha), static_cast<float>(beta)});
     }
     operation.constant = constant;
-    operation.bfloat16 = bfloat16;
+    operation.computed = type_of(computed);
     std::shared_ptr<Step> step;
     {
         py::gil_scoped_release unlocked;

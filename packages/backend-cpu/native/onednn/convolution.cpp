@@ -1,6 +1,7 @@
 // Convolutions: forward and both backward ones, as recipes.
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include "convolution.hpp"
@@ -11,6 +12,7 @@
 namespace metafuse_onednn {
 namespace {
 
+using type_t = dnnl::memory::data_type;
 constexpr auto kDirect = dnnl::algorithm::convolution_direct;
 
 Tensor grouped(const Tensor& weight, dnnl_dim_t groups) {
@@ -51,9 +53,12 @@ bool arrange(const Operation& operation, Parties& parties) {
     return true;
 }
 
-desc_t any(const Tensor& tensor) { return desc_t(tensor.dims, tensor.type, dnnl::memory::format_tag::any); }
+desc_t any(const Tensor& tensor, type_t type) { return desc_t(tensor.dims, type, dnnl::memory::format_tag::any); }
 
-desc_t last(const Tensor& tensor) { return desc_t(tensor.dims, tensor.type, dense_strides(tensor.dims, true)); }
+// Channels last, or as the library likes it.
+desc_t image_desc(const Tensor& tensor, type_t type, bool last) {
+    return last ? desc_t(tensor.dims, type, dense_strides(tensor.dims, true)) : any(tensor, type);
+}
 
 // Whether the gradient of the weight is so much faster in the library's own layout that copies of image and output
 // there pay. Measured, see docs/decisions/0009-onednn.md.
@@ -66,36 +71,33 @@ bool copies_pay(const Operation& operation, const Parties& parties) {
     return (strided && channels >= 96) || (channels >= 64 && extent >= 112 && parties.weight.dims[2] > 1);
 }
 
-// Layouts of image and output to try, best first. What is channels last already is used as it is; where both have to be
-// copied anyway, the library chooses.
-std::vector<std::pair<desc_t, desc_t>> layouts(const Operation& operation, const Parties& parties) {
-    const std::pair<desc_t, desc_t> free{any(parties.image), any(parties.output)};
-    const std::pair<desc_t, desc_t> fixed{last(parties.image), last(parties.output)};
-    const bool is_fixed = channels_last(parties.image) || channels_last(parties.output);
-    if (is_fixed && !copies_pay(operation, parties)) return {fixed, free};
-    return {free, fixed};
+// Layouts of image and output to try, best first: channels last or not. What is channels last already is used as it is;
+// where both have to be copied anyway, the library chooses.
+std::array<bool, 2> layouts(const Operation& operation, const Parties& parties) {
+    const bool is_last = channels_last(parties.image) || channels_last(parties.output);
+    const bool last = is_last && !copies_pay(operation, parties);
+    return {last, !last};
 }
 
-dnnl::convolution_forward::primitive_desc forward(const Parties& p, const desc_t& image, const desc_t& output,
+dnnl::convolution_forward::primitive_desc forward(const Parties& p, type_t type, const desc_t& image, const desc_t& output,
                                                   const desc_t* bias, dnnl::prop_kind kind,
                                                   const dnnl::primitive_attr& attributes) {
+    const desc_t weight = any(p.weight, type);
     if (bias != nullptr) {
-        return {engine(), kind, kDirect, image, any(p.weight), *bias, output, p.stride, p.gaps, p.before, p.after,
-                attributes, true};
+        return {engine(), kind, kDirect, image, weight, *bias, output, p.stride, p.gaps, p.before, p.after, attributes, true};
     }
-    return {engine(), kind, kDirect, image, any(p.weight), output, p.stride, p.gaps, p.before, p.after, attributes, true};
+    return {engine(), kind, kDirect, image, weight, output, p.stride, p.gaps, p.before, p.after, attributes, true};
+}
+
+// What gradients are made for.
+dnnl::convolution_forward::primitive_desc hint(const Parties& p, type_t type, bool last, const dnnl::primitive_attr& attributes) {
+    return forward(p, type, image_desc(p.image, type, last), image_desc(p.output, type, last), nullptr,
+                   dnnl::prop_kind::forward_training, attributes);
 }
 
 // The item of the result, in the layout `made`.
 int result_place(Recipe& recipe, const Tensor& given, const desc_t& made) {
     return given.desc() == made ? recipe.buffer(2, made) : recipe.scratch(made);
-}
-
-// After the primitive: brings the result to where it belongs.
-void deliver(Recipe& recipe, const Tensor& given, int place) {
-    if (recipe.items[static_cast<std::size_t>(place)].desc != given.desc()) {
-        recipe.reorder(place, recipe.buffer(2, given.desc()));
-    }
 }
 
 dims_t scale_dims(const Parties& parties, dnnl_dim_t groups) {
@@ -114,73 +116,71 @@ bool has_full_operand(const Operation& operation) {
     return false;
 }
 
-std::unique_ptr<Recipe> forward_recipe(const Operation& operation, const Parties& p, const desc_t& image,
-                                       const desc_t& output, bool fuse) {
-    const Epilogue epilogue = fuse ? fused(operation, true, 1) : bare(operation);
+std::unique_ptr<Recipe> forward_recipe(const Operation& operation, const Parties& p, bool last, bool fuse) {
+    const type_t type = operation.computed;
+    const Epilogue epilogue = fuse ? fused(operation, true, 1) : bare();
     const desc_t bias({p.output.dims[1]}, epilogue.bias_type, dims_t{1});
-    const auto description = forward(p, image, output, epilogue.bias < 0 ? nullptr : &bias,
-                                     dnnl::prop_kind::forward_inference, epilogue.attributes);
+    const auto description = forward(p, type, image_desc(p.image, type, last), image_desc(p.output, operation.made(), last),
+                                     epilogue.bias < 0 ? nullptr : &bias, dnnl::prop_kind::forward_inference,
+                                     epilogue.attributes);
     if (!good(description)) return nullptr;
+    const desc_t made = description.dst_desc();
     // A full operand comes in the layout of the result that was asked for.
-    if (fuse && description.dst_desc() != p.output.desc() && has_full_operand(operation)) return nullptr;
+    if (fuse && made != p.output.desc(operation.made()) && has_full_operand(operation)) return nullptr;
     auto recipe = std::make_unique<Recipe>();
     recipe->about = description.impl_info_str();
     const int weight = pack(*recipe, operation, p.weight.desc(), description.weights_desc(), scale_dims(p, operation.groups));
-    if (weight < 0) return nullptr;
-    const int place = result_place(*recipe, p.output, description.dst_desc());
-    std::vector<std::pair<int, int>> arguments = {
-        {DNNL_ARG_SRC, brought(*recipe, 0, p.image, description.src_desc(), p.offset)},
-        {DNNL_ARG_WEIGHTS, weight},
-        {DNNL_ARG_DST, place}};
-    if (epilogue.bias >= 0) {
-        arguments.emplace_back(DNNL_ARG_BIAS, recipe->buffer(operation.operand_buffer(epilogue.bias), bias));
-    }
-    for (const auto& [argument, operand] : epilogue.arguments) {
-        arguments.emplace_back(argument, recipe->buffer(operation.operand_buffer(operand), operand_of(operation, operand).desc()));
-    }
+    const int image = brought(*recipe, 0, p.image, description.src_desc(), p.offset);
+    if (weight < 0 || image < 0) return nullptr;
+    const int place = result_place(*recipe, p.output, made);
+    std::vector<std::pair<int, int>> arguments = {{DNNL_ARG_SRC, image}, {DNNL_ARG_WEIGHTS, weight}, {DNNL_ARG_DST, place}};
+    if (!add_arguments(*recipe, operation, epilogue, bias, arguments)) return nullptr;
     recipe->add(dnnl::convolution_forward(description), description, std::move(arguments));
-    deliver(*recipe, p.output, place);
-    if (!fuse && !add_separately(*recipe, operation)) return nullptr;
+    if (!deliver(*recipe, operation, p.output, place, !fuse)) return nullptr;
     recipe->tell();
     return recipe;
 }
 
-std::unique_ptr<Recipe> data_recipe(const Operation& operation, const Parties& p, const desc_t& image, const desc_t& output) {
-    const dnnl::primitive_attr attributes = bare(operation).attributes;
-    const auto hint = forward(p, image, output, nullptr, dnnl::prop_kind::forward_training, attributes);
-    if (!hint) return nullptr;
+std::unique_ptr<Recipe> data_recipe(const Operation& operation, const Parties& p, bool last) {
+    const type_t type = operation.computed;
+    const dnnl::primitive_attr attributes = bare().attributes;
+    const auto forward_description = hint(p, type, last, attributes);
+    if (!forward_description) return nullptr;
     const dnnl::convolution_backward_data::primitive_desc description(
-        engine(), kDirect, image, any(p.weight), output, p.stride, p.gaps, p.before, p.after, hint, attributes, true);
+        engine(), kDirect, image_desc(p.image, operation.made(), last), any(p.weight, type),
+        image_desc(p.output, type, last), p.stride, p.gaps, p.before, p.after, forward_description, attributes, true);
     if (!good(description)) return nullptr;
     auto recipe = std::make_unique<Recipe>();
     recipe->about = description.impl_info_str();
     const int weight = pack(*recipe, operation, p.weight.desc(), description.weights_desc(), {});
+    const int gradient = brought(*recipe, 0, p.output, description.diff_dst_desc());
+    if (weight < 0 || gradient < 0) return nullptr;
     const int place = result_place(*recipe, p.image, description.diff_src_desc());
     recipe->add(dnnl::convolution_backward_data(description), description,
-                {{DNNL_ARG_DIFF_DST, brought(*recipe, 0, p.output, description.diff_dst_desc())},
-                 {DNNL_ARG_WEIGHTS, weight},
-                 {DNNL_ARG_DIFF_SRC, place}});
-    deliver(*recipe, p.image, place);
-    if (!add_separately(*recipe, operation)) return nullptr;
+                {{DNNL_ARG_DIFF_DST, gradient}, {DNNL_ARG_WEIGHTS, weight}, {DNNL_ARG_DIFF_SRC, place}});
+    if (!deliver(*recipe, operation, p.image, place, true)) return nullptr;
     recipe->tell();
     return recipe;
 }
 
-std::unique_ptr<Recipe> weight_recipe(const Operation& operation, const Parties& p, const desc_t& image, const desc_t& output) {
-    const dnnl::primitive_attr attributes = bare(operation).attributes;
-    const auto hint = forward(p, image, output, nullptr, dnnl::prop_kind::forward_training, attributes);
-    if (!hint) return nullptr;
+std::unique_ptr<Recipe> weight_recipe(const Operation& operation, const Parties& p, bool last) {
+    const type_t type = operation.computed;
+    const dnnl::primitive_attr attributes = bare().attributes;
+    const auto forward_description = hint(p, type, last, attributes);
+    if (!forward_description) return nullptr;
     const dnnl::convolution_backward_weights::primitive_desc description(
-        engine(), kDirect, image, any(p.weight), output, p.stride, p.gaps, p.before, p.after, hint, attributes, true);
+        engine(), kDirect, image_desc(p.image, type, last), any(p.weight, operation.made()),
+        image_desc(p.output, type, last), p.stride, p.gaps, p.before, p.after, forward_description, attributes, true);
     if (!good(description)) return nullptr;
     auto recipe = std::make_unique<Recipe>();
     recipe->about = description.impl_info_str();
+    const int image = brought(*recipe, 0, p.image, description.src_desc(), p.offset);
+    const int gradient = brought(*recipe, 1, p.output, description.diff_dst_desc());
+    if (image < 0 || gradient < 0) return nullptr;
     const int place = result_place(*recipe, p.weight, description.diff_weights_desc());
     recipe->add(dnnl::convolution_backward_weights(description), description,
-                {{DNNL_ARG_SRC, brought(*recipe, 0, p.image, description.src_desc(), p.offset)},
-                 {DNNL_ARG_DIFF_DST, brought(*recipe, 1, p.output, description.diff_dst_desc())},
-                 {DNNL_ARG_DIFF_WEIGHTS, place}});
-    deliver(*recipe, p.weight, place);
+                {{DNNL_ARG_SRC, image}, {DNNL_ARG_DIFF_DST, gradient}, {DNNL_ARG_DIFF_WEIGHTS, place}});
+    if (!deliver(*recipe, operation, p.weight, place, true)) return nullptr;
     recipe->tell();
     return recipe;
 }
@@ -188,11 +188,7 @@ std::unique_ptr<Recipe> weight_recipe(const Operation& operation, const Parties&
 }  // namespace
 
 int brought(Recipe& recipe, int number, const Tensor& given, const desc_t& wanted, dnnl_dim_t offset) {
-    const int source = recipe.buffer(number, given.desc(), offset);
-    if (given.desc() == wanted) return source;
-    const int target = recipe.scratch(wanted);
-    recipe.reorder(source, target);
-    return target;
+    return recipe.converted(recipe.buffer(number, given.desc(), offset), wanted);
 }
 
 std::unique_ptr<Recipe> make_convolution(const Operation& operation) {
@@ -204,11 +200,11 @@ std::unique_ptr<Recipe> make_convolution(const Operation& operation) {
         if (auto recipe = pointwise_weight_recipe(operation, parties)) return recipe;
     }
     for (bool fuse : {true, false}) {
-        for (const auto& [image, output] : layouts(operation, parties)) {
+        for (const bool last : layouts(operation, parties)) {
             std::unique_ptr<Recipe> recipe;
-            if (operation.kind == Kind::convolution) recipe = forward_recipe(operation, parties, image, output, fuse);
-            if (operation.kind == Kind::convolution_data) recipe = data_recipe(operation, parties, image, output);
-            if (operation.kind == Kind::convolution_weight) recipe = weight_recipe(operation, parties, image, output);
+            if (operation.kind == Kind::convolution) recipe = forward_recipe(operation, parties, last, fuse);
+            if (operation.kind == Kind::convolution_data) recipe = data_recipe(operation, parties, last);
+            if (operation.kind == Kind::convolution_weight) recipe = weight_recipe(operation, parties, last);
             if (recipe != nullptr) return recipe;
         }
         if (operation.kind != Kind::convolution || operation.posts.empty()) return nullptr;

@@ -53,7 +53,7 @@ std::string Operation::key() const {
     for (const dims_t* numbers : {&stride, &dilation, &before, &after}) append(key, *numbers);
     append(key, scale);
     append(key, constant);
-    append(key, bfloat16);
+    append(key, static_cast<int>(computed));
     append(key, operands.size());
     for (const Tensor& operand : operands) append(key, operand);
     for (const Post& post : posts) {

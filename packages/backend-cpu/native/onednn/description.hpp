@@ -20,6 +20,8 @@ struct Tensor {
     dims_t strides;  // in elements
 
     desc_t desc() const { return desc_t(dims, type, strides); }
+    // The same elements in another type.
+    desc_t desc(dnnl::memory::data_type other) const { return desc_t(dims, other, strides); }
 };
 
 struct Post {
@@ -39,13 +41,17 @@ struct Operation {
     std::vector<Tensor> operands;
     std::vector<Post> posts;
     bool constant = false;
-    bool bfloat16 = false;
+    dnnl::memory::data_type computed = dnnl::memory::data_type::f32;  // the type of what is multiplied
     bool turned = false;  // first and second have changed places: see matmul.cpp
 
     int first_buffer() const { return turned ? 1 : 0; }
     int second_buffer() const { return turned ? 0 : 1; }
     int operand_buffer(int operand) const { return 3 + (scale ? 1 : 0) + operand; }
     std::size_t buffers() const { return 3 + (scale ? 1 : 0) + operands.size(); }
+    // The type in which primitives make the result: its own if they can.
+    dnnl::memory::data_type made() const {
+        return result.type == computed ? computed : dnnl::memory::data_type::f32;
+    }
     // Equal operations have equal keys.
     std::string key() const;
 };

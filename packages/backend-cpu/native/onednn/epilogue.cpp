@@ -35,11 +35,9 @@ bool is_vector(const Tensor& operand, std::size_t channel, dnnl_dim_t extent) {
     return operand.strides[channel] == 1 || extent == 1;
 }
 
-dnnl::primitive_attr common(const Operation& operation) {
-    dnnl::primitive_attr attributes;
-    attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-    if (operation.bfloat16) attributes.set_fpmath_mode(dnnl::fpmath_mode::bf16);
-    return attributes;
+// The type in which a primitive takes an operand: 16-bit ones where it multiplies such numbers itself.
+dnnl::memory::data_type operand_type(const Operation& operation, const Tensor& operand) {
+    return operand.type == operation.computed ? operand.type : dnnl::memory::data_type::f32;
 }
 
 }  // namespace
@@ -55,14 +53,14 @@ Tensor operand_of(const Operation& operation, int operand) {
     return canonical(answer, operation.kind != Kind::matmul);
 }
 
-Epilogue bare(const Operation& operation) {
+Epilogue bare() {
     Epilogue epilogue;
-    epilogue.attributes = common(operation);
+    epilogue.attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
     return epilogue;
 }
 
 Epilogue fused(const Operation& operation, bool with_bias, std::size_t channel) {
-    Epilogue epilogue = bare(operation);
+    Epilogue epilogue = bare();
     dnnl::post_ops posts;
     bool first = true;
     for (const Post& post : operation.posts) {
@@ -72,9 +70,9 @@ Epilogue fused(const Operation& operation, bool with_bias, std::size_t channel) 
             const Tensor operand = operand_of(operation, post.operand);
             if (first && with_bias && post.kind == "add" && is_vector(operand, channel, operation.result.dims[channel])) {
                 epilogue.bias = post.operand;
-                epilogue.bias_type = operand.type;
+                epilogue.bias_type = operand_type(operation, operand);
             } else {
-                posts.append_binary(find(kBinary, post.kind), operand.desc());
+                posts.append_binary(find(kBinary, post.kind), operand.desc(operand_type(operation, operand)));
                 epilogue.arguments.emplace_back(DNNL_ARG_ATTR_MULTIPLE_POST_OP(posts.len() - 1) | DNNL_ARG_SRC_1,
                                                 post.operand);
             }
@@ -85,10 +83,32 @@ Epilogue fused(const Operation& operation, bool with_bias, std::size_t channel) 
     return epilogue;
 }
 
-bool add_separately(Recipe& recipe, const Operation& operation) {
-    const desc_t result = canonical(operation.result, operation.kind != Kind::matmul).desc();
-    const dnnl::primitive_attr attributes = bare(operation).attributes;
-    const int place = recipe.buffer(2, result);
+int operand_item(Recipe& recipe, const Operation& operation, int operand) {
+    const Tensor tensor = operand_of(operation, operand);
+    return recipe.converted(recipe.buffer(operation.operand_buffer(operand), tensor.desc()),
+                            tensor.desc(operand_type(operation, tensor)));
+}
+
+bool add_arguments(Recipe& recipe, const Operation& operation, const Epilogue& epilogue, const desc_t& bias,
+                   std::vector<std::pair<int, int>>& arguments) {
+    if (epilogue.bias >= 0) {
+        const int item = operand_item(recipe, operation, epilogue.bias);
+        if (item < 0) return false;
+        arguments.emplace_back(DNNL_ARG_BIAS, recipe.seen_as(item, bias));
+    }
+    for (const auto& [argument, operand] : epilogue.arguments) {
+        const int item = operand_item(recipe, operation, operand);
+        if (item < 0) return false;
+        arguments.emplace_back(argument, item);
+    }
+    return true;
+}
+
+namespace {
+
+bool add_separately(Recipe& recipe, const Operation& operation, int place) {
+    const desc_t result = recipe.items[static_cast<std::size_t>(place)].desc;
+    const dnnl::primitive_attr attributes = bare().attributes;
     for (const Post& post : operation.posts) {
         if (post.operand < 0) {
             const dnnl::eltwise_forward::primitive_desc description(engine(), dnnl::prop_kind::forward_inference,
@@ -97,16 +117,36 @@ bool add_separately(Recipe& recipe, const Operation& operation) {
             if (!good(description)) return false;
             recipe.add(dnnl::eltwise_forward(description), description, {{DNNL_ARG_SRC, place}, {DNNL_ARG_DST, place}});
         } else {
-            const desc_t operand = operand_of(operation, post.operand).desc();
+            const int other = operand_item(recipe, operation, post.operand);
+            if (other < 0) return false;
+            const desc_t operand = recipe.items[static_cast<std::size_t>(other)].desc;
             const dnnl::binary::primitive_desc description(engine(), find(kBinary, post.kind), result, operand, result,
                                                            attributes, true);
             if (!good(description)) return false;
-            const int other = recipe.buffer(operation.operand_buffer(post.operand), operand);
             recipe.add(dnnl::binary(description), description,
                        {{DNNL_ARG_SRC_0, place}, {DNNL_ARG_SRC_1, other}, {DNNL_ARG_DST, place}});
         }
     }
     return true;
+}
+
+}  // namespace
+
+bool deliver(Recipe& recipe, const Operation& operation, const Tensor& given, int place, bool apart) {
+    const desc_t made = recipe.items[static_cast<std::size_t>(place)].desc, wanted = given.desc();
+    if (apart && !operation.posts.empty()) {
+        // In the layout of the result, and in its type only if it is made in that.
+        const desc_t between = given.desc(made.get_data_type());
+        if (between == wanted) {
+            const int target = recipe.buffer(2, wanted);
+            if (made != wanted && !recipe.reorder(place, target)) return false;
+            return add_separately(recipe, operation, target);
+        }
+        place = recipe.converted(place, between);
+        if (place < 0 || !add_separately(recipe, operation, place)) return false;
+    }
+    if (recipe.items[static_cast<std::size_t>(place)].desc == wanted) return true;
+    return recipe.reorder(place, recipe.buffer(2, wanted));
 }
 
 }  // namespace metafuse_onednn

@@ -116,8 +116,8 @@ bool sound(const Operation& operation) {
            operation.second.dims[rank - 1] == operation.result.dims[rank - 1];
 }
 
-desc_t chosen(const Tensor& tensor, bool free) {
-    return free ? desc_t(tensor.dims, tensor.type, dnnl::memory::format_tag::any) : tensor.desc();
+desc_t chosen(const Tensor& tensor, bool free, dnnl::memory::data_type type) {
+    return free ? desc_t(tensor.dims, type, dnnl::memory::format_tag::any) : tensor.desc(type);
 }
 
 // Which of first, second and result the library may choose the layout of.
@@ -127,9 +127,10 @@ struct Freedom {
 
 std::unique_ptr<Recipe> recipe_for(const Operation& operation, const Freedom& freedom, bool fuse) {
     const std::size_t rank = operation.result.dims.size();
-    const Epilogue epilogue = fuse ? fused(operation, true, rank - 1) : bare(operation);
-    const desc_t first = chosen(operation.first, freedom.first), second = chosen(operation.second, freedom.second),
-                 result = chosen(operation.result, freedom.result);
+    const Epilogue epilogue = fuse ? fused(operation, true, rank - 1) : bare();
+    const desc_t first = chosen(operation.first, freedom.first, operation.computed),
+                 second = chosen(operation.second, freedom.second, operation.computed),
+                 result = chosen(operation.result, freedom.result, operation.made());
     dims_t bias_dims(rank, 1);
     bias_dims.back() = operation.result.dims.back();
     const desc_t bias(bias_dims, epilogue.bias_type, dense_strides(bias_dims, false));
@@ -143,24 +144,14 @@ std::unique_ptr<Recipe> recipe_for(const Operation& operation, const Freedom& fr
     recipe->about = description.impl_info_str();
     const int weight = pack(*recipe, operation, operation.second.desc(), description.weights_desc(), bias_dims);
     if (weight < 0) return nullptr;
-    int source = recipe->buffer(operation.first_buffer(), operation.first.desc());
-    if (description.src_desc() != operation.first.desc()) {
-        const int copy = recipe->scratch(description.src_desc());
-        recipe->reorder(source, copy);
-        source = copy;
-    }
-    const bool direct = description.dst_desc() == operation.result.desc();
-    const int place = direct ? recipe->buffer(2, description.dst_desc()) : recipe->scratch(description.dst_desc());
+    const int source = recipe->converted(recipe->buffer(operation.first_buffer(), operation.first.desc()), description.src_desc());
+    if (source < 0) return nullptr;
+    const desc_t made = description.dst_desc();
+    const int place = made == operation.result.desc() ? recipe->buffer(2, made) : recipe->scratch(made);
     std::vector<std::pair<int, int>> arguments = {{DNNL_ARG_SRC, source}, {DNNL_ARG_WEIGHTS, weight}, {DNNL_ARG_DST, place}};
-    if (epilogue.bias >= 0) {
-        arguments.emplace_back(DNNL_ARG_BIAS, recipe->buffer(operation.operand_buffer(epilogue.bias), bias));
-    }
-    for (const auto& [argument, operand] : epilogue.arguments) {
-        arguments.emplace_back(argument, recipe->buffer(operation.operand_buffer(operand), operand_of(operation, operand).desc()));
-    }
+    if (!add_arguments(*recipe, operation, epilogue, bias, arguments)) return nullptr;
     recipe->add(dnnl::matmul(description), description, std::move(arguments));
-    if (!direct) recipe->reorder(place, recipe->buffer(2, operation.result.desc()));
-    if (!fuse && !add_separately(*recipe, operation)) return nullptr;
+    if (!deliver(*recipe, operation, operation.result, place, !fuse)) return nullptr;
     recipe->tell();
     return recipe;
 }
@@ -180,7 +171,8 @@ std::unique_ptr<Recipe> make_matmul(const Operation& asked) {
     }
     for (bool fuse : {true, false}) {
         for (const Freedom& freedom : kChoices) {
-            if (operation.constant && !freedom.second) continue;
+            const bool converted = operation.second.type != operation.computed;
+            if ((operation.constant || converted) && !freedom.second) continue;
             if (auto recipe = recipe_for(operation, freedom, fuse)) return recipe;
         }
         if (operation.posts.empty()) return nullptr;

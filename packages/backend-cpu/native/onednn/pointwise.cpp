@@ -2,6 +2,7 @@
 // its own, and bringing a large one back costs as much as the sums; its matrix product writes it where it belongs.
 
 #include "convolution.hpp"
+#include "epilogue.hpp"
 
 namespace metafuse_onednn {
 namespace {
@@ -17,7 +18,9 @@ bool is_pointwise(const Operation& operation, const Parties& parties) {
     return true;
 }
 
-desc_t dense_last(const Tensor& tensor) { return desc_t(tensor.dims, tensor.type, dense_strides(tensor.dims, true)); }
+desc_t dense_last(const Tensor& tensor, dnnl::memory::data_type type) {
+    return desc_t(tensor.dims, type, dense_strides(tensor.dims, true));
+}
 
 // The points that windows meet, of an image that is strided over.
 Tensor met(const Parties& parties) {
@@ -42,22 +45,24 @@ std::unique_ptr<Recipe> pointwise_weight_recipe(const Operation& operation, cons
     // The weight's faster dimension is that of the columns.
     const bool turned = weight_step != 1 && parties.weight.strides[0] == 1;
     const dnnl_dim_t rows = turned ? in : out, columns = turned ? out : in;
-    const desc_t first({rows, points}, image.type, dims_t{1, rows}), second({points, columns}, image.type, dims_t{columns, 1});
-    const desc_t result({rows, columns}, parties.weight.type,
-                        dims_t{turned ? weight_step : parties.weight.strides[0], turned ? parties.weight.strides[0] : weight_step});
-    dnnl::primitive_attr attributes;
-    attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-    if (operation.bfloat16) attributes.set_fpmath_mode(dnnl::fpmath_mode::bf16);
-    const dnnl::matmul::primitive_desc description(engine(), first, second, result, attributes, true);
+    const dnnl::memory::data_type type = operation.computed;
+    const desc_t first({rows, points}, type, dims_t{1, rows}), second({points, columns}, type, dims_t{columns, 1});
+    Tensor given = parties.weight;
+    given.dims = {rows, columns};
+    given.strides = {turned ? weight_step : parties.weight.strides[0], turned ? parties.weight.strides[0] : weight_step};
+    const desc_t result = given.desc(operation.made());
+    const dnnl::matmul::primitive_desc description(engine(), first, second, result, bare().attributes, true);
     if (!good(description)) return nullptr;
     auto recipe = std::make_unique<Recipe>();
     recipe->about = std::string(description.impl_info_str()) + " as a product";
-    const int pixels = brought(*recipe, 0, image, dense_last(image), parties.offset);
-    const int gradient = brought(*recipe, 1, parties.output, dense_last(parties.output));
+    const int pixels = brought(*recipe, 0, image, dense_last(image, type), parties.offset);
+    const int gradient = brought(*recipe, 1, parties.output, dense_last(parties.output, type));
+    if (pixels < 0 || gradient < 0) return nullptr;
     // The same memory, seen as matrices.
     const int left = recipe->seen_as(turned ? pixels : gradient, first), right = recipe->seen_as(turned ? gradient : pixels, second);
-    recipe->add(dnnl::matmul(description), description,
-                {{DNNL_ARG_SRC, left}, {DNNL_ARG_WEIGHTS, right}, {DNNL_ARG_DST, recipe->buffer(2, result)}});
+    const int place = result == given.desc() ? recipe->buffer(2, result) : recipe->scratch(result);
+    recipe->add(dnnl::matmul(description), description, {{DNNL_ARG_SRC, left}, {DNNL_ARG_WEIGHTS, right}, {DNNL_ARG_DST, place}});
+    if (!deliver(*recipe, operation, given, place, false)) return nullptr;
     recipe->tell();
     return recipe;
 }

@@ -20,6 +20,10 @@ std::unordered_map<std::string, std::weak_ptr<const Recipe>>& cache() {
     return *recipes;
 }
 
+std::unique_ptr<Recipe> make(const Operation& operation) {
+    return operation.kind == Kind::matmul ? make_matmul(operation) : make_convolution(operation);
+}
+
 void sweep_locked() {
     static std::size_t next = kSweep;
     if (cache().size() < next) return;
@@ -74,22 +78,42 @@ void Recipe::add(const dnnl::primitive& primitive, const dnnl::primitive_desc_ba
         items.push_back(Item{description.scratchpad_desc(), Where::scratch, -2, 0});
         arguments.emplace_back(DNNL_ARG_SCRATCHPAD, static_cast<int>(items.size()) - 1);
     }
-    actions.push_back(Action{primitive, std::move(arguments), packing, workspace});
+    actions.push_back(Action{primitive, nullptr, std::move(arguments), packing, workspace});
 }
 
-void Recipe::reorder(int from, int to, bool packing) {
+// oneDNN's copies are fast unless they count as simple; ours are exact for every type and know factors.
+bool Recipe::reorder(int from, int to, bool packing, int factors) {
+    const desc_t source = items[static_cast<std::size_t>(from)].desc, target = items[static_cast<std::size_t>(to)].desc;
     dnnl::primitive_attr attributes;
     attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-    const auto& source = items[static_cast<std::size_t>(from)].desc;
-    const auto& target = items[static_cast<std::size_t>(to)].desc;
-    const dnnl::reorder::primitive_desc description(engine(), source, engine(), target, attributes);
+    dnnl::reorder::primitive_desc description;
+    if (factors < 0) description = dnnl::reorder::primitive_desc(engine(), source, engine(), target, attributes, true);
+    if (description && std::strncmp(description.impl_info_str(), "jit", 3) == 0) {
+        add(dnnl::reorder(description), description, {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}}, packing);
+        return true;
+    }
+    const desc_t factors_desc = factors < 0 ? desc_t() : items[static_cast<std::size_t>(factors)].desc;
+    if (auto copy = Copy::make(source, target, factors < 0 ? nullptr : &factors_desc)) {
+        std::vector<std::pair<int, int>> arguments = {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}};
+        if (factors >= 0) arguments.emplace_back(DNNL_ARG_SRC_1, factors);
+        actions.push_back(Action{dnnl::primitive(), std::move(copy), std::move(arguments), packing, 0});
+        return true;
+    }
+    if (!description) return false;
     add(dnnl::reorder(description), description, {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}}, packing);
+    return true;
+}
+
+int Recipe::converted(int item, const desc_t& wanted) {
+    if (items[static_cast<std::size_t>(item)].desc == wanted) return item;
+    const int target = scratch(wanted);
+    return reorder(item, target) ? target : -1;
 }
 
 void Recipe::tell() {
     int copies = 0, others = 0, packs = 0;
     for (const Action& action : actions) {
-        const dnnl::primitive::kind kind = action.primitive.get_kind();
+        const auto kind = action.copy != nullptr ? dnnl::primitive::kind::reorder : action.primitive.get_kind();
         const bool copy = kind == dnnl::primitive::kind::reorder;
         const bool other = kind == dnnl::primitive::kind::eltwise || kind == dnnl::primitive::kind::binary;
         if (action.packing) packs += 1;
@@ -126,8 +150,13 @@ std::shared_ptr<const Recipe> recipe_of(const Operation& operation, int threads)
             if (auto recipe = found->second.lock()) return recipe;
         }
     }
-    std::unique_ptr<Recipe> made =
-        operation.kind == Kind::matmul ? make_matmul(operation) : make_convolution(operation);
+    std::unique_ptr<Recipe> made = make(operation);
+    if (made == nullptr && operation.computed != dnnl::memory::data_type::f32) {
+        // Some primitives exist for float32 only.
+        Operation wide = operation;
+        wide.computed = dnnl::memory::data_type::f32;
+        made = make(wide);
+    }
     if (made == nullptr) return nullptr;
     made->finish();
     made->buffers = operation.buffers();

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "copy.hpp"
 #include "description.hpp"
 
 namespace metafuse_onednn {
@@ -23,7 +24,8 @@ public:
         std::size_t offset;  // bytes: into the buffer, the scratch memory or the kept memory
     };
     struct Action {
-        dnnl::primitive primitive;
+        dnnl::primitive primitive;                   // or, instead:
+        std::shared_ptr<const Copy> copy;            // from DNNL_ARG_FROM to DNNL_ARG_TO, times DNNL_ARG_SRC_1
         std::vector<std::pair<int, int>> arguments;  // DNNL_ARG_..., item
         bool packing;                                // of a constant operand: only where that changed
         std::size_t workspace;                       // bytes of scratch memory at the start
@@ -47,8 +49,10 @@ public:
     int kept(const desc_t& desc);
     void add(const dnnl::primitive& primitive, const dnnl::primitive_desc_base& description,
              std::vector<std::pair<int, int>> arguments, bool packing = false);
-    // Copies between layouts; nothing where they are equal.
-    void reorder(int from, int to, bool packing = false);
+    // Copies between layouts and element types; `factors`: an item of float32 to multiply by, extent 1 where it is broadcast. False where nothing can.
+    bool reorder(int from, int to, bool packing = false, int factors = -1);
+    // An item in another layout or type: itself where it is that already, else a copy of it in scratch memory; -1 where nothing can.
+    int converted(int item, const desc_t& wanted);
     // Completes `about` by the primitives beside the contraction itself.
     void tell();
     // Places the memory of the run; called once, at the end.

@@ -70,6 +70,19 @@ void Step::place(void* const* buffers, char* scratch) {
     }
 }
 
+void Step::copy(const Recipe::Action& action) const {
+    const void* from = nullptr;
+    const void* factors = nullptr;
+    void* to = nullptr;
+    for (const auto& [argument, item] : action.arguments) {
+        void* const place = placed_[static_cast<std::size_t>(item)];
+        if (argument == DNNL_ARG_FROM) from = place;
+        if (argument == DNNL_ARG_TO) to = place;
+        if (argument == DNNL_ARG_SRC_1) factors = place;
+    }
+    action.copy->run(runtime_, from, to, factors);
+}
+
 bool Step::run(void* const* buffers, void* scratch, bool changed, std::string& message) noexcept {
     try {
         std::lock_guard<std::mutex> lock(mutex_);
@@ -85,6 +98,10 @@ bool Step::run(void* const* buffers, void* scratch, bool changed, std::string& m
         for (std::size_t k = 0; k < arguments_.size(); ++k) {
             const Recipe::Action& action = recipe_->actions[k];
             if (action.packing && !pack) continue;
+            if (action.copy != nullptr) {
+                copy(action);
+                continue;
+            }
             dnnl::error::wrap_c_api(dnnl_primitive_execute(action.primitive.get(), stream().get(),
                                                            static_cast<int>(arguments_[k].size()), arguments_[k].data()),
                                     "oneDNN refused to run a primitive");

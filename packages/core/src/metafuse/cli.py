@@ -73,13 +73,29 @@ def _parser() -> argparse.ArgumentParser:
     command("flags", _flags, "The settings: value, legal values, environment variable, meaning.")
     launch = command("launch", _launch, "Run a script on several ranks, each with cores of its own.")
     launch.add_argument("-n", "--ranks", type=int, required=True, help="how many")
-    launch.add_argument("--threads", type=int, default=0, help="threads of each rank; else its share of the cores")
-    launch.add_argument("--devices", default="", help="devices of the ranks, as in 0,1,2,3; each is given to one rank")
-    launch.add_argument("--mpirun", default="", help="the program that starts the ranks; else it is looked for")
+    launch.add_argument(
+        "--threads", type=int, default=0, help="threads of each rank; else its share of the cores"
+    )
+    launch.add_argument(
+        "--devices", default="", help="devices of the ranks, as in 0,1,2,3; each is given to one rank"
+    )
+    launch.add_argument(
+        "--mpirun", default="", help="the program that starts the ranks; else it is looked for"
+    )
     launch.add_argument("--mpi-args", default="", help="further options of that program, as one text")
     launch.add_argument("--no-bind", action="store_true", help="let ranks run on any core")
-    launch.add_argument("-m", dest="module", nargs=argparse.REMAINDER, help="a module to run in place of a script, and its arguments")
-    launch.add_argument("-c", dest="text", nargs=argparse.REMAINDER, help="a program text in place of a script, and its arguments")
+    launch.add_argument(
+        "-m",
+        dest="module",
+        nargs=argparse.REMAINDER,
+        help="a module to run in place of a script, and its arguments",
+    )
+    launch.add_argument(
+        "-c",
+        dest="text",
+        nargs=argparse.REMAINDER,
+        help="a program text in place of a script, and its arguments",
+    )
     launch.add_argument("script", nargs=argparse.REMAINDER, help="a script and its arguments")
     command("version", _version, "Versions of metafuse, Python and NumPy.")
     return parser

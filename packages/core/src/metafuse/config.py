@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import operator
 import os
-import sys
 import threading
 from collections.abc import Callable
 from contextlib import ContextDecorator
@@ -170,7 +169,8 @@ SETTINGS: dict[str, Setting] = {
             "distribution",
             str,
             "",
-            "What connects processes that were started together. Empty: the best usable distribution; `none`: each computes alone.",
+            "What connects processes that were started together. Empty: the best usable distribution; `none`: each computes "
+            "alone.",
         ),
         Setting(
             "dist_check",
@@ -185,7 +185,8 @@ SETTINGS: dict[str, Setting] = {
             "dist_timeout",
             int,
             600,
-            "Seconds that a rank waits in a collective for the others before the job is ended with every rank's traceback; 0: for ever.",
+            "Seconds that a rank waits in a collective for the others before the job is ended with every rank's traceback; "
+            "0: for ever.",
         ),
         Setting(
             "dist_bucket_bytes",
@@ -387,9 +388,11 @@ _notice_lock = threading.Lock()
 
 
 def notice(message: str) -> None:
-    """Print ``message`` on stderr, once per process, unless ``flags.log_silent`` is 1."""
+    """Tell ``message`` (on stderr), once per process, unless ``flags.log_silent`` is 1."""
     with _notice_lock:
         if message in _noticed or flags.log_silent:
             return
         _noticed.add(message)
-    print(f"metafuse: {message}", file=sys.stderr)
+    from .debug.output import put
+
+    put("w", "", message)

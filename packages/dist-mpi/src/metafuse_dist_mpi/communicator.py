@@ -4,8 +4,8 @@ What it is: ``MpiCommunicator`` over one of mpi4py's communicators, and ``connec
 What it is not: watching other ranks (``watch``).
 Who calls it: ``plugin``, and ``metafuse.dist`` through the contract.
 
-Arrays are handed to MPI where they are; nothing is copied or pickled. What goes one to one carries its element type as tag, so that a
-receiver that expects another one says so instead of misreading bits.
+Arrays are handed to MPI where they are; nothing is copied or pickled. What goes one to one carries its element type as tag,
+so that a receiver that expects another one says so instead of misreading bits.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import sys
 from typing import Any
 
 import numpy as np
+from mpi4py import MPI
+
 from metafuse.dist.contract import Array, Communicator, Request
 from metafuse.errors import CollectiveMismatch, DistributionError
-
-from mpi4py import MPI
 
 from .watch import Watch
 
@@ -167,7 +167,9 @@ def connect() -> MpiCommunicator:
     if not MPI.Is_initialized():
         MPI.Init_thread()
     if MPI.Is_finalized():
-        raise DistributionError("[mpi] MPI has been ended in this process already; begin computing before MPI.Finalize()")
+        raise DistributionError(
+            "[mpi] MPI has been ended in this process already; begin computing before MPI.Finalize()"
+        )
     comm = MPI.COMM_WORLD.Dup()
     watch = Watch(MPI.COMM_WORLD.Dup(), MPI.Query_thread() >= MPI.THREAD_MULTIPLE)
     watch.start()

@@ -27,7 +27,10 @@ def _probe(start: Start) -> str | None:
     try:
         from mpi4py import MPI  # noqa: F401 - loads the MPI library
     except (ImportError, RuntimeError) as error:
-        return f"mpi4py finds no MPI library ({str(error).splitlines()[0]}); pip install mpich, or load the module of your cluster's MPI"
+        return (
+            f"mpi4py finds no MPI library ({str(error).splitlines()[0]}); pip install mpich, or load the module of your "
+            "cluster's MPI"
+        )
     return None
 
 

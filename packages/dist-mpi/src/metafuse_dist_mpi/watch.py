@@ -1,7 +1,7 @@
 """Watching the other ranks: a job in which one hangs or has left ends, and says why.
 
-What it is: a thread beside the program that looks a few times a second whether this rank waits in a call for somebody who has ended,
-or waits longer than ``flags.dist_timeout``; then every rank prints where it is, and the job ends.
+What it is: a thread beside the program that looks a few times a second whether this rank waits in a call for somebody who
+has ended, or waits longer than ``flags.dist_timeout``; then every rank prints where it is, and the job ends.
 What it is not: for ranks that raise (``metafuse.dist.guard``) or are killed (the launcher notices).
 Who calls it: ``communicator``, which says in ``now`` what is being waited for.
 
@@ -17,15 +17,16 @@ import traceback
 from typing import Any
 
 import numpy as np
+from mpi4py import MPI
+
 from metafuse.config import flags
 from metafuse.graph.node import describe_origin
 from metafuse.runtime import executor
 
-from mpi4py import MPI
-
 __all__ = ["HUNG", "Watch"]
 
-#: seconds between looks, from asking the others for their tracebacks to the end, and until a call may be late for one who has left
+#: seconds between looks, from asking the others for their tracebacks to the end, and until a call may be late for one who
+#: has left
 LOOK, ANSWER, GRACE = 0.25, 2.0, 3.0
 _BYE, _TELL = 1, 2
 #: exit code of a job in which a rank hung or left
@@ -103,11 +104,13 @@ class Watch:
             waited = time.monotonic() - since
             left = sorted(self.gone & set(now[2]))
             if left and waited > GRACE:
-                self._end(f"waits in {_described(now)} for rank {left[0]}, which has ended; let every rank make the same calls")
+                self._end(
+                    f"waits in {_described(now)} for rank {left[0]}, which has ended; let every rank make the same calls"
+                )
             elif flags.dist_timeout and waited > flags.dist_timeout:
                 self._end(
-                    f"has waited {waited:.0f} s in {_described(now)} (METAFUSE_DIST_TIMEOUT={flags.dist_timeout}); every rank tells "
-                    "where it is"
+                    f"has waited {waited:.0f} s in {_described(now)} (METAFUSE_DIST_TIMEOUT={flags.dist_timeout}); "
+                    "every rank tells where it is"
                 )
 
     def _end(self, why: str) -> None:

@@ -1,6 +1,6 @@
 """A script that knows nothing of ranks but for what it prints and saves; begins where the checkpoint of a killed run is.
 
-    train.py curve.json checkpoint [step at which rank 1 is killed]
+train.py curve.json checkpoint [step at which rank 1 is killed]
 """
 
 import json
@@ -55,7 +55,12 @@ while step < 3 * BATCHES:
         curve.append(of_all.item())
         step += 1
         if step % 3 == 0 and mf.rank == 0:
-            everything = {"net": net.state_dict("numpy"), "optimizer": optimizer.state_dict(), "step": step, "curve": curve}
+            everything = {
+                "net": net.state_dict("numpy"),
+                "optimizer": optimizer.state_dict(),
+                "step": step,
+                "curve": curve,
+            }
             mf.save(everything, str(checkpoint))
         if step == killed_at and mf.rank == 1:
             os.kill(os.getpid(), signal.SIGKILL)

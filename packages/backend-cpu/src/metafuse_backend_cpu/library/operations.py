@@ -42,14 +42,34 @@ _MOST_POSTS = 8
 
 
 @lru_cache(maxsize=1)
-def _dtypes() -> frozenset[str]:
-    """Element types that this processor multiplies well."""
+def _multiplied() -> frozenset[str]:
+    """Element types that this processor multiplies itself."""
     names, features = {"float32"}, cpu_features()
     if "avx512_bf16" in features or "amx_bf16" in features:
         names.add("bfloat16")
     if "avx512_fp16" in features or "amx_fp16" in features:
         names.add("float16")
     return frozenset(names)
+
+
+@lru_cache(maxsize=1)
+def _stored() -> frozenset[str]:
+    """Element types of operands: the 16-bit ones too where they are quickly converted."""
+    short = ("bfloat16", "float16") if cpu_features() >= {"avx2", "f16c"} else ()
+    return frozenset(("float32", *short))
+
+
+def _computed(op: LibraryOp) -> str:
+    """The type to which factors are converted: sums are float32 always.
+
+    What isn't bfloat16 becomes that beside one that is. Numbers beyond the range of float16 must not be lost, so it counts only
+    where both factors have it; else, as on processors without arithmetic for a type, products are those of float32."""
+    types = {op.first.dtype.name, op.second.dtype.name}
+    if "float16" in types:
+        return "float16" if types == {"float16"} and "float16" in _multiplied() else "float32"
+    if ("bfloat16" in types or op.math == "bfloat16") and "bfloat16" in _multiplied():
+        return "bfloat16"
+    return "float32"
 
 
 def _sound(operand: Operand) -> bool:
@@ -139,12 +159,10 @@ class LibraryOps(SupportsLibraryOps):
         if op.math not in ("float32", "bfloat16") or loading.absence() is not None:
             return False
         parties = (op.first, op.second, op.result)
-        if any(operand.dtype.name not in _dtypes() for operand in parties):
+        if any(operand.dtype.name not in _stored() for operand in parties):
             return False
         if not all(_sound(operand) for operand in parties) or not _distinct(op.result):
             return False
-        if op.scale and op.second.dtype.name != "float32":
-            return False  # the product would be rounded once more
         if op.kind == "matmul":
             fits = _takes_matmul(op)
         else:
@@ -180,7 +198,7 @@ class LibraryOps(SupportsLibraryOps):
             [_view(operand) for operand in op.operands],
             [(post.kind, post.operand, post.alpha, post.beta) for post in op.post],
             op.constant,
-            op.math == "bfloat16",
+            _computed(op),
         )
         if made is None:
             return None
@@ -209,7 +227,7 @@ def _follows(op: LibraryOp, post: PostOp) -> bool:
 def _broadcasts(op: LibraryOp, operand: Operand) -> bool:
     """Whether an operand has an element for each of the result's."""
     missing = len(op.result.shape) - len(operand.shape)
-    if missing < 0 or operand.dtype.name not in _dtypes() or not _sound(operand):
+    if missing < 0 or operand.dtype.name not in _stored() or not _sound(operand):
         return False
     return all(n in (1, whole) for n, whole in zip(operand.shape, op.result.shape[missing:], strict=True))
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 __all__ = [
-    "CLASS_NOISE", "DYNAMIC", "Names", "closures", "derived", "foreign", "foreign_file", "heavy", "inner", "is_value",
+    "CLASS_NOISE", "DYNAMIC", "Names", "closures", "derived", "foreign", "foreign_code", "heavy", "inner", "is_value",
     "names", "names_in", "opaque", "outside", "places", "slots", "stream",
 ]  # fmt: skip
 
@@ -79,8 +79,8 @@ def names(code: types.CodeType) -> Names:
 def names_in(executed: dict[types.CodeType, dict[str, Any]]) -> set[str]:
     """All names in the user's code among ``executed``."""
     found: set[str] = set()
-    for one in executed:
-        if not foreign_file(one.co_filename):
+    for one, space in executed.items():
+        if not foreign_code(one.co_filename, space.get("__name__", "")):
             found |= names(one).all
     return found
 
@@ -100,14 +100,16 @@ def inner(codes: Iterable[types.CodeType]) -> set[types.CodeType]:
 def foreign(thing: Any) -> bool:
     """Whether a function, class or module belongs to metafuse, Python or an installed package."""
     if isinstance(thing, types.FunctionType):
-        return foreign_file(thing.__code__.co_filename)
+        return foreign_code(thing.__code__.co_filename, thing.__globals__.get("__name__", ""))
     module = thing.__name__ if isinstance(thing, types.ModuleType) else getattr(thing, "__module__", None)
     return _foreign_name(module if isinstance(module, str) else "")
 
 
 @lru_cache(maxsize=4096)
-def foreign_file(path: str) -> bool:
-    """The same for the file that code comes from."""
+def foreign_code(path: str, module: str) -> bool:
+    """The same for code by its file; where that is generated (of a data class, say), by the name of its module."""
+    if path == "<string>":
+        return _foreign_name(module)
     return path.startswith(_FOREIGN_PATHS) or "site-packages" in path or "dist-packages" in path
 
 

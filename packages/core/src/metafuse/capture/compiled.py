@@ -222,7 +222,9 @@ class Compiled:
                     else:
                         executed.setdefault(frame.f_code, frame.f_globals)
                 elif (
-                    event == "c_call" and not kind.outside and not code.foreign_file(frame.f_code.co_filename)
+                    event == "c_call"
+                    and not kind.outside
+                    and not code.foreign_code(frame.f_code.co_filename, module)
                 ):
                     kind.outside = code.outside(what)
             elif event == "return" and frame is evaluating:

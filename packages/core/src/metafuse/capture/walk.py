@@ -292,7 +292,7 @@ class Walk:
         for one, space in sorted(
             self._executed.items(), key=lambda x: (x[0].co_filename, x[0].co_firstlineno)
         ):
-            if one in self._visited_code or code.foreign_file(one.co_filename):
+            if one in self._visited_code or code.foreign_code(one.co_filename, space.get("__name__", "")):
                 continue
             if one.co_freevars and one not in inside:
                 raise Unseen(

@@ -7,12 +7,12 @@ Who calls it: ``runtime`` and, through ``debug.launches`` (level 2) and ``debug.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 from ..backend.contract import AbstractBackend
 from ..backend.optional import SupportsAssembly
 from ..config import flags
+from .output import put
 from .text import counted
 
 __all__ = ["compiled", "device", "from_disk", "source", "tell"]
@@ -20,7 +20,7 @@ __all__ = ["compiled", "device", "from_disk", "source", "tell"]
 
 def tell(topic: str, text: str) -> None:
     """Print ``text`` under ``topic``; several lines are indented below the first."""
-    print(f"metafuse [{topic}] " + text.rstrip("\n").replace("\n", "\n    "), file=sys.stderr, flush=True)
+    put("i", topic, text)
 
 
 def device(backend: AbstractBackend) -> None:

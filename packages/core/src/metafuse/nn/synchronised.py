@@ -15,11 +15,11 @@ from typing import Any
 from ..dist.collectives import mpi_all_gather
 from ..dist.parallel import current_share
 from ..dtypes import accumulator
-from ..ops.shape import concat
 from ..ops.creation import full
 from ..ops.elementwise import cast
 from ..ops.neural.normalisation import moments
 from ..ops.precision import answer_type
+from ..ops.shape import concat
 
 __all__ = ["batch_norm_of_all"]
 
@@ -35,7 +35,9 @@ def batch_norm_of_all(x: Any, running: list[Any], weight: Any, bias: Any, moment
     wide = cast(x, accumulator(x.dtype))
     mean, variance, _, _ = moments(wide, axes)
     count = x.numel() // channels if current_share().samples else 0
-    own = concat([mean.reshape([channels]), variance.reshape([channels]), full([1], float(count), wide.dtype)], 0)
+    own = concat(
+        [mean.reshape([channels]), variance.reshape([channels]), full([1], float(count), wide.dtype)], 0
+    )
     of_all = mpi_all_gather(own.reshape([1, 2 * channels + 1]))
     counts = of_all[:, 2 * channels :].stop_grad()
     parts = counts / counts.sum(0, keepdims=True)

@@ -7,32 +7,48 @@ Who calls it: users.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from ..dtypes import float32
 from ..errors import GradientError
 from ..graph.node import Node
 from ..var import Var
 from .autograd import no_grad
-from .meta import with_gradient
+from .meta import fill, with_gradient
 
 __all__ = ["Function"]
 
 
 class _Rule:
-    """The gradient of one call: hands the upstream gradients of all outputs to the user's ``grad``."""
+    """The gradient of one call: hands the upstream gradients of all outputs to the user's ``grad``, once."""
 
-    def __init__(self, function: Function, inputs: list[Var], outputs: int) -> None:
+    def __init__(self, function: Function, args: tuple[Any, ...], outputs: int) -> None:
         self.function = function
-        self.specs = [x._node.spec for x in inputs]
+        self.specs = [a._node.spec for a in args if type(a) is Var]
+        self.places = [k for k, a in enumerate(args) if type(a) is Var]
+        self.count = len(args)
         self.outputs = outputs
+        self.seen: dict[int, Var] = {}  # of the gradient that is being computed: output -> its upstream gradient
 
-    def call(self, position: int, upstream: Var) -> list[Var | None]:
-        """Gradients for every input, given that of output ``position``."""
-        given: list[Var | None] = [None] * self.outputs
-        given[position] = upstream
-        answer = self.function.grad(*given)
+    def collect(self, position: int, upstream: Var) -> list[Var | None]:
+        """Keep the gradient of one output for the junction, which comes after all outputs."""
+        self.seen[position] = upstream
+        return [None, fill((1,), 0, float32)]
+
+    def join(self, upstream: Var) -> list[Var | None]:
+        """Gradients for every input, given what was collected."""
+        seen, self.seen = self.seen, {}
+        return [None, *self.call(seen)]
+
+    def call(self, upstream: dict[int, Var]) -> list[Var | None]:
+        """Gradients for every input, given those of the outputs that have one."""
+        answer = self.function.grad(*(upstream.get(k) for k in range(self.outputs)))
         found = list(answer) if isinstance(answer, (tuple, list)) else [answer]
         name = type(self.function).__name__
+        if len(found) == self.count and all(found[k] is None for k in range(self.count) if k not in self.places):
+            found = [found[k] for k in self.places]  # with None for arguments that are no Vars
         if len(found) != len(self.specs):
             raise GradientError(
                 f"[{name}] grad must answer {len(self.specs)} gradients, one per Var input, got {len(found)}"
@@ -49,7 +65,8 @@ class Function:
     """An operator with its own gradient: subclass it, write ``execute`` and ``grad``, call it or ``apply``.
 
     ``execute`` computes with Vars and may keep what ``grad`` needs on ``self``. ``grad`` gets one gradient per output
-    (``None`` for an output that got none) and answers one gradient, or ``None``, per Var input.
+    (``None`` for an output that got none) and answers one gradient, or ``None``, per Var input; or per argument, with ``None`` for
+    those that are no Vars.
 
     Example:
         >>> import metafuse as mf
@@ -83,22 +100,22 @@ class Function:
             answer = self.execute(*args)
         several = isinstance(answer, (tuple, list))
         outputs = list(answer) if several else [answer]
-        rule = _Rule(self, inputs, len(outputs))
-        results = [
-            _attach(rule, k, o, inputs) if type(o) is Var and o.dtype.is_float else o
-            for k, o in enumerate(outputs)
-        ]
-        return type(answer)(results) if several else results[0]
+        rule = _Rule(self, args, len(outputs))
+        floating = [k for k, o in enumerate(outputs) if type(o) is Var and o.dtype.is_float]
+        if len(floating) == 1:
+            (k,) = floating
+            outputs[k] = _attach(self, outputs[k], inputs, lambda upstream: [None, *rule.call({k: upstream})])
+        elif floating:  # a node between outputs and inputs, at which the gradients of all outputs are known
+            junction = _attach(self, fill((1,), 0, float32), inputs, rule.join)
+            for k in floating:
+                outputs[k] = _attach(self, outputs[k], [junction], partial(rule.collect, k))
+        return type(answer)(outputs) if several else outputs[0]
 
 
-def _attach(rule: _Rule, position: int, output: Var, inputs: list[Var]) -> Var:
+def _attach(function: Function, output: Var, inputs: list[Var], rule: Callable[[Var], list[Var | None]]) -> Var:
     """A node that shows ``output`` and depends on ``inputs`` for gradients only."""
-    result = with_gradient(output, inputs, type(rule.function).__name__, None, _ask_node)
-
-    def own(upstream: Var) -> list[Var | None]:
-        return [None, *rule.call(position, upstream)]
-
-    result._node.rule = own
+    result = with_gradient(output, inputs, type(function).__name__, None, _ask_node)
+    result._node.rule = rule
     return result
 
 

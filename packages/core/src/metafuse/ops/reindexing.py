@@ -199,5 +199,5 @@ def reindex_reduce(
     return scatter(start, name, y, where, found)
 
 
-for _function, _methods in ((reindex, ("reindex", "reindex_var")), (reindex_reduce, ("reindex_reduce",))):
+for _function, _methods in ((reindex, ("reindex",)), (reindex_reduce, ("reindex_reduce",))):
     register(Operator(_function.__name__, "meta", _function, None, (), "meta-operator", True, _methods))

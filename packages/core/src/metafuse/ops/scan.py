@@ -235,10 +235,12 @@ def _log_join(a: Var, b: Var) -> Var:
 
 def _logcumsumexp_rule(node: Node, upstream: Var) -> list[Var | None]:
     """``sum over j >= i of g[j] exp(x[i] - y[j])``, positive and negative g apart, in logarithms."""
-    dim, x, y = node.sig.attrs, wrap(node.inputs[1]), wrap(node)
+    dim, x, y = node.sig.attrs, wrap(node.inputs[1]), _finite(wrap(node))
 
     def part(g: Var) -> Var:
-        return (flip(logcumsumexp(flip(g.maximum(0.0).log() - y, dim), dim), dim) + x).exp()
+        some = g > 0
+        logs = ternary(some, ternary(some, g, 1.0).log() - y, -float("inf"))
+        return (flip(logcumsumexp(flip(logs, dim), dim), dim) + x).exp()
 
     return [None, part(upstream) - part(-upstream)]
 

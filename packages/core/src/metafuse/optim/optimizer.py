@@ -138,9 +138,16 @@ class Optimizer:
     def sync_gradients(self) -> None:
         """Have the kept gradients be those of all ranks' samples, if they are not yet; ``step`` does so by itself."""
         if self._local:
-            held = [(g["grads"], k) for g in self.param_groups for k, grad in enumerate(g["grads"]) if grad is not None]
+            held = [
+                (g["grads"], k)
+                for g in self.param_groups
+                for k, grad in enumerate(g["grads"])
+                if grad is not None
+            ]
             with no_grad():
-                for (grads, k), total in zip(held, buckets.summed([grads[k] for grads, k in held]), strict=True):
+                for (grads, k), total in zip(
+                    held, buckets.summed([grads[k] for grads, k in held]), strict=True
+                ):
                     grads[k] = total
             self._local = False
 

@@ -1,7 +1,7 @@
 """Early: what should begin as soon as it can is moved up to where its inputs are ready.
 
-What it is: moves opaque launches whose attributes say ``early`` (sending, which goes on beside computing) behind the last launch that
-makes one of their inputs.
+What it is: moves opaque launches whose attributes say ``early`` (sending, which goes on beside computing) behind the last
+launch that makes one of their inputs.
 What it is not: a reordering of anything else; early launches keep their order among themselves.
 Who calls it: ``passes.pipeline``, after ``schedule``.
 """

@@ -68,7 +68,9 @@ def _expect(kit: Kit, what: str, got: Var, expected: Array) -> None:
     """Compare, exactly where nothing is computed."""
     value = got.numpy()
     if value.shape != expected.shape:
-        raise ConformanceError(f"[{what}] rank {world().rank}: shape {value.shape}, expected {expected.shape}")
+        raise ConformanceError(
+            f"[{what}] rank {world().rank}: shape {value.shape}, expected {expected.shape}"
+        )
     allowed = kit.tolerance(str(got.dtype))
     # floats of ranks are summed in any order: errors grow with the largest part
     room = allowed.absolute + allowed.relative * (float(np.abs(expected).max(initial=0)) + world().size)
@@ -129,8 +131,12 @@ def check_moves(kit: Kit) -> None:
         for number, shape in enumerate(SHAPES):
             values = _drawn(kit, dtype, shape)
             mine, root = _var(values[group.rank], dtype), number % group.size
-            found.append((f"mpi_broadcast {dtype}{list(shape)} from {root}", mpi_broadcast(mine, root), values[root]))
-            found.append((f"mpi_all_gather {dtype}{list(shape)}", mpi_all_gather(mine), np.concatenate(list(values))))
+            found.append(
+                (f"mpi_broadcast {dtype}{list(shape)} from {root}", mpi_broadcast(mine, root), values[root])
+            )
+            found.append(
+                (f"mpi_all_gather {dtype}{list(shape)}", mpi_all_gather(mine), np.concatenate(list(values)))
+            )
         sync([got for _, got, _ in found])
         for what, got, expected in found:
             _expect(kit, what, got, expected)
@@ -234,7 +240,12 @@ def check_groups(kit: Kit) -> None:
     values = _drawn(kit, as_dtype("float32"), (3,), "groups")
     set_world(part)
     try:
-        _expect(kit, "all_reduce in a part", mpi_all_reduce(_var(values[group.rank], as_dtype("float32"))), values[members].sum(0))
+        _expect(
+            kit,
+            "all_reduce in a part",
+            mpi_all_reduce(_var(values[group.rank], as_dtype("float32"))),
+            values[members].sum(0),
+        )
     finally:
         set_world(group)
     if group.split(None if group.rank else 0) is None and group.rank == 0:
@@ -271,7 +282,10 @@ def check_mismatches(kit: Kit) -> None:
     cases: list[tuple[str, Callable[[], Var]]] = [
         ("float32[2]", lambda: mpi_all_reduce(array64(np.ones(2 if odd else 3, np.float32)))),
         ("int32", lambda: mpi_all_reduce(array64(np.ones(3, np.int32 if odd else np.float32)))),
-        ("mpi_broadcast", lambda: (mpi_broadcast if odd else mpi_all_reduce)(array64(np.ones(3, np.float32)))),
+        (
+            "mpi_broadcast",
+            lambda: (mpi_broadcast if odd else mpi_all_reduce)(array64(np.ones(3, np.float32))),
+        ),
         ("root=1", lambda: mpi_reduce(array64(np.ones(3, np.float32)), "add", int(odd))),
     ]
     with flag_scope(dist_check=2):
@@ -310,7 +324,9 @@ CHECKS: dict[str, Callable[[Kit], None]] = {
 
 def main() -> int:
     """Run every check on the ranks that a launcher started; rank 0 tells."""
-    parser = argparse.ArgumentParser(prog="metafuse.testing.collectives", description=__doc__.split("\n", 1)[0])
+    parser = argparse.ArgumentParser(
+        prog="metafuse.testing.collectives", description=__doc__.split("\n", 1)[0]
+    )
     parser.add_argument("--backend", default="", help="compute on this backend; else the default one")
     options = parser.parse_args()
     kit = Kit(options.backend or registry().default_backend().name)

@@ -25,7 +25,17 @@ from ..plugins.registry import registry
 __all__ = ["LEVELS", "Kit", "Profile", "hosted", "level", "profile_named"]
 
 #: the levels in the order in which they run; a red level skips the later ones
-LEVELS = ("memory", "element-wise", "index", "reduce", "fusion", "autograd", "library", "code op", "collectives")
+LEVELS = (
+    "memory",
+    "element-wise",
+    "index",
+    "reduce",
+    "fusion",
+    "autograd",
+    "library",
+    "code op",
+    "collectives",
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 

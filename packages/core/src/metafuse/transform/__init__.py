@@ -53,8 +53,11 @@ from .images import PillowMissing
 __all__ = [
     "CenterCrop", "ColorJitter", "Compose", "Crop", "FiveCrop", "Gray", "ImageNormalize", "Lambda", "Pad", "PillowMissing",
     "RandomAffine", "RandomApply", "RandomChoice", "RandomCrop", "RandomCropAndResize", "RandomGray", "RandomHorizontalFlip",
-    "RandomOrder", "RandomPerspective", "RandomResizedCrop", "RandomRotation", "RandomSizedCrop", "RandomVerticalFlip", "Resize",
-    "TenCrop", "ToPILImage", "ToTensor", "adjust_brightness", "adjust_contrast", "adjust_gamma", "adjust_hue", "adjust_saturation",
-    "center_crop", "crop", "crop_and_resize", "five_crop", "function_pil", "gray", "hflip", "image_normalize", "pad", "pil_to_tensor",
+    "RandomOrder", "RandomPerspective", "RandomResizedCrop", "RandomRotation", "RandomSizedCrop", "RandomVerticalFlip",
+    "Resize",
+    "TenCrop", "ToPILImage", "ToTensor", "adjust_brightness", "adjust_contrast", "adjust_gamma", "adjust_hue",
+    "adjust_saturation",
+    "center_crop", "crop", "crop_and_resize", "five_crop", "function_pil", "gray", "hflip", "image_normalize", "pad",
+    "pil_to_tensor",
     "resize", "ten_crop", "to_pil_image", "to_tensor", "vflip",
 ]  # fmt: skip

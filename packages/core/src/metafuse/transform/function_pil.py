@@ -147,7 +147,8 @@ def rotate(
     center: Sequence[float] | None = None,
     fill: Any = None,
 ) -> Image:
-    """Turned by ``angle`` degrees, counter-clockwise, about ``center`` (x, y), which is the middle by default. ``expand`` makes the
+    """Turned by ``angle`` degrees, counter-clockwise, about ``center`` (x, y), which is the middle by default. ``expand``
+    makes the
     image large enough for all of it."""
     check_image("rotate", img, arrays=False)
     angle = check_number("rotate", "angle", angle)
@@ -182,7 +183,8 @@ def affine(
 def affine_matrix(
     size: tuple[int, int], angle: Any, translate: Any, scale: Any, shear: Any
 ) -> np.ndarray[Any, Any]:
-    """The 3 x 3 matrix that takes a point (x, y, 1) of the image to its new place: shift . rotation . shear y . shear x . scale, about
+    """The 3 x 3 matrix that takes a point (x, y, 1) of the image to its new place: shift . rotation . shear y . shear x .
+    scale, about
     the middle."""
     turn = math.radians(check_number("affine", "angle", angle))
     dx, dy = _point("affine", "translate", translate)
@@ -216,7 +218,8 @@ def perspective(
 
 
 def perspective_coefficients(startpoints: Any, endpoints: Any) -> list[float]:
-    """a .. h of x = (a X + b Y + c) / (g X + h Y + 1), y = (d X + e Y + f) / (g X + h Y + 1), from new places (X, Y) to old ones."""
+    """a .. h of x = (a X + b Y + c) / (g X + h Y + 1), y = (d X + e Y + f) / (g X + h Y + 1), from new places (X, Y) to old
+    ones."""
     rows, values = [], []
     for name, points in (("startpoints", startpoints), ("endpoints", endpoints)):
         if not isinstance(points, (tuple, list)) or len(points) != 4:

@@ -20,8 +20,10 @@ from . import function_pil as pil
 from .images import check_image, check_number, check_size, is_image_array, is_pil, on_pil, pillow, size_of
 
 __all__ = [
-    "adjust_brightness", "adjust_contrast", "adjust_gamma", "adjust_hue", "adjust_saturation", "center_crop", "crop", "crop_and_resize",
-    "five_crop", "gray", "hflip", "image_normalize", "pad", "pil_to_tensor", "resize", "ten_crop", "to_pil_image", "to_tensor", "vflip",
+    "adjust_brightness", "adjust_contrast", "adjust_gamma", "adjust_hue", "adjust_saturation", "center_crop", "crop",
+    "crop_and_resize",
+    "five_crop", "gray", "hflip", "image_normalize", "pad", "pil_to_tensor", "resize", "ten_crop", "to_pil_image",
+    "to_tensor", "vflip",
 ]  # fmt: skip
 
 
@@ -195,7 +197,8 @@ def _values(pic: Any) -> np.ndarray[Any, Any]:
 
 
 def to_pil_image(pic: Any, mode: str | None = None) -> Any:
-    """The image of Pillow's for a uint8 array ``[height, width(, channels)]``, or a tensor ``[(channels,) height, width]`` of 0..1.
+    """The image of Pillow's for a uint8 array ``[height, width(, channels)]``, or a tensor ``[(channels,) height, width]`` of
+    0..1.
 
     Args:
         mode: Pillow's name of what the channels mean; ``None``: L, LA, RGB or RGBA by their number.

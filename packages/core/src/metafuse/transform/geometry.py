@@ -104,7 +104,8 @@ class Pad:
 
 
 class Resize:
-    """To exactly this size; one integer stands for height and width. (The function ``resize`` takes an integer for the shorter side.)
+    """To exactly this size; one integer stands for height and width. (The function ``resize`` takes an integer for the
+    shorter side.)
 
     Args:
         mode: interpolation by Pillow's number: 0 nearest, 1 Lanczos, 2 bilinear, 3 bicubic, 4 box, 5 Hamming.

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 __all__ = [
-    "PillowMissing", "check_image", "check_interpolation", "check_number", "check_pair", "check_probability", "check_size", "from_array",
+    "PillowMissing", "check_image", "check_interpolation", "check_number", "check_pair", "check_probability", "check_size",
+    "from_array",
     "is_image_array", "is_pil", "on_pil", "pillow", "size_of",
 ]  # fmt: skip
 

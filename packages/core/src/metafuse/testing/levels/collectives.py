@@ -19,7 +19,7 @@ __all__ = ["test_collectives", "test_failing_rank"]
 
 
 def _cases() -> list[tuple[str, Any]]:
-    counts = {name: (2, 3) for name in CHECKS} | {"order": (1, 2, 4), "one to one": (2, 4), "helpers": (1, 3, 4)}
+    counts = dict.fromkeys(CHECKS, (2, 3)) | {"order": (1, 2, 4), "one to one": (2, 4), "helpers": (1, 3, 4)}
     return [(f"{name} {count}", (name, count)) for name in CHECKS for count in counts[name]]
 
 
