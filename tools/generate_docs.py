@@ -99,6 +99,17 @@ def compat_tables() -> str:
     return "\n".join(parts)
 
 
+def scaling_table() -> str:
+    """Predicted efficiency on up to 1,024 ranks, from ``metafuse.dist.scaling``."""
+    from metafuse.dist import scaling
+
+    parts = []
+    for network in scaling.NETWORKS:
+        header = ("ranks", *(f"{how}: sending, efficiency" for how in scaling.WAYS))
+        parts.append(f"**{network.title}**\n\n" + markdown(header, scaling.rows(network)))
+    return "\n".join(parts)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "flags": flags_table,
     "promotion": promotion_table,
@@ -107,6 +118,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "hooks": hooks_table,
     "tolerances": tolerances_table,
     "compat": compat_tables,
+    "scaling": scaling_table,
 }
 
 

@@ -142,20 +142,23 @@ void Pool::release(void* block) {
 
 std::size_t Pool::capacity(const void* block) {
     std::lock_guard<std::mutex> lock(mutex_);
-    return find_used(block, "memory");
+    const std::size_t room = find_room(block);
+    return room ? room : find_used(block, "memory");
 }
 
 void Pool::check(const void* const* blocks, std::size_t count) {
     std::lock_guard<std::mutex> lock(mutex_);
     for (std::size_t i = 0; i < count; ++i) {
-        // A step may be given a part of a block.
-        auto next = used_.upper_bound(blocks[i]);
-        if (next != used_.begin()) {
-            const auto& [start, size] = *std::prev(next);
-            if (std::less<>()(blocks[i], static_cast<const char*>(start) + size)) continue;
-        }
-        find_used(blocks[i], "launch");
+        if (!find_room(blocks[i])) find_used(blocks[i], "launch");
     }
+}
+
+std::size_t Pool::find_room(const void* place) const {
+    auto next = used_.upper_bound(place);
+    if (next == used_.begin()) return 0;
+    const auto& [start, size] = *std::prev(next);
+    const char* const end = static_cast<const char*>(start) + size;
+    return std::less<>()(place, end) ? static_cast<std::size_t>(end - static_cast<const char*>(place)) : 0;
 }
 
 std::size_t Pool::find_used(const void* block, const char* verb) const {

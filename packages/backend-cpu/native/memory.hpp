@@ -30,7 +30,7 @@ public:
     void* allocate(std::size_t bytes);
     // Throws BackendError for anything that `allocate` did not hand out or that was freed before.
     void release(void* block);
-    // How many bytes may be used at `block`; throws BackendError for an unknown address.
+    // How many bytes may be used at `block`, a block or a place within one; throws BackendError for another address.
     std::size_t capacity(const void* block);
     // Throws BackendError unless every one of `blocks` is handed out.
     void check(const void* const* blocks, std::size_t count);
@@ -46,6 +46,8 @@ private:
     void* take_fresh(std::size_t bytes, std::size_t size);
     std::size_t trim_locked(std::size_t keep);
     std::size_t find_used(const void* block, const char* verb) const;
+    // How many bytes lie between a place and the end of the block that it is in; 0 if it is in none.
+    std::size_t find_room(const void* place) const;
     [[noreturn]] void fail(std::size_t bytes);
 
     std::mutex mutex_;

@@ -197,7 +197,7 @@ def test_hue():
     for turn, channel in ((1 / 3, 1), (-1 / 3, 2)):
         turned = T.adjust_hue(red, turn).astype(int)
         assert abs(turned[0, 0, channel] - 200) <= 3
-        assert np.delete(turned[0, 0], channel).max() <= 4
+        assert np.delete(turned[0, 0], channel).max() <= 6
     same(T.adjust_hue(picture("L"), 0.3), np.asarray(picture("L")))
     assert (
         T.adjust_hue(picture("RGBA"), 0.3).getchannel("A").tobytes()
@@ -379,7 +379,8 @@ def test_random_positions():
                 assert abs(Y - y) <= 30 * scale
                 assert 0 <= X < 80
                 assert 0 <= Y < 60
-            T.RandomPerspective(scale, 1)(smooth(6, 6))
+            T.RandomPerspective(scale, 1)(smooth(6, 5))
+            T.RandomPerspective(scale, 1)(smooth(1, 3))
     same(T.RandomPerspective(p=0)(picture()), np.asarray(picture()))
     assert (np.asarray(T.RandomPerspective(p=1)(smooth())) != np.asarray(smooth())).any()
 

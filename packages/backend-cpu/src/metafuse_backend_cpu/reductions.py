@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from metafuse.backend.contract import Machine
 from metafuse.dtypes import DType, float32, float64
 from metafuse.kernel.cstyle import literal, rounded, type_name, unsigned_of
+from metafuse.kernel.expr import walk, weight
 from metafuse.kernel.ir import IDENTITY, Kernel, Stage
 from metafuse.kernel.scope import Scope, affine
 
@@ -27,6 +28,9 @@ from .loops import SIMD, decode, extent, loop, statements
 __all__ = ["Accumulator", "emit_rows", "runs_inner"]
 
 #: elements whose sum is one block
+#: how many elements at once, in a loop whose body costs at most so many additions, and how many are asked for ahead
+_SEVERAL, _CHEAP = 64, 4
+_AHEAD = 2048
 _BLOCK = 1024
 _CLAUSE = {
     "add": "+", "multiply": "*", "maximum": "max", "minimum": "min", "logical_and": "&", "logical_or": "|",
@@ -160,7 +164,8 @@ def _row_loop(scope: Scope, stages: list[Stage], found: list[Accumulator], axis:
     blocked = [each for each in found if each.blocked]
     places = {each.number: (each, f"{'p' if each.blocked else 'a'}{each.number}") for each in found}
     meet = any(stage.kind == "scatter" and not _moves_along(stage, axis) for stage in stages)
-    pragma = "" if meet else SIMD + _clauses(list(places.values()))
+    several = "" if meet else _several(stages, found)
+    pragma = "" if meet else SIMD + several + _clauses(list(places.values()))
     with ExitStack() as stack:
         start, stop = "0", size
         if blocked:
@@ -170,11 +175,32 @@ def _row_loop(scope: Scope, stages: list[Stage], found: list[Accumulator], axis:
             scope.line(f"const long long to = from + {_BLOCK} < {size} ? from + {_BLOCK} : {size};")
             scope.line("".join(f"{each.partial} p{each.number} = 0; " for each in blocked).strip())
             start, stop = "from", "to"
+            if several:
+                _prefetch(scope, stages, axis)
         with scope.block(loop(f"i{axis}", start, stop), pragma=pragma) as body:
             body.bind("axis", axis, f"i{axis}")
             _fold(body, stages, places)
         for each in blocked:
             scope.line(f"a{each.number} += p{each.number};")
+
+
+def _prefetch(scope: Scope, stages: Sequence[Stage], axis: int) -> None:
+    """Ask for the elements of a later block: a bare sum waits for memory, and pages end the hardware's foresight."""
+    loads = {n for stage in stages for n in walk(stage.expr) if n.op == "load" and len(n.args) == 1}
+    for node in sorted(loads, key=repr):
+        if affine(node.args[0]).stride(axis) != "unit":
+            continue
+        step = 64 // node.dtype.itemsize
+        with scope.block(f"for (long long line = from; line < to; line += {step})") as body:
+            body.bind("axis", axis, "line")
+            body.line(f"__builtin_prefetch(b{node.value} + ({body.index(node.args[0])} + {_AHEAD}));")
+
+
+def _several(stages: Sequence[Stage], found: Sequence[Accumulator]) -> str:
+    """Four vectors at a time, so that additions do not wait for one another, where there is little else to do."""
+    cheap = all(stage.kind == "reduce" and weight(stage.expr) <= _CHEAP for stage in stages)
+    short = all(each.partial == "float" and each.blocked for each in found)
+    return f" simdlen({_SEVERAL})" if cheap and short and len(found) == 1 else ""
 
 
 def _moves_along(stage: Stage, axis: int) -> bool:

@@ -7,6 +7,7 @@ Who calls it: users; ``jittor`` has the same names.
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 __all__ = ["NAMES"]
@@ -23,14 +24,8 @@ NAMES = frozenset(
 def __getattr__(name: str) -> Any:
     if name not in NAMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name == "mpi":
-        from metafuse import mpi
-
-        return mpi
-    if name == "mpi_ops":
-        from . import mpi_ops
-
-        return mpi_ops
+    if name in ("mpi", "mpi_ops"):
+        return importlib.import_module(f"jittor.{name}")
     if name == "inside_mpi":
         from metafuse.dist import in_mpi
 

@@ -16,9 +16,11 @@ from .dtypes import DType, as_dtype
 from .errors import MetafuseError
 from .ops import *
 from .ops import registry as _registry
+from .ops.reduce import var as _variance
 from .ops.scalar import pow
 from .var import Var, sync, sync_all
 
+var = _variance  # the operator; the module of this name can still be imported from
 __version__ = "0.1.0"
 
 _LAZY = {

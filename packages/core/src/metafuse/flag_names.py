@@ -114,13 +114,13 @@ def _write_cache_path(value: str) -> None:
 
 
 def _read_profiling() -> int:
-    from .debug import profiler
+    from . import profiler
 
     return int(profiler.running())
 
 
 def _write_profiling(value: int) -> None:
-    from .debug import profiler
+    from . import profiler
 
     if value:
         profiler.start(FLAGS["profiler_warmup"].value(), FLAGS["profiler_rerun"].value())

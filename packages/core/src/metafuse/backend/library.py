@@ -20,6 +20,11 @@ kind                   first                            second                  
 =====================  ===============================  ===============================  ================================
 
 A batch dimension of extent 1, or of stride 0, is broadcast. A transposed convolution is ``convolution_data``.
+
+Each operand, ``operands`` too, has an element type of its own: float32, bfloat16 or float16. A backend may convert both factors to
+bfloat16 where one of them has that type or ``math`` says so, and to float16 where both have it; sums, ``scale`` and post-operations are
+float32 always, and the result is rounded to its type once, when it is stored (a backend that can't fuse a post-operation may
+round before it as well).
 """
 
 from __future__ import annotations
@@ -66,8 +71,8 @@ class LibraryOp:
     """One contraction. Buffers of its call, in order: first, second, result, then ``scale`` (if any), then ``operands``.
 
     ``stride``, ``dilation`` (1 = dense), ``padding`` (before, after) have one entry per spatial dimension; a negative padding crops.
-    ``scale``: a vector of one number per output channel (convolution) or column (matmul) that multiplies the weight when
-    it is packed; it is constant whenever the second operand is.
+    ``scale``: a float32 vector of one number per output channel (convolution) or column (matmul) that multiplies the weight when
+    it is packed, before that is rounded; it is constant whenever the second operand is.
     ``constant``: the second operand (and ``scale``) seldom changes, so that its packed form is worth keeping between runs.
     ``math``: ``"float32"``, or ``"bfloat16"`` where products of float32 may be rounded to bfloat16 first.
     """

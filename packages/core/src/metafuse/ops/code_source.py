@@ -90,12 +90,8 @@ class Snippet:
         offsets: Sequence[int] = (),
     ) -> list[tuple[int, ...]]:
         """Run it on row-major buffers; answers the final shapes of the outputs."""
-        loaded = self.obtain(
-            backend,
-            kernels,
-            [(spec.dtype, len(spec.shape)) for _, spec in inputs],
-            [(spec.dtype, len(spec.shape)) for _, spec in outputs],
-        )
+        kinds = _kinds([spec for _, spec in inputs]), _kinds([spec for _, spec in outputs])
+        loaded = self.obtain(backend, kernels, *kinds)
         assert isinstance(backend, SupportsCodeOp)
         shapes = backend.launch_code(
             loaded,
@@ -108,6 +104,11 @@ class Snippet:
             if type(buffer) is Buffer:  # no part of a program's own memory, whose contents nobody compares
                 buffer.version = next_version()
         return [tuple(shape) for shape in shapes]
+
+
+def _kinds(specs: Sequence[Spec]) -> list[tuple[DType, int]]:
+    """What is compiled for, of each array."""
+    return [(spec.dtype, len(spec.shape)) for spec in specs]
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,11 @@ class Code:
     def numbers(self, scalars: Sequence[Any]) -> dict[str, float]:
         """``data`` with the values of one run."""
         return {name: float(value) for name, value in zip(self.data, scalars, strict=True)}
+
+    def prepare(self, backend: AbstractBackend, kernels: KernelTable, inputs: Sequence[Spec]) -> None:
+        """Compile if new."""
+        given = inputs[: len(inputs) - self.former]
+        self.snippet.obtain(backend, kernels, _kinds(given), _kinds(self.outputs))
 
     def run(
         self,

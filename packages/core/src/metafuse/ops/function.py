@@ -54,10 +54,9 @@ class _Rule:
                 f"[{name}] grad must answer {len(self.specs)} gradients, one per Var input, got {len(found)}"
             )
         for k, (g, spec) in enumerate(zip(found, self.specs, strict=True)):
-            if g is not None and tuple(g.shape) != spec.shape:
-                raise GradientError(
-                    f"[{name}] gradient {k} must have its input's shape {list(spec.shape)}, got {list(g.shape)}"
-                )
+            if g is not None and (type(g) is not Var or tuple(g.shape) != spec.shape):
+                shown = list(g.shape) if type(g) is Var else type(g).__name__
+                raise GradientError(f"[{name}] gradient {k} must be a Var of its input's shape {list(spec.shape)}, got {shown}")
         return found
 
 

@@ -459,7 +459,7 @@ def _launch(
 
         launches.run_timed(
             program.plan, backend, dev.kernels, slots, scalars, changed,
-            lambda s: _run_opaque(s, dev, slots, nodes),
+            lambda s: _run_opaque(s, dev, slots, nodes), nodes,
         )  # fmt: skip
         program.state = versions
         return

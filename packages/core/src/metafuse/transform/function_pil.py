@@ -210,7 +210,7 @@ def perspective(
 ) -> Image:
     """The image seen so that the four points (x, y) ``startpoints`` come to lie at ``endpoints``.
 
-    Errors: ``ArgumentError`` if three points of one side lie in a line."""
+    Errors: ``ArgumentError`` if three points of one side lie in a line, or the point (0, 0) comes from infinitely far away."""
     check_image("perspective", img, arrays=False)
     coefficients = perspective_coefficients(startpoints, endpoints)
     method: Any = check_interpolation("perspective", interpolation)
@@ -233,7 +233,9 @@ def perspective_coefficients(startpoints: Any, endpoints: Any) -> list[float]:
     except np.linalg.LinAlgError:
         found = np.array([np.nan])
     if not np.isfinite(found).all():
-        raise ArgumentError(f"[perspective] three points lie in a line: {startpoints!r} to {endpoints!r}")
+        raise ArgumentError(
+            f"[perspective] three points lie in a line, or (0, 0) is infinitely far away: {startpoints!r} to {endpoints!r}"
+        )
     return [float(v) for v in found]
 
 

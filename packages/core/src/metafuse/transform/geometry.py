@@ -340,23 +340,37 @@ class RandomPerspective:
     def get_params(
         width: int, height: int, distortion_scale: float
     ) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-        """The corners, clockwise from the upper left, and where they go."""
-        x, y = (int(distortion_scale * (n // 2)) for n in (width, height))
+        """The corners, clockwise from the upper left, and where they go: to the corners of a convex quadrangle."""
+        x, y = (max(min(int(distortion_scale * (n // 2)), (n - 2) // 2), 0) for n in (width, height))
         right, bottom = width - 1, height - 1
         start = [(0, 0), (right, 0), (right, bottom), (0, bottom)]
-        # inwards, and never across the middle, so that the four stay a quadrangle
-        end = [
-            (abs(a - random.randint(0, max(x - (a > 0), 0))), abs(b - random.randint(0, max(y - (b > 0), 0))))
-            for a, b in start
-        ]
-        return start, end
+        for _ in range(100):
+            end = [(abs(a - random.randint(0, x)), abs(b - random.randint(0, y))) for a, b in start]
+            if _is_convex(end) and _is_possible(start, end):
+                return start, end
+        return start, start
 
     def __call__(self, img: Any) -> Any:
         """The image, changed or not."""
         width, height = size_of(check_image("RandomPerspective", img))
-        if random.random() >= self.p:
+        if random.random() >= self.p or min(width, height) < 2:
             return img
         start, end = self.get_params(width, height, self.distortion_scale)
         return on_pil(
             "RandomPerspective", img, lambda image: pil.perspective(image, start, end, self.interpolation)
         )
+
+
+def _is_convex(points: Sequence[tuple[int, int]]) -> bool:
+    """Whether one turns right at each of the points, clockwise: no three of them in a line."""
+    sides = [(b[0] - a[0], b[1] - a[1]) for a, b in zip(points, (*points[1:], points[0]))]
+    return all(a[0] * b[1] - a[1] * b[0] > 0 for a, b in zip(sides, [*sides[1:], sides[0]]))
+
+
+def _is_possible(start: Sequence[tuple[int, int]], end: Sequence[tuple[int, int]]) -> bool:
+    """Whether Pillow can show it: not where its point (0, 0) would be infinitely far away."""
+    try:
+        pil.perspective_coefficients(start, end)
+    except ArgumentError:
+        return False
+    return True
