@@ -129,6 +129,13 @@ def conformance(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", *arguments, env=KERNELS)
 
 
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """How much of the reference API exists, and how much of it the tests exercise."""
+    session.install("numpy>=1.26", "pluggy>=1.5", *ORACLES)
+    session.run("python", "tools/api_coverage.py", "--tests", *session.posargs)
+
+
 @nox.session(venv_backend="virtualenv")
 def bench(session: nox.Session) -> None:
     """All benchmarks, one after another; they compare with NumPy and PyTorch."""

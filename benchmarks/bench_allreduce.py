@@ -69,7 +69,7 @@ def ranks() -> int:
         with mf.flag_scope(dist_check=0):
             sides: list[Callable[[], object]] = [
                 lambda a=array: comm.Allreduce(MPI.IN_PLACE, a),
-                lambda a=array: group.all_reduce(a, "add"),
+                lambda a=array: group.all_reduce(a, a, "add"),
                 lambda v=var: v.mpi_all_reduce().sync(),
             ]
             if torch is not None:

@@ -128,7 +128,10 @@ CASES: dict[str, tuple[list[Any], Callable[..., Any], Callable[..., Any]]] = {
         [X, reals(5, 4, 2)], lambda a, b: mf.tensordot(a, b, [[1, 2], [1, 0]]),
         lambda a, b: torch.tensordot(a, b, [[1, 2], [1, 0]]),
     ),
-    "addmm": ([reals(3), M, N], lambda c, a, b: mf.addmm(c, a, b, 0.5, 2), lambda c, a, b: torch.addmm(c, a, b, beta=0.5, alpha=2)),
+    "addmm": (
+        [reals(3), M, N], lambda c, a, b: mf.addmm(c, a, b, 0.5, 2),
+        lambda c, a, b: torch.addmm(c, a, b, beta=0.5, alpha=2),
+    ),
     "einsum": ([X, reals(5, 2)], lambda a, b: mf.einsum("bij,jk->kbi", a, b), lambda a, b: torch.einsum("bij,jk->kbi", a, b)),
     "norm": ([X], lambda x: mf.norm(x, 3, 1), lambda x: torch.linalg.vector_norm(x, 3, 1)),
     "norm largest": ([X], lambda x: mf.norm(x, "inf", 1), lambda x: torch.linalg.vector_norm(x, float("inf"), 1)),
@@ -168,7 +171,9 @@ def test_values_and_gradients(name: str) -> None:
         assert tuple(y.shape) == tuple(z.shape)
         np.testing.assert_allclose(y.numpy(), z.detach().numpy(), rtol=1e-10, atol=1e-12)
     floats = [
-        (y, z, reals(*z.shape, seed=7)) for y, z in zip(found, wanted) if z.is_floating_point() and z.requires_grad
+        (y, z, reals(*z.shape, seed=7))
+        for y, z in zip(found, wanted)
+        if z.is_floating_point() and z.requires_grad
     ]
     if not floats:
         return

@@ -54,9 +54,7 @@ def test_gradient_of_running_products_with_zeros(zeros):
     g = np.array([1.0, 2.0, -1.0, 0.5, 3.0])
     v = mf.array64(x)
     found = mf.grad((mf.cumprod(v) * mf.array64(g)).sum(), v).numpy()
-    wanted = [
-        sum(g[j] * np.prod(np.delete(x[: j + 1], i)) for j in range(i, len(x))) for i in range(len(x))
-    ]
+    wanted = [sum(g[j] * np.prod(np.delete(x[: j + 1], i)) for j in range(i, len(x))) for i in range(len(x))]
     np.testing.assert_allclose(found, wanted, atol=1e-12)
 
 
@@ -93,7 +91,9 @@ def test_median_of_every_dimension():
     x = np.random.default_rng(0).permutation(60).reshape(3, 4, 5).astype(np.float32)
     for dim in range(3):
         n = x.shape[dim]
-        np.testing.assert_array_equal(mf.median(mf.array(x), dim).numpy(), np.sort(x, dim).take((n - 1) // 2, dim))
+        np.testing.assert_array_equal(
+            mf.median(mf.array(x), dim).numpy(), np.sort(x, dim).take((n - 1) // 2, dim)
+        )
 
 
 def test_unique_rows_and_gradient():
@@ -165,10 +165,25 @@ def test_erfinv_to_the_last_places():
 def test_gamma_functions_satisfy_their_recurrences():
     x = np.concatenate([np.linspace(-7.7, 30, 400), [1e-3, 1e5]])
     v = mf.array64(x)
-    np.testing.assert_allclose((mf.lgamma(v + 1) - mf.lgamma(v)).numpy(), np.log(np.abs(x)), rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(
+        (mf.lgamma(v + 1) - mf.lgamma(v)).numpy(), np.log(np.abs(x)), rtol=1e-9, atol=1e-10
+    )
     np.testing.assert_allclose((mf.digamma(v + 1) - mf.digamma(v)).numpy(), 1 / x, rtol=1e-9, atol=1e-10)
     assert mf.lgamma(mf.array([1.0, 2.0])).numpy() == pytest.approx([0, 0], abs=1e-6)
     assert mf.digamma(mf.array64([1.0])).item() == pytest.approx(-0.5772156649015329)
+
+
+@pytest.mark.parametrize(("name", "other"), [("erfinv", "erfinv"), ("lgamma", "gammaln"), ("digamma", "psi")])
+@pytest.mark.parametrize(("dtype", "bound"), [("float64", 1e-13), ("float32", 5e-6)])
+def test_special_functions_against_scipy(name, other, dtype, bound):
+    special = pytest.importorskip("scipy.special")
+    x = np.linspace(-0.99999, 0.99999, 2001) if name == "erfinv" else np.linspace(-20.3, 50, 3001)
+    x = x.astype(dtype)
+    wanted = getattr(special, other)(x.astype(np.float64))
+    found = getattr(mf, name)(mf.array64(x)).numpy().astype(np.float64)
+    # relative, but not to less than the terms that are added near a zero
+    scale = np.maximum(np.abs(wanted), 1) * np.where(np.abs(x) < 1, 1, np.abs(x))
+    assert (np.abs(found - wanted) / scale).max() < bound
 
 
 def test_hypot_does_not_overflow_and_is_flat_at_zero():
@@ -196,7 +211,9 @@ def test_closeness_of_special_values():
     a, b = [inf, inf, nan, 1.0, -inf], [inf, -inf, nan, inf, -inf]
     for equal_nan in (False, True):
         wanted = np.isclose(a, b, equal_nan=equal_nan)
-        np.testing.assert_array_equal(mf.isclose(mf.array(a), mf.array(b), equal_nan=equal_nan).numpy(), wanted)
+        np.testing.assert_array_equal(
+            mf.isclose(mf.array(a), mf.array(b), equal_nan=equal_nan).numpy(), wanted
+        )
     assert not mf.allclose(mf.ones(2), mf.array([1.0, 2.0]))
     assert not mf.all_equal(mf.ones(2), mf.ones(3))
 

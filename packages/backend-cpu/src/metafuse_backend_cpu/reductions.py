@@ -27,10 +27,10 @@ from .loops import SIMD, decode, extent, loop, statements
 
 __all__ = ["Accumulator", "emit_rows", "runs_inner"]
 
-#: elements whose sum is one block
 #: how many elements at once, in a loop whose body costs at most so many additions, and how many are asked for ahead
 _SEVERAL, _CHEAP = 64, 4
 _AHEAD = 2048
+#: elements whose sum is one block
 _BLOCK = 1024
 _CLAUSE = {
     "add": "+", "multiply": "*", "maximum": "max", "minimum": "min", "logical_and": "&", "logical_or": "|",

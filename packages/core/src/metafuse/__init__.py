@@ -25,7 +25,16 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "amp", "attention", "data", "dataset", "debug", "distributions", "einops", "fft", "gradfunctional", "init", "io",
-    "linalg", "loss3d", "lr_scheduler", "nn", "optim", "other", "sparse", "testing", "transform", "weightnorm",
+    "linalg", "loss3d", "lr_scheduler", "nn", "optim", "other", "profiler", "sparse", "testing", "transform", "weightnorm",
+}  # fmt: skip
+#: tools -> the module that has them
+_TOOLS = {
+    **dict.fromkeys(("profile_mark", "profile_scope"), "profiler"),
+    **dict.fromkeys((
+        "DumpGraphs", "MemInfo", "clean", "display_max_memory_info", "display_memory_info", "dump_all_graphs", "gc",
+        "get_max_memory_info", "get_mem_info", "graph_check", "liveness_info", "log_capture_scope", "number_of_hold_vars",
+        "number_of_lived_ops", "number_of_lived_vars",
+    ), "debug"),
 }  # fmt: skip
 
 
@@ -38,6 +47,10 @@ def __getattr__(name: str) -> Any:
         import importlib
 
         return importlib.import_module(f".{'data' if name == 'dataset' else name}", __name__)
+    if name in _TOOLS:
+        import importlib
+
+        return getattr(importlib.import_module(f".{_TOOLS[name]}", __name__), name)
     if name == "explain":
         from .debug.explain import explain
 
@@ -73,5 +86,5 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(
-        {*globals(), *_LAZY, "compile", "explain", "in_mpi", "load", "Module", "mpi", "Dataset", "rank", "save", "world_size", *_registry.function_names()}
+        {*globals(), *_LAZY, *_TOOLS, "compile", "explain", "in_mpi", "load", "Module", "mpi", "Dataset", "rank", "save", "world_size", *_registry.function_names()}
     )

@@ -80,31 +80,38 @@ class MpiCommunicator(Communicator):
         return MpiCommunicator(part, self._watch, [self._members[r] for r in part.allgather(self.rank)])
 
     # -- collectives ------------------------------------------------------------------------------------------------
-    def all_reduce(self, array: Array, op: str) -> None:
-        """``MPI_Allreduce`` in place."""
-        self._watch.now = "all_reduce", array, self._members
-        self.comm.Allreduce(_IN_PLACE, (array, _TYPES[array.dtype]), _OPERATIONS[op])
+    def all_reduce(self, source: Array, target: Array, op: str) -> None:
+        """``MPI_Allreduce``."""
+        self._watch.now = "all_reduce", target, self._members
+        kind = _TYPES[target.dtype]
+        given = _IN_PLACE if source is target else (source, kind)
+        self.comm.Allreduce(given, (target, kind), _OPERATIONS[op])
         self._watch.now = None
 
-    def start_all_reduce(self, array: Array, op: str) -> Request:
-        """``MPI_Iallreduce`` in place."""
-        request = self.comm.Iallreduce(_IN_PLACE, (array, _TYPES[array.dtype]), _OPERATIONS[op])
-        return MpiRequest(request, self._watch, ("all_reduce", array, self._members))
+    def start_all_reduce(self, source: Array, target: Array, op: str) -> Request:
+        """``MPI_Iallreduce``."""
+        kind = _TYPES[target.dtype]
+        given = _IN_PLACE if source is target else (source, kind)
+        request = self.comm.Iallreduce(given, (target, kind), _OPERATIONS[op])
+        return MpiRequest(request, self._watch, ("all_reduce", target, self._members))
 
-    def reduce(self, array: Array, op: str, root: int) -> None:
-        """``MPI_Reduce``, in place at the root."""
-        self._watch.now = "reduce", array, self._members
-        given = array, _TYPES[array.dtype]
+    def reduce(self, source: Array, target: Array, op: str, root: int) -> None:
+        """``MPI_Reduce``."""
+        self._watch.now = "reduce", source, self._members
+        kind = _TYPES[source.dtype]
         if self.rank == root:
-            self.comm.Reduce(_IN_PLACE, given, _OPERATIONS[op], root)
+            given = _IN_PLACE if source is target else (source, kind)
+            self.comm.Reduce(given, (target, kind), _OPERATIONS[op], root)
         else:
-            self.comm.Reduce(given, None, _OPERATIONS[op], root)
+            self.comm.Reduce((source, kind), None, _OPERATIONS[op], root)
         self._watch.now = None
 
-    def broadcast(self, array: Array, root: int) -> None:
-        """``MPI_Bcast``."""
-        self._watch.now = "broadcast", array, self._members
-        self.comm.Bcast((array, _TYPES[array.dtype]), root)
+    def broadcast(self, source: Array, target: Array, root: int) -> None:
+        """``MPI_Bcast``; the root copies first."""
+        self._watch.now = "broadcast", target, self._members
+        if self.rank == root and source is not target:
+            target[...] = source
+        self.comm.Bcast((target, _TYPES[target.dtype]), root)
         self._watch.now = None
 
     def all_gather(self, source: Array, target: Array) -> None:

@@ -34,7 +34,8 @@ if kind == "late mismatch":  # when calls are no longer compared
         if mf.rank == 1:
             mf.dist.world().barrier()
         else:
-            mf.dist.world().all_reduce(np.ones(1000, np.float32), "add")
+            ones = np.ones(1000, np.float32)
+            mf.dist.world().all_reduce(ones, ones, "add")
 for _ in range(3):
     mf.array([1.0]).mpi_all_reduce().sync()
 print(f"rank {mf.rank} is done", flush=True)

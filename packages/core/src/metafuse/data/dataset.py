@@ -86,7 +86,8 @@ class Dataset:
         )  # fmt: skip
 
     def set_attrs(self, **kw: Any) -> Dataset:
-        """Set options by name (those of the constructor, ``total_len``, ``sampler`` and a subclass's own); answers the data set.
+        """Set options by name (those of the constructor, ``total_len``, ``sampler`` and a subclass's own); answers the data
+        set.
 
         Errors: ``ArgumentError`` for names that do not exist and values that are not allowed.
         """
@@ -228,7 +229,8 @@ class Dataset:
             self._pool = None
 
     def reset(self) -> None:
-        """End the workers, so that the next iteration starts with new ones: after changes *inside* of an attribute, of which they
+        """End the workers, so that the next iteration starts with new ones: after changes *inside* of an attribute, of which
+        they
         have copies. A new value of an attribute is noticed without."""
         self.terminate()
 

@@ -49,7 +49,8 @@ def in_worker() -> bool:
 
 
 def default_method() -> str:
-    """``fork`` on Linux: scripts need no guard, and data sets need not be pickled. Kernels of a forked process run on one thread.
+    """``fork`` on Linux: scripts need no guard, and data sets need not be pickled. Kernels of a forked process run on one
+    thread.
     Elsewhere ``spawn``, since system libraries do not survive forks there."""
     return "fork" if sys.platform.startswith("linux") else "spawn"
 
@@ -296,7 +297,8 @@ def _signal_name(number: int) -> str:
 
 @contextmanager
 def _quiet_start() -> Iterator[None]:
-    """No interrupt reaches a process before it has said that it ignores them, and Python's advice against forks of processes with
+    """No interrupt reaches a process before it has said that it ignores them, and Python's advice against forks of processes
+    with
     threads is not shown: the threads that metafuse starts are prepared for them."""
     before = None
     with warnings.catch_warnings():

@@ -25,6 +25,7 @@ __all__ = [
     "SequentialSampler",
     "SkipFirstBatchesSampler",
     "SubsetRandomSampler",
+    "WeightedRandomSampler",
     "get_order_list",
     "get_random_list",
     "set_shuffle_seed",
@@ -120,6 +121,40 @@ class SubsetRandomSampler(Sampler):
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.indices[k] for k in get_random_list(len(self.indices)))
+
+
+class WeightedRandomSampler(Sampler):
+    """Indices drawn with probabilities in proportion to ``weights``.
+
+    Args:
+        weights: one number >= 0 for each item.
+        num_samples: how many to draw.
+        replacement: whether an index may come more than once.
+    """
+
+    def __init__(self, weights: Sequence[float], num_samples: int, replacement: bool = True) -> None:
+        super().__init__(None)
+        found = np.asarray(weights, np.float64)
+        if found.ndim != 1 or not np.isfinite(found).all() or (found < 0).any() or not found.sum() > 0:
+            raise ArgumentError("[WeightedRandomSampler] weights must be numbers >= 0, not all of them 0")
+        if isinstance(num_samples, bool) or not isinstance(num_samples, int) or num_samples < 1:
+            raise ArgumentError(
+                f"[WeightedRandomSampler] num_samples must be an integer >= 1, got {num_samples!r}"
+            )
+        if not replacement and num_samples > np.count_nonzero(found):
+            raise ArgumentError(
+                f"[WeightedRandomSampler] {num_samples} different indices can't be drawn from {np.count_nonzero(found)}"
+            )
+        self.probabilities = found / found.sum()
+        self.num_samples, self.replacement = num_samples, bool(replacement)
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    def __iter__(self) -> Iterator[int]:
+        count = len(self.probabilities)
+        drawn = _generator.choice(count, self.num_samples, self.replacement, self.probabilities)
+        return iter(int(k) for k in drawn)
 
 
 class BatchSampler(Sampler):

@@ -59,7 +59,8 @@ class Failed(NamedTuple):
 
 
 def work(dataset: Any, pipe: connection.Connection, arena: Arena, others: list[Any], number: int) -> None:
-    """Load batches until told to stop or the parent is gone. ``others`` are ends of pipes that a forked process has inherited."""
+    """Load batches until told to stop or the parent is gone. ``others`` are ends of pipes that a forked process has
+    inherited."""
     _settle(others)
     _Worker(dataset, pipe, arena, number).run()
 

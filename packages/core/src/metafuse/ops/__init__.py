@@ -25,6 +25,7 @@ from . import shape as _shape
 from .autograd import enable_grad, grad, no_grad
 from .code import code, compile_custom_op, compile_custom_ops
 from .creation import arange, array, array64, empty, eye, full, linspace, ones, zeros
+from .fetching import fetch, fetch_sync
 from .function import Function
 from .incomplete_gamma import igamma
 from .indexing import getitem, setitem
@@ -44,7 +45,7 @@ from .vision import argmax_pool
 
 __all__ = [
     "Finfo", "Function", "arange", "argmax_pool", "array", "array64", "code", "compile_custom_op", "compile_custom_ops", "empty",
-    "enable_grad", "eye", "finfo", "full",
+    "enable_grad", "eye", "fetch", "fetch_sync", "finfo", "full",
     "getitem", "grad", "igamma", "iinfo", "index", "linspace", "matmul_transpose", "no_grad", "numpy_code", "ones", "reduce",
     "reindex", "reindex_reduce", "setitem", "where", "zeros",
     *_protocol, *_random,

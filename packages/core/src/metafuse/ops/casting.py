@@ -10,7 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..dtypes import DTYPES
+from ..errors import DTypeError
 from ..var import Var
+from .creation import array
 from .elementwise import cast
 from .meta import check_var
 from .registry import Sample, Tensor, operator
@@ -28,7 +30,12 @@ def _register(name: str) -> None:
     kind = DTYPES[name]
 
     def function(x: Any) -> Var:
-        return cast(check_var(name, "x", x), kind)
+        if type(x) is Var:
+            return cast(x, kind)
+        try:
+            return array(x, kind)  # directly: data lose nothing on the way, and floats take gradients
+        except DTypeError as error:
+            raise DTypeError(f"[{name}] x: {error}") from None
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = (

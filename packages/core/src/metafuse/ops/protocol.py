@@ -364,7 +364,17 @@ def binary(x: Any, y: Any, p: str) -> Var:
 
 def _install() -> None:
     """Methods that are no records of their own, and Python's protocols."""
-    for function in (dim, detach_inplace, index_var, reindex_var, new, new_empty, new_full, new_ones, new_zeros):
+    for function in (
+        dim,
+        detach_inplace,
+        index_var,
+        reindex_var,
+        new,
+        new_empty,
+        new_full,
+        new_ones,
+        new_zeros,
+    ):
         setattr(Var, function.__name__, function)
     table: dict[str, Callable[..., Any]] = {
         "index": index_var,

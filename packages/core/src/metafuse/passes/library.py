@@ -323,11 +323,34 @@ class Library:
         return "_".join([op.kind, *(["scale"] if op.scale else []), *(p.kind for p in op.post)])[:48]
 
 
-def find_constants(graph: ProgramGraph, groups: Sequence[Group]) -> None:
-    """Fill ``graph.constants``: arrays that nothing but library operations and their vectors read, and those vectors."""
-    plain = {v for group in groups if group.tail is None and not group.vector for v in group.reads}
-    firsts = {graph.count + k for k in range(graph.leaves)} - plain
-    graph.constants |= firsts
+def find_constants(graph: ProgramGraph, groups: Sequence[Group], handed_out: frozenset[int]) -> None:
+    """Fill ``graph.constants``: arrays that nothing but library operations and what serves their tails reads, and what is computed
+    from those for the tails. ``groups`` in order; ``handed_out``: values that leave the program."""
+    readers: dict[int, list[Group]] = {}
     for group in groups:
-        if group.vector and group.reads <= graph.constants:
+        for value in group.reads:
+            readers.setdefault(value, []).append(group)
+    serving: set[int] = set()
+    for group in reversed(groups):
+        if group.vector or _serves_tails(group, readers, serving, handed_out):
+            serving.add(group.index)
+    plain = {v for g in groups if g.tail is None and g.index not in serving for v in g.reads}
+    graph.constants |= {graph.count + k for k in range(graph.leaves)} - plain
+    for group in groups:
+        if group.index in serving and group.reads <= graph.constants:
             graph.constants |= group.places.keys()
+
+
+def _serves_tails(
+    group: Group, readers: dict[int, list[Group]], serving: set[int], handed_out: frozenset[int]
+) -> bool:
+    """Whether a group computes vectors that nothing but tails reads."""
+    if group.kind != "map" or group.inner is not None or len(group.extents) > 1 or group.tail is not None:
+        return False
+    if not group.places or handed_out & group.places.keys():
+        return False
+    return all(
+        r.index in serving or (r.tail is not None and v in (r.tail.scale, *r.tail.operands))
+        for v in group.places
+        for r in readers.get(v, ())
+    )

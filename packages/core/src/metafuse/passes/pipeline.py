@@ -112,7 +112,7 @@ def _lower_all(
     for group in groups:
         for value in group.reads:
             readers.setdefault(value, set()).add(group.index)
-    find_constants(graph, groups)
+    find_constants(graph, groups, retained | kept.keys())
     used: set[int] = set()
     live: list[Group] = []
     items: list[Item] = []

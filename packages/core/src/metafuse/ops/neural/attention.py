@@ -121,7 +121,10 @@ def scaled_dot_product_attention(
             f"[{_SDPA}] needs query [..., q, e], key [..., k, e], value [..., k, v], got {list(q.shape)}, "
             f"{list(k.shape)}, {list(v.shape)}"
         )
-    scores = matmul(q * (1.0 / sqrt(max(q.shape[-1], 1)) if scale is None else check_number(_SDPA, "scale", scale)), _swapped(k))
+    scores = matmul(
+        q * (1.0 / sqrt(max(q.shape[-1], 1)) if scale is None else check_number(_SDPA, "scale", scale)),
+        _swapped(k),
+    )
     allowed, bias = None, None
     if attn_mask is not None:
         mask = check_var(_SDPA, "attn_mask", attn_mask)

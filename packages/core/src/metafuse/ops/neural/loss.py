@@ -104,7 +104,9 @@ def _pick(logs: Any, target: Any, weight: Any, ignore_index: int | None, reducti
     if weight is None:
         scale = where(target == ignore_index, 0.0, (target * 0 + 1).cast(logs.dtype))
     else:
-        scale = _chosen(check_var("nll_loss", "weight", weight).broadcast(logs.shape, [0, *range(2, logs.ndim)]), target)
+        scale = _chosen(
+            check_var("nll_loss", "weight", weight).broadcast(logs.shape, [0, *range(2, logs.ndim)]), target
+        )
         if ignore_index is not None:
             scale = where(target == ignore_index, 0.0, scale)
     loss = loss * scale

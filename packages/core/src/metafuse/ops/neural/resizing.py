@@ -91,7 +91,9 @@ def interpolate(
     check_shape("interpolate", [*X.shape[:2], *new])
     if min(old) < 1:
         raise ArgumentError(f"[interpolate] X must not be empty, got shape {tuple(X.shape)}")
-    corners, start = (check_flag("interpolate", n, v) for n, v in (("align_corners", align_corners), ("tf_mode", tf_mode)))
+    corners, start = (
+        check_flag("interpolate", n, v) for n, v in (("align_corners", align_corners), ("tf_mode", tf_mode))
+    )
     where = "corners" if corners else "start" if start else "centres"
     for d, (n, m) in enumerate(zip(old, new, strict=True)):
         if n != m:  # else every new element is an old one
