@@ -1,6 +1,7 @@
 """Forward passes of well-known networks, against every way of running them with PyTorch.
 
-    python benchmarks/bench_models.py [--models resnet50,vgg16] [--batches 1,8,16] [--peers eager,compile] [--math bfloat16] [--plot FILE]
+    python benchmarks/bench_models.py [--models resnet50,vgg16] [--batches 1,8,16] [--peers eager,compile] [--math bfloat16]
+    [--plot FILE]
 
 Both sides have the same weights and images; a ratio is printed only where the outputs agree. ``--group all`` adds the
 networks that are measured together only. ``--profile`` prints the time of every launch of metafuse instead.
@@ -24,7 +25,11 @@ OPTIONS = harness.start(
     runs=9,
     seconds=25,
     models={"default": "", "help": "networks, separated by commas"},
-    group={"default": "first", "choices": ("first", "second", "all"), "help": "which networks, unless --models"},
+    group={
+        "default": "first",
+        "choices": ("first", "second", "all"),
+        "help": "which networks, unless --models",
+    },
     batches={"default": "1,8,16", "help": "batch sizes"},
     peers={"default": "eager,channels_last,compile", "help": "ways to run PyTorch"},
     math={"default": "float32", "choices": ("float32", "bfloat16"), "help": "of both sides"},
@@ -32,12 +37,12 @@ OPTIONS = harness.start(
     profile={"action": "store_true", "help": "time per launch of metafuse"},
 )
 
-import metafuse_models  # noqa: E402
 import numpy as np  # noqa: E402
-import peers  # noqa: E402
 import torch  # noqa: E402
 
 import metafuse as mf  # noqa: E402
+import metafuse_models  # noqa: E402
+import peers  # noqa: E402
 from metafuse.debug import record_launches  # noqa: E402
 
 
@@ -125,7 +130,7 @@ def measure(name: str, batch: int, model: tuple[Any, Any], ways: list[str]) -> d
         call = peers.inference(way, theirs, torch.from_numpy(x))
         if low:
             plain = call
-            call = lambda plain=plain: _autocast(plain)  # noqa: E731
+            call = lambda plain=plain: _autocast(plain)
         tolerance = 0.1 if low else 1e-3
         problem = harness.agree(answer, call().float(), tolerance, tolerance * scale)
         if problem:

@@ -1,6 +1,7 @@
 """Training steps (forward, backward, SGD with momentum) of networks that people train, against PyTorch eager and compiled.
 
-    python benchmarks/bench_training.py [--cases resnet18,resnet50,mnist,transformer] [--peers eager,compile] [--profile] [--plain]
+    python benchmarks/bench_training.py [--cases resnet18,resnet50,mnist,transformer] [--peers eager,compile] [--profile]
+    [--plain]
 
 Both sides start from the same weights; losses of the first steps must agree. metafuse runs with ``metafuse.compile``;
 ``--plain`` runs the loop as it is written. Peak memory is what the step adds to the process, measured in processes of their own.
@@ -30,10 +31,10 @@ OPTIONS = harness.start(
 )
 
 import numpy as np  # noqa: E402
-import peers  # noqa: E402
 import torch  # noqa: E402
 
 import metafuse as mf  # noqa: E402
+import peers  # noqa: E402
 from metafuse import nn  # noqa: E402
 from metafuse.debug import record_launches  # noqa: E402
 
@@ -89,7 +90,12 @@ class TorchEncoder(torch.nn.Module):
 
 def transformer() -> tuple[Any, Any]:
     ours, theirs = Encoder(), TorchEncoder()
-    names = {"self_attn.in_proj_": "qkv.", "self_attn.out_proj.": "out.", "linear1.": "up.", "linear2.": "down."}
+    names = {
+        "self_attn.in_proj_": "qkv.",
+        "self_attn.out_proj.": "out.",
+        "linear1.": "up.",
+        "linear2.": "down.",
+    }
     own = ours.state_dict()
     for key, value in theirs.state_dict().items():
         key = key.replace("layers.layers.", "layers.")
@@ -215,7 +221,9 @@ def main() -> int:
             profile(our_step(build(case)[0], *data(case)))
         return 0
     ways = [w for w in OPTIONS.extra.peers.split(",") if w]
-    print("### Training steps\n\nms per step: median (quartiles); in brackets after a peer: its time / ours\n")
+    print(
+        "### Training steps\n\nms per step: median (quartiles); in brackets after a peer: its time / ours\n"
+    )
     head = ["case", "metafuse", *(f"PyTorch {w}" for w in ways), "first step"]
     print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}", flush=True)
     failed = 0
@@ -235,14 +243,19 @@ def row(case: str, ways: list[str]) -> bool:
     losses["ours"] += [sides["ours"](), sides["ours"]()]
     for way in ways:
         losses[way] = [sides[way]() for _ in range(3)]
-        if not all(math.isclose(a, b, rel_tol=2e-2, abs_tol=1e-3) for a, b in zip(losses["ours"], losses[way], strict=True)):
+        if not all(
+            math.isclose(a, b, rel_tol=2e-2, abs_tol=1e-3)
+            for a, b in zip(losses["ours"], losses[way], strict=True)
+        ):
             print(f"| {case} | **losses differ: {losses['ours']} and {losses[way]} ({way})** |")
             return False
     taken = harness.interleave(sides, OPTIONS.runs, OPTIONS.seconds)
     mine = taken.pop("ours")
     low, high = (q * 1e3 for q in mine.quartiles)
     cells = " | ".join(f"{s.median * 1e3:.4g} ({s.median / mine.median:.2f})" for s in taken.values())
-    print(f"| {case} | {mine.median * 1e3:.4g} ({low:.4g}-{high:.4g}) | {cells} | {first:.2f} s |", flush=True)
+    print(
+        f"| {case} | {mine.median * 1e3:.4g} ({low:.4g}-{high:.4g}) | {cells} | {first:.2f} s |", flush=True
+    )
     return True
 
 

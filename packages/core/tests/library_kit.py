@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,7 +40,9 @@ def contract(op: LibraryOp, first: Array, second: Array) -> Array:
     weight_shape = shape if op.kind == "convolution_weight" else second.shape
     image_shape = shape if op.kind == "convolution_data" else first.shape
     kernel, spatial = weight_shape[2:], image_shape[2:]
-    outer = shape if op.kind == "convolution" else (second if op.kind == "convolution_weight" else first).shape
+    outer = (
+        shape if op.kind == "convolution" else (second if op.kind == "convolution_weight" else first).shape
+    )
     pads = [(max(before, 0), max(after, 0)) for before, after in op.padding]
     room = [n + before + after for n, (before, after) in zip(spatial, pads, strict=True)]
     padded = np.zeros((*image_shape[:2], *room))
@@ -56,29 +59,47 @@ def contract(op: LibraryOp, first: Array, second: Array) -> Array:
         for g in range(op.groups):
             rows, cols = slice(g * outs, (g + 1) * outs), slice(g * ins, (g + 1) * ins)
             if op.kind == "convolution":
-                result[:, rows] += np.einsum("nc...,oc->no...", padded[(slice(None), cols, *window)], second[(rows, slice(None), *tap)])
+                result[:, rows] += np.einsum(
+                    "nc...,oc->no...", padded[(slice(None), cols, *window)], second[(rows, slice(None), *tap)]
+                )
             elif op.kind == "convolution_data":
-                result[(slice(None), cols, *window)] += np.einsum("no...,oc->nc...", first[:, rows], second[(rows, slice(None), *tap)])
+                result[(slice(None), cols, *window)] += np.einsum(
+                    "no...,oc->nc...", first[:, rows], second[(rows, slice(None), *tap)]
+                )
             else:
                 axes = [0, *range(2, first.ndim)]
-                result[(rows, slice(None), *tap)] += np.tensordot(second[:, rows], padded[(slice(None), cols, *window)], (axes, axes))
+                result[(rows, slice(None), *tap)] += np.tensordot(
+                    second[:, rows], padded[(slice(None), cols, *window)], (axes, axes)
+                )
     return result[(slice(None), slice(None), *inside)] if op.kind == "convolution_data" else result
 
 
 def finish(op: LibraryOp, value: Array, operands: Sequence[Array]) -> Array:
     """Apply ``op.post``."""
-    erf = np.vectorize(__import__("math").erf)
     for post in op.post:
-        other = operands[post.operand] if post.operand >= 0 else 0.0
-        a, b = post.alpha, post.beta
-        value = {
-            "add": lambda v: v + other, "sub": lambda v: v - other, "mul": lambda v: v * other,
-            "max": lambda v: np.maximum(v, other), "min": lambda v: np.minimum(v, other),
-            "linear": lambda v: a * v + b, "relu": lambda v: np.where(v > 0, v, a * v), "clip": lambda v: np.clip(v, a, b),
-            "sigmoid": lambda v: 1 / (1 + np.exp(-v)), "tanh": np.tanh, "swish": lambda v: v / (1 + np.exp(-a * v)),
-            "gelu_erf": lambda v: v * 0.5 * (1 + erf(v / 2**0.5)),
-        }[post.kind](value)  # fmt: skip
+        value = _apply(post, value, operands[post.operand] if post.operand >= 0 else 0.0)
     return value
+
+
+def _apply(post: PostOp, v: Array, other: Any) -> Array:
+    a, b = post.alpha, post.beta
+    erf = np.vectorize(math.erf)
+    kinds = {
+        "add": lambda: v + other,
+        "sub": lambda: v - other,
+        "mul": lambda: v * other,
+        "max": lambda: np.maximum(v, other),
+        "min": lambda: np.minimum(v, other),
+        "linear": lambda: a * v + b,
+        "relu": lambda: np.where(v > 0, v, a * v),
+        "clip": lambda: np.clip(v, a, b),
+        "sigmoid": lambda: 1 / (1 + np.exp(-v)),
+        "tanh": lambda: np.tanh(v),
+        "swish": lambda: v / (1 + np.exp(-a * v)),
+        "gelu_erf": lambda: v * 0.5 * (1 + erf(v / 2**0.5)),
+    }
+    result: Array = kinds[post.kind]()
+    return result
 
 
 def read(memory: Array, operand: Operand) -> Array:
@@ -91,7 +112,11 @@ def interpret(op: LibraryOp, memories: Sequence[Array]) -> None:
     rest = list(memories[3:])
     second = read(memories[1], op.second)
     if op.scale:
-        scale = rest.pop(0).view(np.float32)[: op.result.shape[1 if op.kind != "matmul" else -1]].astype(np.float64)
+        scale = (
+            rest.pop(0)
+            .view(np.float32)[: op.result.shape[1 if op.kind != "matmul" else -1]]
+            .astype(np.float64)
+        )
         second = second * (scale if op.kind == "matmul" else scale.reshape(-1, *[1] * (second.ndim - 1)))
     value = contract(op, read(memories[0], op.first), second)
     value = finish(op, value, [read(m, o) for m, o in zip(rest, op.operands, strict=True)])

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import metafuse as mf
 import numpy as np
 import pytest
+
+import metafuse as mf
 from library_kit import LibraryBackend
 from metafuse import nn
 from metafuse.debug import record_launches
@@ -178,13 +179,22 @@ def test_grouped_convolutions_stay_channels_last_and_take_tails(refused: frozens
         y = nn.relu(nn.batch_norm(nn.conv2d(y, v, None, 1, 1, groups=groups), mean, var, gamma))
         return nn.conv2d(y, w[:, :, :1, :1] + 1)
 
-    arrays = (rand(2, 4, 6, 6), rand(4, 4, 3, 3), rand(4, 4 // groups, 3, 3), rand(4) + 2, rand(4), rand(4) ** 2 + 1)
+    arrays = (
+        rand(2, 4, 6, 6),
+        rand(4, 4, 3, 3),
+        rand(4, 4 // groups, 3, 3),
+        rand(4) + 2,
+        rand(4),
+        rand(4) ** 2 + 1,
+    )
     with registry().hosting(backend), mf.flag_scope(backend=backend.name), mf.no_grad():
         both(net, *arrays, backend=backend)
     if not refused:
         assert len(backend.ops) == 3
         grouped = backend.ops[1]
-        assert grouped.groups == groups and grouped.scale and [p.kind for p in grouped.post] == ["add", "relu"]
+        assert (
+            grouped.groups == groups and grouped.scale and [p.kind for p in grouped.post] == ["add", "relu"]
+        )
         assert grouped.first.strides == grouped.result.strides == (64, 1, 16, 4)
 
 
@@ -209,8 +219,15 @@ def test_channel_shuffle(library: LibraryBackend) -> None:
 
 
 def test_one_row_is_a_product_of_the_library_too(library: LibraryBackend) -> None:
-    both(lambda x, w, b: nn.relu(nn.linear(x, w, b)) if hasattr(nn, "linear") else nn.relu(x @ w.transpose(1, 0) + b),
-         rand(1, 6), rand(5, 6), rand(5), backend=library)
+    both(
+        lambda x, w, b: (
+            nn.relu(nn.linear(x, w, b)) if hasattr(nn, "linear") else nn.relu(x @ w.transpose(1, 0) + b)
+        ),
+        rand(1, 6),
+        rand(5, 6),
+        rand(5),
+        backend=library,
+    )
     assert [o.kind for o in library.ops] == ["matmul"]
 
 
@@ -229,7 +246,10 @@ def test_bfloat16_math_stores_what_is_only_multiplied_in_16_bits(library: Librar
     first, second, third = library.ops
     assert all(o.math == "bfloat16" for o in library.ops)
     assert first.first.dtype.name == "float32" and first.result.dtype.name == "bfloat16"
-    assert second.first.dtype.name == "bfloat16" == second.result.dtype.name and second.second.dtype.name == "float32"
+    assert (
+        second.first.dtype.name == "bfloat16" == second.result.dtype.name
+        and second.second.dtype.name == "float32"
+    )
     assert third.result.dtype.name == "float32"
     assert 0 < np.abs(rounded - exact).max() < 0.03 * np.abs(exact).max()
 
@@ -243,5 +263,9 @@ def test_a_bfloat16_model_narrows_in_the_tail(library: LibraryBackend) -> None:
         exact = nn.conv2d(folded(*(mf.array(a) for a in BN)), mf.array(rand(3, 5, 3, 3))).numpy()
     assert len(library.ops) >= 2
     first = library.ops[0]
-    assert first.scale and [p.kind for p in first.post] == ["add", "relu"] and first.result.dtype.name == "bfloat16"
+    assert (
+        first.scale
+        and [p.kind for p in first.post] == ["add", "relu"]
+        and first.result.dtype.name == "bfloat16"
+    )
     assert np.abs(y - exact).max() < 0.05 * np.abs(exact).max()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import pkgutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
@@ -40,7 +41,14 @@ STATES = WORKS, IDLE, ABSENT, MISSING = "works", "accepted without effect", "not
 EVERYTHING = ("nn", "data", "debug", "io")
 
 #: names of the top level that are called something else in metafuse
-RENAMED = {"Flags": "config.Flags", "NanoString": "dtypes.DType", "NanoVector": "var.Shape", "dtype": "dtypes.DType"}
+RENAMED = {
+    "Flags": "metafuse.config:Flags",
+    "NanoString": "metafuse.dtypes:DType",
+    "NanoVector": "metafuse.var:Shape",
+    "dtype": "metafuse.dtypes:DType",
+    "safepickle": "metafuse.io.hashed_pickle:save_pickle",
+    "safeunpickle": "metafuse.io.hashed_pickle:load_pickle",
+}
 
 
 #: functions whose parameters have other names here: the reference's name -> metafuse's
@@ -96,7 +104,7 @@ def find(module: str, name: str) -> Any:
     listed = name in _table.names().get(module, ())
     if listed and places[:1] == [_walk("")]:
         if name in RENAMED:
-            return _walk(RENAMED[name])
+            return pkgutil.resolve_name(RENAMED[name])
         places += [_walk(place) for place in EVERYTHING]
     for place in places:
         if hasattr(place, name):

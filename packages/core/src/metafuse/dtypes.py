@@ -122,6 +122,8 @@ class DType:
             return self is other
         if isinstance(other, str):
             return _ALIASES.get(other) is self
+        if getattr(other, "dtype_name", None) == self.name:  # `metafuse.float32`, a function too
+            return True
         return NotImplemented
 
     def __hash__(self) -> int:

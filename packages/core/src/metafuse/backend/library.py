@@ -21,8 +21,10 @@ kind                   first                            second                  
 
 A batch dimension of extent 1, or of stride 0, is broadcast. A transposed convolution is ``convolution_data``.
 
-Each operand, ``operands`` too, has an element type of its own: float32, bfloat16 or float16. A backend may convert both factors to
-bfloat16 where one of them has that type or ``math`` says so, and to float16 where both have it; sums, ``scale`` and post-operations are
+Each operand, ``operands`` too, has an element type of its own: float32, bfloat16 or float16. A backend may convert both
+factors to
+bfloat16 where one of them has that type or ``math`` says so, and to float16 where both have it; sums, ``scale`` and
+post-operations are
 float32 always, and the result is rounded to its type once, when it is stored (a backend that can't fuse a post-operation may
 round before it as well).
 """
@@ -54,9 +56,12 @@ class Operand:
 class PostOp:
     """One step applied to the result before it is stored, in order.
 
-    ``kind``: ``add``, ``sub`` (value - operand), ``mul``, ``max``, ``min`` with operand number ``operand`` of ``LibraryOp.operands``
-    (broadcast to the result's shape), or, with numbers: ``linear`` (alpha * v + beta), ``relu`` (v > 0 ? v : alpha * v), ``clip`` (between alpha and
-    beta), ``sigmoid``, ``tanh``, ``swish`` (v * sigmoid(alpha * v)), ``hardswish`` (v * clip(alpha * v + beta, 0, 1)), ``gelu_erf``, ``gelu_tanh``,
+    ``kind``: ``add``, ``sub`` (value - operand), ``mul``, ``max``, ``min`` with operand number ``operand`` of
+    ``LibraryOp.operands``
+    (broadcast to the result's shape), or, with numbers: ``linear`` (alpha * v + beta), ``relu`` (v > 0 ? v : alpha * v),
+    ``clip`` (between alpha and
+    beta), ``sigmoid``, ``tanh``, ``swish`` (v * sigmoid(alpha * v)), ``hardswish`` (v * clip(alpha * v + beta, 0, 1)),
+    ``gelu_erf``, ``gelu_tanh``,
     ``elu`` (v > 0 ? v : alpha * (exp(v) - 1)).
     """
 
@@ -70,7 +75,8 @@ class PostOp:
 class LibraryOp:
     """One contraction. Buffers of its call, in order: first, second, result, then ``scale`` (if any), then ``operands``.
 
-    ``stride``, ``dilation`` (1 = dense), ``padding`` (before, after) have one entry per spatial dimension; a negative padding crops.
+    ``stride``, ``dilation`` (1 = dense), ``padding`` (before, after) have one entry per spatial dimension; a negative padding
+    crops.
     ``scale``: a float32 vector of one number per output channel (convolution) or column (matmul) that multiplies the weight when
     it is packed, before that is rounded; it is constant whenever the second operand is.
     ``constant``: the second operand (and ``scale``) seldom changes, so that its packed form is worth keeping between runs.
@@ -128,7 +134,8 @@ class LibraryCall:
 
 
 class SupportsLibraryOps(ABC):
-    """Runs some contractions through a library. A backend that also ``SupportsPrograms`` takes ``LibraryCall`` among its steps."""
+    """Runs some contractions through a library. A backend that also ``SupportsPrograms`` takes ``LibraryCall`` among its
+    steps."""
 
     @abstractmethod
     def takes(self, op: LibraryOp) -> bool:

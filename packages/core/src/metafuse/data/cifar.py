@@ -117,7 +117,8 @@ class CIFAR10(Dataset):
     def _part(self, name: str, content: bytes) -> tuple[np.ndarray[Any, Any], list[int]]:
         """Images ``[n, 32, 32, 3]`` and classes of one file."""
         table = self._table(name, content)
-        data, labels = table.get("data"), table.get(self._labels)
+        data: Any = table.get("data")
+        labels: Any = table.get(self._labels)
         ok = (
             isinstance(data, np.ndarray)
             and data.dtype == np.uint8

@@ -27,6 +27,7 @@ from .code import code, compile_custom_op, compile_custom_ops
 from .creation import arange, array, array64, empty, eye, full, linspace, ones, zeros
 from .fetching import fetch, fetch_sync
 from .function import Function
+from .gradient_hooks import GradHooker, grad_hooker
 from .incomplete_gamma import igamma
 from .indexing import getitem, setitem
 from .limits import Finfo, finfo, iinfo
@@ -37,6 +38,8 @@ from .protocol import *
 from .protocol import __all__ as _protocol
 from .random import *
 from .random import __all__ as _random
+from .reading import *
+from .reading import __all__ as _reading
 from .reduce import reduce
 from .registry import later as _later
 from .reindexing import reindex, reindex_reduce
@@ -44,11 +47,11 @@ from .scalar import where
 from .vision import argmax_pool
 
 __all__ = [
-    "Finfo", "Function", "arange", "argmax_pool", "array", "array64", "code", "compile_custom_op", "compile_custom_ops", "empty",
+    "Finfo", "Function", "GradHooker", "arange", "argmax_pool", "array", "array64", "code", "compile_custom_op", "compile_custom_ops", "empty",
     "enable_grad", "eye", "fetch", "fetch_sync", "finfo", "full",
-    "getitem", "grad", "igamma", "iinfo", "index", "linspace", "matmul_transpose", "no_grad", "numpy_code", "ones", "reduce",
+    "getitem", "grad", "grad_hooker", "igamma", "iinfo", "index", "linspace", "matmul_transpose", "no_grad", "numpy_code", "ones", "reduce",
     "reindex", "reindex_reduce", "setitem", "where", "zeros",
-    *_protocol, *_random,
+    *_protocol, *_random, *_reading,
 ]  # fmt: skip
 
 _later("factorise", "fourier", "solve")

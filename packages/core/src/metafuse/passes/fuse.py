@@ -342,7 +342,9 @@ def _add_vector(
 ) -> int:
     """A group that computes ``value``, a vector that a tail needs."""
     extents = squeezed(graph.specs[value].shape)
-    atom = Atom(value, "map", extents, frozenset(), canonical_loads(expr), "", axis(0) if extents else const(0))
+    atom = Atom(
+        value, "map", extents, frozenset(), canonical_loads(expr), "", axis(0) if extents else const(0)
+    )
     group = Group(len(groups), "map", extents, None, vector=True)
     groups.append(group)
     _add(group, atom, False, atom.reads(), groups, home)

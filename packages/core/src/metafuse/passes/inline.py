@@ -91,7 +91,9 @@ class Inliner:
             return self._map(node, state, done, stack)
         if kind == "alias" and not flat and (base := graph.base(graph.inputs[number][0])) in graph.orders:
             place = offset(index, graph.strides_as(base, spec.shape))
-            return load(base, spec.dtype, *((place,) if guard is None else (place, guard, const(0, spec.dtype))))
+            return load(
+                base, spec.dtype, *((place,) if guard is None else (place, guard, const(0, spec.dtype)))
+            )
         if (
             kind == "alias"
             and not flat

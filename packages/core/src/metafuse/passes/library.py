@@ -103,7 +103,10 @@ class Library:
         graph, match = self.graph, self.matches[number]
         one_type = graph.specs[number].dtype
         known = classify(
-            match, lambda k: spec_of(graph.specs[k].shape, one_type), graph.strides, graph.squeezed_strides(number)
+            match,
+            lambda k: spec_of(graph.specs[k].shape, one_type),
+            graph.strides,
+            graph.squeezed_strides(number),
         )
         if known is None:
             return None
@@ -157,7 +160,11 @@ class Library:
             for user in graph.users[stack.pop()]:
                 if user in self.found:
                     readers.add(user)
-                elif graph.has_storage(user) or user in graph.roots or graph.kind(user) not in ("map", "reindex", "alias"):
+                elif (
+                    graph.has_storage(user)
+                    or user in graph.roots
+                    or graph.kind(user) not in ("map", "reindex", "alias")
+                ):
                     return False
                 elif user not in seen:
                     seen.add(user)
@@ -208,7 +215,9 @@ class Library:
         source = graph.inputs[alias][0]
         shape = graph.specs[source].shape
         joined = (*shape[:1], *(n for n in (shape[1] * shape[2], *shape[3:]))) if len(shape) > 3 else ()
-        return graph.specs[alias].shape == joined and graph.users[source] == [alias] and alias not in graph.roots
+        return (
+            graph.specs[alias].shape == joined and graph.users[source] == [alias] and alias not in graph.roots
+        )
 
     def begin(self, number: int) -> Tail | None:
         """The empty tail of a contraction that the library takes, else ``None``.
@@ -324,7 +333,8 @@ class Library:
 
 
 def find_constants(graph: ProgramGraph, groups: Sequence[Group], handed_out: frozenset[int]) -> None:
-    """Fill ``graph.constants``: arrays that nothing but library operations and what serves their tails reads, and what is computed
+    """Fill ``graph.constants``: arrays that nothing but library operations and what serves their tails reads, and what is
+    computed
     from those for the tails. ``groups`` in order; ``handed_out``: values that leave the program."""
     readers: dict[int, list[Group]] = {}
     for group in groups:

@@ -33,8 +33,12 @@ def _once_more(backend: AbstractBackend, nbytes: int, error: OutOfMemory) -> Any
         from ..debug.memory import live_arrays
 
         largest = live_arrays()[:HOLDERS]
-        held = "; ".join(f"{a.spec} {a.nbytes / 2**20:.1f} MiB of {a.name or a.operator} at {a.origin}" for a in largest)
-        raise OutOfMemory(f"{error}; {nbytes} bytes were asked for; largest arrays: {held or 'none'}") from None
+        held = "; ".join(
+            f"{a.spec} {a.nbytes / 2**20:.1f} MiB of {a.name or a.operator} at {a.origin}" for a in largest
+        )
+        raise OutOfMemory(
+            f"{error}; {nbytes} bytes were asked for; largest arrays: {held or 'none'}"
+        ) from None
 
 
 class _Live:

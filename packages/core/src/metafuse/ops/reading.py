@@ -1,0 +1,192 @@
+"""Reading values and asking about Vars, under the reference API's names.
+
+What it is: ``fetch`` and ``fetch_sync``; ``peek``, ``attrs`` and a few questions as methods; ``binary_dtype_infer`` and ``hash``.
+What it is not: anything that computes; ``Var.numpy`` and ``explain`` are what new programs use.
+Who calls it: users.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..dtypes import DType, as_dtype
+from ..errors import ArgumentError, DTypeError
+from ..graph.node import describe_origin
+from ..var import Var, sync
+from .creation import array
+from .registry import function_named
+
+__all__ = ["attrs", "binary_dtype_infer", "fetch", "fetch_sync", "hash", "peek", "peek_s"]
+
+
+def fetch(*args: Any) -> None:
+    """Call the last argument with the others, Vars among them as ndarrays.
+
+    All of them are computed as one program, now; in a training loop that is no loss, because the optimizer's step computes everything.
+
+    Errors: ``DTypeError`` if the last argument can't be called.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.fetch(7, mf.ones(2) * 3, lambda step, value: print(step, value))
+        7 [3. 3.]
+    """
+    if not args:
+        return
+    *values, callback = args
+    if not callable(callback):
+        raise DTypeError(f"[fetch] the last argument must be a function, got {type(callback).__name__}")
+    sync([v for v in values if type(v) is Var])
+    callback(*(v.numpy() if type(v) is Var else v for v in values))
+
+
+def fetch_sync(vh: Iterable[Any]) -> list[np.ndarray[Any, Any]]:
+    """The values of several Vars, computed as one program.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.fetch_sync([mf.ones(1), mf.zeros(1)])
+        [array([1.], dtype=float32), array([0.], dtype=float32)]
+    """
+    found = list(vh)
+    for k, v in enumerate(found):
+        if type(v) is not Var:
+            raise DTypeError(f"[fetch_sync] vh[{k}] must be a Var, got {type(v).__name__}")
+    sync(found)
+    return [v.numpy() for v in found]
+
+
+def peek_s(x: Any) -> str:
+    """Types and shapes of Vars in tuples, lists and dictionaries, as text; nothing is computed.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.peek_s({"x": [mf.ones(2, 3), "text", 5]})
+        "{'x': [float32[2, 3], text, int]}"
+    """
+    if type(x) is Var:
+        return f"{x.dtype}{list(x.shape)}"
+    if isinstance(x, str):
+        return x
+    if isinstance(x, Mapping):
+        return "{" + ", ".join(f"{key!r}: {peek_s(value)}" for key, value in x.items()) + "}"
+    if isinstance(x, (list, tuple)):
+        return "[" + ", ".join(map(peek_s, x)) + "]"
+    return type(x).__name__
+
+
+def peek(x: Any) -> None:
+    """Print what ``peek_s`` answers.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.peek([mf.ones(2)])
+        [float32[2]]
+    """
+    print(peek_s(x))
+
+
+def attrs(var: Any) -> dict[str, Any]:
+    """Dtype, shape, and whether gradients are stopped at a Var.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.attrs(mf.ones(2))
+        {'is_stop_fuse': False, 'is_stop_grad': False, 'shape': (2,), 'dtype': metafuse.float32}
+    """
+    if type(var) is not Var:
+        raise DTypeError(f"[attrs] var must be a Var, got {type(var).__name__}")
+    return {"is_stop_fuse": False, "is_stop_grad": var.is_stop_grad(), "shape": var.shape, "dtype": var.dtype}
+
+
+def binary_dtype_infer(op: str, x: Any, y: Any, xscalar: bool = False, yscalar: bool = False) -> DType:
+    """The dtype of ``op`` (``"add"``, ``"divide"``, ``"less"`` ...) of an ``x`` and a ``y`` of these dtypes.
+
+    Args:
+        xscalar, yscalar: that side is a bare number, whose dtype counts only as far as whether it is whole.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.binary_dtype_infer("divide", "int32", "int8"), mf.binary_dtype_infer("add", "float16", "float32", yscalar=True)
+        (metafuse.float32, metafuse.float16)
+    """
+    function = function_named(str(op))
+    if function is None:
+        raise ArgumentError(f"[binary_dtype_infer] there is no operator {op!r}")
+    sides = [_stand_in(as_dtype(x), xscalar), _stand_in(as_dtype(y), yscalar)]
+    if xscalar and yscalar:
+        sides[1] = array(sides[1])
+    try:
+        result = function(*sides)
+    except TypeError as error:
+        raise ArgumentError(f"[binary_dtype_infer] {op!r} is no operator of two values: {error}") from error
+    return result.dtype  # type: ignore[no-any-return]
+
+
+def _stand_in(dtype: DType, scalar: bool) -> Any:
+    """A value of this dtype: nothing is computed of it."""
+    if scalar:
+        return 1.0 if dtype.is_float else True if dtype.kind == "b" else 1
+    return array(1, dtype)
+
+
+def hash(input: str) -> int:
+    """A number of 64 bits that texts differ in; the same in every process.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.hash("a") == mf.hash("a"), mf.hash("a") == mf.hash("b")
+        (True, False)
+    """
+    return int.from_bytes(hashlib.blake2b(str(input).encode(), digest_size=8).digest(), "little")
+
+
+# -- methods ---------------------------------------------------------------------------------------------------------
+def _fetch_one(var: Var) -> np.ndarray[Any, Any]:
+    """The value as an ndarray: ``numpy`` by another name."""
+    return var.numpy()
+
+
+def _location(var: Var) -> str:
+    """Name of the backend on which values are computed."""
+    from ..plugins.registry import registry
+
+    return registry().default_backend().name
+
+
+def _debug_msg(var: Var) -> str:
+    """What a Var is and where it was recorded, in a line."""
+    node = var._node
+    held = "pending" if node.buffer is None else "stored"
+    return f"{node.sig.name} {peek_s(var)} {held}, recorded at {describe_origin(node)}"
+
+
+def _is_stop_fuse(var: Var) -> bool:
+    """Accepted without effect: always ``False``; what is fused is the compiler's choice."""
+    return False
+
+
+def _stop_fuse(var: Var) -> Var:
+    """Accepted without effect: what is fused is the compiler's choice; ``sync`` computes a value for itself."""
+    return var
+
+
+def _identity(var: Var) -> int:
+    """A number that no other value has: that of the recorded operation."""
+    return int(var._node.order)
+
+
+def _attach() -> None:
+    methods = {
+        "attrs": attrs, "debug_msg": _debug_msg, "fetch": fetch, "fetch_sync": _fetch_one, "is_stop_fuse": _is_stop_fuse,
+        "location": _location, "peek": peek_s, "stop_fuse": _stop_fuse, "id": property(_identity),
+    }  # fmt: skip
+    for name, method in methods.items():
+        setattr(Var, name, method)
+
+
+_attach()
