@@ -33,6 +33,7 @@ OPTIONS = harness.start(
     batches={"default": "1,8,16", "help": "batch sizes"},
     peers={"default": "eager,channels_last,compile", "help": "ways to run PyTorch"},
     math={"default": "float32", "choices": ("float32", "bfloat16"), "help": "of both sides"},
+    plain={"action": "store_true", "help": "metafuse without metafuse.compile"},
     plot={"default": "", "help": "write a bar chart to this file (needs matplotlib)"},
     profile={"action": "store_true", "help": "time per launch of metafuse"},
 )
@@ -74,10 +75,11 @@ def build(name: str) -> tuple[Any, Any]:
 
 def runner(model: Any, x: Any) -> Callable[[], Any]:
     image = mf.array(x).sync()
+    forward = model if OPTIONS.extra.plain else mf.compile(lambda x: model(x))
 
     def run() -> Any:
         with mf.no_grad(), mf.flag_scope(math=OPTIONS.extra.math):
-            return model(image).sync()
+            return forward(image).sync()
 
     return run
 

@@ -122,7 +122,7 @@ def test_values_kept_for_a_later_gradient_may_be_channels_last(library: LibraryB
 
 
 def test_constants_are_packed_again_only_when_they_change(library: LibraryBackend) -> None:
-    x, w, mean, var, gamma, beta = (mf.array(a).stop_grad() for a in BN)
+    _, w, mean, var, gamma, beta = (mf.array(a).stop_grad() for a in BN)
     mf.sync_all()
 
     def run() -> Any:

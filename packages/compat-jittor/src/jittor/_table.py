@@ -29,7 +29,8 @@ NOT_OFFERED = {
         "a tool of the reference's own development",
     r"^jittor\.(nccl_ops|mkl_ops):": "belongs to one vendor's library, which backends choose by themselves",
     r":\w*(cub_|cuda|cupy|npu|nfef|sfrl|tensorcore)\w*$": "belongs to one vendor's hardware",
-    r":(RingBuffer|ZipFile|array_|wrap_var_addr|\w*_ptr|reuse_\w+|_\w+_dependency|_input|_update|\w*out_hint)$":
+    r":(tape|tape_together)$": "an internal of the reference on which its `Function` is built; write a `Function`",
+    r":(RingBuffer|ZipFile|array_|wrap_var_addr|\w*_ptr|reuse_\w+|_\w+_dependency|_input|_update|\w*out_hint|share_with)$|Var:flags$":
         "an internal of the reference",
     r"^jittor\.ccl:": "is defined by what one vendor's hardware does; label components with SciPy's ndimage in `numpy_code`",
     r"^jittor\.utils\.pytorch_converter:":

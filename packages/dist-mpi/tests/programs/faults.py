@@ -38,4 +38,4 @@ if kind == "late mismatch":  # when calls are no longer compared
             mf.dist.world().all_reduce(ones, ones, "add")
 for _ in range(3):
     mf.array([1.0]).mpi_all_reduce().sync()
-print(f"rank {mf.rank} is done", flush=True)
+print(f"rank {mf.rank} is done\n", end="", flush=True)

@@ -16,7 +16,7 @@ import numpy as np
 from ..dtypes import DType
 from .contract import Handle, Loaded, Step
 
-__all__ = ["SupportsAssembly", "SupportsCodeOp", "SupportsHostView", "SupportsParts", "SupportsPrograms"]
+__all__ = ["SupportsAssembly", "SupportsCodeOp", "SupportsDevicePointers", "SupportsHostView", "SupportsParts", "SupportsPrograms"]
 
 
 class SupportsPrograms(ABC):
@@ -58,6 +58,18 @@ class SupportsHostView(ABC):
     @abstractmethod
     def host_view(self, handle: Handle, nbytes: int) -> np.ndarray[Any, Any]:
         """A writable uint8 array over the memory itself; valid until ``free``."""
+
+
+class SupportsDevicePointers(ABC):
+    """Memory with addresses that other libraries of the device understand (communication between devices)."""
+
+    @abstractmethod
+    def device_pointer(self, handle: Handle) -> int:
+        """The address of the memory."""
+
+    @abstractmethod
+    def stream(self) -> int:
+        """The stream, as the device's own libraries number them, on which ``launch`` puts work; 0: the default one."""
 
 
 class SupportsAssembly(ABC):

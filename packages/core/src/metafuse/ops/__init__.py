@@ -36,10 +36,10 @@ from .meta import index
 from .numpy_code import numpy_code
 from .protocol import *
 from .protocol import __all__ as _protocol
+from .questions import *
+from .questions import __all__ as _questions
 from .random import *
 from .random import __all__ as _random
-from .reading import *
-from .reading import __all__ as _reading
 from .reduce import reduce
 from .registry import later as _later
 from .reindexing import reindex, reindex_reduce
@@ -51,7 +51,7 @@ __all__ = [
     "enable_grad", "eye", "fetch", "fetch_sync", "finfo", "full",
     "getitem", "grad", "grad_hooker", "igamma", "iinfo", "index", "linspace", "matmul_transpose", "no_grad", "numpy_code", "ones", "reduce",
     "reindex", "reindex_reduce", "setitem", "where", "zeros",
-    *_protocol, *_random, *_reading,
+    *_protocol, *_questions, *_random,
 ]  # fmt: skip
 
 _later("factorise", "fourier", "solve")

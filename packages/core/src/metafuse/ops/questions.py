@@ -1,63 +1,24 @@
-"""Reading values and asking about Vars, under the reference API's names.
+"""Asking about Vars without computing them, under the reference API's names.
 
-What it is: ``fetch`` and ``fetch_sync``; ``peek``, ``attrs`` and a few questions as methods; ``binary_dtype_infer`` and ``hash``.
-What it is not: anything that computes; ``Var.numpy`` and ``explain`` are what new programs use.
+What it is: ``peek``, ``attrs`` and a few questions as methods; ``binary_dtype_infer`` and ``hash``.
+What it is not: reading of values (``Var.numpy``) or of what the compiler makes of them (``explain``).
 Who calls it: users.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
-
-import numpy as np
 
 from ..dtypes import DType, as_dtype
 from ..errors import ArgumentError, DTypeError
 from ..graph.node import describe_origin
-from ..var import Var, sync
+from ..var import Var
 from .creation import array
 from .registry import function_named
 
-__all__ = ["attrs", "binary_dtype_infer", "fetch", "fetch_sync", "hash", "peek", "peek_s"]
-
-
-def fetch(*args: Any) -> None:
-    """Call the last argument with the others, Vars among them as ndarrays.
-
-    All of them are computed as one program, now; in a training loop that is no loss, because the optimizer's step computes everything.
-
-    Errors: ``DTypeError`` if the last argument can't be called.
-
-    Example:
-        >>> import metafuse as mf
-        >>> mf.fetch(7, mf.ones(2) * 3, lambda step, value: print(step, value))
-        7 [3. 3.]
-    """
-    if not args:
-        return
-    *values, callback = args
-    if not callable(callback):
-        raise DTypeError(f"[fetch] the last argument must be a function, got {type(callback).__name__}")
-    sync([v for v in values if type(v) is Var])
-    callback(*(v.numpy() if type(v) is Var else v for v in values))
-
-
-def fetch_sync(vh: Iterable[Any]) -> list[np.ndarray[Any, Any]]:
-    """The values of several Vars, computed as one program.
-
-    Example:
-        >>> import metafuse as mf
-        >>> mf.fetch_sync([mf.ones(1), mf.zeros(1)])
-        [array([1.], dtype=float32), array([0.], dtype=float32)]
-    """
-    found = list(vh)
-    for k, v in enumerate(found):
-        if type(v) is not Var:
-            raise DTypeError(f"[fetch_sync] vh[{k}] must be a Var, got {type(v).__name__}")
-    sync(found)
-    return [v.numpy() for v in found]
+__all__ = ["attrs", "binary_dtype_infer", "hash", "peek", "peek_s"]
 
 
 def peek_s(x: Any) -> str:
@@ -146,11 +107,6 @@ def hash(input: str) -> int:
 
 
 # -- methods ---------------------------------------------------------------------------------------------------------
-def _fetch_one(var: Var) -> np.ndarray[Any, Any]:
-    """The value as an ndarray: ``numpy`` by another name."""
-    return var.numpy()
-
-
 def _location(var: Var) -> str:
     """Name of the backend on which values are computed."""
     from ..plugins.registry import registry
@@ -182,8 +138,8 @@ def _identity(var: Var) -> int:
 
 def _attach() -> None:
     methods = {
-        "attrs": attrs, "debug_msg": _debug_msg, "fetch": fetch, "fetch_sync": _fetch_one, "is_stop_fuse": _is_stop_fuse,
-        "location": _location, "peek": peek_s, "stop_fuse": _stop_fuse, "id": property(_identity),
+        "attrs": attrs, "debug_msg": _debug_msg, "id": property(_identity), "is_stop_fuse": _is_stop_fuse, "location": _location,
+        "peek": peek_s, "stop_fuse": _stop_fuse,
     }  # fmt: skip
     for name, method in methods.items():
         setattr(Var, name, method)
