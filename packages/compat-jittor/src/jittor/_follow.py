@@ -32,22 +32,26 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
     "pool": ("nn",),
     "lr_scheduler": ("lr_scheduler", "optim"),
     "dataset": ("data",),
+    "utils.tracer": ("debug.tracer",),
 }
 
 #: what may become of a name; the docstring of what does nothing begins with these words
 STATES = WORKS, IDLE, ABSENT, MISSING = "works", "accepted without effect", "not offered", "missing"
 
 #: where else names of the table are looked for whose place is metafuse itself: the reference's top level holds a little of everything
-EVERYTHING = ("nn", "data", "debug", "io")
+EVERYTHING = ("nn", "data", "debug", "io", "transform")
 
-#: names of the top level that are called something else in metafuse
+#: names of the top level that are called something else, or that mean nothing in metafuse
 RENAMED = {
     "Flags": "metafuse.config:Flags",
     "NanoString": "metafuse.dtypes:DType",
     "NanoVector": "metafuse.var:Shape",
     "dtype": "metafuse.dtypes:DType",
+    "get_device_count": "jittor.compile_extern:get_device_count",
+    "print_trace": "traceback:print_stack",
     "safepickle": "metafuse.io.hashed_pickle:save_pickle",
     "safeunpickle": "metafuse.io.hashed_pickle:load_pickle",
+    **{name: f"jittor._idle:{name}" for name in ("clean_graph", "cleanup", "clear_trace_data", "migrate_all_to_cpu")},
 }
 
 

@@ -25,12 +25,13 @@ NOT_OFFERED = {
         "belongs to the way the reference is built; write operators with `code`, `numpy_code` or `Function`",
     r"^jittor_utils:(?!home$|LOG$)|^jittor_utils\.(auto_diff|config|lock|ring_buffer):|_pytorch:(?!(load|save)_pytorch$)":
         "a tool of the reference's own development",
-    r"utils\.(nvtx|converter_server):|vcompiler:(dfs\w*|CachedGraph)$|:(print_tree|vtos|print_help)$|clean_cache:(callback|rmtree)$":
+    r"utils\.(nvtx|converter_server):|mpi_ops:mpi_test$|vcompiler:(dfs\w*|CachedGraph)$|:(print_tree|vtos|print_help)$|clean_cache:(callback|rmtree)$":
         "a tool of the reference's own development",
     r"^jittor\.(nccl_ops|mkl_ops):": "belongs to one vendor's library, which backends choose by themselves",
     r":\w*(cub_|cuda|cupy|npu|nfef|sfrl|tensorcore)\w*$": "belongs to one vendor's hardware",
+    r":(get_max_memory_treemap|dump_trace_data)$": "`metafuse.debug` shows where memory is and what ran",
     r":(tape|tape_together)$": "an internal of the reference on which its `Function` is built; write a `Function`",
-    r":(RingBuffer|ZipFile|array_|wrap_var_addr|\w*_ptr|reuse_\w+|_\w+_dependency|_input|_update|\w*out_hint|share_with)$|Var:flags$":
+    r":(RingBuffer|ZipFile|array_|wrap_var_addr|\w*_ptr|reuse_\w+|_\w+_dependency|_input|_update|\w*out_hint|share_with)$|Var:flags$|dataset:Worker$":
         "an internal of the reference",
     r"^jittor\.ccl:": "is defined by what one vendor's hardware does; label components with SciPy's ndimage in `numpy_code`",
     r"^jittor\.utils\.pytorch_converter:":

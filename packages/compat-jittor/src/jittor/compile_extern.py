@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__all__ = ["NAMES"]
+__all__ = ["NAMES", "get_device_count"]
 
 #: libraries that the reference loads itself
 _LIBRARIES = ("cublas", "cub", "cudnn", "cufft", "curand", "cusparse", "cutlass", "cutt", "mkl", "nccl", "hccl", "cupy")
@@ -30,18 +30,18 @@ def __getattr__(name: str) -> Any:
         from metafuse.dist import in_mpi
 
         return in_mpi
-    return _has_cuda() if name == "has_cuda" else None
+    return bool(get_device_count()) if name == "has_cuda" else None
 
 
-def _has_cuda() -> bool:
-    """Whether ``flags.use_cuda`` may be 1 here."""
+def get_device_count() -> int:
+    """How many devices a process can use beside the CPU: 1 where ``flags.use_cuda`` may be 1, else 0."""
     from metafuse.errors import BackendUnavailable
     from metafuse.plugins.registry import registry
 
     try:
-        return registry().require("cuda").usable
+        return int(registry().require("cuda").usable)
     except BackendUnavailable:
-        return False
+        return 0
 
 
 def __dir__() -> list[str]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from .errors import DTypeError, ShapeError
+
 __all__ = ["Shape", "Size", "spec_numel"]
 
 
@@ -50,9 +52,14 @@ class Size(int):
 
     def __call__(self, dim: int | None = None) -> Any:
         """The shape, or the extent of ``dim``."""
-        from .ops.meta import check_dim
-
-        return Shape(self.shape) if dim is None else self.shape[check_dim("size", dim, len(self.shape))]
+        if dim is None:
+            return Shape(self.shape)
+        if isinstance(dim, bool) or not hasattr(dim, "__index__"):
+            raise DTypeError(f"[size] dim must be an integer, got {dim!r}")
+        ndim = len(self.shape)
+        if not -ndim <= dim < ndim:
+            raise ShapeError(f"[size] dim must be in {-ndim}..{ndim - 1} for {ndim} dimensions, got {dim}")
+        return self.shape[dim]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return int, (int(self),)

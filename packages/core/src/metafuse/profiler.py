@@ -1,7 +1,7 @@
 """How long kernels take: the profiler.
 
-What it is: ``start``, ``stop`` and ``report``, ``profile_scope`` and ``profile_mark``, which count the launches that the executor tells
-about (``debug.launches``), and the table that they answer.
+What it is: ``start``, ``stop`` and ``report``, ``profile_scope`` and ``profile_mark``, which count the launches that the executor
+tells about (``debug.launches``), and the table that they answer.
 What it is not: sampling. While somebody counts, launches run one by one with a clock around each; otherwise nothing is measured.
 Who calls it: users, as ``metafuse.profiler`` and ``metafuse.profile_scope``.
 """
@@ -21,8 +21,8 @@ from .var import sync_all
 
 __all__ = ["HEADER", "Report", "profile_mark", "profile_scope", "report", "running", "start", "stop"]
 
-#: the first row of a report. Times are nanoseconds; Input, Output and InOut are bytes per second of arrays that are read, written, and
-#: both; Compute is innermost points per second.
+#: the first row of a report. Times are nanoseconds; Input, Output and InOut are bytes per second of arrays that are read, written,
+#: and both; Compute is innermost points per second.
 HEADER = (
     "Name", "FileName", "Count", "TotalTime", "AvgTime", "MinTime", "MaxTime", "Input", "Output", "InOut", "Compute",
 )  # fmt: skip
@@ -39,7 +39,13 @@ class _Sum:
         total = sum(self.seconds)
         times = (total, total / len(self.seconds), min(self.seconds), max(self.seconds))
         rates = (amount / total if total else 0.0 for amount in self.amounts)
-        return [name, origin, str(len(self.seconds)), *(f"{t * 1e9:.0f}" for t in times), *(f"{r:.0f}" for r in rates)]
+        return [
+            name,
+            origin,
+            str(len(self.seconds)),
+            *(f"{t * 1e9:.0f}" for t in times),
+            *(f"{r:.0f}" for r in rates),
+        ]
 
 
 class Report(list[list[str]]):
@@ -78,7 +84,12 @@ class _Session:
     def add(self, launch: Launch) -> None:
         """Count a launch."""
         name = f"{launch.name}{list(launch.extents)}" if flags.profiler_record_shape else launch.name
-        self.note(name, launch.origin, launch.seconds, (launch.read, launch.written, launch.changed, launch.elements))
+        self.note(
+            name,
+            launch.origin,
+            launch.seconds,
+            (launch.read, launch.written, launch.changed, launch.elements),
+        )
 
     def note(self, name: str, origin: str, seconds: float, amounts: tuple[int, ...]) -> None:
         """Count anything that takes time."""
@@ -232,6 +243,8 @@ class profile_mark(ContextDecorator):  # noqa: N801 - the reference API's name
                 sync_all(True)
         finally:
             executor.observers.remove(launches.append)
-        amounts = tuple(sum(getattr(x, name) for x in launches) for name in ("read", "written", "changed", "elements"))
+        amounts = tuple(
+            sum(getattr(x, name) for x in launches) for name in ("read", "written", "changed", "elements")
+        )
         for session in _open:
             session.note(self.mark_name, "profile_mark", sum(x.seconds for x in launches), amounts)

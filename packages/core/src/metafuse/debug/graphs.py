@@ -44,7 +44,7 @@ def dot_text(nodes: Iterable[tuple[str, str, str]], edges: Iterable[tuple[str, s
 
 
 def graph_dot(values: Var | Sequence[Var], limit: int = LIMIT) -> str:
-    """The operators behind ``values``, down to stored arrays, in the language of Graphviz. Runs nothing.
+    r"""The operators behind ``values``, down to stored arrays, in the language of Graphviz. Runs nothing.
 
     Args:
         values: a Var or several.
@@ -55,7 +55,7 @@ def graph_dot(values: Var | Sequence[Var], limit: int = LIMIT) -> str:
         >>> x = mf.ones(3).name("x").sync()
         >>> text = mf.debug.graph_dot((x * 2).exp())
         >>> [line.split('"')[3] for line in text.splitlines() if "label" in line]
-        ['x\\\\nfloat32[3]', 'multiply\\\\nfloat32[3]', 'exp\\\\nfloat32[3]']
+        ['x\\nfloat32[3]', 'multiply\\nfloat32[3]', 'exp\\nfloat32[3]']
     """
     wanted = [values] if isinstance(values, Var) else list(values)
     for k, v in enumerate(wanted):
@@ -82,4 +82,6 @@ def graph_dot(values: Var | Sequence[Var], limit: int = LIMIT) -> str:
     edges = [
         (name[x], name[node], "") for node in nodes if node.buffer is None for x in node.inputs if x in name
     ]
-    return dot_text(drawn, edges) + "".join(f"\n// {name[n]}: {origin(n)}" for n in nodes if n.origin is not None)
+    return dot_text(drawn, edges) + "".join(
+        f"\n// {name[n]}: {origin(n)}" for n in nodes if n.origin is not None
+    )

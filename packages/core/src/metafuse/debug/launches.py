@@ -33,8 +33,8 @@ __all__ = ["Launch", "Repeats", "record_launches", "run_timed"]
 class Launch:
     """One launch: kernel name, number of calls, seconds, size of all buffers it was given, innermost points.
 
-    ``read``, ``written``, ``changed``: bytes of those that are only read, only written, and both. ``origin``: the name under which
-    a kernel is compiled; the user's line of an opaque operation. ``extents``: those of the first call."""
+    ``read``, ``written``, ``changed``: bytes of those that are only read, only written, and both. ``origin``: the name under
+    which a kernel is compiled; the user's line of an opaque operation. ``extents``: those of the first call."""
 
     name: str
     calls: int
@@ -117,7 +117,11 @@ def run_timed(
 
 
 def _timed(
-    run: Callable[[], None], step: Any, backend: AbstractBackend, slots: Sequence[Buffer], nodes: Sequence[Node]
+    run: Callable[[], None],
+    step: Any,
+    backend: AbstractBackend,
+    slots: Sequence[Buffer],
+    nodes: Sequence[Node],
 ) -> Iterator[Launch]:
     """Run a step as often as it shall and may be run."""
     warmup, rerun = (Repeats.warmup, Repeats.rerun) if _repeatable(step) else (0, 0)
@@ -163,7 +167,7 @@ def _tell(made: Launch) -> None:
 
 def _row(step: Any, seconds: float, slots: Sequence[Buffer], nodes: Sequence[Node]) -> Launch:
     read, written = _touched(step)
-    sizes = [sum(slots[s].nbytes for s in some) for some in (read - written, written - read, read & written)]
+    sizes = _bytes(read - written, slots), _bytes(written - read, slots), _bytes(read & written, slots)
     if isinstance(step, OpaqueStep):
         node = nodes[step.position]
         return Launch(node.sig.name, 1, seconds, sum(sizes), 0, *sizes, origin(node), node.spec.shape)
@@ -174,6 +178,10 @@ def _row(step: Any, seconds: float, slots: Sequence[Buffer], nodes: Sequence[Nod
     name, kernel = step.kernel.name, step.kernel
     extents = tuple(step.calls[0].sizes[: kernel.outer + kernel.inner])
     return Launch(name, len(step.calls), seconds, nbytes, elements, *sizes, _symbol(kernel), extents)
+
+
+def _bytes(some: set[int], slots: Sequence[Buffer]) -> int:
+    return sum(slots[s].nbytes for s in some)
 
 
 @lru_cache(maxsize=4096)

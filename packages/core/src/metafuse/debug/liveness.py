@@ -1,7 +1,7 @@
 """How much is alive: Vars, values, recorded operations, memory; and how to let go of what is not needed.
 
-What it is: ``liveness_info`` and the counts it consists of, ``dump_all_graphs``, ``graph_check``, ``gc``, ``clean``, and figures about
-memory for programs (``memory`` prints them for people).
+What it is: ``liveness_info`` and the counts it consists of, ``dump_all_graphs``, ``graph_check``, ``gc``, ``clean``, and figures
+about memory for programs (``memory`` prints them for people).
 What it is not: needed for memory to be freed: values go when nobody holds them.
 Who calls it: users who look for what grows.
 """
@@ -163,11 +163,11 @@ def get_mem_info() -> MemInfo:
         >>> 0 <= info.total_cpu_used <= info.total_cpu_ram
         True
     """
-    total = used = 0
+    total = 0
     figures = [0, 0]
     for name, device in executor._devices.items():
         if name.startswith("cuda"):
-            stats = getattr(device.backend, "memory_stats", dict)()
+            stats: dict[str, int] = getattr(device.backend, "memory_stats", dict)()
             figures[0] += stats.get("bytes_total", 0)
             figures[1] += stats.get("bytes_in_use", 0)
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:

@@ -23,8 +23,8 @@ __all__ = ["ModuleCall", "ModuleTrace", "fill_module_name", "trace_module"]
 
 @dataclass
 class ModuleCall:
-    """One call: ``name`` is the module's path (empty for the one that was traced), ``kind`` its class, ``inputs`` and ``outputs`` the
-    specs of its Vars as text, ``operators`` how many operators it recorded itself, outside of calls below it."""
+    """One call: ``name`` is the module's path (empty for the one that was traced), ``kind`` its class, ``inputs`` and ``outputs``
+    the specs of its Vars as text, ``operators`` how many operators it recorded itself, outside of calls below it."""
 
     name: str
     kind: str
@@ -54,7 +54,9 @@ class ModuleTrace:
             row = [name, call.kind, ", ".join(call.inputs), ", ".join(call.outputs)]
             rows.append([*row, str(call.parameters), str(call.operators)])
         total = self.calls[0].parameters if self.calls else 0
-        return "\n".join([*columns(rows, ""), f"{counted(len(self.calls), 'call')}, {total} parameters in all"])
+        return "\n".join(
+            [*columns(rows, ""), f"{counted(len(self.calls), 'call')}, {total} parameters in all"]
+        )
 
     def dot(self) -> str:
         """Modules without modules below them, in the order of the data; what lies between them is an edge."""
@@ -115,7 +117,9 @@ class _Tracer:
             answer = original(module, *args, **kw)
         finally:
             self.path.pop()
-        made.operators = next_order() - before - 1 - (sum(c.operators for c in self.calls) - below) - self._ticks(number)
+        made.operators = (
+            next_order() - before - 1 - (sum(c.operators for c in self.calls) - below) - self._ticks(number)
+        )
         results = list(_vars(answer))
         made.outputs = [repr(v._node.spec) for v in results]
         self.held += results
@@ -168,7 +172,7 @@ def trace_module(module: Module, *args: Any, **kw: Any) -> ModuleTrace:
         return tracer.call(own, own_args, own_kw, original)
 
     limit = state.limit
-    Module.__call__ = call  # type: ignore[method-assign]
+    Module.__call__ = call  # type: ignore[method-assign,assignment]
     state.limit = max(limit, 1 << 62)  # what is evaluated forgets where it came from
     try:
         result = module(*args, **kw)

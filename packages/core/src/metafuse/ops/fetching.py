@@ -84,10 +84,14 @@ def fetch_sync(vh: Sequence[Var]) -> list[np.ndarray[Any, Any]]:
 
 def deliver() -> None:
     """Call the functions whose values are there, oldest first, up to one that has to wait."""
-    if not _waiting or not _delivering.acquire(blocking=False):  # a function that evaluates something comes here again
+    if not _waiting or not _delivering.acquire(
+        blocking=False
+    ):  # a function that evaluates something comes here again
         return
     try:
-        while _waiting and all(v._node.buffer is not None or _known(v) for v in _waiting[0][0] if isinstance(v, Var)):
+        while _waiting and all(
+            v._node.buffer is not None or _known(v) for v in _waiting[0][0] if isinstance(v, Var)
+        ):
             kept, function = _waiting.popleft()
             function(*(executor.read(v._node) if isinstance(v, Var) else v for v in kept))
     finally:

@@ -49,6 +49,7 @@ from .geometry import (
     TenCrop,
 )
 from .images import PillowMissing
+from .saving import save_image
 
 __all__ = [
     "CenterCrop", "ColorJitter", "Compose", "Crop", "FiveCrop", "Gray", "ImageNormalize", "Lambda", "Pad", "PillowMissing",
@@ -59,5 +60,5 @@ __all__ = [
     "adjust_saturation",
     "center_crop", "crop", "crop_and_resize", "five_crop", "function_pil", "gray", "hflip", "image_normalize", "pad",
     "pil_to_tensor",
-    "resize", "ten_crop", "to_pil_image", "to_tensor", "vflip",
+    "resize", "save_image", "ten_crop", "to_pil_image", "to_tensor", "vflip",
 ]  # fmt: skip
