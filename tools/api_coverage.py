@@ -1,9 +1,9 @@
 """How much of the reference API exists here: names, parameters, and what the tests exercise.
 
-``python tools/api_coverage.py`` prints a line per module of the table ``packages/compat-jittor/src/jittor/_names.json``: names that are
-present, missing, and not offered; the share of present ones among those that are offered. ``--missing`` lists the missing
-names, ``--differences`` the present ones that can't be called as the reference API says, ``--tests`` adds the share that is
-exercised, ``--module`` chooses modules, ``--require 95`` answers exit code 1 if one of ``GOALS`` has a smaller share.
+``python tools/api_coverage.py`` prints a line per module of the table ``packages/compat-jittor/src/jittor/_names.json``: how many
+names are present, missing, and not offered, and the share of present ones among those that are offered. ``--missing`` lists the
+missing names, ``--differences`` the present ones that can't be called as the reference API says, ``--tests`` adds the share that
+is exercised, ``--module`` chooses modules, ``--require 95`` answers exit code 1 if one of ``GOALS`` has a smaller share.
 ``--generate FILE`` writes the table anew from an inventory of the reference API.
 
 Exercised is a name whose operator record carries a NumPy meaning and samples (the conformance kit runs those on
@@ -40,9 +40,11 @@ GOALS = tuple(
 #: name and parameter -> why this difference stays
 KNOWN = {
     **dict.fromkeys(
-        ("CIFAR10 root", "CIFAR100 root", "EMNIST data_root", "MNIST data_root", "VOC data_root"), "data are kept in another folder",
+        ("CIFAR10 root", "CIFAR100 root", "EMNIST data_root", "MNIST data_root", "VOC data_root"),
+        "data are kept in another folder",
     ),
     "display_memory_info fileline": "what it prints says where arrays were made anyway",
+    "code inputs": "lists of Vars in the place of shape and dtype are understood, and so are both names",
     "calculate_md5 chunk_size": "the same number, written as a product",
     **dict.fromkeys(
         ("index dtype", "index_var dtype", "Var.index dtype", "Var.index_var dtype", "where dtype"),
@@ -149,7 +151,9 @@ def _problems(found: Found) -> Iterator[tuple[_table.Form, tuple[str, str]]]:
     for form in forms:
         wanted = [(renames.get(name, name), default) for name, default in form]
         problem = _unlike(wanted, here)
-        if problem and found.module == "jittor.Var":  # nobody names the array itself, and some forms leave it out
+        if (
+            problem and found.module == "jittor.Var"
+        ):  # nobody names the array itself, and some forms leave it out
             problem = _unlike(wanted, here[1:]) and _unlike(wanted[1:], here[1:])
         if problem:
             yield form, problem
@@ -233,7 +237,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--generate", type=Path, metavar="FILE", help="write the table from an inventory")
     parser.add_argument("--module", action="append", default=[], help="only this module of the reference API")
-    parser.add_argument("--require", type=float, default=0.0, metavar="PERCENT", help="the least share of modules in GOALS")
+    parser.add_argument(
+        "--require", type=float, default=0.0, metavar="PERCENT", help="the least share of modules in GOALS"
+    )
     for flag in ("missing", "differences", "tests"):
         parser.add_argument(f"--{flag}", action="store_true")
     options = parser.parse_args()

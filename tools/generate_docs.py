@@ -35,6 +35,22 @@ def flags_table() -> str:
     return markdown(("flag", "default", "legal values", "environment variable", "meaning"), rows)
 
 
+def further_flags_table() -> str:
+    """Every flag of the reference API that is no setting, from ``metafuse.config`` and ``metafuse.flag_names``."""
+    from metafuse.config import ALIASES
+    from metafuse.flag_names import FLAGS
+
+    rows = [(f"`{name}`", f"The same as `{other}`.") for name, other in ALIASES.items()]
+    acting = [row for row in FLAGS.values() if row.works or row.read is not None]
+    rows += [(f"`{row.name}`", row.effect) for row in acting]
+    rest: dict[str, list[str]] = {}
+    for row in FLAGS.values():
+        if row not in acting:
+            rest.setdefault(row.effect, []).append(f"`{row.name}`")
+    rows += [(", ".join(names), effect) for effect, names in rest.items()]
+    return markdown(("flag", "here"), rows)
+
+
 def promotion_table() -> str:
     """The common type of every pair, from ``metafuse.dtypes.promote``."""
     from metafuse.dtypes import DTYPES, promote
@@ -112,6 +128,7 @@ def scaling_table() -> str:
 
 PARTS: dict[str, Callable[[], str]] = {
     "flags": flags_table,
+    "further-flags": further_flags_table,
     "promotion": promotion_table,
     "result-types": result_type_table,
     "operators": operators_table,

@@ -113,8 +113,9 @@ def test_the_example_of_the_readme_runs_and_learns(capsys):
     assert float(capsys.readouterr().out) < 0.02
 
 
-@pytest.mark.parametrize("page", ["docs/flags.md", "docs/compile.md", "docs/distributed.md", "packages/core/README.md", "packages/models/README.md"])
+@pytest.mark.parametrize("page", ["docs/flags.md", "docs/code.md", "docs/explain.md", "docs/compile.md", "docs/distributed.md", "packages/core/README.md", "packages/models/README.md", "packages/compat-jittor/README.md"])
 def test_the_examples_of_other_pages_run(page):
+    names = {"__name__": "page"}
     for code in blocks(ROOT / page, "python"):
         script = code + "\nimport metafuse; metafuse.flags.debug = 0\n"
-        exec(compile(script, page, "exec"), {"__name__": "page"})
+        exec(compile(script, page, "exec"), names)

@@ -88,6 +88,40 @@ def test_other_extents_and_numbers_need_no_other_code():
     assert statistics.compilations <= before + 1  # the sum, where it was not there
 
 
+def test_compiled_functions_replay_code_with_other_numbers():
+    total = mf.zeros(4)
+    x = mf.array(np.arange(4, dtype=np.float32))
+
+    @mf.compile
+    def step(v: mf.Var, k: float) -> mf.Var:
+        a, b = mf.code(
+            [[4], [4]],
+            ["float32", "int32"],
+            [v],
+            LOOP + '{ @out0(i) = @in0(i) * data["k"]; @out1(i) = i; }',
+            data={"k": k},
+        )
+        mf.code([v], [total], LOOP + "@out(i) += @in0(i);")
+        return a + b
+
+    for t in range(6):
+        value = np.arange(4) + t
+        np.testing.assert_allclose(
+            step(x + t, 2 + t / 2).numpy(), value * (2 + t / 2) + np.arange(4), rtol=1e-6
+        )
+    assert step.replayed > 0
+    np.testing.assert_allclose(total.numpy(), 6 * np.arange(4) + 15)
+
+
+def test_a_profile_has_rows_for_code_without_the_compilers_time():
+    x = array(50)
+    with mf.profile_scope() as table:
+        mf.code([50], "float32", [x], LOOP + "@out(i) = @in0(i) + 0.123456;").sync()
+        mf.code([-50], "float32", [x], "out->set_shape({7});")
+    rows = [row for row in table if row[0] == "code"]
+    assert len(rows) == 2 and all("test_code.py" in row[1] and float(row[3]) < 0.05e9 for row in rows)
+
+
 def test_names_of_the_forms():
     x = array(4)
     (a,) = mf.code(shapes=[[4]], dtypes=["float32"], inputs=[x], cpu_src=LOOP + "@out(i) = @in0(i);")

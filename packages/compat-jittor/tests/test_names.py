@@ -55,7 +55,11 @@ def test_statements_that_scripts_begin_with():
     assert (Module, nn.Module, nn.Conv) == (mf.Module, mf.nn.Module, mf.nn.Conv)
     assert (Dataset, dataset.MNIST, MNIST) == (mf.data.Dataset, mf.data.MNIST, mf.data.MNIST)
     assert resnet.resnet18 is resnet18 is mf.models.resnet18
-    assert (init.gauss_, optim.Adam, lr_scheduler.StepLR) == (mf.init.gauss_, mf.optim.Adam, mf.lr_scheduler.StepLR)
+    assert (init.gauss_, optim.Adam, lr_scheduler.StepLR) == (
+        mf.init.gauss_,
+        mf.optim.Adam,
+        mf.lr_scheduler.StepLR,
+    )
 
 
 def test_names_are_metafuses_own():
@@ -92,7 +96,9 @@ def test_import_is_light_and_silent():
         "import sys, metafuse; before = set(sys.modules); import jittor; "
         "print(sorted(m for m in set(sys.modules) - before if not m.startswith(('jittor', 'metafuse'))))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
     assert done.stderr == ""
     extra = eval(done.stdout)
     assert {m.partition(".")[0] for m in extra} <= set(sys.stdlib_module_names)
@@ -191,6 +197,27 @@ def test_other_names_of_parameters_are_understood():
     assert [v.tolist() for v in jt.index([2], "int64")] == [[0, 1]]
 
 
+def test_lines_of_the_log():
+    assert jittor_utils.LOG is jt.LOG
+    with jt.log_capture_scope(log_v=10) as lines:
+        jt.LOG.i("one", 2)
+        jt.LOG.vv("three")
+        jt.LOG.vvv("never")
+        with pytest.raises(RuntimeError, match="four"):
+            jt.LOG.f("four")
+    assert [(line["level"], line["msg"]) for line in lines] == [("i", "one 2"), ("i", "three"), ("f", "four")]
+    with jt.log_capture_scope(log_silent=1) as lines:
+        jt.LOG.w("nothing")
+        jt.LOG.e("error")
+    assert [line["msg"] for line in lines] == ["error"]
+
+
+def test_pickles_by_their_other_names(tmp_path):
+    path = str(tmp_path / "file.pkl")
+    jt.safepickle({"a": [1, 2]}, path)
+    assert jt.safeunpickle(path) == {"a": [1, 2]}
+
+
 def test_states():
     assert _follow.state("jittor", "matmul") == (_follow.WORKS, "")
     assert _follow.state("jittor.flags", "use_cuda") == (_follow.WORKS, "")
@@ -198,7 +225,10 @@ def test_states():
     assert state == _follow.IDLE
     assert "debugger" in why
     assert _follow.state("jittor", "cub_cumsum")[0] == _follow.ABSENT
-    assert _follow.state("jittor_utils.clean_cache", "clean_cuda") == (_follow.IDLE, "no toolkit is ever downloaded")
+    assert _follow.state("jittor_utils.clean_cache", "clean_cuda") == (
+        _follow.IDLE,
+        "no toolkit is ever downloaded",
+    )
 
 
 # -- small modules -------------------------------------------------------------------------------------------------------
@@ -233,4 +263,7 @@ def test_built_functions_and_their_fallback():
 )
 def test_examples_in_the_text(name):
     if not name.endswith("__main__"):
-        assert doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE).failed == 0
+        assert (
+            doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE).failed
+            == 0
+        )

@@ -93,10 +93,10 @@ def test_hooks_and_files():
 
 def test_learning_rates():
     end = run("schedules")
-    assert end["step"] == [1.0, 0.1, 0.1, 0.01]
-    assert end["multi"] == [0.5, 0.5, 0.25, 0.25]
-    assert end["cosine"] == [0.8536, 0.5, 0.1464, 0.0]
-    assert end["exponential"] == [0.5, 0.25, 0.125]
+    assert end["step"] == [1.0, 1.0, 0.1, 0.1]
+    assert end["multi"] == [1.0, 0.5, 0.5, 0.25]
+    assert end["cosine"] == [1.0, 0.8536, 0.5, 0.1464]
+    assert end["exponential"] == [1.0, 0.5, 0.25]
     assert end["linear"] == [0.5, 0.3333, 0.25]
     assert end["groups"] == [0.1, 0.01]
     assert end["reduced"] == pytest.approx(0.1)

@@ -154,7 +154,7 @@ def test_cleaning(monkeypatch, tmp_path, capsys):
     with flag_scope(cache_dir=str(kernels)):
         (jt.ones(3) * 3.25 + 1).sync()
         assert clean_cache.main(["core", "swap", "cuda"]) == 0
-        assert [p for p in kernels.rglob("*.so")] == []
+        assert list(kernels.rglob("*.so")) == []
         assert data.is_dir()
         assert clean_cache.main(["all"]) == 0
         assert not data.exists()

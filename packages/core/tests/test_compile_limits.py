@@ -20,6 +20,7 @@ from metafuse import nn
 from metafuse.capture import Compiled
 from metafuse.config import flag_scope, flags
 from metafuse.errors import ArgumentError, GradientError
+from metafuse.runtime import executor
 
 
 @pytest.fixture(autouse=True)
@@ -467,6 +468,16 @@ def test_nothing_is_kept_from_call_to_call():
         world.step(*batch(world, k))
     gc.collect()
     assert live_bytes.count == before
+
+
+def test_a_recorded_program_hands_out_what_the_plain_one_does():
+    world = World(trainer(), True)
+    for k in range(8):
+        world.step(*batch(world, k))
+    assert world.step.replayed >= 3
+    program = executor.last_program[0]
+    trained = [p for p in world.vars if p.requires_grad]
+    assert len(program.plan.outputs) == 2 * len(trained) + 1  # parameters, momenta, the loss; no gradients
 
 
 def test_a_random_life_of_a_training_loop_is_the_same():

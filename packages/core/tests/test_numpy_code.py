@@ -119,6 +119,12 @@ def test_arguments_are_checked():
         mf.numpy_code([1], "float32", x, forward)
     with pytest.raises(ArgumentError, match="a callback per input"):
         mf.numpy_code([1], "float32", [x], forward, [first, second])
+    (y,) = mf.numpy_code(
+        shapes=[[1]], dtypes=["float32"], inputs=[x], forward=lambda np, data: data["outputs"][0].fill(3)
+    )
+    assert y.item() == 3
+    with pytest.raises(ArgumentError, match="a callback per input"):
+        mf.numpy_code([1], "float32", [x])
     with pytest.raises(ArgumentError, match="dtype per shape"):
         mf.numpy_code([[1], [2]], ["float32"], [x], forward)
 

@@ -493,3 +493,15 @@ except ImportError as error:
         "PillowMissing [resize] needs Pillow, which is not installed: pip install metafuse[data]",
     ]
     assert issubclass(PillowMissing, ImportError)
+
+
+def test_save_image(tmp_path):
+    batch = mf.array(RNG.random((3, 3, 4, 5)))
+    mf.save_image(batch, tmp_path / "x.png", nrow=2, padding=1)
+    expected = np.clip(mf.make_grid(batch, 2, 1).numpy() * 255 + 0.5, 0, 255).astype(np.uint8).transpose(1, 2, 0)
+    same(Image.open(tmp_path / "x.png"), expected)
+    with open(tmp_path / "y", "wb") as file:
+        mf.save_image([mf.zeros(1, 4, 4), mf.ones(1, 4, 4)], file, padding=0, format="PNG")
+    assert np.asarray(Image.open(tmp_path / "y")).shape[:2] == (4, 8)
+    with pytest.raises(ArgumentError, match="1, 3 or 4 channels, got 5"):
+        mf.save_image(mf.zeros(1, 5, 4, 4), tmp_path / "z.png")

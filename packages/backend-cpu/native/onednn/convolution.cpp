@@ -13,6 +13,8 @@ namespace metafuse_onednn {
 namespace {
 
 using type_t = dnnl::memory::data_type;
+// Bytes between points that fall onto the same few lines of a cache, and what a core's own cache holds.
+constexpr dnnl_dim_t kCacheStep = 2048, kNearCache = 1 << 19;
 constexpr auto kDirect = dnnl::algorithm::convolution_direct;
 
 Tensor grouped(const Tensor& weight, dnnl_dim_t groups) {
@@ -60,14 +62,34 @@ desc_t image_desc(const Tensor& tensor, type_t type, bool last) {
     return last ? desc_t(tensor.dims, type, dense_strides(tensor.dims, true)) : any(tensor, type);
 }
 
-// Whether the gradient of the weight is so much faster in the library's own layout that copies of image and output
-// there pay. Measured, see docs/decisions/0009-onednn.md.
+dnnl_dim_t bytes_of(const Tensor& tensor, type_t type) {
+    dnnl_dim_t bytes = static_cast<dnnl_dim_t>(dnnl::memory::data_type_size(type));
+    for (const dnnl_dim_t extent : tensor.dims) bytes *= extent;
+    return bytes;
+}
+
+// Kernels for narrow groups visit point after point, a step of all channels apart: steps that are multiples of 2 KiB meet in a few lines of the cache.
+bool steps_collide(const Operation& operation, const Parties& parties, bool large) {
+    if (operation.groups == 1) return false;
+    const dims_t& image = parties.image.dims;
+    const dnnl_dim_t channels = image[1] / operation.groups;
+    const dnnl_dim_t step = image[1] * static_cast<dnnl_dim_t>(sizeof(float));
+    const dnnl_dim_t each = bytes_of(parties.image, operation.computed) / image[0];
+    if (channels < 8 || channels > 16 || step % kCacheStep != 0 || each <= kNearCache) return false;
+    if (operation.kind == Kind::convolution || parties.stride[0] == 1) return true;
+    return step % (2 * kCacheStep) == 0 || (large && channels == 16);
+}
+
+// Whether, for float32, the library's own layout is so much faster that copies of image and output there pay. Measured, see
+// docs/decisions/0009-onednn.md.
 bool copies_pay(const Operation& operation, const Parties& parties) {
-    if (operation.kind != Kind::convolution_weight || parties.stride.size() != 2) return false;
+    if (parties.stride.size() != 2 || operation.computed != type_t::f32) return false;
+    const bool large = bytes_of(parties.image, operation.computed) + bytes_of(parties.output, operation.computed) >= kManyBytes;
+    if (operation.kind != Kind::convolution_weight) return steps_collide(operation, parties, large);
     const dims_t& image = parties.image.dims;
     const dnnl_dim_t extent = std::min(image[2], image[3]), channels = image[1] / operation.groups;
-    if (operation.groups > 1) return channels >= 16 && extent >= 14;
-    const bool strided = parties.stride[0] > 1 && parties.weight.dims[2] > 1;
+    const bool strided = parties.stride[0] > 1 && parties.weight.dims.back() > 1;
+    if (operation.groups > 1) return extent >= 14 && (channels >= 16 || (channels >= 8 && large));
     return (strided && channels >= 96) || (channels >= 64 && extent >= 112 && parties.weight.dims[2] > 1);
 }
 

@@ -14,6 +14,9 @@ struct Parties {
     dims_t stride, gaps, before, after;
 };
 
+// Image and output of so many bytes together are more than caches hold.
+constexpr dnnl_dim_t kManyBytes = 24 << 20;
+
 // The item of a party that is read, in the layout `wanted`: its buffer, or a copy made in every run.
 int brought(Recipe& recipe, int number, const Tensor& given, const desc_t& wanted, dnnl_dim_t offset = 0);
 

@@ -16,6 +16,7 @@ import metafuse as _metafuse
 from . import compile_extern
 from ._follow import Finder as _Finder
 from ._follow import follow as _followed
+from ._log import LOG
 
 #: the version of the reference API that is followed, and of what it runs on
 __version__ = f"1.3.11.0+metafuse{_metafuse.__version__}"

@@ -20,10 +20,24 @@ from types import ModuleType
 from typing import Any
 
 from metafuse import flag_names
+from metafuse.ops.registry import all_operators
 
 from . import _table
 
-__all__ = ["ABSENT", "IDLE", "MISSING", "STATES", "WORKS", "Finder", "adapted", "find", "follow", "hosts", "state", "value_of"]
+__all__ = [
+    "ABSENT",
+    "IDLE",
+    "MISSING",
+    "STATES",
+    "WORKS",
+    "Finder",
+    "adapted",
+    "find",
+    "follow",
+    "hosts",
+    "state",
+    "value_of",
+]
 
 #: paths below the reference package whose names stand elsewhere in metafuse, tried in this order; others keep their path
 ELSEWHERE: dict[str, tuple[str, ...]] = {
@@ -38,7 +52,7 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
 #: what may become of a name; the docstring of what does nothing begins with these words
 STATES = WORKS, IDLE, ABSENT, MISSING = "works", "accepted without effect", "not offered", "missing"
 
-#: where else names of the table are looked for whose place is metafuse itself: the reference's top level holds a little of everything
+#: where else names are looked for whose place is metafuse itself: the reference's top level holds a little of everything
 EVERYTHING = ("nn", "data", "debug", "io", "transform")
 
 #: names of the top level that are called something else, or that mean nothing in metafuse
@@ -51,7 +65,10 @@ RENAMED = {
     "print_trace": "traceback:print_stack",
     "safepickle": "metafuse.io.hashed_pickle:save_pickle",
     "safeunpickle": "metafuse.io.hashed_pickle:load_pickle",
-    **{name: f"jittor._idle:{name}" for name in ("clean_graph", "cleanup", "clear_trace_data", "migrate_all_to_cpu")},
+    **{
+        name: f"jittor._idle:{name}"
+        for name in ("clean_graph", "cleanup", "clear_trace_data", "migrate_all_to_cpu")
+    },
 }
 
 
@@ -113,7 +130,11 @@ def find(module: str, name: str) -> Any:
     for place in places:
         if hasattr(place, name):
             value = getattr(place, name)
-            return adapted(value, PARAMETERS[name]) if name in PARAMETERS and inspect.isfunction(value) else value
+            return (
+                adapted(value, PARAMETERS[name])
+                if name in PARAMETERS and inspect.isfunction(value)
+                else value
+            )
     why = _table.reason(module, name) if listed else None
     raise AttributeError(f"{text}: {why} (docs/compat.md)" if why else text)
 
@@ -136,6 +157,7 @@ def value_of(module: str, name: str) -> Any:
     """What the table's ``module.name`` is here. Errors: ``AttributeError`` if it is not there."""
     if module not in _table.OBJECTS:
         return getattr(importlib.import_module(module), name)
+    all_operators()  # enters the methods that are entered on demand
     owner = getattr(importlib.import_module("jittor"), _table.short(module))
     if name.startswith("__") and not any(name in vars(c) for c in owner.__mro__):
         raise AttributeError(name)
@@ -198,14 +220,16 @@ class Finder(MetaPathFinder, Loader):
     ) -> ModuleSpec | None:
         """The module is made if the table, or metafuse at the same path, has it.
 
-        Errors: ``ImportError`` for a name that is not offered: ``from jittor.x import y`` asks here before it gives up, and would not
-        tell why."""
+        Errors: ``ImportError`` for a name that is not offered: ``from jittor.x import y`` asks here before it gives up, and would
+        not tell why."""
         if not fullname.startswith(f"{self.package}."):
             return None
         module, _, name = fullname.rpartition(".")
         why = _table.reason(module, name) if name in _table.names().get(module, ()) else None
         if why and state(module, name)[0] == ABSENT:
-            raise ImportError(f"cannot import {name!r} from {module!r}: {why} (docs/compat.md)", name=fullname)
+            raise ImportError(
+                f"cannot import {name!r} from {module!r}: {why} (docs/compat.md)", name=fullname
+            )
         if fullname not in _table.module_names() and not _is_module(fullname):
             return None
         return ModuleSpec(fullname, self, is_package=True)

@@ -13,7 +13,20 @@ from typing import Any
 __all__ = ["NAMES", "get_device_count"]
 
 #: libraries that the reference loads itself
-_LIBRARIES = ("cublas", "cub", "cudnn", "cufft", "curand", "cusparse", "cutlass", "cutt", "mkl", "nccl", "hccl", "cupy")
+_LIBRARIES = (
+    "cublas",
+    "cub",
+    "cudnn",
+    "cufft",
+    "curand",
+    "cusparse",
+    "cutlass",
+    "cutt",
+    "mkl",
+    "nccl",
+    "hccl",
+    "cupy",
+)
 
 #: every name of this module
 NAMES = frozenset(

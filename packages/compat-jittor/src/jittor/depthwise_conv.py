@@ -1,6 +1,6 @@
 """``jittor.depthwise_conv``: a convolution of every channel by itself.
 
-What it is: ``DepthwiseConv``, which is ``nn.conv2d`` with as many groups as channels.
+What it is: ``DepthwiseConv``, which is ``conv2d`` with as many groups as channels.
 What it is not: a kernel of its own; the backend's library takes such convolutions.
 Who calls it: users.
 """
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from metafuse import Var, nn
+from metafuse import Var
+from metafuse.ops.neural import conv2d
 
 __all__ = ["DepthwiseConv"]
 
@@ -29,7 +30,7 @@ class DepthwiseConv:
 
     def execute(self, x: Var, weight: Var) -> Var:
         """The convolution."""
-        return nn.conv2d(x, weight, None, self.stride, self.padding, self.dilation, x.shape[1])  # type: ignore[no-any-return]
+        return conv2d(x, weight, None, self.stride, self.padding, self.dilation, x.shape[1])
 
     def __call__(self, x: Var, weight: Var) -> Var:
         return self.execute(x, weight)

@@ -10,13 +10,13 @@ from __future__ import annotations
 import os as _os
 import sys as _sys
 from pathlib import Path as _Path
-from typing import Any as _Any
 
 from jittor._follow import Finder as _Finder
 from jittor._follow import follow as _follow
+from jittor._log import LOG
 
 _sys.meta_path.append(_Finder(__name__))
-_find, __dir__ = _follow(__name__)
+__getattr__, __dir__ = _follow(__name__)
 
 
 def home() -> str:
@@ -28,11 +28,3 @@ def home() -> str:
         True
     """
     return str(_Path(_os.environ.get("JITTOR_HOME") or _Path.home()).absolute())
-
-
-def __getattr__(name: str) -> _Any:
-    if name == "LOG":
-        import jittor
-
-        return jittor.LOG
-    return _find(name)

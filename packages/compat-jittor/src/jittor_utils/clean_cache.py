@@ -12,15 +12,15 @@ import shutil
 import sys
 from collections.abc import Sequence
 
+from metafuse.cli import main as command
 from metafuse.data.mnist import default_root
-from metafuse.runtime.compile_cache import CompileCache
 
 __all__ = ["clean_all", "clean_core", "clean_cuda", "clean_dataset", "clean_swap", "main"]
 
 
 def clean_core() -> None:
     """Delete compiled kernels."""
-    CompileCache().clear()
+    command(["cache", "--clear"])
 
 
 def clean_cuda() -> None:
@@ -45,7 +45,13 @@ def clean_all() -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the commands that are named; exit code 2 if there are none or others."""
-    commands = {"all": clean_all, "core": clean_core, "cuda": clean_cuda, "dataset": clean_dataset, "swap": clean_swap}
+    commands = {
+        "all": clean_all,
+        "core": clean_core,
+        "cuda": clean_cuda,
+        "dataset": clean_dataset,
+        "swap": clean_swap,
+    }
     if not arguments or set(arguments) - set(commands):
         print(f"usage: python -m jittor_utils.clean_cache [{'|'.join(commands)}]", file=sys.stderr)
         return 2

@@ -89,12 +89,16 @@ def _fetch_anything(url: str, target: Path) -> Path:
         with urllib.request.urlopen(url, timeout=20.0) as answer, part.open("wb") as file:
             shutil.copyfileobj(answer, file)
     except (OSError, ValueError, urllib.error.URLError) as error:
-        raise DownloadError(f"[download] can't get {url}: {error}. Get it elsewhere and put it at {target}") from error
+        raise DownloadError(
+            f"[download] can't get {url}: {error}. Get it elsewhere and put it at {target}"
+        ) from error
     os.replace(part, target)
     return target
 
 
-def extract_archive(from_path: PathLike, to_path: PathLike | None = None, remove_finished: bool = False) -> None:
+def extract_archive(
+    from_path: PathLike, to_path: PathLike | None = None, remove_finished: bool = False
+) -> None:
     """Unpack a ``.zip`` or ``.tar`` (also ``.tar.gz``, ``.tgz``, ``.tar.xz``, ``.tar.bz2``) file.
 
     Args:
@@ -114,7 +118,9 @@ def extract_archive(from_path: PathLike, to_path: PathLike | None = None, remove
             _check_inside(source, folder, [m.name for m in tar.getmembers()])
             tar.extraction_filter = getattr(tarfile, "data_filter", None)  # refuses links that lead outside
             if tar.extraction_filter is None and any(not (m.isfile() or m.isdir()) for m in tar.getmembers()):
-                raise ArgumentError(f"[extract_archive] {source} holds links, which this Python can't unpack safely")
+                raise ArgumentError(
+                    f"[extract_archive] {source} holds links, which this Python can't unpack safely"
+                )
             tar.extractall(folder)
     else:
         raise ArgumentError(f"[extract_archive] {source} is neither a .zip nor a .tar archive")
@@ -126,7 +132,9 @@ def _check_inside(source: Path, folder: Path, members: list[str]) -> None:
     root = folder.resolve()
     for name in members:
         if not (root / name).resolve().is_relative_to(root):
-            raise ArgumentError(f"[extract_archive] {source} names {name!r}, which is outside of {folder}; nothing was unpacked")
+            raise ArgumentError(
+                f"[extract_archive] {source} names {name!r}, which is outside of {folder}; nothing was unpacked"
+            )
 
 
 def download_and_extract_archive(
@@ -137,7 +145,7 @@ def download_and_extract_archive(
     md5: str | None = None,
     remove_finished: bool = False,
 ) -> None:
-    """``download_url_to_local`` into ``download_root``, then ``extract_archive`` into ``extract_root`` (the same, if not given)."""
+    """``download_url_to_local`` into ``download_root``, then ``extract_archive`` into ``extract_root`` (if not given: there)."""
     root = Path(download_root).expanduser()
     name = filename or os.path.basename(urlparse(url).path)
     path = download_url_to_local(url, name, root, md5)

@@ -14,8 +14,8 @@ def rates(make, steps, **options):
     scheduler = make(optimizer)
     found = []
     for _ in range(steps):
-        optimizer.step(model(x).sum() * 0)
         scheduler.step()
+        optimizer.step(model(x).sum() * 0)
         found.append(round(float(optimizer.lr), 4))
     return found
 

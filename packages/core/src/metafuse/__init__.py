@@ -7,11 +7,11 @@ Who calls it: users, as ``import metafuse as mf``.
 
 from __future__ import annotations
 
+import os as _os
 from typing import Any
 
-from . import dist, errors
+from . import errors
 from .config import flag_scope, flags
-from .dist.process import single_process_scope
 from .dtypes import DType, as_dtype
 from .errors import MetafuseError
 from .ops import *
@@ -20,11 +20,15 @@ from .ops.reduce import var as _variance
 from .ops.scalar import pow
 from .var import Var, sync, sync_all
 
+if any(name.endswith(("_RANK", "_PROCID")) for name in _os.environ):
+    # Started by a launcher, it seems: a rank that fails has to end the others, from here on.
+    from . import dist as _dist
+
 var = _variance  # the operator; the module of this name can still be imported from
 __version__ = "0.1.0"
 
 _LAZY = {
-    "amp", "attention", "data", "dataset", "debug", "distributions", "einops", "fft", "gradfunctional", "init", "io",
+    "amp", "attention", "data", "dataset", "debug", "dist", "distributions", "einops", "fft", "gradfunctional", "init", "io",
     "linalg", "loss3d", "lr_scheduler", "nn", "optim", "other", "profiler", "sparse", "testing", "transform", "weightnorm",
 }  # fmt: skip
 #: tools -> the module that has them
@@ -40,13 +44,13 @@ _TOOLS = {
 
 def __getattr__(name: str) -> Any:
     """Operators by their records (also ones that plugins register later), and subpackages on first use."""
-    function = _registry.function_named(name)
-    if function is not None:
-        return function
     if name in _LAZY:
         import importlib
 
         return importlib.import_module(f".{'data' if name == 'dataset' else name}", __name__)
+    function = _registry.function_named(name)
+    if function is not None:
+        return function
     if name in _TOOLS:
         import importlib
 
@@ -64,16 +68,27 @@ def __getattr__(name: str) -> Any:
         from .nn.module import Module
 
         return Module if name == "Module" else Dataset
-    if name in ("load", "save"):
+    if name in ("load", "safepickle", "safeunpickle", "save"):
         from . import io
 
         return getattr(io, name)
-    if name in ("rank", "world_size", "in_mpi"):  # asks for the other processes, if there are any
-        return getattr(dist, name)()
-    if name == "mpi":
-        from .dist import mpi
+    if name == "save_image":
+        from .transform.saving import save_image
 
-        return mpi
+        return save_image
+    if name in ("rank", "world_size", "in_mpi", "mpi", "single_process_scope"):
+        from . import dist
+        from .dist import mpi
+        from .dist.process import single_process_scope
+
+        if name == "mpi":
+            return mpi
+        # the others ask for the other processes, if there are any
+        return single_process_scope if name == "single_process_scope" else getattr(dist, name)()
+    if name == "argmax_pool":
+        from .ops.vision import argmax_pool
+
+        return argmax_pool
     if name == "models":  # of a distribution that need not be there
         import importlib
 
@@ -85,6 +100,8 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(
-        {*globals(), *_LAZY, *_TOOLS, "compile", "explain", "in_mpi", "load", "Module", "mpi", "Dataset", "rank", "save", "world_size", *_registry.function_names()}
-    )
+    others = {
+        "Dataset", "Module", "argmax_pool", "compile", "explain", "in_mpi", "load", "mpi", "rank", "safepickle", "safeunpickle", "save",
+        "save_image", "single_process_scope", "world_size",
+    }  # fmt: skip
+    return sorted({*globals(), *_LAZY, *_TOOLS, *others, *_registry.function_names()})

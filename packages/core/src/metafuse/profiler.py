@@ -21,8 +21,8 @@ from .var import sync_all
 
 __all__ = ["HEADER", "Report", "profile_mark", "profile_scope", "report", "running", "start", "stop"]
 
-#: the first row of a report. Times are nanoseconds; Input, Output and InOut are bytes per second of arrays that are read, written,
-#: and both; Compute is innermost points per second.
+#: the first row of a report. Times are nanoseconds; Input, Output and InOut are bytes per second of arrays that are read,
+#: written, and both; Compute is innermost points per second.
 HEADER = (
     "Name", "FileName", "Count", "TotalTime", "AvgTime", "MinTime", "MaxTime", "Input", "Output", "InOut", "Compute",
 )  # fmt: skip

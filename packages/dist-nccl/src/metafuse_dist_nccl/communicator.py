@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 import nccl.core as nccl
+
 from metafuse.dist.contract import Communicator, DeviceArray
 from metafuse.errors import DistributionError
 
@@ -20,7 +21,8 @@ __all__ = ["NcclCommunicator", "View", "connect"]
 
 #: name of a type -> how the array interface writes it
 _CODES = {
-    "float32": "<f4", "float64": "<f8", "int8": "|i1", "int32": "<i4", "int64": "<i8", "uint8": "|u1", "uint32": "<u4", "uint64": "<u8",
+    "float32": "<f4", "float64": "<f8", "int8": "|i1", "int32": "<i4", "int64": "<i8", "uint8": "|u1", "uint32": "<u4",
+    "uint64": "<u8",
 }  # fmt: skip
 _OPERATIONS = {"add": "SUM", "mean": "AVG", "multiply": "PROD", "maximum": "MAX", "minimum": "MIN"}
 
@@ -116,16 +118,21 @@ def connect(group: Communicator) -> NcclCommunicator:
     """The group of the same processes on their GPUs. All ranks of ``group`` call it, each with its device current.
 
     Errors: ``DistributionError`` naming the ranks whose NCCL could not start."""
-    unique = bytes(nccl.get_unique_id()) if group.rank == 0 else b""
-    unique = group.exchange(unique)[0]
-    comm, problem = None, ""
+    comm, problem, unique = None, "", b""
     try:
-        comm = nccl.Communicator.init(group.size, group.rank, nccl.UniqueId.from_bytes(unique))
+        unique = bytes(nccl.get_unique_id()) if group.rank == 0 else b""
     except Exception as error:
         problem = f"{type(error).__name__}: {error}"
+    unique = group.exchange(unique)[0]
+    if unique:
+        try:
+            comm = nccl.Communicator.init(group.size, group.rank, nccl.UniqueId.from_bytes(unique))
+        except Exception as error:
+            problem = f"{type(error).__name__}: {error}"
     failed = [f"rank {r}: {told.decode()}" for r, told in enumerate(group.exchange(problem.encode())) if told]
     if failed:
         raise DistributionError(
-            f"[nccl] could not start on {'; '.join(failed)}; give every rank a GPU of its own: python -m metafuse launch --devices"
+            f"[nccl] could not start on {'; '.join(failed)}; give every rank a GPU of its own: python -m metafuse launch "
+            "--devices"
         )
     return NcclCommunicator(comm, group)

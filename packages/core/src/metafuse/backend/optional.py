@@ -16,7 +16,14 @@ import numpy as np
 from ..dtypes import DType
 from .contract import Handle, Loaded, Step
 
-__all__ = ["SupportsAssembly", "SupportsCodeOp", "SupportsDevicePointers", "SupportsHostView", "SupportsParts", "SupportsPrograms"]
+__all__ = [
+    "SupportsAssembly",
+    "SupportsCodeOp",
+    "SupportsDevicePointers",
+    "SupportsHostView",
+    "SupportsParts",
+    "SupportsPrograms",
+]
 
 
 class SupportsPrograms(ABC):

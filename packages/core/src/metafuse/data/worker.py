@@ -154,7 +154,7 @@ class _Worker:
 
     def _begin(self, task: Task) -> None:
         """Randomness depends on the batch alone: not on the worker that loads it, or on how many there are."""
-        seed = int(np.random.SeedSequence(task.seed).generate_state(1, np.uint64)[0] >> 1)
+        seed = int(np.random.SeedSequence(task.seed).generate_state(1, np.uint64)[0]) >> 1
         set_global_seed(seed, False)
         random.seed(seed)
         self.dataset.epoch_id = task.epoch

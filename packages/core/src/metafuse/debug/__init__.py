@@ -1,7 +1,7 @@
 """Looking inside: what will run, what ran and how long it took, what is alive.
 
-What it is: ``explain`` and ``graph_dot`` (operators), ``trace_module`` (networks), ``record_launches`` (kernels), ``live_arrays``,
-``display_memory_info`` and ``liveness_info`` (memory), ``log_capture_scope``; ``flags.debug`` prints as it goes.
+What it is: ``explain`` and ``graph_dot`` (operators), ``trace_module`` (networks), ``record_launches`` (kernels),
+``live_arrays``, ``display_memory_info`` and ``liveness_info`` (memory), ``log_capture_scope``; ``flags.debug`` prints as it goes.
 What it is not: needed by anything that runs; it is imported when it is asked for.
 Who calls it: users, as ``metafuse.debug``; some of it is in ``metafuse`` too.
 """

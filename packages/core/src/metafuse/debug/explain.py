@@ -17,7 +17,7 @@ from ..errors import DTypeError
 from ..graph.node import Node
 from ..passes.lower import LoweredCall
 from ..passes.pipeline import build_plan
-from ..passes.schedule import OpaqueStep, PlannedStep, ProgramPlan
+from ..passes.plan import OpaqueStep, PlannedStep, ProgramPlan
 from ..runtime import executor
 from ..runtime.kernels import symbol_of
 from ..var import Var

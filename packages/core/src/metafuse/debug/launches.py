@@ -8,6 +8,7 @@ Who calls it: ``runtime.executor``, if ``flags.debug >= 2`` or somebody records.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -19,12 +20,12 @@ from ..backend.library import LibraryCall
 from ..config import flags
 from ..graph.node import Node
 from ..kernel.ir import Kernel
-from ..passes.schedule import OpaqueStep, ProgramPlan
+from ..passes.plan import OpaqueStep, ProgramPlan
 from ..runtime import executor
 from ..runtime.buffer import Buffer
 from ..runtime.kernels import KernelTable, symbol_of
 from .log import tell
-from .text import amount, counted, duration, origin
+from .text import amount, counted, duration, origin, relative
 
 __all__ = ["Launch", "Repeats", "record_launches", "run_timed"]
 
@@ -178,6 +179,21 @@ def _row(step: Any, seconds: float, slots: Sequence[Buffer], nodes: Sequence[Nod
     name, kernel = step.kernel.name, step.kernel
     extents = tuple(step.calls[0].sizes[: kernel.outer + kernel.inner])
     return Launch(name, len(step.calls), seconds, nbytes, elements, *sizes, _symbol(kernel), extents)
+
+
+def run_alone(name: str, run: Callable[[], Any], backend: AbstractBackend, read: int, written: int) -> Any:
+    """Time something that is no step of a program, and answer what it answers."""
+    backend.synchronize()
+    begin = perf_counter()
+    answer = run()
+    backend.synchronize()
+    seconds = perf_counter() - begin
+    frame: Any = sys._getframe(1)
+    while frame.f_globals.get("__name__", "")[:8] == "metafuse" and frame.f_back is not None:
+        frame = frame.f_back
+    place = relative(f"{frame.f_code.co_filename}:{frame.f_lineno}")
+    _tell(Launch(name, 1, seconds, read + written, 0, read, written, 0, place))
+    return answer
 
 
 def _bytes(some: set[int], slots: Sequence[Buffer]) -> int:

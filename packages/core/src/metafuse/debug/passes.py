@@ -15,7 +15,7 @@ from ..passes.contraction import Match
 from ..passes.fuse import Group
 from ..passes.lower import LoweredCall
 from ..passes.program_graph import ProgramGraph
-from ..passes.schedule import OpaqueStep, ProgramPlan
+from ..passes.plan import OpaqueStep, ProgramPlan
 from .log import tell
 from .text import amount, columns, counted, node_rows
 

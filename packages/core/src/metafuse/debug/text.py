@@ -22,6 +22,7 @@ __all__ = [
     "node_rows",
     "origin",
     "phases_line",
+    "relative",
 ]
 
 
@@ -75,7 +76,11 @@ def columns(rows: Sequence[Sequence[str]], indent: str = "  ") -> list[str]:
 
 def origin(node: Node) -> str:
     """``file:line`` of the user's code, below the current folder where possible."""
-    place = describe_origin(node)
+    return relative(describe_origin(node))
+
+
+def relative(place: str) -> str:
+    """A path, below the current folder where possible."""
     here = os.getcwd() + os.sep
     return place[len(here) :] if place.startswith(here) else place
 

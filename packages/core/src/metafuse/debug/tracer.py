@@ -96,6 +96,7 @@ class _Tracer:
         self.names = {id(m): name for name, m in module.named_modules()}
         self.calls: list[ModuleCall] = []
         self.path: list[ModuleCall] = []
+        self.inner: list[int] = []  # per call of the path: numbers that calls below it have used up
         self.made: dict[Node, int] = {x._node: -1 - k for k, x in enumerate(inputs)}
         self.held: list[Var] = list(inputs)  # so that no node is freed and another takes its place
 
@@ -111,25 +112,23 @@ class _Tracer:
             self.path[-1].leaf = False
         self.calls.append(made)
         self.path.append(made)
-        before = next_order()
-        below = sum(c.operators for c in self.calls)
+        begin = next_order()
+        self.inner.append(0)
         try:
             answer = original(module, *args, **kw)
         finally:
             self.path.pop()
-        made.operators = (
-            next_order() - before - 1 - (sum(c.operators for c in self.calls) - below) - self._ticks(number)
-        )
+            inner = self.inner.pop()
+        end = next_order()
+        made.operators = end - begin - 1 - inner
+        if self.inner:
+            self.inner[-1] += end - begin + 1
         results = list(_vars(answer))
         made.outputs = [repr(v._node.spec) for v in results]
         self.held += results
         if made.leaf:
             self.made.update((v._node, number) for v in results if v._node not in self.made)
         return answer
-
-    def _ticks(self, number: int) -> int:
-        """Orders that this tracer itself used up in calls below."""
-        return 2 * (len(self.calls) - number - 1)
 
     def sources(self, values: list[Var]) -> list[int]:
         """The calls, or inputs, that values come from, through any operators in between."""

@@ -13,6 +13,9 @@ from .pytorch_read import load_pytorch
 from .pytorch_write import save_pytorch
 from .safetensors import load_safetensors, save_safetensors
 
+#: by the reference API's names
+safepickle, safeunpickle = save_pickle, load_pickle
+
 __all__ = [
     "ENDINGS",
     "FileFormatError",
@@ -21,6 +24,8 @@ __all__ = [
     "load_pickle",
     "load_pytorch",
     "load_safetensors",
+    "safepickle",
+    "safeunpickle",
     "save",
     "save_numpy",
     "save_pickle",

@@ -5,22 +5,7 @@ What it is not: a second list of operators; those are found through ``registry``
 Who calls it: ``metafuse.__init__``.
 """
 
-from . import (
-    arrange,
-    bins,
-    bounds,
-    casting,
-    diagonals,
-    products,
-    scan,
-    selection,
-    sorting,
-    special,
-    statistics,
-    vision,
-)
-from . import einsum as _einsum
-from . import neural as _neural
+from . import casting
 from . import shape as _shape
 from .autograd import enable_grad, grad, no_grad
 from .code import code, compile_custom_op, compile_custom_ops
@@ -44,14 +29,16 @@ from .reduce import reduce
 from .registry import later as _later
 from .reindexing import reindex, reindex_reduce
 from .scalar import where
-from .vision import argmax_pool
 
 __all__ = [
-    "Finfo", "Function", "GradHooker", "arange", "argmax_pool", "array", "array64", "code", "compile_custom_op", "compile_custom_ops", "empty",
+    "Finfo", "Function", "GradHooker", "arange", "array", "array64", "code", "compile_custom_op", "compile_custom_ops", "empty",
     "enable_grad", "eye", "fetch", "fetch_sync", "finfo", "full",
-    "getitem", "grad", "grad_hooker", "igamma", "iinfo", "index", "linspace", "matmul_transpose", "no_grad", "numpy_code", "ones", "reduce",
-    "reindex", "reindex_reduce", "setitem", "where", "zeros",
+    "getitem", "grad", "grad_hooker", "igamma", "iinfo", "index", "linspace", "matmul_transpose", "no_grad", "numpy_code", "ones",
+    "reduce", "reindex", "reindex_reduce", "setitem", "where", "zeros",
     *_protocol, *_questions, *_random,
 ]  # fmt: skip
 
-_later("factorise", "fourier", "solve")
+_later(
+    "neural", "arrange", "bins", "bounds", "diagonals", "einsum", "factorise", "fourier", "products", "scan",
+    "selection", "solve", "sorting", "special", "statistics", "vision",
+)  # fmt: skip

@@ -243,7 +243,7 @@ def _run_now(code: Code, inputs: list[Var], numbers: dict[str, float], dynamic: 
     given = [(_row_major(x, dev.backend), x._node.spec) for x in inputs]
     buffers = [Buffer(dev.backend, max(spec.nbytes, 1)) for spec in code.outputs]
     made = list(zip(buffers, code.outputs, strict=True))
-    shapes = code.snippet.launch(dev.backend, dev.kernels, given, made, code.numbers(list(numbers.values())))
+    shapes = _observed(code, dev, given, made, code.numbers(list(numbers.values())))
     results = []
     for k, (buffer, spec, shape) in enumerate(zip(buffers, code.outputs, shapes, strict=True)):
         if shape != spec.shape and not dynamic[k]:
@@ -257,6 +257,24 @@ def _run_now(code: Code, inputs: list[Var], numbers: dict[str, float], dynamic: 
         return results
     code = replace(code, outputs=tuple(r._node.spec for r in results))
     return attach("code", results, [x._node for x in inputs], _pulled, code, tuple(numbers.values()))
+
+
+def _observed(
+    code: Code, dev: Any, given: Any, made: Any, numbers: dict[str, float]
+) -> list[tuple[int, ...]]:
+    """Run, and tell those who measure launches."""
+    if not executor.observers:
+        return code.snippet.launch(dev.backend, dev.kernels, given, made, numbers)
+    from ..debug.launches import run_alone
+
+    code.prepare(dev.backend, dev.kernels, [spec for _, spec in given])
+    sizes = (sum(spec.nbytes for _, spec in given), sum(spec.nbytes for _, spec in made))
+    return run_alone(  # type: ignore[no-any-return]
+        "code",
+        lambda: code.snippet.launch(dev.backend, dev.kernels, given, made, numbers),
+        dev.backend,
+        *sizes,
+    )
 
 
 def _row_major(x: Var, backend: Any) -> Buffer:

@@ -131,7 +131,8 @@ class Code:
 
     def numbers(self, scalars: Sequence[Any]) -> dict[str, float]:
         """``data`` with the values of one run."""
-        return {name: float(value) for name, value in zip(self.data, scalars, strict=True)}
+        # what `compile` follows is a number with a value: taken like this, it stays an argument of the recording
+        return {name: float(getattr(x, "value", x)) for name, x in zip(self.data, scalars, strict=True)}
 
     def prepare(self, backend: AbstractBackend, kernels: KernelTable, inputs: Sequence[Spec]) -> None:
         """Compile if new."""

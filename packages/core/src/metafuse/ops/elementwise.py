@@ -387,15 +387,8 @@ def cast(x: Any, dtype: Any) -> Var:
             _casts.clear()
         body = _as(load(0, node.spec.dtype), target)
         sig = _casts[key] = signature(
-            "map",
-            f"cast_{target}",
-            (True,),
-            (node.spec,),
-            spec_of(node.spec.shape, target),
-            body,
-            (),
-            _cast_gradient,
-        )
+            "map", f"cast_{target}", (True,), (node.spec,), spec_of(node.spec.shape, target), body, (), _cast_gradient,
+        )  # fmt: skip
     return record(sig, (node,))
 
 

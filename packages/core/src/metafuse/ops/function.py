@@ -30,7 +30,9 @@ class _Rule:
         self.places = [k for k, a in enumerate(args) if type(a) is Var]
         self.count = len(args)
         self.outputs = outputs
-        self.seen: dict[int, Var] = {}  # of the gradient that is being computed: output -> its upstream gradient
+        self.seen: dict[
+            int, Var
+        ] = {}  # of the gradient that is being computed: output -> its upstream gradient
 
     def collect(self, position: int, upstream: Var) -> list[Var | None]:
         """Keep the gradient of one output for the junction, which comes after all outputs."""
@@ -47,7 +49,9 @@ class _Rule:
         answer = self.function.grad(*(upstream.get(k) for k in range(self.outputs)))
         found = list(answer) if isinstance(answer, (tuple, list)) else [answer]
         name = type(self.function).__name__
-        if len(found) == self.count and all(found[k] is None for k in range(self.count) if k not in self.places):
+        if len(found) == self.count and all(
+            found[k] is None for k in range(self.count) if k not in self.places
+        ):
             found = [found[k] for k in self.places]  # with None for arguments that are no Vars
         if len(found) != len(self.specs):
             raise GradientError(
@@ -56,7 +60,9 @@ class _Rule:
         for k, (g, spec) in enumerate(zip(found, self.specs, strict=True)):
             if g is not None and (type(g) is not Var or tuple(g.shape) != spec.shape):
                 shown = list(g.shape) if type(g) is Var else type(g).__name__
-                raise GradientError(f"[{name}] gradient {k} must be a Var of its input's shape {list(spec.shape)}, got {shown}")
+                raise GradientError(
+                    f"[{name}] gradient {k} must be a Var of its input's shape {list(spec.shape)}, got {shown}"
+                )
         return found
 
 
@@ -64,8 +70,8 @@ class Function:
     """An operator with its own gradient: subclass it, write ``execute`` and ``grad``, call it or ``apply``.
 
     ``execute`` computes with Vars and may keep what ``grad`` needs on ``self``. ``grad`` gets one gradient per output
-    (``None`` for an output that got none) and answers one gradient, or ``None``, per Var input; or per argument, with ``None`` for
-    those that are no Vars.
+    (``None`` for an output that got none) and answers one gradient, or ``None``, per Var input; or per argument, with ``None``
+    for those that are no Vars.
 
     Example:
         >>> import metafuse as mf
@@ -111,7 +117,9 @@ class Function:
         return type(answer)(outputs) if several else outputs[0]
 
 
-def _attach(function: Function, output: Var, inputs: list[Var], rule: Callable[[Var], list[Var | None]]) -> Var:
+def _attach(
+    function: Function, output: Var, inputs: list[Var], rule: Callable[[Var], list[Var | None]]
+) -> Var:
     """A node that shows ``output`` and depends on ``inputs`` for gradients only."""
     result = with_gradient(output, inputs, type(function).__name__, None, _ask_node)
     result._node.rule = rule

@@ -67,8 +67,8 @@ class NoGradient(GradientError, AttributeError):
 def _grad(var: Var) -> Any:
     """There is no ``var.grad``: raises an error that says what to write instead."""
     raise NoGradient(
-        "[grad] a Var keeps no gradient; write mf.grad(loss, var), or var.opt_grad(optimizer) between optimizer.backward(loss) and "
-        "optimizer.step()"
+        "[grad] a Var keeps no gradient; write mf.grad(loss, var), or var.opt_grad(optimizer) between optimizer.backward(loss) "
+        "and optimizer.step()"
     )
 
 

@@ -97,16 +97,19 @@ def _specs(shapes: Any, dtypes: Any) -> tuple[list[tuple[int, ...]], list[DType]
 
 
 def numpy_code(
-    shape: Any,
-    dtype: Any,
-    inputs: Sequence[Any],
-    forward: Callback,
+    shape: Any = None,
+    dtype: Any = None,
+    inputs: Any = (),
+    forward: Any = None,
     backward: Sequence[Callback] | Callback = (),
+    *,
+    shapes: Any = None,
+    dtypes: Any = None,
 ) -> Any:
     """An operator that ``forward`` computes with NumPy on the host.
 
     Args:
-        shape, dtype: of the result; or lists of them, for several results.
+        shape, dtype: of the result; or lists of them, for several results, which may be called ``shapes`` and ``dtypes``.
         inputs: arrays.
         forward: called as ``forward(numpy, data)``; reads ``data["inputs"]`` and writes into ``data["outputs"]``, which
             are lists of arrays.
@@ -132,7 +135,7 @@ def numpy_code(
         >>> y.numpy(), mf.grad(y.sum(), x).numpy()
         (array([4., 9.], dtype=float32), array([4., 6.], dtype=float32))
     """
-    shapes, dtypes, several = _specs(shape, dtype)
+    listed, kinds, several = _specs(shape if shapes is None else shapes, dtype if dtypes is None else dtypes)
     if not isinstance(inputs, (tuple, list)):
         raise DTypeError(f"[numpy_code] inputs must be a list of arrays, got {type(inputs).__name__}")
     values = [check_var("numpy_code", f"inputs[{k}]", v) for k, v in enumerate(inputs)]
@@ -141,7 +144,7 @@ def numpy_code(
         raise ArgumentError(
             f"[numpy_code] needs a callback per input for gradients, got {len(callbacks)} for {len(values)}"
         )
-    specs = tuple(spec_of(s, d) for s, d in zip(shapes, dtypes, strict=True))
+    specs = tuple(spec_of(s, d) for s, d in zip(listed, kinds, strict=True))
     nodes = [v._node for v in values]
     results = record_several("numpy_code", _Call(forward, (("inputs", len(values)),), specs), nodes, specs)
     if callbacks:

@@ -151,7 +151,7 @@ def unregister(name: str) -> None:
 
 def function_named(name: str) -> Callable[..., Any] | None:
     """The function that users find as ``metafuse.<name>`` through the records, or ``None``."""
-    record = _operators.get(name)
+    record = find(name)
     if record is not None:
         return record.function
     return None if name.startswith("_") else _further.get(name, ("", None))[1]
@@ -159,6 +159,7 @@ def function_named(name: str) -> Callable[..., Any] | None:
 
 def function_names() -> list[str]:
     """Every name that ``function_named`` knows."""
+    _enter_later()
     own = (name for name in _operators if "." not in name)  # `linalg.inv` is found in `metafuse.linalg`
     return sorted({*own, *(name for name in _further if not name.startswith("_"))})
 
@@ -168,20 +169,34 @@ _later: list[str] = []
 
 
 def later(*modules: str) -> None:
-    """Name modules of ``metafuse.ops`` whose records have dotted names (``linalg.inv``) and are entered on demand."""
+    """Name modules of ``metafuse.ops`` whose records are entered when somebody asks for a name that is not there yet."""
     _later.extend(modules)
 
 
 def _enter_later() -> None:
     while _later:
-        importlib.import_module(f"{__package__}.{_later.pop()}")
+        importlib.import_module(f"{__package__}.{_later.pop(0)}")
+
+
+def _late_method(self: Var, name: str) -> Any:
+    """``Var.__getattr__``: a method of a record that is entered on demand."""
+    if _later and not name.startswith("__"):
+        _enter_later()
+        if hasattr(Var, name):
+            return getattr(self, name)
+    return object.__getattribute__(self, name)  # raises the error, which may be a property's own
+
+
+Var.__getattr__ = _late_method  # type: ignore[method-assign]
 
 
 def find(name: str) -> Operator | None:
     """The record of ``name``, or ``None``."""
-    if "." in name:
+    record = _operators.get(name)
+    if record is None and _later and not name.startswith("_"):
         _enter_later()
-    return _operators.get(name)
+        record = _operators.get(name)
+    return record
 
 
 def all_operators() -> list[Operator]:

@@ -131,6 +131,8 @@ class Optimizer:
                 self._local = True
             else:  # what is kept is of all ranks already
                 gradients = buckets.summed(gradients)
+            for group in self.param_groups:  # new lists: who holds the old ones does not hold gradients
+                group["grads"] = list(group["grads"])
             for (group, k, _), g in zip(trainable, gradients, strict=True):
                 held = group["grads"][k]
                 group["grads"][k] = g if held is None else held + g

@@ -26,8 +26,9 @@ from .layout import choose_layouts
 from .library import Library, find_constants
 from .lower import LoweredCall, lower
 from .materialise import mark_stored
+from .plan import ProgramPlan
 from .program_graph import ProgramGraph
-from .schedule import Item, ProgramPlan, plan_memory, schedule
+from .schedule import Item, plan_memory, schedule
 from .simplify import simplify
 
 __all__ = ["build_plan", "timings"]

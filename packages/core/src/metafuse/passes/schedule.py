@@ -9,7 +9,6 @@ Who calls it: ``passes.pipeline``.
 from __future__ import annotations
 
 from bisect import insort
-from dataclasses import dataclass
 
 from ..backend.contract import Call
 from ..backend.library import LibraryCall
@@ -18,68 +17,10 @@ from ..kernel.ir import Kernel, Stage
 from .fuse import Group
 from .library import LoweredLibrary
 from .lower import LoweredCall
+from .plan import Constants, OpaqueStep, PlannedStep, ProgramPlan
 from .program_graph import ProgramGraph
 
-__all__ = ["OpaqueStep", "PlannedStep", "ProgramPlan", "plan_memory", "schedule"]
-
-
-@dataclass(frozen=True)
-class PlannedStep:
-    """One launch: a kernel and its independent calls."""
-
-    kernel: Kernel
-    calls: tuple[Call, ...]
-
-
-@dataclass(frozen=True)
-class OpaqueStep:
-    """User code or a host function: the node's position, where its inputs are, where its result goes."""
-
-    position: int
-    inputs: tuple[int, ...]
-    output: int
-
-
-@dataclass(frozen=True)
-class ProgramPlan:
-    """Everything needed to run a program but its buffers.
-
-    Slots: ``0 .. leaves - 1`` are the leaves, then outputs, then temporaries, then constants. ``outputs``: (slot, bytes) to
-    allocate and keep; ``temporaries``: (slot, bytes) to allocate for the run. ``results``: (node position, slot) of values
-    handed out. ``donations``: (output slot, leaf slot whose buffer it may take over if nobody else holds it, how often the
-    program's nodes refer to that leaf). ``constant``: what stays from run to run while the arrays it comes from do.
-    """
-
-    steps: tuple[PlannedStep | OpaqueStep | LibraryCall, ...]
-    leaves: int
-    outputs: tuple[tuple[int, int], ...]
-    temporaries: tuple[tuple[int, int], ...]
-    results: tuple[tuple[int, int], ...]
-    donations: tuple[tuple[int, int, int], ...]
-    scalar_kinds: str
-    #: how often nodes of the program refer to each of its nodes
-    references: tuple[int, ...]
-    #: calls as lowered, in launch order, for explain and debugging
-    groups: tuple[LoweredCall | LoweredLibrary | int, ...]
-    constant: Constants
-    #: (slot, order of dimensions in memory) of outputs that are not row-major
-    orders: tuple[tuple[int, tuple[int, ...]], ...] = ()
-    #: leaves that must be row-major
-    row_major: tuple[int, ...] = ()
-    #: where each temporary lies in one allocation of ``arena_bytes``, in their order; empty: each has its own
-    places: tuple[int, ...] = ()
-    arena_bytes: int = 0
-
-
-@dataclass(frozen=True)
-class Constants:
-    """``steps``: numbers of those that run only if something changed; ``slots``: (slot, bytes) of their results; ``leaves`` and
-    ``scalars``: positions of the arrays and numbers that they and packed operands come from."""
-
-    steps: frozenset[int] = frozenset()
-    slots: tuple[tuple[int, int], ...] = ()
-    leaves: tuple[int, ...] = ()
-    scalars: tuple[int, ...] = ()
+__all__ = ["Item", "plan_memory", "schedule"]
 
 
 #: temporaries begin at multiples of this many bytes

@@ -25,8 +25,7 @@ from ..backend.optional import SupportsHostView, SupportsPrograms
 from ..config import flags
 from ..errors import KernelError, MetafuseError
 from ..graph.node import Node, Spec, describe_origin, state
-from ..passes.pipeline import build_plan
-from ..passes.schedule import OpaqueStep, PlannedStep, ProgramPlan
+from ..passes.plan import OpaqueStep, PlannedStep, ProgramPlan
 from ..plugins.registry import registry
 from .buffer import Buffer, next_version
 from .kernels import KernelTable, statistics
@@ -339,6 +338,8 @@ def _held(nodes: list[Node], roots: list[Node], needs: list[bool]) -> list[bool]
 def _build(
     dev: _Device, nodes: list[Node], leaves: list[Node], shown: tuple[int, ...], retained: tuple[int, ...]
 ) -> Program:
+    from ..passes.pipeline import build_plan  # a large part of the import, needed by the first new program
+
     plan = build_plan(nodes, leaves, shown, dev.backend, retained)
     launches = [s for s in plan.steps if isinstance(s, PlannedStep)]
     try:

@@ -1,8 +1,8 @@
-"""Images of a batch in one file, to look at.
+"""Images to files.
 
 What it is: ``save_image``.
-What it is not: a format; Pillow writes the file.
-Who calls it: users, in training loops of networks that make images.
+What it is not: reading (``data.files``).
+Who calls it: users, as ``metafuse.save_image``.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from ..errors import ArgumentError
 from ..ops.vision import make_grid
-from .images import from_array
+from .images import pillow
 
 __all__ = ["save_image"]
 
@@ -29,24 +30,20 @@ def save_image(
     pad_value: float = 0,
     format: str | None = None,
 ) -> None:
-    """Write images side by side into a file: what ``make_grid`` answers, 0..1 as 0..255, values beyond cut.
+    """Write images ``[n, channels, height, width]`` of 0..1, side by side as ``make_grid`` puts them, to one file.
 
     Args:
-        x: ``[images, channels, height, width]`` or a list of ``[channels, height, width]``; 1, 3 or 4 channels.
-        filepath: name of the file, or an open one.
-        nrow, padding, normalize, range, scale_each, pad_value: see ``make_grid``.
-        format: Pillow's name of a format; ``None``: by the file's name.
+        x: Var, or list of Vars ``[channels, height, width]``; 1 or 3 channels.
+        filepath: a path, whose ending chooses the kind of file, or a binary file.
+        nrow, padding, normalize, range, scale_each, pad_value: as in ``make_grid``.
+        format: Pillow's name of the kind of file, where the path does not say it.
 
-    Errors: ``ShapeError``, ``DTypeError`` for what is no batch of images; ``PillowMissing``.
-
-    Example:
-        >>> import metafuse as mf, tempfile, os
-        >>> path = os.path.join(tempfile.mkdtemp(), "images.png")
-        >>> mf.transform.save_image(mf.rand(4, 3, 8, 8), path, nrow=2)
-        >>> os.path.getsize(path) > 0
-        True
+    Errors: ``PillowMissing``; those of ``make_grid``; ``ArgumentError`` for other numbers of channels.
     """
-    grid = make_grid(x, nrow, padding, normalize, range, scale_each, pad_value)
-    values = np.nan_to_num(grid.numpy().astype(np.float32)) * 255 + 0.5
-    pixels = np.clip(values, 0, 255).astype(np.uint8).transpose(1, 2, 0)
-    from_array("save_image", pixels).save(filepath, format)
+    grid = make_grid(x, nrow, padding, normalize, range, scale_each, pad_value).numpy()
+    values = np.clip(np.nan_to_num(grid.astype(np.float32)) * 255 + 0.5, 0, 255).astype(np.uint8)
+    planes = values.transpose(1, 2, 0)
+    if planes.shape[2] not in (1, 3, 4):
+        raise ArgumentError(f"[save_image] images must have 1, 3 or 4 channels, got {planes.shape[2]}")
+    flat = planes[:, :, 0] if planes.shape[2] == 1 else planes
+    pillow("save_image").fromarray(np.ascontiguousarray(flat)).save(filepath, format=format)
