@@ -269,3 +269,16 @@ def test_a_bfloat16_model_narrows_in_the_tail(library: LibraryBackend) -> None:
         and first.result.dtype.name == "bfloat16"
     )
     assert np.abs(y - exact).max() < 0.05 * np.abs(exact).max()
+
+
+def test_a_value_in_the_middle_of_a_tail_that_somebody_holds_under_another_shape(library: LibraryBackend) -> None:
+    x, w, b = (mf.array(a) for a in (rand(8, 4), rand(4, 1), rand(1)))
+    with mf.no_grad():
+        y = x @ w + b
+        held = y.reshape([8])
+        z = nn.relu(y * 2.0)
+        del y
+        mf.sync_all()
+    expected = rand(8, 4) @ rand(4, 1) + rand(1)
+    np.testing.assert_allclose(held.numpy(), expected[:, 0], rtol=1e-5)
+    np.testing.assert_allclose(z.numpy(), np.maximum(expected * 2, 0), rtol=1e-5, atol=1e-6)

@@ -98,6 +98,9 @@ def fuse(graph: ProgramGraph, matches: dict[int, Match], library: Library) -> li
     for atom in atoms:
         for number in atom.reads():
             readers[number] = readers.get(number, 0) + 1
+    for number in graph.roots:  # the user reads it, perhaps under another shape
+        base = graph.base(number)
+        readers[base] = readers.get(base, 0) + 1
     groups: list[Group] = []
     home: dict[int, Group] = {}
     by_read: dict[int, list[Group]] = {}
@@ -330,7 +333,7 @@ def _longer_tail(
     """The tail of the group's contraction with ``atom`` at its end, if the library can apply that."""
     tail = group.tail
     assert tail is not None and atom.expr is not None and atom.place is not None
-    if readers.get(tail.value) != 1 or tail.value in graph.roots or tail.value not in atom.reads():
+    if readers.get(tail.value) != 1 or tail.value not in atom.reads():
         return None
     if any(x.value in group.places and x.args != (tail.place,) for x in atom.loads()):
         return None
