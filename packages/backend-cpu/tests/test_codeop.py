@@ -265,3 +265,71 @@ def test_text_depends_on_types_and_ranks_only(backend):
     arguments = ("same", "", "@out(0) = @in0(0);", [(float32, 1)], [(float32, 1)])
     assert backend.emit_code(*arguments) == backend.emit_code(*arguments)
     assert backend.emit_code(*arguments) != backend.emit_code(*arguments[:3], [(float64, 1)], [(float32, 1)])
+
+
+# -- what the operator asks for ---------------------------------------------------------------------------------------
+def test_outputs_within_one_buffer(backend, table):
+    source = "@out0(0) = 7; for (int i = 0; i < out1_shape0; ++i) @out1(i) = 0.5 + i; @out2(0) = 3;"
+    kinds = [(int32, 1), (float64, 1), (float32, 1)]
+    text = backend.emit_code("within", "", source, [], kinds)
+    loaded = backend.load(backend.compile([text]), {"within": None})["within"]
+    slot = table.add(np.zeros(64, np.uint32))
+    handle = table.handles[slot]
+    outputs = [(handle, (1,)), (handle, (4,)), (handle, (1,))]
+    assert backend.launch_code(loaded, [], outputs, {}, [0, 64, 128]) == [(1,), (4,), (1,)]
+    held = table.get(slot)
+    assert (
+        held[0] == 7
+        and held[16:24].view(np.float64).tolist() == [0.5, 1.5, 2.5, 3.5]
+        and held[32:33].view(np.float32)[0] == 3
+    )
+    for offsets in ([0, 64, 256], [0, 240, 0], [0, 1 << 40, 0]):
+        with pytest.raises(ArgumentError, match="is too small"):
+            backend.launch_code(loaded, [], outputs, {}, offsets)
+
+
+def test_options_show_in_the_text_and_reach_the_compiler(backend, table):
+    arguments = ("optioned", "", "@out(0) = N;", [], [(int32, 1)])
+    plain, optioned = (
+        backend.emit_code(*arguments),
+        backend.emit_code(*arguments, options=["-DN=3 + 4", "-lm"]),
+    )
+    assert plain != optioned and optioned.split("\n", 1)[0].endswith("'-DN=3 + 4' -lm")
+    with pytest.raises(CompileError, match="N"):
+        backend.compile([plain])
+    kernel = (
+        'extern "C" void other(void** b, const long long* s, const void* c, long long x, long long y) {}\n'
+    )
+    for sources in ([optioned], [optioned, kernel]):  # alone, and linked with something else
+        loaded = backend.load(backend.compile(sources), {"optioned": None})["optioned"]
+        slot = table.add(np.zeros(1, np.int32))
+        backend.launch_code(loaded, [], [(table.handles[slot], (1,))], {})
+        assert table.get(slot)[0] == 7
+    assert "N" not in backend.assembly(optioned)
+
+
+def test_messages_name_files_as_they_are_told(backend):
+    text = backend.emit_code(
+        "named", "\nint f() { return a; }", "\n\nb;", [], [], files=("my header", "my source")
+    )
+    with pytest.raises(CompileError, match=r"my header:2(.|\n)*my source:3"):
+        backend.compile([text])
+    with pytest.raises(ArgumentError, match="my source line 1"):
+        backend.emit_code("named", "", "@c(1)", [], [], files=("my header", "my source"))
+
+
+def test_included_files_are_found(tmp_path, monkeypatch):
+    from metafuse_backend_cpu.headers import included
+
+    (tmp_path / "below").mkdir()
+    (tmp_path / "a.h").write_text('#include "below/b.h"\n#include <vector>\n')
+    (tmp_path / "below" / "b.h").write_text('#include "c.h"\n#include "../a.h"\n')
+    (tmp_path / "below" / "c.h").write_text("int c;")
+    texts = ['  #  include "a.h"\n#include "missing.h"', '// "x.h"']
+    assert included(texts, []) == []
+    found = included(texts, [f"-I{tmp_path}", "-O3"])
+    assert [path.rpartition("/")[2] for path, _ in found] == ["a.h", "b.h", "c.h"]
+    monkeypatch.chdir(tmp_path)
+    assert included(texts, []) == found
+    (tmp_path / "below" / "c.h").write_text("int d;")
+    assert [a == b for a, b in zip(included(texts, []), found, strict=True)] == [True, True, False]

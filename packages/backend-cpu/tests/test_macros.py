@@ -53,6 +53,9 @@ def expanded(text: str, names: Scope | None = None) -> str:
         ("@strcmp(a,b) @strcmp(b, a)", "-1 1"),
         ("@if(1, { f(a, b); }, g)", " { f(a, b); }"),
         ("@if(1, for (;;) {, x)", " for (;;) {"),
+        ("@expand_op(add, float, @in1(i), int, b, float)", "(float)((float)(in1_p[(i)]) + (float)(b))"),
+        ("@expand_op(exp, double, x, float)", "(double)(std::exp(x))"),
+        ("@expand_op(init_multiply, int)", "(int)(1)"),
         ("@alias(a, in0)@a(i,j,k) @a_type", "in0_p[(i)*in0_stride0+(j)*in0_stride1+(k)] float32"),
         ("@alias(o, out)@o(i,j) @{o_dim}", "out0_p[(i)*out0_stride0+(j)] 2"),
         ('"@in0" // @foo\n/* @bar */ \'@\' R"x(@)" @)x"', '"@in0" // @foo\n/* @bar */ \'@\' R"x(@)" @)x"'),
@@ -160,6 +163,8 @@ def test_lines_stay_where_they_were():
         ("@expand_macro(nobody)", "defines no macro 'nobody'"),
         ("#define f(x) x\n@expand_macro(f)", "macro f takes 1 arguments: 0 given"),
         ("#define f @expand_macro(f)\n@expand_macro(f)", "nested deeper"),
+        ("@expand_op(add, float, x, float)", "no operator 'add' of 1 operands"),
+        ("@expand_op(add)", "the type of its result"),
         ("@python.jittor.auto_parallel(2) {}", "unknown macro @python"),
     ],
 )

@@ -210,9 +210,12 @@ class Var:
         return self
 
     def update(self, value: Any) -> Var:
-        """``assign`` without a gradient path: what optimizers and running statistics do."""
-        self.assign(value)
-        return self.stop_grad()
+        """``assign`` without a gradient path: what optimizers and running statistics do. The Var stays as trainable as it was."""
+        if not self._node.requires_grad:
+            return self.assign(value).stop_grad()
+        self.assign(value.detach() if type(value) is Var else value)
+        self._node.requires_grad = True
+        return self
 
     def swap(self, other: Var) -> Var:
         """Exchange the values of two Vars."""

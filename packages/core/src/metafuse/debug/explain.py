@@ -230,8 +230,15 @@ class _Report:
                 rows.append([str(k), node.sig.name, f"{inputs} -> slot {step.output}", "", origin(node)])
                 continue
             if isinstance(step, LibraryCall):
-                made = f"-> slot {step.slots[2]}"
-                rows.append([str(k), f"library {step.name}", made, f"{step.op.points} points", step.plan.about])
+                rows.append(
+                    [
+                        str(k),
+                        f"library {step.name}",
+                        f"-> slot {step.slots[2]}",
+                        f"{step.op.points} points",
+                        step.plan.about,
+                    ]
+                )
                 continue
             points = sum(call.elements for call in step.calls)
             nbytes = sum(self._touched(call) for call in step.calls)

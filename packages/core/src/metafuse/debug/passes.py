@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..backend.library import LibraryCall
 from ..null.codegen import emit
 from ..passes.contraction import Match
 from ..passes.fuse import Group
 from ..passes.lower import LoweredCall
-from ..passes.program_graph import ProgramGraph
 from ..passes.plan import OpaqueStep, ProgramPlan
+from ..passes.program_graph import ProgramGraph
 from .log import tell
 from .text import amount, columns, counted, node_rows
 
@@ -91,6 +92,8 @@ def _plan(plan: ProgramPlan) -> list[str]:
     for step in plan.steps:
         if isinstance(step, OpaqueStep):
             lines.append(f"opaque v{step.position}: slots {list(step.inputs)} -> {step.output}")
+        elif isinstance(step, LibraryCall):
+            lines.append(f"library {step.name}: slots {list(step.slots)}, {step.plan.about}")
         else:
             lines.append(
                 f"{step.kernel.name}: slots {'; '.join(str(list(call.slots)) for call in step.calls)}"

@@ -131,8 +131,8 @@ def _parse(equation: str, values: Sequence[Var]) -> tuple[list[tuple[str, ...]],
     hidden = sorted({k for k in used if k.startswith(".")}, key=lambda k: -int(k[1:]))
     if not arrow:
         return terms, (*hidden, *sorted(k for k in set(used) if used.count(k) == 1 and k not in hidden))
-    named = right.replace("...", "")
-    result = _letters(equation, right, len(named) + len(hidden))
+    count = len(right.replace("...", "")) + len(hidden)
+    result = _letters(equation, right, count)
     if len(set(result)) != len(result) or not set(result) <= set(used):
         raise ArgumentError(
             f"[einsum] {equation!r}: letters after '->' must differ and occur before it, got {right!r}"
@@ -158,7 +158,9 @@ def _order(pool: Sequence[Labelled], result: Sequence[str], extents: dict[str, i
     """Which operands to multiply, step by step, as NumPy would (places in a list that the product is appended to)."""
     if len(pool) < 3:
         return [tuple(range(len(pool)))]
-    names = {label: chr(ord("a") + k) if k < 26 else chr(ord("A") + k - 26) for k, label in enumerate(extents)}
+    names = {
+        label: chr(ord("a") + k) if k < 26 else chr(ord("A") + k - 26) for k, label in enumerate(extents)
+    }
     if len(names) > 52:
         raise ArgumentError(f"[einsum] at most 52 different indices, got {len(names)}")
     text = ",".join("".join(names[k] for k in labels) for _, labels in pool)
@@ -177,7 +179,13 @@ def _reduced(x: Var, labels: tuple[str, ...], extents: dict[str, int]) -> Labell
         sizes = {k: max(n for other, n in zip(labels, x.shape, strict=True) if other == k) for k in own}
         if any(sizes[k] != n for k, n in zip(labels, x.shape, strict=True)):
             raise ShapeError(f"[einsum] a diagonal needs equal extents, got shape {list(x.shape)}")
-        x = gather(x, tuple(sizes[k] for k in own), IndexMap(tuple(axis(own.index(k)) for k in labels)), (), "diagonal")
+        x = gather(
+            x,
+            tuple(sizes[k] for k in own),
+            IndexMap(tuple(axis(own.index(k)) for k in labels)),
+            (),
+            "diagonal",
+        )
     stays = tuple(k for k, n in zip(own, x.shape, strict=True) if n == extents[k])
     return meta.reshape(x, tuple(extents[k] for k in stays)), stays
 

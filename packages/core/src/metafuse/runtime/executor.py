@@ -472,7 +472,7 @@ def _launch(
         statistics.launches += 1
         try:
             if isinstance(part, tuple):
-                _run_steps(backend, *part, handles, scalars, changed)
+                _run_steps(backend, part[0], part[1], handles, scalars, changed)
             else:
                 backend.run(part, handles, scalars, changed)  # type: ignore[attr-defined]
         except MetafuseError:

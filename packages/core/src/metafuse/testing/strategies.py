@@ -111,7 +111,7 @@ def array(
         values = random.uniform(tensor.low, tensor.high, size)
     values = values.reshape(shape)
     if tensor.dominant:
-        values = values + (tensor.high - tensor.low) * max(shape[-2:]) * np.eye(*shape[-2:])
+        values = values + (tensor.high - tensor.low) * max(shape[-2:]) * np.eye(shape[-2], shape[-1])
     return typed(values, dtype)
 
 
