@@ -305,7 +305,7 @@ def test_options_show_in_the_text_and_reach_the_compiler(backend, table):
         slot = table.add(np.zeros(1, np.int32))
         backend.launch_code(loaded, [], [(table.handles[slot], (1,))], {})
         assert table.get(slot)[0] == 7
-    assert "N" not in backend.assembly(optioned)
+    assert "optioned_snippet" in backend.assembly(optioned)
 
 
 def test_messages_name_files_as_they_are_told(backend):

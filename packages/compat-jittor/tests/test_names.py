@@ -189,6 +189,15 @@ def test_the_tool_notices_a_difference(tool):
     assert check("a=1, b=2") == ("a", "has no default")
 
 
+def test_functions_that_are_classes_there():
+    x = jt.array([2.5])
+    expected = mf.lgamma(x).item()
+    assert [f(x).item() for f in (jt.lgamma, jt.lgamma.apply, jt.lgamma(), jt.math_util.lgamma)] == [
+        expected
+    ] * 4
+    assert jt.math_util.digamma.apply(x).item() == mf.digamma(x).item()
+
+
 def test_other_names_of_parameters_are_understood():
     assert jt.cast(jt.array([1.5]), op="int32").item() == 1
     assert jt.broadcast(x=jt.ones(2), y=jt.ones([3, 2])).shape == (3, 2)

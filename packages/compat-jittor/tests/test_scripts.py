@@ -102,6 +102,13 @@ def test_learning_rates():
     assert end["reduced"] == pytest.approx(0.1)
 
 
+def test_an_optimizer_of_ones_own():
+    end = run("own_optimizer")
+    assert end["losses"][-1] < 0.1 * end["losses"][0]
+    np.testing.assert_allclose(end["own"], end["built_in"], rtol=1e-5)
+    assert end["still_trainable"]
+
+
 def test_a_script_for_several_ranks_runs_alone():
     end = run("several_ranks")
     assert end["mpi_world_size"] == 1

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import metafuse as mf
-from library_kit import LibraryBackend
 from metafuse import nn
 from metafuse.debug import record_launches
 from metafuse.plugins.registry import registry
+from numpy_library_kit import LibraryBackend
 
 
 @pytest.fixture
@@ -271,7 +271,9 @@ def test_a_bfloat16_model_narrows_in_the_tail(library: LibraryBackend) -> None:
     assert np.abs(y - exact).max() < 0.05 * np.abs(exact).max()
 
 
-def test_a_value_in_the_middle_of_a_tail_that_somebody_holds_under_another_shape(library: LibraryBackend) -> None:
+def test_a_value_in_the_middle_of_a_tail_that_somebody_holds_under_another_shape(
+    library: LibraryBackend,
+) -> None:
     x, w, b = (mf.array(a) for a in (rand(8, 4), rand(4, 1), rand(1)))
     with mf.no_grad():
         y = x @ w + b

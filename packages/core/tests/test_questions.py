@@ -139,6 +139,18 @@ def test_advice_for_those_who_look_for_gradients_on_a_var():
         x.backward()
 
 
+def test_update_cuts_the_path_and_keeps_what_is_trainable():
+    x, p, running = mf.ones(2), mf.ones(2), mf.ones(2).stop_grad()
+    assert p.update(p - x * 3) is p
+    assert p.tolist() == [-2, -2]
+    assert p.requires_grad
+    assert mf.grad((p * p).sum(), p).tolist() == [-4, -4]
+    with pytest.warns(UserWarning, match="no gradient"):
+        assert mf.grad((p * p).sum(), x).tolist() == [0, 0]
+    assert running.update(running + x).is_stop_grad()
+    assert p.update([1, 2]).requires_grad
+
+
 # -- files -----------------------------------------------------------------------------------------------------------
 def test_saved_images(tmp_path):
     image = pytest.importorskip("PIL.Image")

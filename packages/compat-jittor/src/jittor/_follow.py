@@ -65,6 +65,7 @@ RENAMED = {
     "print_trace": "traceback:print_stack",
     "safepickle": "metafuse.io.hashed_pickle:save_pickle",
     "safeunpickle": "metafuse.io.hashed_pickle:load_pickle",
+    **{name: f"jittor._functions:{name}" for name in ("digamma", "lgamma")},
     **{
         name: f"jittor._idle:{name}"
         for name in ("clean_graph", "cleanup", "clear_trace_data", "migrate_all_to_cpu")

@@ -63,11 +63,14 @@ def __getattr__(name: str) -> Any:
         from .capture import compile
 
         return compile
-    if name in ("Module", "Dataset"):
-        from .data.dataset import Dataset
+    if name == "Module":
         from .nn.module import Module
 
-        return Module if name == "Module" else Dataset
+        return Module
+    if name == "Dataset":
+        from .data.dataset import Dataset
+
+        return Dataset
     if name in ("load", "safepickle", "safeunpickle", "save"):
         from . import io
 

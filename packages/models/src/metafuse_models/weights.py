@@ -38,7 +38,8 @@ _SOURCES: dict[str, Source] = {}
 
 
 def register_weights(name: str, place: str | os.PathLike[str], md5: str = "") -> None:
-    """Let ``pretrained=True`` of the constructor ``name`` load ``place``: a ``.npz`` file, or an address and the file's ``md5``.
+    """Let ``pretrained=True`` of the constructor ``name`` load ``place``: a file that ``metafuse.load`` reads (``.pth``,
+    ``.safetensors``, ``.npz`` ...), or an address and the file's ``md5``.
 
     Example:
         >>> import metafuse_models as models
@@ -57,7 +58,8 @@ def with_weights(name: str, network: Network, pretrained: Any, optional: Sequenc
 
     Args:
         name: the constructor's name, for messages and the table of sources.
-        pretrained: ``False``; a path of a ``.npz`` file; names mapped to arrays; ``True``: what ``register_weights`` was told.
+        pretrained: ``False``; a path of a file that ``metafuse.load`` reads; names mapped to arrays; ``True``: what
+            ``register_weights`` was told.
         optional: beginnings of names that a file may have and the network need not (auxiliary heads).
 
     Errors: ``ArgumentError`` if there is nothing to load or it is for another network. Nothing is changed then.
