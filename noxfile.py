@@ -29,7 +29,8 @@ ORACLES = ["einops>=0.7", "pillow>=10", "scipy>=1.11"]  # optional dependencies,
 AN_MPI = ["mpi4py==4.1.2", "mpich==5.0.2"]  # ranks are tested with a real launcher
 TORCH = "torch==2.13.0"
 TORCHVISION = "torchvision==0.28.0"  # its networks, with our weights, are what the benchmarks compare with
-LINT = ["ruff==0.17.6", "mypy==2.4.1", "import-linter==2.16", "numpy>=1.26", "pluggy>=1.5", *TESTING]
+PAGES = ["einops>=0.7", "numpy>=1.26", "pluggy>=1.5"]  # what the code needs that generated pages are made from
+LINT = ["ruff==0.17.6", "mypy==2.4.1", "import-linter==2.16", *PAGES, *TESTING]
 LEFT_OUT = ("build", "dist", "*.egg-info", "__pycache__", "*.so", "*.pyc", "tests", ".hypothesis")
 
 # Compiled kernels are shared by the sessions and kept between runs, apart from the user's own.
@@ -134,7 +135,7 @@ def conformance(session: nox.Session) -> None:
 @nox.session
 def coverage(session: nox.Session) -> None:
     """How much of the reference API exists, and how much of it the tests exercise."""
-    session.install("numpy>=1.26", "pluggy>=1.5", *ORACLES)
+    session.install(*PAGES, *ORACLES)
     session.run("python", "tools/api_coverage.py", "--tests", "--require", "95", *session.posargs)
 
 
@@ -156,5 +157,5 @@ def bench(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Write the generated pages under docs/ anew."""
-    session.install("numpy>=1.26", "pluggy>=1.5")
+    session.install(*PAGES)
     session.run("python", "tools/generate_docs.py", env={"PYTHONPATH": ":".join(map(str, SOURCES))})

@@ -59,6 +59,15 @@ SHAPES = {
     "1x1, wide, strided": ((2, 100, 9, 10), (8, 100, 1, 1), {"stride": (2, 3)}),
     "strided, wide": ((2, 96, 9, 9), (16, 96, 3, 3), {"stride": (2, 2), "padding": ONES}),
     "grouped, wide": ((2, 32, 15, 14), (32, 16, 3, 3), {"groups": 2, "padding": ONES}),
+    "1x1, narrow to wide": ((2, 64, 9, 11), (80, 64, 1, 1), {}),
+    "1x1, wide to narrow": ((2, 80, 9, 11), (24, 80, 1, 1), {}),
+    "1x1, narrow, many points": ((16, 8, 160, 161), (9, 8, 1, 1), {}),
+    "grouped, rows that collide": ((1, 512, 17, 18), (512, 8, 3, 3), {"groups": 64, "padding": ONES}),
+    "grouped, strided, rows that collide": (
+        (1, 1024, 18, 17),
+        (1024, 16, 3, 3),
+        {"groups": 64, "padding": ONES, "stride": (2, 2)},
+    ),
     "whole image": ((4, 16, 5, 5), (10, 16, 5, 5), {}),
     "one point": ((4, 16, 1, 1), (10, 16, 1, 1), {}),
 }

@@ -154,6 +154,24 @@ def test_rows_with_gaps(case):
     case(op).check(computed=computed(op))
 
 
+@pytest.mark.parametrize("scale", [False, True])
+@pytest.mark.parametrize("types", list(product(TYPES, TYPES)), ids=name_of)
+@pytest.mark.parametrize(
+    "channels", [(1024, 48), (1024, 50), (512, 200), (33, 70), (2048, 16), (31, 130)], ids=str
+)
+def test_weights_in_blocks_that_are_not_full(case, threads, channels, types, scale):
+    """Rows whose length is a large power of two are turned by copies of ours, as is whatever is scaled."""
+    threads(2)
+    taken, made = channels
+    op = convolution("convolution", (1, taken, 3, 4), (made, taken, 1, 1), scale=scale)
+    one = in_dtypes(op, *types, float32)
+    case(one).check(computed=computed(one))
+    if not scale:
+        op = convolution("convolution_data", (1, taken, 3, 4), (made, taken, 1, 1), constant=True)
+        one = in_dtypes(op, *types, float32)
+        case(one).check(computed=computed(one))
+
+
 def test_cropped_images_of_another_type(case):
     for kind in ("convolution", "convolution_weight"):
         op = convolution(kind, (2, 16, 12, 11), (8, 16, 3, 3), padding=((-2, 1), (1, -3)))

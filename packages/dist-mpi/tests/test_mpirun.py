@@ -17,7 +17,7 @@ from metafuse.dist.launch import find_mpirun
 from metafuse.errors import DistributionError
 
 PROGRAMS = Path(__file__).parent / "programs"
-SECONDS = 100  # that anything here may take on a busy machine
+SECONDS = 240  # that anything here may take on a busy machine
 
 
 def _missing() -> str:
@@ -114,7 +114,7 @@ def test_a_killed_job_goes_on_from_its_checkpoint(tmp_path):
 def test_one_rank_that_fails_ends_the_job(kind, code, texts):
     started = time.monotonic()
     done = run(2, PROGRAMS / "faults.py", kind, launcher=False, METAFUSE_DIST_TIMEOUT="3")
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 120
     assert done.returncode != 0
     if code is not None:
         assert done.returncode == code, done.stderr

@@ -81,19 +81,17 @@ void Recipe::add(const dnnl::primitive& primitive, const dnnl::primitive_desc_ba
     actions.push_back(Action{primitive, nullptr, std::move(arguments), packing, workspace});
 }
 
-// oneDNN's copies are fast unless they count as simple; ours are exact for every type and know factors.
+// oneDNN's copies are fast unless they count as simple, or turn rows that collide; ours are exact for every type and know factors.
 bool Recipe::reorder(int from, int to, bool packing, int factors) {
     const desc_t source = items[static_cast<std::size_t>(from)].desc, target = items[static_cast<std::size_t>(to)].desc;
     dnnl::primitive_attr attributes;
     attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
     dnnl::reorder::primitive_desc description;
     if (factors < 0) description = dnnl::reorder::primitive_desc(engine(), source, engine(), target, attributes, true);
-    if (description && std::strncmp(description.impl_info_str(), "jit", 3) == 0) {
-        add(dnnl::reorder(description), description, {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}}, packing);
-        return true;
-    }
+    const bool compiled = description && std::strncmp(description.impl_info_str(), "jit", 3) == 0;
     const desc_t factors_desc = factors < 0 ? desc_t() : items[static_cast<std::size_t>(factors)].desc;
-    if (auto copy = Copy::make(source, target, factors < 0 ? nullptr : &factors_desc)) {
+    auto copy = Copy::make(source, target, factors < 0 ? nullptr : &factors_desc);
+    if (copy != nullptr && (!compiled || copy->turns_colliding_rows())) {
         std::vector<std::pair<int, int>> arguments = {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}};
         if (factors >= 0) arguments.emplace_back(DNNL_ARG_SRC_1, factors);
         actions.push_back(Action{dnnl::primitive(), std::move(copy), std::move(arguments), packing, 0});

@@ -137,7 +137,18 @@ def find(module: str, name: str) -> Any:
                 else value
             )
     why = _table.reason(module, name) if listed else None
-    raise AttributeError(f"{text}: {why} (docs/compat.md)" if why else text)
+    raise AttributeError(f"{text}: {why} (docs/compat.md)" if why else text + _not_installed(module))
+
+
+def _not_installed(module: str) -> str:
+    """What metafuse says where the module's own place can't be imported, because something optional is not there."""
+    try:
+        _walk(_table.short(module))
+    except ModuleNotFoundError as error:
+        return "" if (error.name or "").startswith("metafuse.") else f": {error}"
+    except AttributeError:
+        pass
+    return ""
 
 
 def state(module: str, name: str) -> tuple[str, str]:

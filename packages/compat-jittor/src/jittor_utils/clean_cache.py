@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from metafuse.cli import main as command
-from metafuse.data.mnist import default_root
+from metafuse.data.files import default_root
 
 __all__ = ["clean_all", "clean_core", "clean_cuda", "clean_dataset", "clean_swap", "main"]
 

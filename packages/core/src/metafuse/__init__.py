@@ -104,7 +104,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     others = {
-        "Dataset", "Module", "argmax_pool", "compile", "explain", "in_mpi", "load", "mpi", "rank", "safepickle", "safeunpickle", "save",
-        "save_image", "single_process_scope", "world_size",
+        "Dataset", "Module", "argmax_pool", "compile", "explain", "in_mpi", "load", "mpi", "rank", "safepickle",
+        "safeunpickle", "save", "save_image", "single_process_scope", "world_size",
     }  # fmt: skip
     return sorted({*globals(), *_LAZY, *_TOOLS, *others, *_registry.function_names()})

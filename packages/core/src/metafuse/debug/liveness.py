@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from ..errors import BackendError
-from ..graph.node import Node, describe_origin
+from ..graph.node import Node, describe_origin, state
 from ..runtime import executor
 from ..runtime.buffer import live_bytes
 from ..var import Var, sync_all
@@ -32,6 +32,18 @@ def _nodes() -> list[Node]:
     found = [x for x in _python.get_objects() if type(x) is Node and hasattr(x, "order")]
     found.sort(key=lambda node: node.order)
     return found
+
+
+def _pending() -> list[Node]:
+    """What has not run and somebody holds, with everything it needs that has not run either."""
+    found: dict[Node, None] = {}
+    stack = [var._node for handle in state.pending if (var := handle()) is not None]
+    while stack:
+        node = stack.pop()
+        if node.buffer is None and node not in found:
+            found[node] = None
+            stack.extend(node.inputs)
+    return list(found)
 
 
 def _is_operation(node: Node) -> bool:
@@ -115,9 +127,7 @@ def graph_check() -> None:
     """Check every recorded operation that has not run against its signature.
 
     Errors: BackendError that names the operation and the line that recorded it; it would be a defect of metafuse."""
-    for node in _nodes():
-        if node.buffer is not None:
-            continue
+    for node in _pending():
         wrong = ""
         if tuple(x.spec for x in node.inputs) != node.sig.inputs:
             wrong = f"its inputs are {[x.spec for x in node.inputs]}"

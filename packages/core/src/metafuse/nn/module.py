@@ -185,8 +185,8 @@ class Module:
     def load_state_dict(self, params: Mapping[str, Any]) -> None:
         """Copy values (Vars, arrays, anything NumPy converts) into the Vars of these names.
 
-        Errors: ``ArgumentError`` listing every name whose shape differs, or saying that no name is known and why that may be; nothing
-        has been changed then. Names that only one side has are listed in one warning.
+        Errors: ``ArgumentError`` listing every name whose shape differs, or saying that no name is known and why that may be;
+        nothing has been changed then. Names that only one side has are listed in one warning.
         """
         state.restore(self, params)
 
@@ -200,8 +200,8 @@ class Module:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the state to ``path``, which appears complete or not at all. Of several ranks only rank 0 writes.
 
-        The name's ending chooses the format, as in ``metafuse.save``: ``.pth``, ``.pt`` or ``.bin`` for PyTorch, ``.safetensors``,
-        ``.pkl`` for the reference API; every other name gets NumPy's ``.npz``, which keeps all types exactly.
+        The name's ending chooses the format, as in ``metafuse.save``: ``.pth``, ``.pt`` or ``.bin`` for PyTorch,
+        ``.safetensors``, ``.pkl`` for the reference API; every other name gets NumPy's ``.npz``, which keeps all types exactly.
         """
         state.save(self.state_dict(), path)
 
