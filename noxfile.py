@@ -25,11 +25,19 @@ MINIMAL = ROOT / "examples" / "backend-minimal"
 SOURCES = [p / "src" for p in (CORE, CPU, MODELS, MPI, NCCL, COMPAT) if (p / "src").exists()]
 
 TESTING = ["pytest>=8", "hypothesis>=6.100"]
-ORACLES = ["einops>=0.7", "pillow>=10", "scipy>=1.11"]  # optional dependencies, and what values are compared with
+ORACLES = [
+    "einops>=0.7",
+    "pillow>=10",
+    "scipy>=1.11",
+]  # optional dependencies, and what values are compared with
 AN_MPI = ["mpi4py==4.1.2", "mpich==5.0.2"]  # ranks are tested with a real launcher
 TORCH = "torch==2.13.0"
 TORCHVISION = "torchvision==0.28.0"  # its networks, with our weights, are what the benchmarks compare with
-PAGES = ["einops>=0.7", "numpy>=1.26", "pluggy>=1.5"]  # what the code needs that generated pages are made from
+PAGES = [
+    "einops>=0.7",
+    "numpy>=1.26",
+    "pluggy>=1.5",
+]  # what the code needs that generated pages are made from
 LINT = ["ruff==0.17.6", "mypy==2.4.1", "import-linter==2.16", *PAGES, *TESTING]
 LEFT_OUT = ("build", "dist", "*.egg-info", "__pycache__", "*.so", "*.pyc", "tests", ".hypothesis")
 

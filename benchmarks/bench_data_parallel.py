@@ -127,6 +127,7 @@ def rank(given: argparse.Namespace) -> int:
             break
     told = {
         "step": statistics.median(times),
+        "cpu": statistics.median(used),
         "waiting": buckets.statistics.waiting / given.steps,
         "sending": 0.0,
     }

@@ -113,7 +113,13 @@ def test_the_example_of_the_readme_runs_and_learns(capsys):
     assert float(capsys.readouterr().out) < 0.02
 
 
-@pytest.mark.parametrize("page", ["docs/flags.md", "docs/code.md", "docs/explain.md", "docs/compile.md", "docs/distributed.md", "packages/core/README.md", "packages/models/README.md", "packages/compat-jittor/README.md"])
+PAGES_WITH_EXAMPLES = [
+    *(f"docs/{name}.md" for name in ("flags", "code", "explain", "compile", "distributed", "library")),
+    *(f"packages/{name}/README.md" for name in ("core", "models", "compat-jittor")),
+]
+
+
+@pytest.mark.parametrize("page", PAGES_WITH_EXAMPLES)
 def test_the_examples_of_other_pages_run(page):
     names = {"__name__": "page"}
     for code in blocks(ROOT / page, "python"):

@@ -223,6 +223,8 @@ def test_out_of_memory_says_who_holds_what() -> None:
 
     with mf.flag_scope(backend="cpu"):
         held = mf.ones((300, 1000)).name("the weights").sync()
-        with pytest.raises(mf.errors.OutOfMemory, match=r"bytes were asked for.*1\.1 MiB of the weights at .*test_memory"):
+        with pytest.raises(
+            mf.errors.OutOfMemory, match=r"bytes were asked for.*1\.1 MiB of the weights at .*test_memory"
+        ):
             mf.ones((2**20, 2**20, 16)).sync()
         assert held.sum().item() == 300_000

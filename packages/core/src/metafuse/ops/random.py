@@ -68,7 +68,8 @@ def seed_of(seed: int, rank: int) -> int:
 def set_global_seed(seed: int, different_seed_for_mpi: bool = True) -> None:
     """Start all random streams (metafuse, NumPy, ``random``) anew at ``seed``.
 
-    ``different_seed_for_mpi``: each rank of a distributed run gets a seed of its own, so that dropout differs; rank 0 has ``seed``.
+    ``different_seed_for_mpi``: each rank of a distributed run gets a seed of its own, so that dropout differs; rank 0 has
+    ``seed``.
     """
     import random as python_random
 

@@ -75,7 +75,8 @@ def moments(x: Any, axes: list[int]) -> tuple[Any, Any, Any, Any]:
 
 
 def normalise(x: Any, axes: list[int], weight: Any, bias: Any, eps: float) -> tuple[Any, Any, Any]:
-    """``(y, mean, variance)`` with ``y = (x - mean) / sqrt(variance + eps) * weight + bias``; 16-bit floats are computed in float32."""
+    """``(y, mean, variance)`` with ``y = (x - mean) / sqrt(variance + eps) * weight + bias``; 16-bit floats are computed in
+    float32."""
     wide = cast(x, accumulator(x.dtype))
     mean, variance, deviation, offset = moments(wide, axes)
     scale = (variance + eps).sqrt()
