@@ -1,6 +1,6 @@
 """Training a ResNet-18 on two ranks of one core each, against one rank of one core with the same batch.
 
-    python benchmarks/bench_data_parallel.py [--batch 16] [--size 96]
+    python benchmarks/bench_data_parallel.py [--batch 32] [--size 224]
 
 Starts itself three times: alone, on two ranks that send gradients while they compute, and on two ranks that send them at
 the end in one piece. The cores differ from run to run in what else they do, so runs are taken in turn. Prints images per
@@ -23,9 +23,9 @@ TARGET = 1.8
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--batch", type=int, default=16, help="images per step, of all ranks together")
-    parser.add_argument("--size", type=int, default=96, help="height and width of images")
-    parser.add_argument("--steps", type=int, default=8, help="steps of each run that are timed")
+    parser.add_argument("--batch", type=int, default=32, help="images per step, of all ranks together")
+    parser.add_argument("--size", type=int, default=224, help="height and width of images")
+    parser.add_argument("--steps", type=int, default=5, help="steps of each run that are timed")
     parser.add_argument("--turns", type=int, default=3, help="runs of each kind")
     return parser.parse_args()
 

@@ -10,7 +10,10 @@ networks that are measured together only. ``--profile`` prints the time of every
 from __future__ import annotations
 
 import math
+import os
+import subprocess
 import sys
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -36,6 +39,10 @@ OPTIONS = harness.start(
     plain={"action": "store_true", "help": "metafuse without metafuse.compile"},
     plot={"default": "", "help": "write a bar chart to this file (needs matplotlib)"},
     profile={"action": "store_true", "help": "time per launch of metafuse"},
+    cold={
+        "action": "store_true",
+        "help": "seconds of the first forward pass in new processes, without and with a cache",
+    },
 )
 
 import numpy as np  # noqa: E402
@@ -112,6 +119,38 @@ def profile(run: Callable[[], Any], steps: int = 5) -> None:
     print(f"\nall launches {total * 1e3:.2f} ms")
 
 
+#: what a new process does: seconds from the network's creation to the first result
+FIRST_PASS = """
+import sys, time
+import numpy as np
+import metafuse as mf, metafuse_models
+x = np.zeros((int(sys.argv[2]), 3, 224, 224), np.float32)
+begin = time.perf_counter()
+model = getattr(metafuse_models, sys.argv[1])()
+model.eval()
+with mf.no_grad():
+    model(mf.array(x)).sync()
+print(time.perf_counter() - begin)
+"""
+
+
+def cold(name: str, batch: int, times: int = 3) -> None:
+    """Print a row: the first forward pass with an empty cache of kernels, and in processes that find one."""
+    fresh, cached = [], []
+    for _ in range(times):
+        with tempfile.TemporaryDirectory() as folder:
+            environment = dict(os.environ, METAFUSE_CACHE_DIR=folder)
+            for taken in (fresh, cached):
+                command = [sys.executable, "-c", FIRST_PASS, name, str(batch)]
+                done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+                taken.append(float(done.stdout.split()[-1]))
+    low, high = harness.Sample(fresh), harness.Sample(cached)
+    print(
+        f"| {name} | {batch} | {low.median:.2f} ({low.best:.2f}) | {high.median:.2f} ({high.best:.2f}) |",
+        flush=True,
+    )
+
+
 def mean(values: list[float]) -> float:
     """Geometric mean."""
     return math.exp(sum(map(math.log, values)) / len(values)) if values else 0.0
@@ -186,6 +225,12 @@ def main() -> int:
             for batch in batches:
                 print(f"\n### {name}, batch {batch}\n")
                 profile(runner(build(name)[0], images(name, batch)))
+        return 0
+    if OPTIONS.extra.cold:
+        print("| network | batch | empty cache, s: median (best) | new process, s |\n|---|---|---|---|")
+        for name in chosen():
+            for batch in batches:
+                cold(name, batch)
         return 0
     print("### Forward passes\n\nms per run: median (quartiles); in brackets after a peer: its time / ours\n")
     head = ["network", "batch", "metafuse", *(f"PyTorch {w}" for w in ways), "best peer / ours", "first run"]

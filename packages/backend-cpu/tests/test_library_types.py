@@ -57,8 +57,8 @@ def test_every_combination(case, name, types, math):
         replace(op, scale=True, constant=True),
     ):
         made = case(one)
-        made.check(computed=computed(op))
-        made.check(computed=computed(op), changed=False)
+        made.check(computed=computed(one))
+        made.check(computed=computed(one), changed=False)
 
 
 @pytest.mark.parametrize("operand", TYPES, ids=str)
@@ -96,7 +96,10 @@ def test_what_is_multiplied():
     assert wide == {"float32"}  # nothing beyond the range of float16 is lost
     assert _computed(op) == "float32"
     short = _computed(in_dtypes(op, bfloat16, float32, float32))
-    assert short == _computed(replace(op, math="bfloat16"))
+    assert short == _computed(replace(op, math="bfloat16", constant=True))
+    thin = matmul(laid_out((400, 300)), laid_out((300, 10)), math="bfloat16")
+    assert _computed(thin) == "float32"  # a conversion would cost more than it saves
+    assert _computed(in_dtypes(thin, bfloat16, float32, float32)) == short
 
 
 def test_range_of_float32_beside_float16(case):

@@ -145,7 +145,7 @@ class LibraryBackend(ReferenceBackend, SupportsLibraryOps):
     def library_plan(self, op: LibraryOp) -> LibraryPlan | None:
         if f"late {op.kind}" in self.refused:
             return None
-        return LibraryPlan({}, 64, 0, "numpy")
+        return LibraryPlan({}, 64, 100 if op.constant else 0, "numpy")
 
     def launch_library(self, call: LibraryCall, handles: Sequence[Any], changed: bool) -> None:
         op, kept = call.op, call.plan.loaded

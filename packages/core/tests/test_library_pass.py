@@ -12,6 +12,7 @@ import metafuse as mf
 from metafuse import nn
 from metafuse.debug import record_launches
 from metafuse.plugins.registry import registry
+from metafuse.runtime import executor
 from numpy_library_kit import LibraryBackend
 
 
@@ -284,3 +285,17 @@ def test_a_value_in_the_middle_of_a_tail_that_somebody_holds_under_another_shape
     expected = rand(8, 4) @ rand(4, 1) + rand(1)
     np.testing.assert_allclose(held.numpy(), expected[:, 0], rtol=1e-5)
     np.testing.assert_allclose(z.numpy(), np.maximum(expected * 2, 0), rtol=1e-5, atol=1e-6)
+
+
+def test_programs_that_keep_much_make_room_for_new_ones(
+    library: LibraryBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executor, "KEPT_LIMIT", 250)
+    w = mf.array(rand(4, 3)).stop_grad().sync()
+    kept = []
+    for rows in range(2, 8):
+        with mf.no_grad():
+            (mf.array(rand(rows, 4)) @ w).sync()
+        programs = executor.device().programs.values()
+        kept.append(sum(p.kept_bytes for p in programs))
+    assert max(kept) <= 350 and kept[-1] > 0

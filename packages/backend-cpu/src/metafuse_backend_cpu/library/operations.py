@@ -37,6 +37,8 @@ _ELEMENTWISE = (
     "gelu_tanh",
     "elu",
 )
+#: products per number that a conversion to bfloat16 takes: below, it costs more than it saves
+_FEWEST_USES = 16
 #: oneDNN fuses at most this many; longer tails are better off in a kernel of ours
 _MOST_POSTS = 8
 
@@ -67,9 +69,14 @@ def _computed(op: LibraryOp) -> str:
     types = {op.first.dtype.name, op.second.dtype.name}
     if "float16" in types:
         return "float16" if types == {"float16"} and "float16" in _multiplied() else "float32"
-    if ("bfloat16" in types or op.math == "bfloat16") and "bfloat16" in _multiplied():
-        return "bfloat16"
-    return "float32"
+    asked = "bfloat16" in types or (op.math == "bfloat16" and _worth_converting(op))
+    return "bfloat16" if asked and "bfloat16" in _multiplied() else "float32"
+
+
+def _worth_converting(op: LibraryOp) -> bool:
+    """Whether the numbers that would be converted in each run are used often enough; packing costs more than copying."""
+    second = 0 if op.constant else 1 if op.kind == "convolution_weight" else 4
+    return op.points >= _FEWEST_USES * (prod(op.first.shape) + second * prod(op.second.shape))
 
 
 def _sound(operand: Operand) -> bool:

@@ -34,6 +34,8 @@ __all__ = ["Program", "evaluate", "last_program", "observers", "preview", "read"
 
 #: how many programs are kept; the oldest go first
 PROGRAM_LIMIT = 512
+#: bytes of packed weights that they may keep, all together, beside those of the newest
+KEPT_LIMIT = 2 << 30
 
 
 @dataclass
@@ -46,6 +48,11 @@ class Program:
     parts: list[Any]
     kept: list[Buffer] = field(default_factory=list)
     state: tuple[Any, ...] | None = None
+
+    @property
+    def kept_bytes(self) -> int:
+        """Memory that its library operations keep between runs."""
+        return sum(s.plan.kept_bytes for s in self.plan.steps if isinstance(s, LibraryCall))
 
 
 class _Device:
@@ -213,8 +220,7 @@ def _run(roots: list[Node]) -> None:
         except BaseException:
             _restore(roots)
             raise
-        if len(dev.programs) >= PROGRAM_LIMIT:
-            dev.programs.pop(next(iter(dev.programs)))
+        _make_room(dev, program)
         dev.programs[full_key] = program
         statistics.plans += 1
     statistics.programs += 1
@@ -234,6 +240,20 @@ def _run(roots: list[Node]) -> None:
         if not needs[position]:
             nodes[position].inputs = ()
     last_program[:] = [program]
+
+
+def _make_room(dev: _Device, program: Program) -> None:
+    """Drop the oldest programs where there are too many, or where those that keep packed weights keep too much."""
+    programs = dev.programs
+    if len(programs) >= PROGRAM_LIMIT:
+        programs.pop(next(iter(programs)))
+    if not program.kept_bytes:
+        return
+    total = sum(p.kept_bytes for p in programs.values())
+    for key in [k for k, p in programs.items() if p.kept_bytes]:
+        if total <= KEPT_LIMIT:
+            break
+        total -= programs.pop(key).kept_bytes
 
 
 def _restore(roots: list[Node]) -> None:
