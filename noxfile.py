@@ -39,7 +39,8 @@ PAGES = [
     "pluggy>=1.5",
 ]  # what the code needs that generated pages are made from
 LINT = ["ruff==0.17.6", "mypy==2.4.1", "import-linter==2.16", *PAGES, *TESTING]
-LEFT_OUT = ("build", "dist", "*.egg-info", "__pycache__", "*.so", "*.pyc", "tests", ".hypothesis")
+LEFT_OUT = ("*.egg-info", "__pycache__", "*.so", "*.pyc", ".hypothesis")
+LEFT_OUT_AT_TOP = ("build", "dist", "tests")  # further down these may be packages
 
 # Compiled kernels are shared by the sessions and kept between runs, apart from the user's own.
 KERNELS = {"METAFUSE_CACHE_DIR": str(ROOT / ".nox" / ".kernels")}
@@ -51,14 +52,18 @@ nox.options.sessions = ["lint", "tests"]
 nox.options.error_on_external_run = True
 
 
+def left_out(relative: Path) -> bool:
+    """Whether a path below a package's folder is no part of what is built."""
+    inside = any(part.match(rule) for part in map(Path, relative.parts) for rule in LEFT_OUT)
+    return inside or relative.parts[0] in LEFT_OUT_AT_TOP
+
+
 def digest(package: Path) -> str:
     """A hash of everything that decides what the wheel of ``package`` holds."""
     state = hashlib.sha256()
     for path in sorted(package.rglob("*")):
         relative = path.relative_to(package)
-        if path.is_file() and not any(
-            part.match(rule) for part in map(Path, relative.parts) for rule in LEFT_OUT
-        ):
+        if path.is_file() and not left_out(relative):
             state.update(f"{relative}\0".encode() + path.read_bytes() + b"\0")
     return state.hexdigest()[:20]
 
@@ -74,7 +79,10 @@ def wheel(session: nox.Session, package: Path) -> Path:
             shutil.rmtree(outdated)
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / package.name
-            shutil.copytree(package, copy, ignore=shutil.ignore_patterns(*LEFT_OUT))
+            shutil.copytree(
+                package, copy,
+                ignore=lambda at, names: [n for n in names if left_out((Path(at) / n).relative_to(package))],
+            )  # fmt: skip
             session.run("python", "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(store), str(copy))
         found = list(store.glob("*.whl"))
     return found[0]

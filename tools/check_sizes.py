@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LIMIT = 600
 SUFFIXES = {".py", ".cpp", ".cc", ".c", ".h", ".hpp", ".cu"}
 FOLDERS = ("packages", "examples", "benchmarks", "tests", "tools")
-SKIPPED = {"build", "dist", "node_modules", "__pycache__"}
+SKIPPED = {"build", "node_modules", "__pycache__"}
 ALLOWED: dict[str, int] = {}
 
 

@@ -42,7 +42,6 @@ bool Copy::turns_colliding_rows() const {
     return part.tiled && part.along.extent >= 16 && part.across.extent >= 16 && step % (part.paired ? kPage / 2 : kPage) == 0;
 }
 
-// The loops, those of blocks among them. A last block that is not full is a part of its own.
 bool Copy::arrange(const desc_t& from, const desc_t& to, const desc_t* factors) {
     if (!plain(from) || !plain(to) || from.get_inner_nblks() != 0) return false;
     if (from.get_submemory_offset() + to.get_submemory_offset() != 0) return false;
@@ -52,46 +51,51 @@ bool Copy::arrange(const desc_t& from, const desc_t& to, const desc_t* factors) 
     same_ = from.get_data_type() == to.get_data_type();
     scaled_ = factors != nullptr;
     const dims_t dims = to.get_dims(), from_steps = from.get_strides(), to_steps = to.get_strides();
-    const dims_t blocks = to.get_inner_blks(), block_axes = to.get_inner_idxs();
-    const std::size_t rank = dims.size();
-    dims_t inside(rank, 1), factor_steps(rank, 0);  // elements of each dimension within the blocks seen so far
-    for (std::size_t d = 0; scaled_ && d < rank; ++d) {
-        const dnnl_dim_t extent = factors->get_dims()[d];
+    std::vector<Axis> axes;
+    for (std::size_t d = 0; d < dims.size(); ++d) {
+        const dnnl_dim_t extent = scaled_ ? factors->get_dims()[d] : 1;
         if (extent != 1 && extent != dims[d]) return false;
-        if (extent != 1) factor_steps[d] = factors->get_strides()[d];
+        axes.push_back(Axis{dims[d], from_steps[d], to_steps[d], extent == 1 ? 0 : factors->get_strides()[d]});
     }
+    return split(axes, to);
+}
+
+// The loops, those of blocks among them. A last block that is not full is a part of its own.
+bool Copy::split(const std::vector<Axis>& whole, const desc_t& to) {
+    const dims_t blocks = to.get_inner_blks(), block_axes = to.get_inner_idxs();
+    dims_t inside(whole.size(), 1);                // elements of each dimension within the blocks seen so far
+    std::vector<std::size_t> place(whole.size());  // of the block in `inner`
+    std::vector<int> levels(whole.size());
     std::vector<Axis> inner;
-    std::vector<std::size_t> place(rank, 0), levels(rank, 0);
-    dnnl_dim_t step = 1;
+    dnnl_dim_t step = 1, slowest = 0;
     for (std::size_t k = blocks.size(); k-- > 0;) {
         const auto d = static_cast<std::size_t>(block_axes[k]);
         place[d] = inner.size();
         levels[d] += 1;
-        inner.push_back(Axis{blocks[k], from_steps[d] * inside[d], step, factor_steps[d] * inside[d]});
+        inner.push_back(Axis{blocks[k], whole[d].from * inside[d], step, whole[d].factor * inside[d]});
         inside[d] *= blocks[k];
         step *= blocks[k];
     }
+    for (const Axis& axis : whole) slowest = std::max(slowest, axis.to);
     std::vector<std::pair<std::vector<Axis>, Axis>> regions = {{inner, Axis{1, 0, 0, 0}}};
-    for (std::size_t d = 0; d < rank; ++d) {
-        const dnnl_dim_t full = dims[d] / inside[d], rest = dims[d] % inside[d];
+    for (std::size_t d = 0; d < whole.size(); ++d) {
+        const dnnl_dim_t full = whole[d].extent / inside[d], rest = whole[d].extent % inside[d];
         if (rest != 0 && levels[d] != 1) return false;
-        const Axis blocks_of{full, from_steps[d] * inside[d], to_steps[d], factor_steps[d] * inside[d]};
+        const Axis outer{full, whole[d].from * inside[d], whole[d].to, whole[d].factor * inside[d]};
         std::vector<std::pair<std::vector<Axis>, Axis>> next;
         for (const auto& [axes, start] : regions) {
             if (full > 0) {
                 next.emplace_back(axes, start);
-                next.back().first.push_back(blocks_of);
+                next.back().first.push_back(outer);
             }
             if (rest == 0) continue;
-            next.emplace_back(axes, Axis{1, start.from + full * blocks_of.from, start.to + full * blocks_of.to,
-                                         start.factor + full * blocks_of.factor});
+            next.emplace_back(axes, Axis{1, start.from + full * outer.from, start.to + full * outer.to, start.factor + full * outer.factor});
             next.back().first[place[d]].extent = rest;
         }
         regions = std::move(next);
         if (rest == 0) continue;
         // Only the last blocks need zeros, which is easy where they are together.
-        const bool slowest = cleared_ == 0 && *std::max_element(to_steps.begin(), to_steps.end()) == to_steps[d];
-        cleared_from_ = slowest ? static_cast<std::size_t>(full * to_steps[d] * to_size_) : 0;
+        cleared_from_ = cleared_ == 0 && whole[d].to == slowest ? static_cast<std::size_t>(full * slowest * to_size_) : 0;
         cleared_ = to.get_size() - cleared_from_;
     }
     for (auto& [axes, start] : regions) add_part(std::move(axes), start);

@@ -44,6 +44,7 @@ private:
     };
 
     bool arrange(const desc_t& from, const desc_t& to, const desc_t* factors);
+    bool split(const std::vector<Axis>& whole, const desc_t& to);
     void add_part(std::vector<Axis> axes, const Axis& start);
     void choose_tiles(Part& part) const;
     void some(const Part& part, const Place& start, dnnl_dim_t first, dnnl_dim_t last) const;

@@ -1,0 +1,115 @@
+"""The end of a rank: one that fails takes the others along instead of leaving them waiting.
+
+What it is: an exception hook that prints this rank's traceback and ends the job, and what is done when the process ends.
+What it is not: watching the others (communicators do that).
+Who calls it: ``install`` is called by ``metafuse.dist`` in processes that a launcher started.
+
+Without it, a rank that raises waits for the others in the finalisation of MPI, while they wait for it in a collective.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+import traceback
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from .contract import Start
+
+__all__ = ["DONE_FOLDER", "install"]
+
+#: where ``launch`` looks for a file of every rank that came to its end
+DONE_FOLDER = "METAFUSE_LAUNCH_FOLDER"
+#: exit code of a rank that raised
+RAISED = 1
+
+
+class _Guard:
+    """Hooks of this process."""
+
+    def __init__(self, start: Start) -> None:
+        self.start = start
+        self.process = os.getpid()
+        self.code = 0
+        self.former = sys.excepthook
+        self.exit = sys.exit
+
+    def install(self) -> None:
+        """Put the hooks in place."""
+        sys.excepthook = self.raised
+        sys.exit = self.leaving  # type: ignore[assignment]
+        threading.excepthook = self.raised_in_thread
+        atexit.register(self.ending)
+
+    def raised(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        """Tell what happened to this rank, then end the job."""
+        if os.getpid() != self.process:
+            self.former(kind, error, trace)
+            return
+        self.tell(kind, error, trace)
+        abort(RAISED)
+
+    def raised_in_thread(self, args: Any) -> None:
+        """A thread that fails is told of; whether the rank can go on is for the others to find out."""
+        if args.exc_type is not SystemExit:
+            self.tell(args.exc_type, args.exc_value, args.exc_traceback)
+
+    def tell(
+        self, kind: type[BaseException], error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """The traceback, as one piece of text so that ranks do not mix theirs."""
+        text = "".join(traceback.format_exception(kind, error, trace))
+        here = f"rank {self.start.rank} of {self.start.size} failed:\n{text}"
+        sys.stdout.flush()
+        sys.stderr.write(here)
+        sys.stderr.flush()
+
+    def leaving(self, code: Any = None) -> None:
+        """``sys.exit``, remembering the code."""
+        if os.getpid() == self.process and threading.current_thread() is threading.main_thread():
+            self.code = code if isinstance(code, int) else int(code is not None)
+        self.exit(code)
+
+    def ending(self) -> None:
+        """At the end of the process: a failure ends the job, else the others are waited for."""
+        if os.getpid() != self.process:
+            return
+        from . import process
+
+        group = process._current.group
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if self.code:
+            sys.stderr.write(f"rank {self.start.rank} of {self.start.size} ends with exit code {self.code}\n")
+            abort(self.code)
+        if group is not None:
+            group.close()
+        folder = os.environ.get(DONE_FOLDER)
+        if folder and os.path.isdir(folder):
+            (Path(folder) / str(self.start.rank)).touch()
+
+
+def abort(code: int) -> None:
+    """End every process of the job."""
+    from . import process
+
+    sys.stdout.flush()
+    sys.stderr.flush()
+    group = process._current.group
+    if group is None:  # nothing connects the ranks yet: only what connects them can end them all
+        try:
+            group = process.world()
+        except Exception:
+            group = None
+    if group is not None:
+        group.abort(code)
+    os._exit(code)
+
+
+def install(start: Start) -> None:
+    """Guard this process, which ``start`` tells about."""
+    _Guard(start).install()
