@@ -58,7 +58,7 @@ SPLIT = Loopback.split
         (Loopback, "reduce_scatter", scatter_the_first_part, "reductions"),
         (Loopback, "recv", receive_nothing, "one to one"),
         (Loopback, "split", split_ignoring_keys, "groups"),
-        (execution, "widened", lambda stored, dtype: stored, "reductions"),
+        (execution, "narrowed", lambda wide, dtype: dtype.encode(wide * 2), "reductions"),
         (execution, "compare", lambda group, what: None, "mismatches"),
         (parallel, "shared_out", lambda entries: (list(entries), parallel.Share(len(entries), len(entries))), "helpers"),
     ],

@@ -186,7 +186,14 @@ def check_order(kit: Kit) -> None:
     total = values.sum(0, dtype=np.float64)
     first = mpi_all_reduce(x)
     second = mpi_all_reduce(first * 0.5)
-    mpi_all_reduce(x * 3.0)  # nobody looks at it
+    side = mpi_all_reduce(x * 3.0)  # nobody looks at it, and not every rank keeps it
+    if group.rank:
+        del side
+    inner = mpi_all_reduce(x)
+    early, late = inner * 2.0, inner * 3.0
+    del inner
+    if group.rank == 0:
+        _expect(kit, "early, read first", early, total * 2)
     third = mpi_broadcast(x, 0) + second
     fourth = mpi_all_reduce(third, "mean")
     if group.rank % 2:
@@ -195,6 +202,7 @@ def check_order(kit: Kit) -> None:
         _expect(kit, "first, read first", first, total)
     _expect(kit, "fourth", fourth, values[0] + total * group.size / 2)
     _expect(kit, "second", second, total * group.size / 2)
+    _expect(kit, "late", late, total * 3)
     barrier()
 
 
