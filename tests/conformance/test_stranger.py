@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-LEFT_OUT = shutil.ignore_patterns("build", "dist", "*.egg-info", "__pycache__", "tests", ".hypothesis")
+LEFT_OUT = shutil.ignore_patterns("build", "*.egg-info", "__pycache__", "tests", ".hypothesis")
 
 
 def run(*command: str | Path, cwd: Path, timeout: int = 600, **environment: str) -> str:

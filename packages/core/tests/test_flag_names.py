@@ -68,11 +68,12 @@ def test_levels_of_the_log_follow_debug():
 
 
 def test_the_cache_and_other_names_of_settings(tmp_path):
+    verify = flags.verify
     with flag_scope(cache_path=str(tmp_path)):
         assert flags.cache_dir == flags.cache_path == str(tmp_path)
     with flag_scope(check_graph=1, enable_tuner=0):
         assert (flags.verify, flags.library) == (1, 0)
-    assert (flags.verify, flags.library, flags.use_device, flags.use_rocm) == (0, 1, 0, 0)
+    assert (flags.verify, flags.library, flags.use_device, flags.use_rocm) == (verify, 1, 0, 0)
 
 
 def test_programs_are_counted():

@@ -314,7 +314,9 @@ def _quiet_start() -> Iterator[None]:
 
 def _end(members: list[_Member]) -> None:
     """End processes: first by asking, then by force. Only the process that started them does."""
-    ours = [m for m in members if m.process._parent_pid == os.getpid()]
+    # an interrupt may have come in the middle of an earlier call: some are closed already
+    open_ones = [m for m in members if not m.process._closed]  # type: ignore[attr-defined]
+    ours = [m for m in open_ones if m.process._parent_pid == os.getpid()]
     for member in ours:
         try:
             member.pipe.send("stop")
