@@ -1,21 +1,20 @@
 """Contractions as descriptions and as NumPy: what the tests of library operations share.
 
 What it is: ``Case``, which lays arrays out in a backend's memory by any order of dimensions, runs one ``LibraryOp`` on them and
-computes the same in float64. What it is not: a use of oneDNN; the oracle is loops over window positions and einsum.
+compares with ``metafuse.testing.library``. What it is not: a use of oneDNN.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import product
 
 import numpy as np
 
 from metafuse.backend.contract import host_bytes
 from metafuse.backend.library import LibraryCall, LibraryOp, Operand, PostOp
 from metafuse.dtypes import DType, float32, float64
+from metafuse.testing.library import contraction, post_operation, strided
 
 #: largest relative error of a rounding, and a little more
 EPSILON = {"float32": 0.0, "bfloat16": 2.0**-8, "float16": 2.0**-10}
@@ -41,93 +40,6 @@ def laid_out(shape: tuple[int, ...], order: tuple[int, ...] | None = None) -> Op
 def reach(operand: Operand) -> int:
     """Elements from the first to the last, inclusive."""
     return 1 + sum((n - 1) * s for n, s in zip(operand.shape, operand.strides, strict=True))
-
-
-def strided(buffer: np.ndarray, operand: Operand) -> np.ndarray:
-    """The operand's view of its buffer."""
-    return np.lib.stride_tricks.as_strided(
-        buffer, operand.shape, [s * buffer.itemsize for s in operand.strides], writeable=False
-    )
-
-
-def padded(image: np.ndarray, padding: tuple[tuple[int, int], ...]) -> np.ndarray:
-    """Zeros around the spatial dimensions; a negative padding crops."""
-    image = np.pad(image, [(0, 0), (0, 0), *[(max(b, 0), max(a, 0)) for b, a in padding]])
-    crop = [slice(max(-b, 0), n - max(-a, 0)) for (b, a), n in zip(padding, image.shape[2:], strict=True)]
-    return image[(slice(None), slice(None), *crop)]
-
-
-def windows(op: LibraryOp, kernel: tuple[int, ...], spatial: tuple[int, ...]):
-    """(position in the kernel, slices of the padded image that meet it at every output point)."""
-    for position in product(*map(range, kernel)):
-        yield (
-            position,
-            tuple(
-                slice(p * d, p * d + (n - 1) * s + 1, s)
-                for p, d, s, n in zip(position, op.dilation, op.stride, spatial, strict=True)
-            ),
-        )
-
-
-def contraction(op: LibraryOp, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """``op`` without scale and post-operations, in float64."""
-    first, second = first.astype(np.float64), second.astype(np.float64)
-    if op.kind == "matmul":
-        return np.broadcast_to(first @ second, op.result.shape)
-    every, groups = (slice(None), slice(None)), op.groups
-
-    def split(array: np.ndarray, axis: int) -> np.ndarray:
-        shape = array.shape
-        return array.reshape(*shape[:axis], groups, shape[axis] // groups, *shape[axis + 1 :])
-
-    if op.kind == "convolution":
-        image, weight = split(padded(first, op.padding), 1), split(second, 0)
-        out = np.zeros(op.result.shape)
-        for position, part in windows(op, second.shape[2:], op.result.shape[2:]):
-            tap = weight[(slice(None), *every, *position)]
-            out += np.einsum("ngc...,goc->ngo...", image[(slice(None), *every, *part)], tap).reshape(
-                out.shape
-            )
-        return out
-    if op.kind == "convolution_data":
-        gradient, weight = split(first, 1), split(second, 0)
-        spatial = [n + b + a for n, (b, a) in zip(op.result.shape[2:], op.padding, strict=True)]
-        image = np.zeros((*op.result.shape[:2], *spatial))
-        for position, part in windows(op, second.shape[2:], first.shape[2:]):
-            tap = weight[(slice(None), *every, *position)]
-            made = np.einsum("ngo...,goc->ngc...", gradient, tap)
-            image[(*every, *part)] += made.reshape(*op.result.shape[:2], *first.shape[2:])
-        return padded(image, tuple((-b, -a) for b, a in op.padding))
-    image, gradient = split(padded(first, op.padding), 1), split(second, 1)
-    out = np.zeros(op.result.shape)
-    letters = "xyz"[: len(op.stride)]
-    for position, part in windows(op, op.result.shape[2:], second.shape[2:]):
-        made = np.einsum(f"ngc{letters},ngo{letters}->goc", image[(slice(None), *every, *part)], gradient)
-        out[(*every, *position)] = made.reshape(op.result.shape[:2])
-    return out
-
-
-def after(value: np.ndarray, post: PostOp, operand: np.ndarray | None) -> np.ndarray:
-    """One post-operation in float64."""
-    a, b = post.alpha, post.beta
-    simple = {
-        "add": lambda v: v + operand,
-        "sub": lambda v: v - operand,
-        "mul": lambda v: v * operand,
-        "max": lambda v: np.maximum(v, operand),
-        "min": lambda v: np.minimum(v, operand),
-        "linear": lambda v: a * v + b,
-        "relu": lambda v: np.where(v > 0, v, a * v),
-        "clip": lambda v: np.clip(v, a, b),
-        "sigmoid": lambda v: 1 / (1 + np.exp(-v)),
-        "tanh": np.tanh,
-        "swish": lambda v: v / (1 + np.exp(-a * v)),
-        "hardswish": lambda v: v * np.clip(a * v + b, 0, 1),
-        "gelu_erf": lambda v: 0.5 * v * (1 + np.vectorize(math.erf)(v / math.sqrt(2))),
-        "gelu_tanh": lambda v: 0.5 * v * (1 + np.tanh(math.sqrt(2 / math.pi) * (v + 0.044715 * v**3))),
-        "elu": lambda v: np.where(v > 0, v, a * np.expm1(np.minimum(v, 0))),
-    }
-    return simple[post.kind](value)
 
 
 def convolution(
@@ -228,7 +140,7 @@ class Case:
         first, second = computed.convert(first), computed.convert(second)
         value = contraction(op, first, second)
         for post in op.post:
-            value = after(value, post, rest[post.operand] if post.operand >= 0 else None)
+            value = post_operation(value, post, rest[post.operand] if post.operand >= 0 else None)
         return value
 
     def check(

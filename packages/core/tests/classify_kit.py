@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import metafuse as mf
-from metafuse.backend.library import LibraryOp, Operand
+from metafuse.backend.library import LibraryOp
 from metafuse.graph.node import Node
 from metafuse.passes.affine import row_major
 from metafuse.passes.classify import Classified, classify
@@ -18,72 +18,42 @@ from metafuse.passes.contraction import Match, View, find_contractions, find_thi
 from metafuse.passes.program_graph import ProgramGraph
 from metafuse.passes.simplify import simplify
 from metafuse.runtime import executor
+from metafuse.testing.library import contraction, strided
 
 Array = Any
 
 
 # -- the operation, from its description alone -----------------------------------------------------------------------
-def strided(buffer: Array, operand: Operand) -> Array:
-    """The view that an operand describes; it must lie within its buffer."""
-    reach = sum((n - 1) * s for n, s in zip(operand.shape, operand.strides, strict=True))
-    assert all(s >= 0 for s in operand.strides)
-    assert reach < buffer.size, (operand, buffer.size)
-    return np.lib.stride_tricks.as_strided(
-        buffer, operand.shape, [s * buffer.itemsize for s in operand.strides]
-    )
-
-
 def compute(op: LibraryOp, first: Array, second: Array, result: Array) -> None:
-    """Run ``op`` on flat float64 buffers."""
+    """Run ``op`` on flat float64 buffers, after a look whether its dimensions fit together."""
     a, b, out = strided(first, op.first), strided(second, op.second), strided(result, op.result)
     if op.kind == "matmul":
         assert all(x == y or 1 in (x, y) for x, y in zip(a.shape[:-2], b.shape[:-2], strict=True))
-        out[...] = a @ b
-        return
-    image, weight, spread = {
-        "convolution": (a, b, out),
-        "convolution_data": (out, b, a),
-        "convolution_weight": (a, out, b),
-    }[op.kind]
-    spatial = image.ndim - 2
-    g = op.groups
+    else:
+        parties = {
+            "convolution": (a, b, out),
+            "convolution_data": (out, b, a),
+            "convolution_weight": (a, out, b),
+        }
+        _check_geometry(op, *(party.shape for party in parties[op.kind]))
+    value = contraction(op, a, b)
+    assert value.shape == out.shape
+    out[...] = value
+
+
+def _check_geometry(
+    op: LibraryOp, image: tuple[int, ...], weight: tuple[int, ...], spread: tuple[int, ...]
+) -> None:
+    spatial = len(image) - 2
     assert 1 <= spatial <= 3
     assert len(op.stride) == len(op.dilation) == len(op.padding) == spatial
-    assert image.shape[1] == weight.shape[1] * g and weight.shape[0] == spread.shape[1]
-    assert image.shape[0] == spread.shape[0] and weight.shape[0] % g == 0
+    assert image[1] == weight[1] * op.groups and weight[0] == spread[1]
+    assert image[0] == spread[0] and weight[0] % op.groups == 0
     for d in range(spatial):
-        span = (weight.shape[2 + d] - 1) * op.dilation[d] + 1
-        room = image.shape[2 + d] + sum(op.padding[d]) - span
-        assert room // op.stride[d] + 1 == spread.shape[2 + d], (op, d)
+        span = (weight[2 + d] - 1) * op.dilation[d] + 1
+        room = image[2 + d] + sum(op.padding[d]) - span
+        assert room // op.stride[d] + 1 == spread[2 + d], (op, d)
         assert op.padding[d][0] >= 0
-    pad = [(0, 0), (0, 0), *((p, max(q, 0)) for p, q in op.padding)]
-    padded = np.zeros([n + p + q for n, (p, q) in zip(image.shape, pad, strict=True)])
-    middle = tuple(slice(p, p + n) for n, (p, _) in zip(image.shape, pad, strict=True))
-    if op.kind != "convolution_data":
-        padded[middle] = image
-    parts = padded.reshape(padded.shape[0], g, -1, *padded.shape[2:])
-    w = np.array(weight).reshape(g, -1, *weight.shape[1:])
-    y = np.array(spread).reshape(spread.shape[0], g, -1, *spread.shape[2:])
-    (y if op.kind == "convolution" else w if op.kind == "convolution_weight" else parts)[...] = 0
-    for tap in itertools.product(*(range(k) for k in weight.shape[2:])):
-        hit = tuple(
-            slice(t * d, t * d + (n - 1) * s + 1, s)
-            for t, d, n, s in zip(tap, op.dilation, spread.shape[2:], op.stride, strict=True)
-        )
-        x, v = parts[(slice(None),) * 3 + hit], w[(slice(None),) * 3 + tap]
-        if op.kind == "convolution":
-            y += np.einsum("ngc...,goc->ngo...", x, v)
-        elif op.kind == "convolution_data":
-            x += np.einsum("ngo...,goc->ngc...", y, v)
-        else:
-            flat_x, flat_y = (t.reshape(*t.shape[:3], -1) for t in (x, y))
-            v += np.einsum("ngcz,ngoz->goc", flat_x, flat_y)
-    if op.kind == "convolution":
-        spread[...] = y.reshape(spread.shape)
-    elif op.kind == "convolution_weight":
-        weight[...] = w.reshape(weight.shape)
-    else:
-        image[...] = parts.reshape(padded.shape)[middle]
 
 
 # -- contractions of a program ---------------------------------------------------------------------------------------
