@@ -13,15 +13,31 @@ from ..index import as_affine
 from ..index.simplify import Affine
 from ..kernel.expr import Expr, add, axis, const, mul, rewrite
 
-__all__ = ["Affine", "as_affine", "canonical_loads", "expression", "offset", "reshaped", "row_major"]
+__all__ = [
+    "Affine",
+    "as_affine",
+    "canonical_loads",
+    "expression",
+    "offset",
+    "ordered",
+    "reshaped",
+    "row_major",
+]
+
+
+def ordered(shape: Sequence[int], order: Sequence[int]) -> tuple[int, ...]:
+    """Strides, in elements, of a dense array whose dimensions lie in memory in ``order``, slowest first."""
+    strides = [0] * len(shape)
+    step = 1
+    for d in reversed(order):
+        strides[d] = step
+        step *= shape[d]
+    return tuple(strides)
 
 
 def row_major(shape: Sequence[int]) -> tuple[int, ...]:
     """Strides of a contiguous array, in elements."""
-    strides = [1] * len(shape)
-    for k in range(len(shape) - 2, -1, -1):
-        strides[k] = strides[k + 1] * shape[k + 1]
-    return tuple(strides)
+    return ordered(shape, range(len(shape)))
 
 
 def reshaped(shape: Sequence[int], strides: Sequence[int], target: Sequence[int]) -> tuple[int, ...] | None:

@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from .affine import reshaped
+from .affine import ordered, reshaped
+from .inline import squeezed
 from .library import Library
 from .program_graph import ProgramGraph
 
@@ -105,25 +106,15 @@ def _channels_last(graph: ProgramGraph, number: int, spatial: frozenset[int]) ->
     if not images and len(shape) - 2 in spatial:
         images = [shape]
     for image in images:
-        strides = reshaped(image, _strides((0, *range(2, len(image)), 1), image), shape)
+        strides = reshaped(image, ordered(image, (0, *range(2, len(image)), 1)), shape)
         if strides is None:
             continue
         order = tuple(sorted(range(len(shape)), key=lambda d: -strides[d] if shape[d] != 1 else 0))
         moved = [d for d in order if shape[d] != 1]
-        fits = all(a == b for a, b, n in zip(strides, _strides(order, shape), shape, strict=True) if n != 1)
+        fits = all(a == b for a, b, n in zip(strides, ordered(shape, order), shape, strict=True) if n != 1)
         if moved != sorted(moved) and fits and not _read_flat(graph, number, strides):
             return order
     return None
-
-
-def _strides(order: Sequence[int], shape: Sequence[int]) -> tuple[int, ...]:
-    """Strides of an array whose dimensions lie in memory in ``order``."""
-    strides = [0] * len(shape)
-    step = 1
-    for d in reversed(order):
-        strides[d] = step
-        step *= shape[d]
-    return tuple(strides)
 
 
 def _other_shapes(graph: ProgramGraph, number: int) -> list[tuple[int, ...]]:
@@ -159,7 +150,7 @@ def _read_flat(graph: ProgramGraph, number: int, strides: Sequence[int]) -> bool
             if kind == "alias":
                 if user in graph.roots or reshaped(shape, strides, target) is None:
                     return True
-                if not same and _squeezed(target) != _squeezed(graph.specs[value].shape):
+                if not same and squeezed(target) != squeezed(graph.specs[value].shape):
                     return True
             elif kind != "map" or graph.has_storage(user):
                 continue
@@ -167,10 +158,6 @@ def _read_flat(graph: ProgramGraph, number: int, strides: Sequence[int]) -> bool
                 seen.add(user)
                 stack.append((user, same and kind == "alias"))
     return False
-
-
-def _squeezed(shape: Sequence[int]) -> list[int]:
-    return [n for n in shape if n != 1]
 
 
 class _Regions:

@@ -229,19 +229,20 @@ class Library:
         match = self.matches[number]
         extents = list(match.extents[: match.outer])
         strides = list(self.graph.squeezed_strides(number))
+        channel = known.channel_axis
         channels = known.channel_axes if known.op.kind == "convolution" else ()
-        # what is multiplied into a weight must not cost a pass over an operand that is new each time
-        scalable = known.op.kind in ("convolution", "matmul") and self.graph.is_leaf(self._sources(number)[1])
         if len(channels) == 2 and channels[1] == channels[0] + 1:
             group, within = channels
             if strides[group] == strides[within] * extents[within]:
                 extents[group : within + 1] = [extents[group] * extents[within]]
                 del strides[group]
-                place = offset(tuple(axis(k) for k in range(len(extents))), strides)
-                return Tail(number, place, tuple(extents), group, known.op, known.op.result.dtype, scalable)
+                channel = group
         place = offset(tuple(axis(k) for k in range(len(extents))), strides)
-        channel = known.channel_axis
-        scalable = scalable and channel is not None
+        # what is multiplied into a weight must not cost a pass over an operand that is new each time
+        packed_once = known.op.kind in ("convolution", "matmul") and self.graph.is_leaf(
+            self._sources(number)[1]
+        )
+        scalable = packed_once and channel is not None
         return Tail(number, place, tuple(extents), channel, known.op, known.op.result.dtype, scalable)
 
     def extended(self, tail: Tail, value: int, expr: Expr, place: Expr) -> Tail | None:

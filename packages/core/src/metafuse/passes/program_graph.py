@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..graph.node import Node, Spec
-from .affine import reshaped, row_major
+from .affine import ordered, reshaped, row_major
 
 __all__ = ["ProgramGraph"]
 
@@ -84,12 +84,7 @@ class ProgramGraph:
         shape = self.specs[number].shape
         order = self.orders.get(number)
         if order is not None:
-            strides = [0] * len(shape)
-            step = 1
-            for d in reversed(order):
-                strides[d] = step
-                step *= shape[d]
-            return tuple(strides)
+            return ordered(shape, order)
         base = self.base(number)
         return self.strides_as(base, shape) if base != number and base in self.orders else row_major(shape)
 
