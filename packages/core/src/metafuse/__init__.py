@@ -31,8 +31,11 @@ _LAZY = {
     "amp", "attention", "data", "dataset", "debug", "dist", "distributions", "einops", "fft", "gradfunctional", "init", "io",
     "linalg", "loss3d", "lr_scheduler", "nn", "optim", "other", "profiler", "sparse", "testing", "transform", "weightnorm",
 }  # fmt: skip
-#: tools -> the module that has them
-_TOOLS = {
+#: names that are no operators -> the module that has them
+_ELSEWHERE = {
+    "Dataset": "data.dataset", "Module": "nn.module", "argmax_pool": "ops.vision", "compile": "capture",
+    "explain": "debug.explain", "save_image": "transform.saving", "single_process_scope": "dist",
+    **dict.fromkeys(("load", "safepickle", "safeunpickle", "save"), "io"),
     **dict.fromkeys(("profile_mark", "profile_scope"), "profiler"),
     **dict.fromkeys((
         "DumpGraphs", "MemInfo", "clean", "display_max_memory_info", "display_memory_info", "dump_all_graphs", "gc",
@@ -40,71 +43,36 @@ _TOOLS = {
         "number_of_lived_ops", "number_of_lived_vars",
     ), "debug"),
 }  # fmt: skip
+#: figures that are asked for when they are read: functions of ``dist``
+_FIGURES = ("in_mpi", "rank", "world_size")
 
 
 def __getattr__(name: str) -> Any:
     """Operators by their records (also ones that plugins register later), and subpackages on first use."""
     if name in _LAZY:
-        import importlib
-
-        return importlib.import_module(f".{'data' if name == 'dataset' else name}", __name__)
+        return _module("data" if name == "dataset" else name)
     function = _registry.function_named(name)
     if function is not None:
         return function
-    if name in _TOOLS:
-        import importlib
-
-        return getattr(importlib.import_module(f".{_TOOLS[name]}", __name__), name)
-    if name == "explain":
-        from .debug.explain import explain
-
-        return explain
-    if name == "compile":
-        from .capture import compile
-
-        return compile
-    if name == "Module":
-        from .nn.module import Module
-
-        return Module
-    if name == "Dataset":
-        from .data.dataset import Dataset
-
-        return Dataset
-    if name in ("load", "safepickle", "safeunpickle", "save"):
-        from . import io
-
-        return getattr(io, name)
-    if name == "save_image":
-        from .transform.saving import save_image
-
-        return save_image
-    if name in ("rank", "world_size", "in_mpi", "mpi", "single_process_scope"):
-        from . import dist
-        from .dist import mpi
-        from .dist.process import single_process_scope
-
-        if name == "mpi":
-            return mpi
-        # the others ask for the other processes, if there are any
-        return single_process_scope if name == "single_process_scope" else getattr(dist, name)()
-    if name == "argmax_pool":
-        from .ops.vision import argmax_pool
-
-        return argmax_pool
+    if name in _ELSEWHERE:
+        return getattr(_module(_ELSEWHERE[name]), name)
+    if name in _FIGURES:
+        return getattr(_module("dist"), name)()
+    if name == "mpi":
+        return _module("dist.mpi")
     if name == "models":  # of a distribution that need not be there
-        import importlib
-
         try:
-            return importlib.import_module(".models", __name__)
+            return _module("models")
         except ModuleNotFoundError as error:
             raise AttributeError(str(error)) from error
     raise AttributeError(f"module 'metafuse' has no attribute {name!r}")
 
 
+def _module(name: str) -> Any:
+    import importlib
+
+    return importlib.import_module(f".{name}", __name__)
+
+
 def __dir__() -> list[str]:
-    others = {
-        "Dataset", "Module", "argmax_pool", "compile", "explain", "in_mpi", "load", "mpi", "rank", "safepickle",
-        "safeunpickle", "save", "save_image", "single_process_scope", "world_size",
-    }  # fmt: skip
-    return sorted({*globals(), *_LAZY, *_TOOLS, *others, *_registry.function_names()})
+    return sorted({*globals(), *_LAZY, *_ELSEWHERE, *_FIGURES, "mpi", *_registry.function_names()})

@@ -5,36 +5,5 @@ What it is not: complex arithmetic; complex values are ``metafuse.nn.ComplexNumb
 Who calls it: users, as ``metafuse.fft``.
 """
 
-from ..ops.fourier import (
-    fft,
-    fft2,
-    fftfreq,
-    fftn,
-    fftshift,
-    ifft,
-    ifft2,
-    ifftn,
-    ifftshift,
-    irfft,
-    irfft2,
-    rfft,
-    rfft2,
-    rfftfreq,
-)
-
-__all__ = [
-    "fft",
-    "fft2",
-    "fftfreq",
-    "fftn",
-    "fftshift",
-    "ifft",
-    "ifft2",
-    "ifftn",
-    "ifftshift",
-    "irfft",
-    "irfft2",
-    "rfft",
-    "rfft2",
-    "rfftfreq",
-]
+from ..ops.fourier import *
+from ..ops.fourier import __all__ as __all__

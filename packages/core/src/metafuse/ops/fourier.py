@@ -358,20 +358,5 @@ def ifftshift(x: Any, dim: Any = None) -> Any:
     return _shifted("fft.ifftshift", x, dim, -1)
 
 
-for _function in (
-    fft,
-    fft2,
-    fftfreq,
-    fftn,
-    fftshift,
-    ifft,
-    ifft2,
-    ifftn,
-    ifftshift,
-    irfft,
-    irfft2,
-    rfft,
-    rfft2,
-    rfftfreq,
-):
-    operator(category="fourier", numpy=None, name=f"fft.{_function.__name__}", source="numpy.fft")(_function)
+for _name in __all__:
+    operator(category="fourier", numpy=None, name=f"fft.{_name}", source="numpy.fft")(globals()[_name])

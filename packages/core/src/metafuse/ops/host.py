@@ -7,7 +7,7 @@ Who calls it: users, ``scalar.where`` with one argument, ``indexing`` for bool m
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,21 @@ from .elementwise import cast
 from .meta import check_dim, check_flag, check_integer_type, check_var
 from .registry import Sample, Tensor, operator
 
-__all__ = ["HostFunction", "argsort", "host_op", "nonzero", "places", "sort"]
+__all__ = ["HostFunction", "argsort", "host_arrays", "host_op", "nonzero", "places", "sort"]
+
+
+def host_arrays(
+    backend: AbstractBackend, inputs: Sequence[tuple[Buffer, Spec]]
+) -> list[np.ndarray[Any, Any]]:
+    """Copies of what an opaque node reads, of the types in which users see them."""
+    backend.synchronize()
+    arrays = []
+    for buffer, spec in inputs:
+        value = np.empty(spec.shape, spec.dtype.storage)
+        if value.nbytes:
+            backend.copy_out(host_bytes(value), buffer.handle)
+        arrays.append(spec.dtype.decode(value))
+    return arrays
 
 
 @dataclass(frozen=True)
@@ -42,13 +56,7 @@ class HostFunction:
         scalars: tuple[Any, ...],
     ) -> None:
         """Copy in, compute, copy out."""
-        backend.synchronize()
-        arrays = []
-        for buffer, spec in inputs:
-            value = np.empty(spec.shape, spec.dtype.storage)
-            if value.nbytes:
-                backend.copy_out(host_bytes(value), buffer.handle)
-            arrays.append(spec.dtype.decode(value))
+        arrays = host_arrays(backend, inputs)
         result = np.ascontiguousarray(output[1].dtype.encode(self.function(*arrays, **dict(self.options))))
         if result.nbytes:
             backend.copy_in(output[0].handle, host_bytes(result))

@@ -19,6 +19,7 @@ from ..errors import ArgumentError, DTypeError
 from ..graph.node import Spec, spec_of
 from ..runtime.buffer import Buffer
 from ..var import Var
+from .host import host_arrays
 from .meta import check_shape, check_var
 from .several import attach, places, record_several
 
@@ -48,13 +49,7 @@ class _Call:
         scalars: tuple[Any, ...],
     ) -> None:
         """Copy in, call back, copy out; several results lie one after another."""
-        backend.synchronize()
-        arrays = []
-        for buffer, spec in inputs:
-            value = np.empty(spec.shape, spec.dtype.storage)
-            if value.nbytes:
-                backend.copy_out(host_bytes(value), buffer.handle)
-            arrays.append(spec.dtype.decode(value))
+        arrays = host_arrays(backend, inputs)
         offsets, total = places(self.outputs)
         whole = np.zeros(total, np.uint8)
         for at, spec, value in zip(offsets, self.outputs, self._results(arrays), strict=True):
