@@ -10,27 +10,15 @@ run, mean and standard deviation, and whether metafuse's mean lies within PyTorc
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import statistics
 import sys
 import time
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "mnist" / "train.py"
-
-
-def load_example() -> ModuleType:
-    """The example's module."""
-    spec = importlib.util.spec_from_file_location("mnist_example", EXAMPLE)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+import peers
 
 
 def load_digits(example: ModuleType, limit: int | None) -> tuple[np.ndarray, ...]:
@@ -70,23 +58,13 @@ def run_metafuse(example: ModuleType, digits: tuple[np.ndarray, ...], options: A
     return right / len(test_labels)
 
 
-def torch_model() -> Any:
-    """The same network; PyTorch's default first weights have the same distribution."""
-    from torch import nn
-
-    return nn.Sequential(
-        nn.Conv2d(1, 32, 3, 1), nn.ReLU(), nn.Conv2d(32, 64, 3, 1), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(2, 2),
-        nn.Flatten(), nn.Linear(64 * 12 * 12, 256), nn.ReLU(), nn.Linear(256, 10),
-    )  # fmt: skip
-
-
 def run_torch(digits: tuple[np.ndarray, ...], options: Any, seed: int) -> float:
     """Train and answer the test accuracy."""
     import torch
 
     images, labels = torch.from_numpy(digits[0]), torch.from_numpy(digits[1]).long()
     torch.manual_seed(seed)
-    model = torch_model()
+    model = peers.digits()  # PyTorch's default first weights have the same distribution
     optimizer = torch.optim.SGD(
         model.parameters(), options.lr, momentum=options.momentum, weight_decay=options.weight_decay
     )
@@ -112,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--weight-decay", type=float, default=1e-4)
     parser.add_argument("--limit", type=int, default=None, help="use only so many training digits")
     options = parser.parse_args(argv)
-    example = load_example()
+    example = peers.example()
     digits = load_digits(example, options.limit)
     scores: dict[str, list[float]] = {"PyTorch": [], "metafuse": []}
     print("seed   PyTorch  metafuse")

@@ -1,11 +1,15 @@
-"""Files that PyTorch itself wrote, for tests that run without it."""
+"""Files that PyTorch itself wrote, for tests that run without it, and files made of pieces."""
 
 from __future__ import annotations
 
 import base64
+import io as streams
+import zipfile
 import zlib
 
-__all__ = ["LEGACY", "ZIP", "unpacked"]
+from metafuse import io
+
+__all__ = ["LEGACY", "ZIP", "archive", "load", "unpacked"]
 
 # {"w": 2x3 float32 transposed, "tail": its last two elements over the same storage, "half": bfloat16, "n": without
 # dimensions, "p": a parameter, "epoch": 3}, written by torch.save of PyTorch 2.13.
@@ -35,3 +39,15 @@ LEGACY = (
 def unpacked(text: str) -> bytes:
     """The bytes of such a file."""
     return zlib.decompress(base64.b85decode(text))
+
+
+def load(content, **options):
+    return io.load(streams.BytesIO(content), **options)
+
+
+def archive(entries, method=zipfile.ZIP_STORED):
+    file = streams.BytesIO()
+    with zipfile.ZipFile(file, "w", method) as target:
+        for name, content in entries:
+            target.writestr(name, content)
+    return file.getvalue()

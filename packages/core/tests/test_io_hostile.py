@@ -13,24 +13,12 @@ import zipfile
 import numpy as np
 import pytest
 
-from io_kit import LEGACY, ZIP, unpacked
+from io_kit import LEGACY, ZIP, archive, load, unpacked
 from metafuse import io
 from metafuse.io.files import Budget, FileFormatError, Source
 from metafuse.io.pickle_names import plain_names
 from metafuse.io.pickle_reader import Function
 from metafuse.io.pytorch_names import pytorch_names
-
-
-def load(content, **options):
-    return io.load(streams.BytesIO(content), **options)
-
-
-def archive(entries, method=zipfile.ZIP_STORED):
-    file = streams.BytesIO()
-    with zipfile.ZipFile(file, "w", method) as target:
-        for name, content in entries:
-            target.writestr(name, content)
-    return file.getvalue()
 
 
 class Call:

@@ -8,7 +8,6 @@ import json
 import os
 import struct
 import tempfile
-import zipfile
 
 import numpy as np
 import pytest
@@ -16,23 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import metafuse as mf
-from io_kit import LEGACY, ZIP, unpacked
+from io_kit import LEGACY, ZIP, archive, load, unpacked
 from metafuse import io
 from metafuse.io.files import Budget, FileFormatError, Source
 from metafuse.io.pickle_names import plain_names
 from metafuse.io.pickle_reader import PickleReader
-
-
-def load(content, **options):
-    return io.load(streams.BytesIO(content), **options)
-
-
-def archive(entries, method=zipfile.ZIP_STORED):
-    file = streams.BytesIO()
-    with zipfile.ZipFile(file, "w", method) as target:
-        for name, content in entries:
-            target.writestr(name, content)
-    return file.getvalue()
 
 
 # -- safetensors -----------------------------------------------------------------------------------------------------
