@@ -2,12 +2,13 @@
 
 ``python tools/api_coverage.py`` prints a line per module of the table ``packages/compat-jittor/src/jittor/_names.json``: how many
 names are present, missing, and not offered, and the share of present ones among those that are offered. ``--missing`` lists the
-missing names, ``--differences`` the present ones that can't be called as the reference API says, ``--tests`` adds the share that
-is exercised, ``--module`` chooses modules, ``--require 95`` answers exit code 1 if one of ``GOALS`` has a smaller share.
+missing names, ``--differences`` the present ones that can't be called as the reference API says, ``--module`` chooses modules,
+``--require 95`` answers exit code 1 if one of ``GOALS`` has a smaller share.
 ``--generate FILE`` writes the table anew from an inventory of the reference API.
 
-Exercised is a name whose operator record carries a NumPy meaning and samples (the conformance kit runs those on
-every backend), or one that a test names.
+``--tests`` adds how many of the present names are numeric, and the shares of those whose values and whose gradients a test compares
+with an oracle; ``tools/api_tests.py`` says what that means. ``--untested`` lists the others, ``--require-tested 100`` answers exit
+code 1 if either share is smaller.
 """
 
 from __future__ import annotations
@@ -23,9 +24,14 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-TESTS = (ROOT / "tests", *sorted((ROOT / "packages").glob("*/tests")))
-sys.path += [str(p) for p in sorted((ROOT / "packages").glob("*/src")) if str(p) not in sys.path]
+TESTS = (
+    ROOT / "tests",
+    *sorted((ROOT / "packages").glob("*/tests")),
+    ROOT / "packages" / "core" / "src" / "metafuse" / "testing" / "levels",
+)
+sys.path += [str(p) for p in (ROOT / "tools", *sorted((ROOT / "packages").glob("*/src"))) if str(p) not in sys.path]
 
+from api_tests import Evidence, Numeric, classify  # noqa: E402
 from jittor import _follow, _table  # noqa: E402
 
 #: modules of which nearly everything has to be there
@@ -63,12 +69,13 @@ KNOWN = {
 
 @dataclass
 class Found:
-    """One name of the table: what it is here, and what became of it."""
+    """One name of the table: what it is here, what became of it, and what is to be tested of it (``None`` if it isn't numeric)."""
 
     module: str
     name: str
     state: str
     value: Any
+    numeric: Numeric | None = None
 
     @property
     def present(self) -> bool:
@@ -189,34 +196,48 @@ def _plain(value: Any) -> str:
 
 
 # -- tests ---------------------------------------------------------------------------------------------------------
-def named_in_tests() -> set[str]:
-    """Every attribute that a test file reads, and every name that it imports."""
-    found: set[str] = set()
-    for path in (p for folder in TESTS for p in folder.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Attribute):
-                found.add(node.attr)
-            elif isinstance(node, ast.ImportFrom):
-                found |= {alias.name for alias in node.names}
+@dataclass
+class Tested:
+    """The numeric ones among some names, and those that no test compares with an oracle."""
+
+    numeric: list[Found]
+    values: list[Found]
+    gradients: list[Found]
+
+    def shares(self) -> tuple[float, float]:
+        """Of values, and of gradients among the names that have one."""
+        sloped = sum(e.numeric is not None and e.numeric.gradient for e in self.numeric)
+        return 1 - len(self.values) / max(len(self.numeric), 1), 1 - len(self.gradients) / max(sloped, 1)
+
+
+def tested(entries: Iterable[Found], evidence: Evidence) -> Tested:
+    """What tests compare of ``entries``."""
+    found = Tested([], [], [])
+    for e in entries:
+        if e.numeric is None:
+            continue
+        method = e.module == "jittor.Var"
+        found.numeric.append(e)
+        if not evidence.values(e.name, method, e.numeric):
+            found.values.append(e)
+        if e.numeric.gradient and not evidence.gradient(e.name, method, e.numeric):
+            found.gradients.append(e)
     return found
 
 
-def with_oracle() -> set[str]:
-    """Names whose record the conformance kit runs."""
-    from metafuse.ops.registry import all_operators
-
-    found: set[str] = set()
-    for record in all_operators():
-        if record.numpy is not None and (record.samples or record.arity):
-            found |= {record.name, *record.methods, *(f"{m}_" for m in record.methods)}
-    return found
+def judge(entries: list[Found]) -> Evidence:
+    """Say of each present name what is to be tested; answers what the tests do."""
+    present = [e for e in entries if e.present and e.module != "jittor.flags"]
+    for e, numeric in zip(present, classify(e.value for e in present), strict=True):
+        e.numeric = numeric
+    return Evidence.of(TESTS)
 
 
 # -- printing ------------------------------------------------------------------------------------------------------
-def report(entries: list[Found], exercised: set[str] | None, missing: bool) -> dict[str, float]:
+def report(entries: list[Found], evidence: Evidence | None, missing: bool, untested: bool) -> dict[str, float]:
     """Print the table per module; answers the share of each."""
     columns = f"{'module':34}{'present':>9}{'missing':>9}{'share':>8}{'not offered':>13}"
-    print(columns + f"{'exercised':>11}" * (exercised is not None))
+    print(columns + f"{'numeric':>9}{'values':>8}{'gradients':>11}" * (evidence is not None))
     shares = {}
     for module in [*dict.fromkeys(e.module for e in entries), "all"]:
         listed = [e for e in entries if module in (e.module, "all")]
@@ -224,11 +245,17 @@ def report(entries: list[Found], exercised: set[str] | None, missing: bool) -> d
         have = [e for e in own if e.present]
         shares[module] = len(have) / len(own) if own else 1.0
         line = f"{module:34}{len(have):9}{len(own) - len(have):9}{shares[module]:8.0%}{len(listed) - len(own):13}"
-        if exercised is not None:
-            line += f"{sum(e.name in exercised for e in have) / max(len(own), 1):11.0%}"
+        checked = tested(have, evidence) if evidence is not None else None
+        if checked is not None:
+            values, gradients = checked.shares()
+            line += f"{len(checked.numeric):9}{values:8.0%}{gradients:11.0%}"
         print(line)
         if missing and module != "all" and len(have) < len(own):
-            print("    " + " ".join(e.name for e in own if not e.present))
+            print("    missing: " + " ".join(e.name for e in own if not e.present))
+        if untested and checked is not None and module != "all":
+            for what, names in (("values", checked.values), ("gradients", checked.gradients)):
+                if names:
+                    print(f"    no {what}: " + " ".join(e.name for e in names))
     return shares
 
 
@@ -240,20 +267,36 @@ def main() -> int:
     parser.add_argument(
         "--require", type=float, default=0.0, metavar="PERCENT", help="the least share of modules in GOALS"
     )
-    for flag in ("missing", "differences", "tests"):
+    parser.add_argument(
+        "--require-tested", type=float, default=0.0, metavar="PERCENT", help="the least shares of what tests compare"
+    )
+    for flag in ("missing", "differences", "tests", "untested"):
         parser.add_argument(f"--{flag}", action="store_true")
     options = parser.parse_args()
     if options.generate:
         generate(options.generate)
         return 0
     entries = list(look(options.module))
-    shares = report(entries, named_in_tests() | with_oracle() if options.tests else None, options.missing)
+    evidence = judge(entries) if options.tests or options.untested or options.require_tested else None
+    shares = report(entries, evidence, options.missing, options.untested)
     if options.differences:
         print(*differences(entries), sep="\n")
-    short_of = [m for m in GOALS if 100 * shares.get(m, 1.0) < options.require]
-    if short_of:
-        print(f"less than {options.require:g} % of the names: {', '.join(short_of)}")
-    return 1 if short_of else 0
+    return int(any([_short_of_goals(shares, options.require), _untested(entries, evidence, options.require_tested)]))
+
+
+def _short_of_goals(shares: Mapping[str, float], least: float) -> bool:
+    found = [m for m in GOALS if 100 * shares.get(m, 1.0) < least]
+    if found:
+        print(f"less than {least:g} % of the names: {', '.join(found)}")
+    return bool(found)
+
+
+def _untested(entries: list[Found], evidence: Evidence | None, least: float) -> bool:
+    values, gradients = tested(entries, evidence).shares() if evidence is not None else (1.0, 1.0)
+    too_few = 100 * min(values, gradients) < least
+    if too_few:
+        print(f"tests compare {values:.1%} of values and {gradients:.1%} of gradients, less than {least:g} %; see --untested")
+    return too_few
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 import sys
 
 import pytest
@@ -106,6 +107,44 @@ def test_what_mpirun_is_told(monkeypatch, tmp_path, capfd):
     fake_mpirun(tmp_path, "HYDRA build details:", code=5)
     assert main(arguments) == 5
     assert (tmp_path / "arguments").read_text().split()[0] == "-x"
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="what is left of a job is found in /proc")
+@pytest.mark.parametrize("how", ["has failed", "is gone"])
+def test_a_job_that_goes_on_without_a_rank_is_ended(monkeypatch, tmp_path, capfd, how):
+    """An mpirun that hangs, and that does not end when it is asked to."""
+    monkeypatch.setattr(launch.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(launch, "GRACE", 0.2)
+    monkeypatch.setattr(launch, "ENDING", 0.2)
+    program = tmp_path / "mpirun"
+    notes = 'touch "$METAFUSE_LAUNCH_FOLDER/failed-0"' if how == "has failed" else ""
+    program.write_text(
+        '#!/bin/sh\nif [ "$1" = --version ]; then exit 0; fi\ntrap "" TERM\n'
+        f'(exit 0) & echo "$! $(uname -n)" > "$METAFUSE_LAUNCH_FOLDER/begun-0"; wait $!\n{notes}\n'
+        f"sleep 100 & echo $! > {tmp_path}/child\nwait\nsleep 100\n"
+    )
+    program.chmod(0o755)
+    assert launch.launch(1, ["train.py"], mpirun=str(program)) == 1
+    assert "error: rank 0 is lost and the job goes on; it is ended" in capfd.readouterr().err
+    child = int((tmp_path / "child").read_text())
+    assert not launch._alive(child)
+
+
+def test_what_ends_a_rank_needs_no_interpreter():
+    """A process that never gives the interpreter away is ended all the same."""
+    program = (
+        "import re, sys, metafuse.dist.guard as guard\n"
+        "with guard.deadline(0.5):\n    pass\n"
+        "if sys.argv[1] == 'told':\n"
+        "    with guard.deadline(0.5):\n        re.match('(a+)+b', 'a' * 40)\n"
+        "guard.end_within(0.5)\nre.match('(a+)+b', 'a' * 40)\n"
+    )
+    for how in ("told", "silent"):
+        done = subprocess.run(
+            [sys.executable, "-c", program, how], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 1
+        assert ("Timeout" in done.stderr) == (how == "told")
 
 
 def test_a_rank_takes_what_was_planned_for_it(monkeypatch, tmp_path):

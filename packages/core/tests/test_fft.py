@@ -86,7 +86,7 @@ def test_frequencies(n):
 @pytest.mark.parametrize(
     ("function", "error", "words"),
     [
-        (lambda: fft.fft(mf.ones(3), 0), ArgumentError, "n must be a whole number >= 1, got 0"),
+        (lambda: fft.fft(mf.ones(3), 0), ArgumentError, "n must be >= 1, got 0"),
         (lambda: fft.fft(mf.ones(3), 2.5), ArgumentError, "got 2.5"),
         (lambda: fft.fft(mf.zeros(2, 0)), ShapeError, "at least one point"),
         (lambda: fft.fft(mf.ones(3), norm="half"), ArgumentError, "norm must be .* got 'half'"),

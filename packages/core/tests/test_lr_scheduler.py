@@ -157,7 +157,7 @@ class StepLRBelow(LRScheduler):
         (lambda o: StepLR(o, 0), r"\[StepLR\] step_size must be >= 1, got 0"),
         (lambda o: StepLR(o, 2, -1.0), r"\[StepLR\] gamma must be a number >= 0"),
         (lambda o: StepLR(o, 2, last_epoch=-2), r"\[StepLR\] last_epoch must be >= -1"),
-        (lambda o: MultiStepLR(o, [1.5]), r"\[MultiStepLR\] milestones must be an integer"),
+        (lambda o: MultiStepLR(o, [1.5]), r"\[MultiStepLR\] milestones\[0\] must be an integer"),
         (lambda o: CosineAnnealingLR(o, 0), r"\[CosineAnnealingLR\] T_max must be >= 1"),
         (lambda o: ReduceLROnPlateau(o, "best"), r"\[ReduceLROnPlateau\] mode must be one of"),
         (lambda o: ReduceLROnPlateau(o, factor=1.0), r"\[ReduceLROnPlateau\] factor must be < 1"),
@@ -167,7 +167,7 @@ class StepLRBelow(LRScheduler):
         (lambda o: OneCycleLR(o, 1.0, 1), r"\[OneCycleLR\] total_steps must be >= 2"),
         (lambda o: [s.step() for s in [OneCycleLR(o, 1.0, 2)] for _ in range(2)], "beyond the cycle"),
         (lambda o: SequentialLR(o, [LinearLR(o)], [1]), r"\[SequentialLR\] 1 schedulers need one milestone fewer"),
-        (lambda o: SequentialLR(o, [StepLR(o, 1)], []), r"\[SequentialLR\] schedulers must be LRSchedulers"),
+        (lambda o: SequentialLR(o, [StepLR(o, 1)], []), r"\[SequentialLR\] schedulers\[0\] must be an LRScheduler"),
     ],
 )  # fmt: skip
 def test_what_is_rejected(make, message):

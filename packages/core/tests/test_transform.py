@@ -287,7 +287,7 @@ def test_image_normalize():
     (lambda: T.RandomCrop("a"), "got 'a'"),
     (lambda: T.RandomHorizontalFlip(1.5), r"p must be a number in 0..1, got 1.5"),
     (lambda: T.RandomResizedCrop(3, scale=(1, 0)), "scale must not fall"),
-    (lambda: T.RandomResizedCrop(3, ratio=0.5), "ratio must be a pair"),
+    (lambda: T.RandomResizedCrop(3, ratio=0.5), "ratio must be a list"),
     (lambda: T.RandomRotation(-5), "degrees"),
     (lambda: T.RandomAffine(5, translate=(2, 0)), "translate"),
     (lambda: T.RandomAffine(5, scale=(-1, 1)), "scale"),

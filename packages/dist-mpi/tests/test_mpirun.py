@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from metafuse.dist import launch
 from metafuse.dist.launch import find_mpirun
 from metafuse.errors import DistributionError
 
@@ -109,6 +110,8 @@ def test_a_killed_job_goes_on_from_its_checkpoint(tmp_path):
         ("ends early", 86, ["for rank 1, which has ended", "recorded at", "rank 1 of 2 has come to its end"]),
         ("mismatch", 1, ["CollectiveMismatch", "of float32[1] recorded at", "of float32[2] recorded at"]),
         ("late mismatch", None, []),
+        ("raises in a scope", 1, ["rank 1 of 2 failed:", "ValueError: this rank is lost"]),
+        ("hangs at the end", 86, ["has come to its end, and rank 1 has done nothing for", "time.sleep(0.1)"]),
     ],
 )
 def test_one_rank_that_fails_ends_the_job(kind, code, texts):
@@ -120,7 +123,39 @@ def test_one_rank_that_fails_ends_the_job(kind, code, texts):
         assert done.returncode == code, done.stderr
     for text in texts:
         assert text in done.stderr
-    assert "is done" not in done.stdout
+    assert "rank 1 is done" not in done.stdout
+
+
+def test_a_rank_that_works_longer_than_the_others_is_waited_for():
+    done = run(2, PROGRAMS / "faults.py", "works at the end", launcher=False, METAFUSE_DIST_TIMEOUT="2")
+    assert done.returncode == 0, done.stderr
+    assert "rank 1 is done" in done.stdout
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="what ranks have started is found in /proc")
+def test_a_job_that_mpirun_does_not_end_is_ended_by_launch(monkeypatch, capfd):
+    """mpirun waits for the output of what a killed rank has left behind."""
+    monkeypatch.setenv("METAFUSE_BACKEND", "reference")
+    monkeypatch.setenv("OMPI_ALLOW_RUN_AS_ROOT", "1")
+    monkeypatch.setattr(launch, "GRACE", 3.0)
+    monkeypatch.setattr(launch, "ENDING", 1.0)
+    started = time.monotonic()
+    assert launch.launch(2, [str(PROGRAMS / "faults.py"), "leaves a child, killed"]) != 0
+    assert time.monotonic() - started < 60
+    assert not _processes_with("leaves a child, killed")
+
+
+def _processes_with(argument: str) -> list[str]:
+    """Processes that were started with this argument."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_text().split("\0")
+        except OSError:
+            continue
+        if argument in words and int(path.parent.name) != os.getpid():
+            found.append(path.parent.name)
+    return found
 
 
 def test_a_rank_that_leaves_unseen_is_noticed_by_launch():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metafuse.kernel.expr import axis, walk
+from metafuse.kernel.expr import walk
 from metafuse.kernel.ir import Kernel, Stage
 from metafuse.kernel.scope import Affine, affine
 
@@ -114,19 +114,14 @@ def choose(kernel: Kernel) -> list[Schedule]:
         return [Schedule("lanes", lane)]
     rows = Schedule("rows", row)
     single = len({stage.phase for stage in kernel.stages}) == 1
-    if (single or _slides(kernel)) and kernel.outer and not scatters:
+    if (single or _pools(kernel)) and kernel.outer and not scatters:
         return [rows, Schedule("lanes", lane)]
     return [rows]
 
 
-def _slides(kernel: Kernel) -> bool:
-    """Whether a window that may hang over an edge slides over memory (pooling): its inner axes are short as a rule."""
-    inner = {axis(number) for number in range(kernel.outer, kernel.outer + kernel.inner)}
-    for stage in kernel.stages:
-        for node in walk(stage.expr):
-            if node.op == "load" and len(node.args) > 1 and any(part in inner for part in walk(node.args[1])):
-                return True
-    return False
+def _pools(kernel: Kernel) -> bool:
+    """Whether inner axes may well be short, as in pooling: nothing is written per inner point, or they are several."""
+    return kernel.inner > 1 or all(stage.kind != "store" for stage in kernel.stages if stage.level == "inner")
 
 
 def _across(found: list[Access], lane: int, axes: int) -> int:

@@ -56,6 +56,8 @@ _OPTIONAL_FLAGS = (
     # these two copy loops for cases that kernels do not have; without them compilation takes half the time
     "-fno-unswitch-loops",
     "-fno-version-loops-for-strides",
+    # several addresses of one stream in a loop keep the hardware from foreseeing what it needs
+    "-fno-loop-unroll-and-jam",
     "-fopenmp-simd",
     "-fno-semantic-interposition",
     "-fno-gnu-unique",

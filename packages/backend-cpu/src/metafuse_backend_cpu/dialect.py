@@ -24,13 +24,15 @@ _VECTOR = frozenset(
 
 @dataclass(frozen=True)
 class CpuDialect(Dialect):
-    """C++ for g++ and clang++; with ``vector_math`` glibc's vector functions are declared, without it our own are used."""
+    """C++ for g++ and clang++; with ``vector_math`` glibc's vector functions are declared, without it our own are used. The
+    exponential of float32 is always our own."""
 
     inline: str = "static inline __attribute__((always_inline))"
     vector_math: bool = True
 
     def function(self, name: str, dtype: DType) -> tuple[str, str]:
-        own = "" if self.vector_math or dtype is not float32 else polynomial(name, self.inline)
+        ours = dtype is float32 and (name == "exp" or not self.vector_math)
+        own = polynomial(name, self.inline) if ours else ""
         if own:
             return f"mf_{name}f", own
         callee, declaration = super().function(name, dtype)

@@ -5,7 +5,7 @@ What it is not: loops whose vectors run across rows (``lanes``), nor the choice 
 Who calls it: ``codegen``; ``lanes`` uses the accumulators.
 
 Accuracy. Sums are carried in blocks: a few hundred elements in the element type, one accumulator per vector lane, so that each
-lane adds a few dozen numbers; the blocks' sums are added in double. So the error of a sum does not grow with its
+lane adds a few dozen numbers, and the lanes pairwise; the blocks' sums are added in double. So the error of a sum does not grow with its
 length in any way that matters. Products of float32 are carried in double. Minimum and maximum hand on NaN. Integers wrap.
 """
 
@@ -16,9 +16,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from metafuse.backend.contract import Machine
-from metafuse.dtypes import DType, float32, float64
+from metafuse.dtypes import DType, float16, float32, float64
 from metafuse.kernel.cstyle import literal, rounded, type_name, unsigned_of
-from metafuse.kernel.expr import walk, weight
+from metafuse.kernel.expr import Expr, walk, weight
 from metafuse.kernel.ir import IDENTITY, Kernel, Stage
 from metafuse.kernel.scope import Scope, affine
 
@@ -27,14 +27,18 @@ from .loops import SIMD, decode, extent, loop, statements
 
 __all__ = ["Accumulator", "emit_rows", "runs_inner"]
 
-#: how many elements at once, in a loop whose body costs at most so many additions, and how many are asked for ahead
-_SEVERAL, _CHEAP = 64, 4
-_AHEAD = 2048
+#: strips are of four vectors where a point costs at most so many additions, of two up to so many, and have at most so many
+#: accumulators, in vectors
+_CHEAP, _DEAR, _MOST_ACCUMULATORS = 6, 12, 8
+#: vectors of at least so many bytes can be loaded and stored in part
+_MASKED = 64
+#: how many elements ahead memory is asked for, where later phases give it time to come and where there are none
+_AHEAD, _FAR_AHEAD = 1024, 4096
 #: elements whose sum is one block
 _BLOCK = 1024
-_CLAUSE = {
-    "add": "+", "multiply": "*", "maximum": "max", "minimum": "min", "logical_and": "&", "logical_or": "|",
-    "logical_xor": "^", "bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^",
+_SIGN = {
+    "add": "+", "multiply": "*", "logical_and": "&", "logical_or": "|", "logical_xor": "^",
+    "bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^",
 }  # fmt: skip
 _ON_BOOL = {"add": "logical_or", "multiply": "logical_and", "maximum": "logical_or", "minimum": "logical_and"}
 
@@ -65,9 +69,9 @@ class Accumulator:
         return cls(stage.result, op, dtype, kind, f"({kind}){start}")
 
     @property
-    def clause(self) -> str:
-        """The reduction operator of OpenMP."""
-        return _CLAUSE[self.op]
+    def sign(self) -> str:
+        """The operator of C, where there is one."""
+        return _SIGN[self.op]
 
     @property
     def picks(self) -> bool:
@@ -81,7 +85,7 @@ class Accumulator:
 
     @property
     def partial(self) -> str:
-        """The C type of a block's sum."""
+        """The C type of a block's sum, and of one lane's share of it."""
         return self.dtype.c_name if self.blocked else self.kind
 
     def update(self, place: str, value: str, with_flag: str = "") -> str:
@@ -94,8 +98,14 @@ class Accumulator:
             return f"{place} = {better} ? {value} : {place};"
         if self.op.startswith("logical"):
             value = value if self.dtype.kind == "b" else f"({value} != 0)"
-            return f"{place} {self.clause}= {value};"
-        return f"{place} {self.clause}= ({self.partial}){value};"
+            return f"{place} {self.sign}= {value};"
+        return f"{place} {self.sign}= ({self.partial}){value};"
+
+    def join(self, place: str, part: str) -> str:
+        """The statement that folds an accumulator into another one; NaN is left to flags."""
+        if self.op in ("maximum", "minimum"):
+            return f"{place} = {part} {'>' if self.op == 'maximum' else '<'} {place} ? {part} : {place};"
+        return f"{place} {self.sign}= {part};"
 
     def result(self, place: str, scope: Scope, flag: str = "") -> str:
         """The finished value as text of the stage's dtype."""
@@ -106,13 +116,8 @@ class Accumulator:
         return rounded(place, self.dtype, printer.dialect, printer.needs)
 
 
-def _clauses(found: Sequence[tuple[Accumulator, str]]) -> str:
-    names: dict[str, list[str]] = {}
-    for accumulator, name in found:
-        names.setdefault(accumulator.clause, []).append(name)
-        if accumulator.picks:
-            names.setdefault("|", []).append(f"n{accumulator.number}")
-    return "".join(f" reduction({clause}:{','.join(each)})" for clause, each in names.items())
+#: value number -> its accumulator, where it is kept, and where it is noted that NaN was met
+Places = dict[int, tuple[Accumulator, str, str]]
 
 
 def runs_inner(scope: Scope, kernel: Kernel) -> str:
@@ -129,12 +134,14 @@ def emit_rows(kernel: Kernel, root: Scope, machine: Machine, schedule: Schedule)
         decode(unit, "unit", outer)
         for _, inner_stages, outer_stages in stages_of(kernel):
             if inner_stages:
-                _row_phase(kernel, unit, schedule, inner_stages)
+                _row_phase(kernel, unit, schedule, inner_stages, machine)
             statements(unit, outer_stages, lambda scope, stage, text: scope.bind("value", stage.result, text))
     return [f"return {' * '.join(f'sizes[{number}]' for number in outer) or '1'};"], 1
 
 
-def _row_phase(kernel: Kernel, unit: Scope, schedule: Schedule, stages: list[Stage]) -> None:
+def _row_phase(
+    kernel: Kernel, unit: Scope, schedule: Schedule, stages: list[Stage], machine: Machine
+) -> None:
     found = [Accumulator.of(stage, unit) for stage in stages if stage.kind == "reduce"]
     for each in found:
         unit.line(
@@ -148,9 +155,9 @@ def _row_phase(kernel: Kernel, unit: Scope, schedule: Schedule, stages: list[Sta
             scope = stack.enter_context(scope.block(loop(f"i{number}", "0", extent(scope, number))))
             scope.bind("axis", number, f"i{number}")
         if schedule.axis >= 0:
-            _row_loop(scope, stages, found, schedule.axis)
+            _row_loop(scope, stages, found, schedule.axis, machine)
         else:
-            _fold(scope, stages, {each.number: (each, f"a{each.number}") for each in found})
+            _fold(scope, stages, _totals(found))
     for each in found:
         flag = f"n{each.number}" if each.picks else ""
         kind = type_name(each.dtype, unit.printer.dialect)
@@ -158,49 +165,122 @@ def _row_phase(kernel: Kernel, unit: Scope, schedule: Schedule, stages: list[Sta
         unit.bind("value", each.number, f"v{each.number}")
 
 
-def _row_loop(scope: Scope, stages: list[Stage], found: list[Accumulator], axis: int) -> None:
+def _row_loop(scope: Scope, stages: list[Stage], found: list[Accumulator], axis: int, machine: Machine) -> None:
     """The innermost loop, vectorised; in blocks where a float64 sum is carried."""
     size = extent(scope, axis)
-    blocked = [each for each in found if each.blocked]
-    places = {each.number: (each, f"{'p' if each.blocked else 'a'}{each.number}") for each in found}
-    meet = any(stage.kind == "scatter" and not _moves_along(stage, axis) for stage in stages)
-    several = "" if meet else _several(stages, found)
-    pragma = "" if meet else SIMD + several + _clauses(list(places.values()))
-    with ExitStack() as stack:
-        start, stop = "0", size
-        if blocked:
-            scope = stack.enter_context(
-                scope.block(f"for (long long from = 0; from < {size}; from += {_BLOCK})")
-            )
-            scope.line(f"const long long to = from + {_BLOCK} < {size} ? from + {_BLOCK} : {size};")
-            scope.line("".join(f"{each.partial} p{each.number} = 0; " for each in blocked).strip())
-            start, stop = "from", "to"
-            if several:
-                _prefetch(scope, stages, axis)
-        with scope.block(loop(f"i{axis}", start, stop), pragma=pragma) as body:
+    if any(stage.kind == "scatter" and not _moves_along(stage, axis) for stage in stages):  # elements may meet
+        with scope.block(loop(f"i{axis}", "0", size)) as body:
             body.bind("axis", axis, f"i{axis}")
-            _fold(body, stages, places)
-        for each in blocked:
-            scope.line(f"a{each.number} += p{each.number};")
+            _fold(body, stages, _totals(found))
+    elif not found:
+        with scope.block(loop(f"i{axis}", "0", size), pragma=SIMD) as body:
+            body.bind("axis", axis, f"i{axis}")
+            _fold(body, stages, {})
+    elif any(each.blocked for each in found):
+        with scope.block(f"for (long long from = 0; from < {size}; from += {_BLOCK})") as block:
+            block.line(f"const long long to = from + {_BLOCK} < {size} ? from + {_BLOCK} : {size};")
+            _strips(block, stages, found, axis, machine, "from", "to")
+    else:
+        with scope.block("") as block:
+            _strips(block, stages, found, axis, machine, "0", size)
 
 
-def _prefetch(scope: Scope, stages: Sequence[Stage], axis: int) -> None:
-    """Ask for the elements of a later block: a bare sum waits for memory, and pages end the hardware's foresight."""
+def _strips(
+    scope: Scope, stages: list[Stage], found: list[Accumulator], axis: int, machine: Machine, start: str, stop: str
+) -> None:
+    """Fold the points from ``start`` to ``stop`` into accumulators that are arrays with an element for each lane of a strip of
+    one or more vectors: so the additions of a strip do not wait for one another. At the end halves of the arrays are folded
+    into each other."""
+    width = max(machine.vector_bytes // 4, 1)
+    strip = width * _vectors(stages, found)
+    places = {each.number: (each, f"p{each.number}[l]", f"m{each.number}[l]") for each in found}
+    for each in found:
+        scope.line(f"{each.partial} p{each.number}[{strip}] __attribute__((aligned(64)));")
+        if each.picks:
+            scope.line(f"int m{each.number}[{strip}] __attribute__((aligned(64)));")
+    first = " ".join(
+        f"p{each.number}[l] = {each.start};" + (f" m{each.number}[l] = 0;" if each.picks else "") for each in found
+    )
+    scope.lines += [SIMD, f"for (int l = 0; l < {strip}; ++l) {{ {first} }}", f"long long at = {start};"]
+    with scope.block(f"for (; at + {strip} <= {stop}; at += {strip})") as whole:
+        _prefetch(whole, stages, axis, strip)
+        with whole.block(f"for (int l = 0; l < {strip}; ++l)", pragma=SIMD) as body:
+            _point(body, stages, places, axis)
+    buffers = scope.printer.kernel.buffers
+    masked = machine.vector_bytes >= _MASKED and not any(buffer.dtype is float16 for buffer in buffers)
+    step = width if masked else strip
+    with scope.block(f"for (; at < {stop}; at += {step})") as rest:
+        rest.line(f"const int left = {stop} - at < {step} ? (int)({stop} - at) : {step};")
+        if masked:
+            with rest.block(f"for (int l = 0; l < {step}; ++l)", pragma=SIMD) as lane:
+                with lane.block("if (l < left)") as body:
+                    _point(body, stages, places, axis)
+        else:
+            with rest.block("for (int l = 0; l < left; ++l)", pragma=SIMD) as body:
+                _point(body, stages, places, axis)
+    _join(scope, found, strip)
+
+
+def _totals(found: Sequence[Accumulator]) -> Places:
+    return {each.number: (each, f"a{each.number}", f"n{each.number}") for each in found}
+
+
+def _point(body: Scope, stages: list[Stage], places: Places, axis: int) -> None:
+    """The body of a loop over the lanes of a strip."""
+    body.line(f"const long long i{axis} = at + l;")
+    body.bind("axis", axis, f"i{axis}")
+    _fold(body, stages, places)
+
+
+def _join(scope: Scope, found: Sequence[Accumulator], strip: int) -> None:
+    """Fold the lanes of a strip into one value each, and those into the totals."""
+    half = strip // 2
+    while half:
+        moves = " ".join(
+            each.join(f"p{each.number}[l]", f"p{each.number}[l + {half}]")
+            + (f" m{each.number}[l] |= m{each.number}[l + {half}];" if each.picks else "")
+            for each in found
+        )
+        scope.lines += [SIMD] * (half > 2) + [f"for (int l = 0; l < {half}; ++l) {{ {moves} }}"]
+        half //= 2
+    for each in found:
+        scope.line(each.join(f"a{each.number}", f"p{each.number}[0]"))
+        if each.picks:
+            scope.line(f"n{each.number} |= m{each.number}[0];")
+
+
+def _vectors(stages: Sequence[Stage], found: Sequence[Accumulator]) -> int:
+    """How many vectors make a strip: few where a point takes longer than an addition anyway, or where registers are short."""
+    cost = sum(weight(stage.expr) for stage in stages)
+    count = 4 if cost <= _CHEAP else 2 if cost <= _DEAR else 1
+    while count > 1 and count * sum(2 if each.picks else 1 for each in found) > _MOST_ACCUMULATORS:
+        count //= 2
+    return count
+
+
+def _prefetch(scope: Scope, stages: Sequence[Stage], axis: int, strip: int) -> None:
+    """Ask for the elements of a later strip where rows of a single array are read for the first time. The hardware foresees
+    more streams than one better by itself."""
+    kernel = scope.printer.kernel
+    phases = sorted({stage.phase for stage in kernel.stages if stage.level == "inner"})
+    if stages[0].phase != phases[0]:
+        return
     loads = {n for stage in stages for n in walk(stage.expr) if n.op == "load" and len(n.args) == 1}
-    for node in sorted(loads, key=repr):
-        if affine(node.args[0]).stride(axis) != "unit":
-            continue
-        step = 64 // node.dtype.itemsize
-        with scope.block(f"for (long long line = from; line < to; line += {step})") as body:
-            body.bind("axis", axis, "line")
-            body.line(f"__builtin_prefetch(b{node.value} + ({body.index(node.args[0])} + {_AHEAD}));")
+    rows = [n for n in loads if _is_row(n, axis, kernel)]
+    if len(rows) != 1:
+        return
+    ahead = _AHEAD if len(phases) > 1 else _FAR_AHEAD
+    with scope.block("") as body:
+        body.bind("axis", axis, "at")
+        place = body.index(rows[0].args[0])
+        for step in range(0, strip, 64 // rows[0].dtype.itemsize):
+            body.line(f"__builtin_prefetch(b{rows[0].value} + ({place} + {step + ahead}));")
 
 
-def _several(stages: Sequence[Stage], found: Sequence[Accumulator]) -> str:
-    """Four vectors at a time, so that additions do not wait for one another, where there is little else to do."""
-    cheap = all(stage.kind == "reduce" and weight(stage.expr) <= _CHEAP for stage in stages)
-    short = all(each.partial == "float" and each.blocked for each in found)
-    return f" simdlen({_SEVERAL})" if cheap and short and len(found) == 1 else ""
+def _is_row(node: Expr, axis: int, kernel: Kernel) -> bool:
+    """Whether a load runs through another piece of contiguous memory for every outer point."""
+    offset = affine(node.args[0])
+    return offset.stride(axis) == "unit" and any(offset.stride(k) != "none" for k in range(kernel.outer))
 
 
 def _moves_along(stage: Stage, axis: int) -> bool:
@@ -209,9 +289,9 @@ def _moves_along(stage: Stage, axis: int) -> bool:
     return affine(stage.offset).stride(axis) in ("unit", "strided")
 
 
-def _fold(scope: Scope, stages: list[Stage], places: dict[int, tuple[Accumulator, str]]) -> None:
+def _fold(scope: Scope, stages: list[Stage], places: Places) -> None:
     def define(where: Scope, stage: Stage, text: str) -> None:
-        accumulator, place = places[stage.result]
-        where.line(accumulator.update(place, text, f"n{stage.result}" if accumulator.picks else ""))
+        accumulator, place, flag = places[stage.result]
+        where.line(accumulator.update(place, text, flag))
 
     statements(scope, stages, define)

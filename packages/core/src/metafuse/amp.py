@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .arguments import checked
 from .config import flag_scope
 from .dtypes import float32, int32
 from .errors import ArgumentError, DTypeError
@@ -28,6 +29,7 @@ from .var import Var
 __all__ = ["GradScaler", "autocast"]
 
 
+@checked
 def autocast(enabled: bool = True, dtype: Any = "bfloat16", level: int = 4) -> flag_scope:
     """A scope (or decorator) in which mixed precision is on: sets ``auto_mixed_precision_level`` and ``amp_dtype``.
 
@@ -42,6 +44,7 @@ def autocast(enabled: bool = True, dtype: Any = "bfloat16", level: int = 4) -> f
     return flag_scope(auto_mixed_precision_level=level if enabled else 0, amp_dtype=str(dtype))
 
 
+@checked
 class GradScaler:
     """Scales losses so that gradients of float16 neither vanish nor overflow.
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import init
+from .arguments import checked
 from .dtypes import as_dtype
 from .errors import ArgumentError, DTypeError
 from .nn.dense import Linear
@@ -26,6 +27,7 @@ from .var import Var
 __all__ = ["MultiheadAttention", "baddbmm", "multi_head_attention_forward", "scaled_dot_product_attention"]
 
 
+@checked
 def baddbmm(input_var: Any, batch1: Any, batch2: Any, beta: float = 1, alpha: float = 1) -> Var:
     """``beta * input_var[n] + alpha * batch1[n] @ batch2[n]`` for each n; ``metafuse.nn.baddbmm``.
 
@@ -37,6 +39,7 @@ def baddbmm(input_var: Any, batch1: Any, batch2: Any, beta: float = 1, alpha: fl
     return neural.baddbmm(input_var, batch1, batch2, beta, alpha)  # type: ignore[no-any-return]
 
 
+@checked
 class MultiheadAttention(Module):
     """Attention with several heads.
 

@@ -195,6 +195,11 @@ SETTINGS: dict[str, Setting] = {
             "Gradients are sent in pieces of about this size, so that sending begins before all of them are known.",
             1,
         ),
+        _switch(
+            "dist_shared_memory",
+            1,
+            "Let few ranks of one machine add up gradients in memory that all of them see.",
+        ),
         _switch("library", 1, "Let the backend's library compute products and convolutions that it takes."),
         _switch("use_cuda", 0, "Compute on the CUDA backend; an error says so where it is not usable."),
         _switch("log_silent", 0, "Print no one-time notices."),

@@ -210,8 +210,9 @@ def as_dtype(value: object) -> DType:
         return DTYPES[
             found.metadata["metafuse"] if found.metadata and "metafuse" in found.metadata else found.name
         ]
-    except (TypeError, KeyError):
-        raise DTypeError(f"[dtype] unknown element type: {value!r}; use one of {', '.join(DTYPES)}") from None
+    except (TypeError, KeyError, ValueError):
+        given = repr(value) if isinstance(value, (str, type)) else f"an object of type {type(value).__name__}"
+        raise DTypeError(f"[dtype] unknown element type: {given}; use one of {', '.join(DTYPES)}") from None
 
 
 def of_python(value: object) -> DType:

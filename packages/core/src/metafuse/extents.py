@@ -7,6 +7,7 @@ Who calls it: ``var``.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
 from typing import Any
 
@@ -54,8 +55,12 @@ class Size(int):
         """The shape, or the extent of ``dim``."""
         if dim is None:
             return Shape(self.shape)
-        if isinstance(dim, bool) or not hasattr(dim, "__index__"):
-            raise DTypeError(f"[size] dim must be an integer, got {dim!r}")
+        try:
+            if isinstance(dim, bool):
+                raise TypeError
+            dim = operator.index(dim)
+        except (TypeError, ValueError):
+            raise DTypeError(f"[size] dim must be an integer, got {type(dim).__name__}") from None
         ndim = len(self.shape)
         if not -ndim <= dim < ndim:
             raise ShapeError(f"[size] dim must be in {-ndim}..{ndim - 1} for {ndim} dimensions, got {dim}")

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from .arguments import checked
 from .errors import ArgumentError, DTypeError, GradientError, ShapeError
 from .ops.autograd import _backward
 from .ops.creation import array
@@ -36,6 +37,10 @@ def _tuple(op: str, what: str, value: Any) -> tuple[tuple[Var, ...], bool]:
     """One Var or several as a tuple, and whether it was several."""
     several = isinstance(value, (tuple, list))
     found = tuple(value) if several else (value,)
+    if not found:
+        raise DTypeError(
+            f"[{op}] {what} must be a Var or a tuple of Vars, got an empty {type(value).__name__}"
+        )
     for k, x in enumerate(found):
         if type(x) is not Var:
             raise DTypeError(f"[{op}] {what} must be a Var or a tuple of Vars, got {type(x).__name__} at {k}")
@@ -108,6 +113,7 @@ class _Call:
 
 
 # -- products ---------------------------------------------------------------------------------------------------------
+@checked
 def vjp(
     func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False
 ) -> tuple[Any, Any]:
@@ -136,6 +142,7 @@ def vjp(
     return call.answered(call.outputs, call.several_outputs), call.answered(found, call.several_inputs)
 
 
+@checked
 def jvp(
     func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False
 ) -> tuple[Any, Any]:
@@ -166,6 +173,7 @@ def jvp(
     return call.answered(call.outputs, call.several_outputs), call.answered(found, call.several_outputs)
 
 
+@checked
 def hvp(
     func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False
 ) -> tuple[Any, Any]:
@@ -201,6 +209,7 @@ def _one(call: _Call) -> tuple[Var, ...]:
 
 
 # -- matrices ---------------------------------------------------------------------------------------------------------
+@checked
 def jacobian(func: Callable[..., Any], inputs: Any, create_graph: bool = False, strict: bool = False) -> Any:
     """All derivatives of ``func`` at ``inputs``: one backward pass per element of what it answers.
 
@@ -222,6 +231,7 @@ def jacobian(func: Callable[..., Any], inputs: Any, create_graph: bool = False, 
     return tuple(answers) if call.several_outputs else answers[0]
 
 
+@checked
 def hessian(func: Callable[..., Any], inputs: Any, create_graph: bool = False, strict: bool = False) -> Any:
     """All second derivatives of a function with one single number as its answer.
 

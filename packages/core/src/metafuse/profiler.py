@@ -12,6 +12,7 @@ from contextlib import ContextDecorator
 from dataclasses import dataclass, field
 from typing import Any
 
+from .arguments import checked
 from .config import flag_scope, flags
 from .debug.launches import Launch, Repeats
 from .debug.text import columns, duration
@@ -48,6 +49,7 @@ class _Sum:
         ]
 
 
+@checked
 class Report(list[list[str]]):
     """The header, then a row of texts per kernel; printed, a table in units that people read."""
 
@@ -120,6 +122,7 @@ def running() -> bool:
     return any(session in _open for session in _global)
 
 
+@checked
 def start(warmup: int = 0, rerun: int = 0) -> None:
     """Measure every launch from now on, and forget what was measured before.
 
@@ -149,6 +152,7 @@ def stop() -> None:
             _end(session)
 
 
+@checked
 def report(sort_key: str = "TotalTime") -> Report:
     """What was measured since ``start``: a list of rows of texts, of which the first is ``HEADER``; prints as a table.
 
@@ -168,6 +172,7 @@ def _end(session: _Session) -> None:
     session.end()
 
 
+@checked
 class profile_scope(ContextDecorator):  # noqa: N801 - the reference API's name
     """Measure a ``with`` block, pending work before it excluded and its own included.
 
@@ -209,6 +214,7 @@ class profile_scope(ContextDecorator):  # noqa: N801 - the reference API's name
             table[:] = session.report("TotalTime")
 
 
+@checked
 class profile_mark(ContextDecorator):  # noqa: N801 - the reference API's name
     """Give what a ``with`` block computes a row of its own, under ``mark_name``, in the reports of those who measure.
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .arguments import checked
 from .dtypes import DType, promote
 from .errors import ArgumentError, DTypeError, ShapeError
 from .ops.elementwise import cast
@@ -23,6 +24,7 @@ from .var import Shape, Var
 __all__ = ["SparseVar", "sparse_array", "spmm"]
 
 
+@checked
 class SparseVar:
     """An array of ``shape`` that is zero except at ``indices``; values at equal places add up.
 
@@ -114,6 +116,7 @@ class SparseVar:
         return f"metafuse.SparseVar(shape={list(self.shape)}, nnz={self.nnz}, dtype={self.dtype})"
 
 
+@checked
 def sparse_array(indices: Any, values: Any, shape: Any) -> SparseVar:
     """A ``SparseVar``; see there.
 
@@ -126,6 +129,7 @@ def sparse_array(indices: Any, values: Any, shape: Any) -> SparseVar:
     return SparseVar(indices, values, shape)
 
 
+@checked
 def spmm(spase_x: SparseVar, y: Any) -> Var:
     """The product of a sparse matrix ``[m, n]`` and a dense matrix ``[n, k]`` (or vector ``[n]``).
 

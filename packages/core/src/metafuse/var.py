@@ -219,6 +219,8 @@ class Var:
 
     def swap(self, other: Var) -> Var:
         """Exchange the values of two Vars."""
+        if not isinstance(other, Var):
+            raise DTypeError(f"[swap] other must be a Var, got {type(other).__name__}")
         mine, theirs = self._node, other._node
         self._bind(theirs)
         other._bind(mine)
@@ -385,13 +387,23 @@ def sync(vh: Iterable[Var] = (), device_sync: bool = False, weak_sync: bool = Tr
         device_sync: wait until the device is done; else the call may return while it still computes.
         weak_sync: the program also has every older pending value that is held; ``False``: nothing that ``vh`` does not need.
     """
-    executor.evaluate([v._node for v in vh], not weak_sync)
-    if device_sync:
+    try:
+        nodes = [v._node for v in vh]
+    except (TypeError, AttributeError):
+        raise DTypeError("[sync] vh must be a list of Vars; for one Var write var.sync()") from None
+    executor.evaluate(nodes, not _is_true("weak_sync", weak_sync))
+    if _is_true("device_sync", device_sync):
         executor.device().backend.synchronize()
+
+
+def _is_true(name: str, value: Any) -> bool:
+    if not isinstance(value, (bool, int, np.bool_)):
+        raise DTypeError(f"[sync] {name} must be True or False, got {type(value).__name__}")
+    return bool(value)
 
 
 def sync_all(device_sync: bool = False) -> None:
     """Compute every pending value that is still held; ``device_sync``: wait until the device is done."""
     executor.evaluate(None)
-    if device_sync:
+    if _is_true("device_sync", device_sync):
         executor.device().backend.synchronize()

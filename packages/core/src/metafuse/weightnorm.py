@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .arguments import checked
 from .errors import ArgumentError, DTypeError
 from .nn.module import Module, Parameter
 from .ops.meta import check_dim
@@ -24,6 +25,7 @@ from .var import Var
 __all__ = ["WeightNorm", "remove_weight_norm", "weight_norm"]
 
 
+@checked
 class WeightNorm:
     """The rule of one normalised weight.
 
@@ -38,6 +40,8 @@ class WeightNorm:
 
     def compute_weight(self, module: Module) -> Var:
         """The weight of ``module`` from its two parts; zero where a direction is zero."""
+        if self.name not in module.__dict__.get("_weight_norm_rules", ()):
+            raise ArgumentError(f"[weight_norm] {self.name!r} of {type(module).__name__} is not normalised")
         v: Var = getattr(module, f"{self.name}_v")
         size = self._lengths(v)
         empty = size == 0
@@ -136,6 +140,7 @@ def _blank(base: type[Module], names: tuple[str, ...]) -> Module:
     return kind.__new__(kind)  # type: ignore[no-any-return]
 
 
+@checked
 def weight_norm(module: Module, name: str, dim: int | None) -> Module:
     """Train the weight ``name`` of ``module`` as ``g * v / |v|``.
 
@@ -160,6 +165,7 @@ def weight_norm(module: Module, name: str, dim: int | None) -> Module:
     return module
 
 
+@checked
 def remove_weight_norm(module: Module, name: str = "weight") -> Module:
     """Undo ``weight_norm``; the weight keeps its present value.
 

@@ -10,7 +10,6 @@ so that a receiver that expects another one says so instead of misreading bits.
 
 from __future__ import annotations
 
-import atexit
 import os
 import sys
 from typing import Any
@@ -18,9 +17,11 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from metafuse.dist.contract import Array, Communicator, Request
+from metafuse.config import flags
+from metafuse.dist.contract import Adder, Array, Communicator, Request
 from metafuse.errors import CollectiveMismatch, DistributionError
 
+from .shared import MOST, shared_adder
 from .watch import Watch
 
 __all__ = ["MpiCommunicator", "MpiRequest", "connect"]
@@ -74,10 +75,13 @@ class MpiCommunicator(Communicator):
 
     def split(self, color: int | None, key: int = 0) -> Communicator | None:
         """``MPI_Comm_split``."""
+        self._watch.now = "split", None, self._members
         part = self.comm.Split(MPI.UNDEFINED if color is None else color, key)
-        if part == MPI.COMM_NULL:
-            return None
-        return MpiCommunicator(part, self._watch, [self._members[r] for r in part.allgather(self.rank)])
+        made = None
+        if part != MPI.COMM_NULL:
+            made = MpiCommunicator(part, self._watch, [self._members[r] for r in part.allgather(self.rank)])
+        self._watch.now = None
+        return made
 
     # -- collectives ------------------------------------------------------------------------------------------------
     def all_reduce(self, source: Array, target: Array, op: str) -> None:
@@ -94,6 +98,15 @@ class MpiCommunicator(Communicator):
         given = _IN_PLACE if source is target else (source, kind)
         request = self.comm.Iallreduce(given, (target, kind), _OPERATIONS[op])
         return MpiRequest(request, self._watch, ("all_reduce", target, self._members))
+
+    def adder(self, size: int, dtype: np.dtype[Any]) -> Adder:
+        """In shared memory where few ranks are on one machine (``flags.dist_shared_memory``)."""
+        shared = None
+        if flags.dist_shared_memory and 1 < self.size == self.local_size <= MOST:
+            self._watch.now = "making of shared memory", None, self._members
+            shared = shared_adder(self.comm, size, dtype, self._watch, self._members)
+            self._watch.now = None
+        return Adder(self, size, dtype) if shared is None else shared
 
     def reduce(self, source: Array, target: Array, op: str, root: int) -> None:
         """``MPI_Reduce``."""
@@ -180,5 +193,4 @@ def connect() -> MpiCommunicator:
     comm = MPI.COMM_WORLD.Dup()
     watch = Watch(MPI.COMM_WORLD.Dup(), MPI.Query_thread() >= MPI.THREAD_MULTIPLE)
     watch.start()
-    atexit.register(watch.stop)  # before MPI is finalised
     return MpiCommunicator(comm, watch, list(range(comm.Get_size())))

@@ -1,11 +1,13 @@
 """Watching the other ranks: a job in which one hangs or has left ends, and says why.
 
 What it is: a thread beside the program that looks a few times a second whether this rank waits in a call for somebody who
-has ended, or waits longer than ``flags.dist_timeout``; then every rank prints where it is, and the job ends.
+has ended, or waits longer than ``flags.dist_timeout``; then every rank prints where it is, and the job ends. A rank that has come
+to its end waits as long as the others work, and no longer: it asks them for the processor time that they have used.
 What it is not: for ranks that raise (``metafuse.dist.guard``) or are killed (the launcher notices).
 Who calls it: ``communicator``, which says in ``now`` what is being waited for.
 
-Ranks talk over a communicator of their own. Where MPI allows no second thread, only the end of the program is watched.
+Time in which this process was stopped (by a debugger, or because the whole job is) does not count. Ranks talk over a
+communicator of their own. Where MPI allows no second thread, only the end of the program is watched.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import numpy as np
 from mpi4py import MPI
 
 from metafuse.config import flags
+from metafuse.dist.guard import ENDING, end_within
 from metafuse.graph.node import describe_origin
 from metafuse.runtime import executor
 
@@ -28,7 +31,11 @@ __all__ = ["HUNG", "Watch"]
 #: seconds between looks, from asking the others for their tracebacks to the end, and until a call may be late for one who
 #: has left
 LOOK, ANSWER, GRACE = 0.25, 2.0, 3.0
-_BYE, _TELL = 1, 2
+#: what lies between two looks counts as no more than this
+LONGEST = 1.0
+#: a rank that uses less than this part of a processor does nothing, apart from looking
+IDLE = 0.01
+_BYE, _TELL, _ASK, _USED = 1, 2, 3, 4
 #: exit code of a job in which a rank hung or left
 HUNG = 86
 
@@ -50,6 +57,8 @@ class Watch:
         self._lock = threading.Lock()
         self._requests: list[Any] = []
         self._kept: list[Any] = []
+        #: rank -> seconds of processor time that it told of last
+        self._used: dict[int, float] = {}
 
     def start(self) -> None:
         """Begin, where MPI allows a second thread."""
@@ -68,40 +77,67 @@ class Watch:
         self.stop()
         self.ending = True
         self._tell_all(_BYE)
-        pause = 0.001
+        pause, clock = 0.001, _Clock()
+        before: dict[int, float] | None = None
         while len(self.gone) < self.size - 1:
             self._listen()
             time.sleep(pause)
             pause = min(2 * pause, 0.1)
+            if self.threads and flags.dist_timeout and clock.passed() > flags.dist_timeout / 2:
+                if before is not None:
+                    self._end_if_idle(before)
+                before, self._used = self._used, {}
+                self._tell_all(_ASK)
+                clock = _Clock()
         MPI.Request.Waitall(self._requests)
+
+    def _end_if_idle(self, before: dict[int, float]) -> None:
+        """End the job if a rank that has not ended did nothing between two questions, or left both unanswered."""
+        least = IDLE * flags.dist_timeout / 2
+        for r in set(range(self.size)) - self.gone - {self.rank}:
+            answers = [used[r] for used in (before, self._used) if r in used]
+            if not answers or (len(answers) == 2 and answers[1] - answers[0] < least):
+                self._end(
+                    f"has come to its end, and rank {r} has done nothing for {flags.dist_timeout // 2 or 1} s "
+                    f"(METAFUSE_DIST_TIMEOUT={flags.dist_timeout})"
+                )
 
     # -- messages -----------------------------------------------------------------------------------------------------
     def _tell_all(self, tag: int) -> None:
+        for r in range(self.size):
+            if r != self.rank:
+                self._tell(r, tag)
+
+    def _tell(self, other: int, tag: int, value: float = 0.0) -> None:
         with self._lock:
-            mark = np.zeros(1, np.int8)
-            self._kept.append(mark)
-            self._requests += [self.control.Isend(mark, r, tag) for r in range(self.size) if r != self.rank]
+            message = np.full(1, value)
+            self._kept.append(message)
+            self._requests.append(self.control.Isend(message, other, tag))
 
     def _listen(self) -> None:
-        status = MPI.Status()
+        status, message = MPI.Status(), np.zeros(1)
         while self.control.Iprobe(MPI.ANY_SOURCE, MPI.ANY_TAG, status):
             source, tag = status.Get_source(), status.Get_tag()
-            self.control.Recv(np.zeros(1, np.int8), source, tag)
+            self.control.Recv(message, source, tag)
             if tag == _BYE:
                 self.gone.add(source)
             elif tag == _TELL:
                 self._show()
+            elif tag == _ASK:
+                self._tell(source, _USED, time.process_time())
+            elif tag == _USED:
+                self._used[source] = float(message[0])
 
     # -- the thread -----------------------------------------------------------------------------------------------------
     def _look(self) -> None:
-        call, since = None, 0.0
+        call, clock = None, _Clock()
         while not self._stop.wait(LOOK):
             self._listen()
             now = self.now
             if now is not call or now is None:
-                call, since = now, time.monotonic()
+                call, clock = now, _Clock()
                 continue
-            waited = time.monotonic() - since
+            waited = clock.passed()
             left = sorted(self.gone & set(now[2]))
             if left and waited > GRACE:
                 self._end(
@@ -115,6 +151,7 @@ class Watch:
 
     def _end(self, why: str) -> None:
         """Have everybody tell where they are, then end the job."""
+        end_within(ANSWER + ENDING)
         _write(f"rank {self.rank} of {self.size} {why}\n")
         self._tell_all(_TELL)
         self._show()
@@ -135,6 +172,20 @@ class Watch:
         state = f"in {_described(now)}" if now is not None else "computing"
         stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
         _write(f"rank {self.rank} of {self.size} is {state}:\n{stack}")
+
+
+class _Clock:
+    """Seconds since it was made, asked for often: those in which the process was stopped do not count."""
+
+    def __init__(self) -> None:
+        self._last, self._passed = time.monotonic(), 0.0
+
+    def passed(self) -> float:
+        """How many."""
+        now = time.monotonic()
+        self._passed += min(now - self._last, LONGEST)
+        self._last = now
+        return self._passed
 
 
 def _described(call: tuple[Any, ...]) -> str:

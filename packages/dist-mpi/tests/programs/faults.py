@@ -27,6 +27,9 @@ if mf.rank == 1:
         sys.exit()
     if kind == "leaves unseen":
         os._exit(0)
+    if kind == "raises in a scope":
+        with mf.single_process_scope(1):
+            raise ValueError("this rank is lost")
     if kind == "mismatch":
         mf.array([1.0, 2.0]).mpi_all_reduce().sync()
 if kind == "late mismatch":  # when calls are no longer compared
@@ -38,4 +41,16 @@ if kind == "late mismatch":  # when calls are no longer compared
             mf.dist.world().all_reduce(ones, ones, "add")
 for _ in range(3):
     mf.array([1.0]).mpi_all_reduce().sync()
+if mf.rank == 1 and kind == "leaves a child, killed":
+    if os.fork() == 0:
+        time.sleep(100)  # has the rank's output open
+        os._exit(0)
+    os.kill(os.getpid(), signal.SIGKILL)
+if mf.rank == 1 and kind == "hangs at the end":
+    while True:
+        time.sleep(0.1)
+if mf.rank == 1 and kind == "works at the end":
+    until = time.monotonic() + 5
+    while time.monotonic() < until:
+        np.ones(1000).sum()
 print(f"rank {mf.rank} is done\n", end="", flush=True)

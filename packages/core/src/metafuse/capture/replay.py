@@ -166,7 +166,7 @@ class Step:
         rebound = {r.target for r in self.recording.rebound}
         for number, part in enumerate(self.parts):
             later = {s for p in self.parts[number + 1 :] for s in p.sources}
-            for output, at, _ in part.program.plan.donations:
+            for output, at in part.program.plan.donations:
                 source = part.sources[at]
                 lasting = ("made", number, output) in self.handed_out and source not in self.handed_out
                 if lasting and source[0] == "state" and source in rebound and source not in later:

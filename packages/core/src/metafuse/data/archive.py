@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from ..arguments import checked
 from ..errors import ArgumentError
 from .download import download_url_to_local
 
@@ -27,6 +28,7 @@ __all__ = ["download_and_extract_archive", "extract_archive"]
 _SINGLE: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 
+@checked
 def extract_archive(
     from_path: str | os.PathLike[str],
     to_path: str | os.PathLike[str] | None = None,
@@ -109,6 +111,7 @@ def _unpack(source: Path, folder: Path, entries: list[tuple[str, Any]]) -> None:
         os.replace(part, place)
 
 
+@checked
 def download_and_extract_archive(
     url: str, download_root: str | os.PathLike[str], extract_root: str | os.PathLike[str] | None = None, filename: str | None
     = None,

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import checked
 from ..errors import ArgumentError, DTypeError
 from ..ops.creation import array
 from ..var import Var
@@ -18,6 +19,7 @@ from ..var import Var
 __all__ = ["collate_batch", "is_plain", "to_vars"]
 
 
+@checked
 def collate_batch(batch: list[Any]) -> Any:
     """Stack the items of ``batch``.
 

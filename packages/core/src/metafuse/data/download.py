@@ -25,6 +25,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from ..arguments import checked
 from ..config import flags
 from ..errors import ArgumentError, MetafuseError
 
@@ -65,33 +66,39 @@ def _kind(digits: str) -> Any:
     return hashlib.md5(usedforsecurity=False) if len(digits) == 32 else hashlib.sha256()
 
 
+@checked
 def calculate_md5(file_path: str | os.PathLike[str], chunk_size: int = 1024 * 1024) -> str:
     """The MD5 sum of a file, in 32 hexadecimal digits."""
     return _digest(Path(file_path), hashlib.md5(usedforsecurity=False), chunk_size)
 
 
+@checked
 def check_md5(file_path: str | os.PathLike[str], md5: str, chunk_size: int = 1024 * 1024) -> bool:
     """Whether a file has this sum. Errors: ``FileNotFoundError``."""
     return _digest(Path(file_path), _kind(md5), chunk_size) == md5.lower()
 
 
+@checked
 def check_integrity(fpath: str | os.PathLike[str], md5: str | None = None) -> bool:
     """Whether a file is there, and has this sum if one is given."""
     path = Path(fpath)
     return path.is_file() if md5 is None else has_hash(path, md5)
 
 
+@checked
 def check_file_exist(file_path: str | os.PathLike[str], md5: str | None) -> bool:
     """``check_integrity`` by the reference API's other name."""
     return check_integrity(file_path, md5)
 
 
+@checked
 def ensure_dir(dir_path: str | os.PathLike[str]) -> None:
     """Make a folder and those above it, where they are missing."""
     os.makedirs(dir_path, exist_ok=True)
 
 
 # -- downloading ------------------------------------------------------------------------------------------------------
+@checked
 def download_url_to_local(
     url: str, filename: str | None, root_folder: str | os.PathLike[str], md5: str | None = None
 ) -> None:

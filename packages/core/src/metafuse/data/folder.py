@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..arguments import checked
 from ..errors import ArgumentError
 from .dataset import Dataset
 from .files import read_image
@@ -21,6 +22,7 @@ __all__ = ["IMAGE_ENDINGS", "ImageFolder"]
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
 
 
+@checked
 class ImageFolder(Dataset):
     """Pairs (image, class) of the files ``root/<class>/.../*.jpg`` (or .png ...): an RGB image of Pillow's, or what
     ``transform`` makes

@@ -10,13 +10,14 @@ randomness each has used elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from ..arguments import checked
 from ..dist.context import register
-from ..errors import ArgumentError
+from ..errors import ArgumentError, OutOfMemory
 
 __all__ = [
     "BatchSampler",
@@ -34,10 +35,13 @@ __all__ = [
 _generator = np.random.default_rng(1)
 
 
+@checked
 def set_shuffle_seed(seed: int) -> None:
     """Begin the shuffling generator anew."""
     global _generator
-    _generator = np.random.default_rng(seed)
+    if seed < 0:
+        raise ArgumentError(f"[set_shuffle_seed] seed must be >= 0, got {seed}")
+    _generator = np.random.default_rng(int(seed))
 
 
 def _put_generator(generator: np.random.Generator) -> None:
@@ -48,16 +52,28 @@ def _put_generator(generator: np.random.Generator) -> None:
 register(lambda: _generator, lambda rank: np.random.default_rng(1), _put_generator)
 
 
+@checked
 def get_random_list(n: int) -> list[int]:
     """The numbers 0 .. n-1 in random order."""
-    return [int(k) for k in _generator.permutation(n)]
+    return _numbers("get_random_list", n, lambda: _generator.permutation(n).tolist())
 
 
+@checked
 def get_order_list(n: int) -> list[int]:
     """The numbers 0 .. n-1."""
-    return list(range(n))
+    return _numbers("get_order_list", n, lambda: list(range(n)))
 
 
+def _numbers(op: str, n: int, make: Callable[[], list[int]]) -> list[int]:
+    if not 0 <= n < 2**40:
+        raise ArgumentError(f"[{op}] n must be in 0..2**40-1, got {n}")
+    try:
+        return make()
+    except MemoryError as error:
+        raise OutOfMemory(f"[{op}] a list of {n} numbers does not fit into memory") from error
+
+
+@checked
 class Sampler:
     """Base of all samplers: iterate for indices; ``len`` says how many there will be."""
 
@@ -71,6 +87,7 @@ class Sampler:
         return item_count(self.dataset)
 
 
+@checked
 class SequentialSampler(Sampler):
     """First to last."""
 
@@ -78,6 +95,7 @@ class SequentialSampler(Sampler):
         return iter(range(len(self)))
 
 
+@checked
 class RandomSampler(Sampler):
     """In random order.
 
@@ -109,6 +127,7 @@ class RandomSampler(Sampler):
         return iter([k for part in rounds for k in part][:count])
 
 
+@checked
 class SubsetRandomSampler(Sampler):
     """Some indices, in random order."""
 
@@ -123,6 +142,7 @@ class SubsetRandomSampler(Sampler):
         return iter(self.indices[k] for k in get_random_list(len(self.indices)))
 
 
+@checked
 class WeightedRandomSampler(Sampler):
     """Indices drawn with probabilities in proportion to ``weights``.
 
@@ -157,6 +177,7 @@ class WeightedRandomSampler(Sampler):
         return iter(int(k) for k in drawn)
 
 
+@checked
 class BatchSampler(Sampler):
     """Lists of ``batch_size`` indices of another sampler; with ``drop_last`` a short last one is left out."""
 
@@ -183,6 +204,7 @@ class BatchSampler(Sampler):
             yield batch
 
 
+@checked
 class SkipFirstBatchesSampler(Sampler):
     """Another (batch) sampler without its first ``num_skip_batches`` entries: to go on within an epoch."""
 

@@ -10,12 +10,15 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from ..arguments import checked
+from ..errors import ArgumentError
 from .collate import collate_batch
 from .sampler import get_order_list, get_random_list
 
 __all__ = ["HookTimer", "collate_batch", "get_order_list", "get_random_list"]
 
 
+@checked
 class HookTimer:
     """Takes the place of ``obj.attr``, a function, and measures the seconds spent in it: ``duration``; ``count`` calls.
 
@@ -30,6 +33,8 @@ class HookTimer:
     """
 
     def __init__(self, obj: Any, attr: str) -> None:
+        if not callable(getattr(obj, attr, None)):
+            raise ArgumentError(f"[HookTimer] obj, a {type(obj).__name__}, has no function {attr!r}")
         self.origin = getattr(obj, attr)
         self.duration = 0.0
         self.count = 0

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..arguments import checked
 from ..backend.contract import AbstractBackend, Call
 from ..backend.library import LibraryCall
 from ..errors import DTypeError
@@ -26,6 +27,7 @@ from .text import amount, columns, contraction_line, counted, node_rows, origin,
 __all__ = ["Explanation", "explain"]
 
 
+@checked
 class Explanation(str):
     """The text, and what tests ask of it: ``operators`` recorded, ``kernels`` (names, one per launch) and ``launches``."""
 
@@ -45,6 +47,7 @@ class Explanation(str):
         return str(self)
 
 
+@checked
 def explain(values: Var | Sequence[Var], source: bool = True) -> Explanation:
     """What reading ``values`` would run.
 
@@ -274,7 +277,7 @@ class _Report:
             lines.append(f"  slot {slot} ({amount(self.sizes[slot])}) is kept for {named}{why}")
         for slot, nbytes in plan.temporaries:
             lines.append(f"  slot {slot} ({amount(nbytes)}) is free again after the run")
-        for output, leaf, _ in plan.donations:
+        for output, leaf in plan.donations:
             lines.append(f"  n{at[output]} is written over a{leaf} if nobody else holds that")
         return "\n".join(lines)
 

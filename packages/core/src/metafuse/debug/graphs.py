@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from ..arguments import checked
 from ..errors import DTypeError
 from ..graph.node import Node
 from ..var import Var
@@ -43,6 +44,7 @@ def dot_text(nodes: Iterable[tuple[str, str, str]], edges: Iterable[tuple[str, s
     return "\n".join([*lines, "}"])
 
 
+@checked
 def graph_dot(values: Var | Sequence[Var], limit: int = LIMIT) -> str:
     r"""The operators behind ``values``, down to stored arrays, in the language of Graphviz. Runs nothing.
 

@@ -14,6 +14,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any, TextIO
 
+from ..arguments import checked
 from ..errors import BackendError
 from ..graph.node import Node, describe_origin, state
 from ..runtime import executor
@@ -29,7 +30,7 @@ __all__ = [
 
 def _nodes() -> list[Node]:
     """Every node that exists, oldest first."""
-    found = [x for x in _python.get_objects() if type(x) is Node and hasattr(x, "order")]
+    found = [x for x in _python.get_objects() if isinstance(x, Node) and hasattr(x, "order")]
     found.sort(key=lambda node: node.order)
     return found
 
@@ -51,21 +52,25 @@ def _is_operation(node: Node) -> bool:
     return node.sig.kind != "leaf" and (node.buffer is None or bool(node.inputs))
 
 
+@checked
 def number_of_hold_vars() -> int:
     """How many Vars the program holds."""
     return sum(isinstance(x, Var) for x in _python.get_objects())
 
 
+@checked
 def number_of_lived_vars() -> int:
     """How many values exist, stored or pending."""
     return len(_nodes())
 
 
+@checked
 def number_of_lived_ops() -> int:
     """How many recorded operations exist: those that have not run, and those that a gradient may go through."""
     return sum(map(_is_operation, _nodes()))
 
 
+@checked
 def liveness_info() -> dict[str, int]:
     """All three counts. A loop in which one of them grows holds on to something: see ``debug.live_arrays``.
 
@@ -85,6 +90,7 @@ def liveness_info() -> dict[str, int]:
     }
 
 
+@checked
 @dataclass(frozen=True)
 class DumpGraphs:
     """Every value that exists: a line about each, the numbers of those it is computed from and that are computed from it, and the
@@ -96,6 +102,7 @@ class DumpGraphs:
     hold_vars: list[int]
 
 
+@checked
 def dump_all_graphs() -> DumpGraphs:
     """The graph of everything that is alive. ``explain`` shows what one value needs, and what becomes of it.
 
@@ -123,6 +130,7 @@ def dump_all_graphs() -> DumpGraphs:
     return DumpGraphs(lines, inputs, outputs, held)
 
 
+@checked
 def graph_check() -> None:
     """Check every recorded operation that has not run against its signature.
 
@@ -139,6 +147,7 @@ def graph_check() -> None:
             raise BackendError(f"[graph_check] {node.sig!r}, recorded at {describe_origin(node)}: {wrong}")
 
 
+@checked
 def gc() -> None:
     """Free what only reference cycles hold, and give memory that backends keep for later arrays back to the system."""
     _python.collect()
@@ -148,12 +157,14 @@ def gc() -> None:
             trim()
 
 
+@checked
 def clean() -> None:
     """Compute everything that is pending and held, then ``gc``."""
     sync_all(True)
     gc()
 
 
+@checked
 @dataclass(frozen=True)
 class MemInfo:
     """Bytes: of the machine, and of arrays on it; of CUDA devices the same, 0 where there is none."""
@@ -164,6 +175,7 @@ class MemInfo:
     total_cuda_used: int = 0
 
 
+@checked
 def get_mem_info() -> MemInfo:
     """How much memory there is and how much of it arrays take.
 
@@ -186,11 +198,13 @@ def get_mem_info() -> MemInfo:
     return MemInfo(total, used, *figures)
 
 
+@checked
 def get_max_memory_info() -> str:
     """How much memory arrays took at most, in words."""
     return f"arrays took {amount(live_bytes.peak)} at most, {amount(live_bytes.now)} now"
 
 
+@checked
 def display_max_memory_info(file: TextIO | None = None) -> None:
     """Print ``get_max_memory_info()`` to ``file`` (stderr)."""
     out: Any = file if file is not None else sys.stderr

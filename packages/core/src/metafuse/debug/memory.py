@@ -12,6 +12,7 @@ import sys
 from dataclasses import dataclass
 from typing import TextIO
 
+from ..arguments import checked
 from ..graph.node import Node, state
 from ..runtime import executor
 from ..runtime.buffer import live_bytes
@@ -20,6 +21,7 @@ from .text import amount, columns, origin
 __all__ = ["LiveArray", "display_memory_info", "live_arrays"]
 
 
+@checked
 @dataclass(frozen=True)
 class LiveArray:
     """A stored array: its spec as text, bytes, the operator and line that made it, and the name of the Var that holds it.
@@ -34,6 +36,7 @@ class LiveArray:
     held: bool
 
 
+@checked
 def live_arrays() -> list[LiveArray]:
     """Every stored array, the largest first.
 
@@ -64,6 +67,7 @@ def live_arrays() -> list[LiveArray]:
     return found
 
 
+@checked
 def display_memory_info(limit: int = 20, file: TextIO | None = None) -> None:
     """Print totals and the ``limit`` largest stored arrays to ``file`` (stderr): size, operator, line, name.
 

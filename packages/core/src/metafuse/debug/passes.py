@@ -72,7 +72,7 @@ def _item(number: int, item: Any) -> list[str]:
         text = emit(item.kernel, item.kernel.name).rstrip("\n").split("\n")
         return [f"call {number}: buffers {values}, sizes {list(item.sizes)}", *("  " + line for line in text)]
     if isinstance(item, list):
-        names = [f"opaque v{x}" if isinstance(x, int) else x.kernel.name for x in item]
+        names = [f"opaque v{x}" if isinstance(x, int) else getattr(x, "kernel", x).name for x in item]
         return [f"launch {number}: {names[0] if names else ''}{f' x {len(names)}' if len(names) > 1 else ''}"]
     return [f"opaque v{item}"] if isinstance(item, int) else []
 
@@ -98,5 +98,5 @@ def _plan(plan: ProgramPlan) -> list[str]:
             lines.append(
                 f"{step.kernel.name}: slots {'; '.join(str(list(call.slots)) for call in step.calls)}"
             )
-    lines += [f"slot {output} may take over slot {leaf}" for output, leaf, _ in plan.donations]
+    lines += [f"slot {output} may take over slot {leaf}" for output, leaf in plan.donations]
     return lines

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..arguments import checked
 from ..errors import DTypeError
 from ..graph.node import Node, next_order, state
 from ..nn.module import Module
@@ -21,6 +22,7 @@ from .text import columns, counted
 __all__ = ["ModuleCall", "ModuleTrace", "fill_module_name", "trace_module"]
 
 
+@checked
 @dataclass
 class ModuleCall:
     """One call: ``name`` is the module's path (empty for the one that was traced), ``kind`` its class, ``inputs`` and ``outputs``
@@ -38,6 +40,7 @@ class ModuleCall:
     leaf: bool = True
 
 
+@checked
 class ModuleTrace:
     """The calls in order, and what the traced module answered. Printed, a table; ``dot()`` is a graph of data for Graphviz."""
 
@@ -147,6 +150,7 @@ class _Tracer:
         return list(found)
 
 
+@checked
 def trace_module(module: Module, *args: Any, **kw: Any) -> ModuleTrace:
     """Call ``module(*args, **kw)`` and note every call of it and of the modules below it.
 
@@ -182,6 +186,7 @@ def trace_module(module: Module, *args: Any, **kw: Any) -> ModuleTrace:
     return ModuleTrace(tracer.calls, specs, tracer.sources(list(_vars(result))), result)
 
 
+@checked
 def fill_module_name(m: Module, name: str) -> None:
     """Write its path into every module below ``m``, as the attribute ``_module_name``, beginning with ``name``.
 

@@ -4,10 +4,10 @@ What it is: ``summed``, which records for a list of gradients the nodes that pac
 What it is not: weights or optimizers (``parallel``, ``optim``).
 Who calls it: ``optim.optimizer``.
 
-A bucket is two nodes. ``Begin`` copies its gradients into memory that the communicator keeps and begins the sum; the
-schedule moves it up to where the last of them is computed. ``End`` waits and answers the sums as one flat array, of which
-the gradients are pieces that the update reads in place. Buckets have a communicator of their own, so that they need not
-wait for other collectives.
+A bucket is one node ``Begin`` and a node ``Take`` for each of its gradients. ``Begin`` copies the gradients into memory that
+the communicator keeps (an ``Adder``) and begins the sum; the schedule moves it up to where the last of them is computed. ``Take``
+answers the sum of one gradient, waiting for it. Buckets have a communicator of their own, so that they need not wait for
+other collectives.
 """
 
 from __future__ import annotations
@@ -15,16 +15,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
+from time import perf_counter
 from typing import Any
-
-import numpy as np
 
 from ..backend.contract import AbstractBackend
 from ..backend.optional import SupportsDevicePointers
 from ..config import flags
 from ..dtypes import DType, accumulator, uint8
 from ..graph.index_map import IndexMap
-from ..graph.node import Spec, signature, spec_of
+from ..graph.node import Node, Spec, signature, spec_of
 from ..kernel.expr import add, axis, const
 from ..ops.elementwise import cast
 from ..ops.meta import gather, reshape
@@ -32,7 +31,7 @@ from ..ops.shape import concat
 from ..runtime import executor
 from ..runtime.buffer import Buffer
 from ..var import Var, record
-from .contract import Array, Communicator, Request
+from .contract import Adder, Communicator
 from .execution import Collective, compare, fetched, place, settle
 from .process import device_group, world
 
@@ -41,23 +40,21 @@ __all__ = ["forget_finished", "statistics", "summed"]
 
 @dataclass
 class Statistics:
-    """Seconds: ``packing``, ``waiting`` at the end of steps; ``count``: buckets; ``nbytes`` sent."""
+    """Seconds spent ``packing``, ``waiting`` for other ranks, and ``taking`` sums; ``count`` of buckets; ``nbytes`` sent."""
 
     packing: float = 0.0
     waiting: float = 0.0
+    taking: float = 0.0
     count: int = 0
     nbytes: int = 0
 
+    @property
+    def seconds(self) -> float:
+        """All of them."""
+        return self.packing + self.waiting + self.taking
+
 
 statistics = Statistics()
-
-
-@dataclass
-class _Memory:
-    """The memory of one bucket, and what is under way in it."""
-
-    array: Array | None = None
-    request: Request | None = None
 
 
 @dataclass(eq=False)
@@ -65,10 +62,14 @@ class _Line:
     """What the buckets of a group of ranks share: a communicator of their own."""
 
     group: Communicator
-    memory: dict[tuple[int, int, str], _Memory] = field(default_factory=dict)
-    under_way: list[Request] = field(default_factory=list)
+    #: by number, size and type
+    adders: dict[tuple[int, int, str], Adder] = field(default_factory=dict)
     #: nodes that have not run; held, so that none runs twice
     held: list[Var] = field(default_factory=list)
+
+    def forget_finished(self) -> None:
+        """Let go of what has run."""
+        self.held = [v for v in self.held if v._node.buffer is None]
 
 
 def _line() -> _Line:
@@ -102,34 +103,32 @@ class Begin:
         scalars: tuple[Any, ...],
     ) -> None:
         """Pack and begin."""
-        from time import perf_counter
-
         started = perf_counter()
-        for request in self.line.under_way:
-            request.progress()
-        compare(self.line.group, f"sum of gradients, {self.size} of {self.dtype}")
-        memory = self.line.memory.setdefault((self.number, self.size, self.dtype.name), _Memory())
-        if memory.request is not None:  # a run that failed between begin and end
-            memory.request.wait()
-        if memory.array is None:
-            memory.array = np.empty(self.size, self.dtype.numpy)
+        line = self.line
+        for adder in line.adders.values():
+            adder.progress()
+        compare(line.group, f"sum of gradients, {self.size} of {self.dtype}")
+        key = self.number, self.size, self.dtype.name
+        if key not in line.adders:
+            line.adders[key] = line.group.adder(self.size, self.dtype.numpy)
+        adder = line.adders[key]
+        adder.wait()  # only after a run that failed between begin and take
         first = 0
         for buffer, spec in inputs[: self.count]:
-            memory.array[first : first + spec.size] = fetched(backend, buffer, spec).reshape(-1)
+            adder.array[first : first + spec.size] = fetched(backend, buffer, spec).reshape(-1)
             first += spec.size
-        memory.request = self.line.group.start_all_reduce(memory.array, memory.array, "add")
-        self.line.under_way.append(memory.request)
+        adder.begin()
         statistics.packing += perf_counter() - started
         statistics.count += 1
-        statistics.nbytes += memory.array.nbytes
+        statistics.nbytes += adder.array.nbytes
 
 
 @dataclass(frozen=True)
-class End:
-    """The attribute of the node that waits for bucket ``number``."""
+class Take:
+    """The attribute of the node whose value is the sum of a gradient, at place ``first`` of the bucket that ``begin`` began."""
 
-    line: _Line
-    number: int
+    begin: Begin
+    first: int
     ordered: bool = True
 
     def run(
@@ -141,19 +140,16 @@ class End:
         scalars: tuple[Any, ...],
     ) -> None:
         """Wait and hand over."""
-        from time import perf_counter
-
         started = perf_counter()
-        spec = output[1]
-        memory = self.line.memory[self.number, spec.size, spec.dtype.name]
-        assert memory.array is not None and memory.request is not None
-        memory.request.wait()
-        self.line.under_way.remove(memory.request)
-        memory.request = None
+        begin = self.begin
+        adder = begin.line.adders[begin.number, begin.size, begin.dtype.name]
+        adder.wait()
+        arrived = perf_counter()
         target = place(backend, *output)
-        target[...] = memory.array
+        adder.take(self.first, target)
         settle(backend, output[0], target)
-        statistics.waiting += perf_counter() - started
+        statistics.waiting += arrived - started
+        statistics.taking += perf_counter() - arrived
 
 
 def summed(gradients: Sequence[Var]) -> list[Var]:
@@ -168,32 +164,31 @@ def summed(gradients: Sequence[Var]) -> list[Var]:
         return _summed_on_device(line, gradients)
     wide = [cast(g, accumulator(g.dtype)) for g in gradients]
     found: list[Any] = [None] * len(wide)
-    buckets = _cut(wide)
-    order: Var | None = None
-    begun: list[tuple[list[int], Var]] = []
-    for number, members in enumerate(buckets):
+    line.forget_finished()
+    before = [v._node for v in line.held]  # memory is used again: what is in it is taken first
+    begun: list[tuple[list[int], Begin, Var]] = []
+    for number, members in enumerate(_cut(wide)):
         nodes = tuple(wide[k]._node for k in members)
-        size = sum(n.spec.size for n in nodes)
-        call = Begin(line, number, size, wide[members[0]].dtype, len(nodes))
-        inputs = nodes if order is None else (*nodes, order._node)
-        sig = signature("opaque", "begin_sum", call, tuple(n.spec for n in inputs), spec_of((1,), uint8))
-        order = record(sig, inputs)
-        begun.append((members, order))
-        line.held.append(order)
-    for number, (members, mark) in enumerate(begun):
-        size = sum(prod(wide[k].shape) for k in members)
-        assert order is not None
-        inputs = (mark._node,) if order is mark else (mark._node, order._node)
-        spec = spec_of((size,), wide[members[0]].dtype)
-        order = flat = record(
-            signature("opaque", "end_sum", End(line, number), tuple(n.spec for n in inputs), spec), inputs
-        )
-        line.held.append(flat)
+        call = Begin(line, number, sum(n.spec.size for n in nodes), wide[members[0]].dtype, len(nodes))
+        mark = _recorded(line, "begin_sum", call, (*nodes, *before), spec_of((1,), uint8))
+        begun.append((members, call, mark))
+        before = [mark._node]
+    last = begun[-1][2]._node
+    for members, call, mark in begun:
+        inputs = (last,) if mark._node is last else (mark._node, last)
         first = 0
         for k in members:
-            found[k] = _piece(flat, first, tuple(wide[k].shape))
-            first += prod(wide[k].shape)
+            spec = spec_of(tuple(wide[k].shape), wide[k].dtype)
+            found[k] = _recorded(line, "take_sum", Take(call, first), inputs, spec)
+            first += spec.size
     return found
+
+
+def _recorded(line: _Line, name: str, call: Any, inputs: tuple[Node, ...], spec: Spec) -> Var:
+    """An opaque node that is held until it has run."""
+    value = record(signature("opaque", name, call, tuple(n.spec for n in inputs), spec), inputs)
+    line.held.append(value)
+    return value
 
 
 def _summed_on_device(line: _Line, gradients: Sequence[Var]) -> list[Var]:
@@ -205,9 +200,7 @@ def _summed_on_device(line: _Line, gradients: Sequence[Var]) -> list[Var]:
         flat = concat([wide[k].reshape([-1]) for k in members], 0)
         nodes = (flat._node,) if order is None else (flat._node, order._node)
         call = Collective("all_reduce", line.group, "add", early=True)
-        sig = signature("opaque", "mpi_all_reduce", call, tuple(n.spec for n in nodes), flat._node.spec)
-        order = record(sig, nodes)
-        line.held.append(order)
+        order = _recorded(line, "mpi_all_reduce", call, nodes, flat._node.spec)
         statistics.count += 1
         statistics.nbytes += order.nbytes
         first = 0
@@ -221,7 +214,7 @@ def forget_finished() -> None:
     """Let go of the memory of sums that have been used."""
     line = world().__dict__.get("bucket_line")
     if line is not None:
-        line.held = [v for v in line.held if v._node.buffer is None]
+        line.forget_finished()
 
 
 def _cut(gradients: Sequence[Var]) -> list[list[int]]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..arguments import checked
 from ..errors import ArgumentError, DTypeError, GradientError, ShapeError
 from ..graph.node import Node, Signature, signature, spec_of
 from ..ops.meta import check_var, fill, identity
@@ -73,6 +74,7 @@ def forget_finished() -> None:
     _recorded.waiting = [v for v in _recorded.waiting if v._node.buffer is None]
 
 
+@checked
 def settle() -> None:
     """Run every recorded collective, so that what comes next comes next on all ranks."""
     forget_finished()
@@ -172,6 +174,7 @@ _SAMPLES = [
 
 
 # -- operators --------------------------------------------------------------------------------------------------------
+@checked
 @operator(category="distributed", numpy=lambda x, op="add": x, samples=[*_SAMPLES, Sample((Tensor((4,)), "mean"))],
           method=True, rebinds=False)  # fmt: skip
 def mpi_all_reduce(x: Any, op: str = "add") -> Var:
@@ -198,6 +201,7 @@ def mpi_all_reduce(x: Any, op: str = "add") -> Var:
     )
 
 
+@checked
 @operator(
     category="distributed", numpy=lambda x, op="add", root=0: x, samples=_SAMPLES, method=True, rebinds=False
 )
@@ -221,6 +225,7 @@ def mpi_reduce(x: Any, op: str = "add", root: int = 0) -> Var:
     )
 
 
+@checked
 @operator(category="distributed", numpy=lambda x, root=0: x, samples=_SAMPLES, method=True, rebinds=False)
 def mpi_broadcast(x: Any, root: int = 0) -> Var:
     """The ``x`` of rank ``root``, on every rank.
@@ -239,6 +244,7 @@ def mpi_broadcast(x: Any, root: int = 0) -> Var:
     )
 
 
+@checked
 @operator(category="distributed", numpy=lambda x: x, samples=_SAMPLES, method=True, rebinds=False)
 def mpi_all_gather(x: Any) -> Var:
     """All ranks' ``x`` one after another along dimension 0: ``[size * n, ...]`` from ``[n, ...]``, on every rank.
@@ -263,6 +269,7 @@ def mpi_all_gather(x: Any) -> Var:
     )
 
 
+@checked
 @operator(category="distributed", numpy=lambda x, op="add": x, samples=_SAMPLES, method=True, rebinds=False)
 def mpi_reduce_scatter(x: Any, op: str = "add") -> Var:
     """All ranks' ``x`` combined and cut along dimension 0: this rank's part, ``[n / size, ...]`` of ``[n, ...]``.
@@ -290,6 +297,7 @@ def mpi_reduce_scatter(x: Any, op: str = "add") -> Var:
     )
 
 
+@checked
 @operator(category="distributed", numpy=None, method=True, rebinds=False)
 def mpi_send(x: Any, dest: int) -> Var:
     """Send ``x`` to rank ``dest``, which calls ``mpi_recv``.
@@ -302,6 +310,7 @@ def mpi_send(x: Any, dest: int) -> Var:
     return _record("mpi_send", x, call, tuple(x.shape), _RULES["send"])
 
 
+@checked
 @operator(category="distributed", numpy=None, method=True, rebinds=False)
 def mpi_recv(like: Any, source: int) -> Var:
     """What rank ``source`` has sent.
@@ -324,6 +333,7 @@ def _other(op: str, name: str, value: Any) -> int:
     return other
 
 
+@checked
 def barrier() -> None:
     """Compute everything that is recorded, then wait for all ranks."""
     settle()

@@ -24,8 +24,8 @@ import numpy as np
 from ..errors import ArgumentError
 
 __all__ = [
-    "COMMUNICATOR_VERSION", "OPERATIONS", "REDUCED", "Array", "Communicator", "CommunicatorDescriptor", "DeviceArray", "Request",
-    "Start", "check_rank",
+    "COMMUNICATOR_VERSION", "OPERATIONS", "REDUCED", "Adder", "Array", "Communicator", "CommunicatorDescriptor", "DeviceArray",
+    "Request", "Start", "check_rank",
 ]  # fmt: skip
 
 COMMUNICATOR_VERSION = 1
@@ -61,6 +61,49 @@ class Request:
 
     def wait(self) -> None:
         """Come back when it is done."""
+
+
+class Adder:
+    """Memory in which the ranks of a group add up what they put there, over and over: put into ``array``, ``begin``, ``take``.
+
+    This one has ``start_all_reduce`` do it in place. Communicators that reach the other ranks' memory subclass it.
+
+    Example:
+        >>> from metafuse.dist.alone import Alone
+        >>> adder = Alone().adder(3, np.dtype(np.float32))
+        >>> adder.array[...] = [1, 2, 3]
+        >>> adder.begin()
+        >>> part = np.empty(2, np.float32)
+        >>> adder.take(1, part)
+        >>> part
+        array([2., 3.], dtype=float32)
+    """
+
+    def __init__(self, group: Communicator, size: int, dtype: np.dtype[Any]) -> None:
+        #: where this rank's values go; another array after each ``begin``, perhaps
+        self.array: Array = np.empty(size, dtype)
+        self._group = group
+        self._request: Request | None = None
+
+    def begin(self) -> None:
+        """Begin the sum of what every rank has put into ``array``, which is left alone until the sums have been taken."""
+        self._request = self._group.start_all_reduce(self.array, self.array, "add")
+
+    def progress(self) -> None:
+        """Move on what ``begin`` began, if that needs the processor's help."""
+        if self._request is not None:
+            self._request.progress()
+
+    def wait(self) -> None:
+        """Come back when the sums can be taken; at once if nothing is under way."""
+        if self._request is not None:
+            self._request.wait()
+            self._request = None
+
+    def take(self, first: int, target: Array) -> None:
+        """Put the sums from place ``first`` on into ``target``, waiting for them."""
+        self.wait()
+        target[...] = self.array[first : first + target.size].reshape(target.shape)
 
 
 class Communicator(ABC):
@@ -133,6 +176,10 @@ class Communicator(ABC):
         """Begin an ``all_reduce``; until the request is done both must be left alone. Here it is done at once."""
         self.all_reduce(source, target, op)
         return Request()
+
+    def adder(self, size: int, dtype: np.dtype[Any]) -> Adder:
+        """Memory for sums of ``size`` elements of ``dtype``, one of ``REDUCED``. All ranks make it together."""
+        return Adder(self, size, dtype)
 
     def exchange(self, data: bytes) -> list[bytes]:
         """What every rank gave, by rank; lengths may differ."""

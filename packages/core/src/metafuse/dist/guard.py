@@ -5,25 +5,34 @@ What it is not: watching the others (communicators do that).
 Who calls it: ``install`` is called by ``metafuse.dist`` in processes that a launcher started.
 
 Without it, a rank that raises waits for the others in the finalisation of MPI, while they wait for it in a collective.
+
+What ends a job may hang itself: a pipe that nobody empties, a library whose clean-up waits for a thread that is gone.
+``deadline`` bounds it with a clock that needs neither the interpreter nor any library.
 """
 
 from __future__ import annotations
 
 import atexit
+import faulthandler
 import os
 import sys
 import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 from .contract import Start
 
-__all__ = ["DONE_FOLDER", "install"]
+__all__ = ["CONNECTING", "DONE_FOLDER", "ENDING", "deadline", "end_within", "install", "leave_note"]
 
-#: where ``launch`` looks for a file of every rank that came to its end
+#: where ``launch`` looks for files of ranks: "begun-0" with process and machine, "failed-0", and "0" if it came to its end
 DONE_FOLDER = "METAFUSE_LAUNCH_FOLDER"
+#: seconds that ending a job may take, and that finding each other may take whatever the time-out is
+ENDING, CONNECTING = 10.0, 60.0
 #: exit code of a rank that raised
 RAISED = 1
 
@@ -50,6 +59,8 @@ class _Guard:
         if os.getpid() != self.process:
             self.former(kind, error, trace)
             return
+        end_within(ENDING)
+        leave_note(f"failed-{self.start.rank}")
         self.tell(kind, error, trace)
         abort(RAISED)
 
@@ -80,31 +91,66 @@ class _Guard:
             return
         from . import process
 
-        group = process._current.group
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush()
         if self.code:
+            leave_note(f"failed-{self.start.rank}")
             sys.stderr.write(f"rank {self.start.rank} of {self.start.size} ends with exit code {self.code}\n")
             abort(self.code)
-        if group is not None:
-            group.close()
-        folder = os.environ.get(DONE_FOLDER)
-        if folder and os.path.isdir(folder):
-            (Path(folder) / str(self.start.rank)).touch()
+        if process._current.connected is not None:
+            process._current.connected.close()
+        leave_note(str(self.start.rank))
+
+
+def leave_note(name: str, text: str = "") -> None:
+    """A file for ``launch`` to find, if it started this process."""
+    folder = os.environ.get(DONE_FOLDER)
+    if folder and os.path.isdir(folder):
+        with suppress(OSError):
+            (Path(folder) / name).write_text(text)
+
+
+def _flush() -> None:
+    with suppress(OSError, ValueError):  # nobody reads it any more
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+
+@contextmanager
+def deadline(seconds: float) -> Iterator[None]:
+    """What is inside may take so long; then this process tells where each of its threads is, and is ended with code 1."""
+    file = sys.__stderr__
+    if file is None or seconds <= 0:
+        yield
+        return
+    faulthandler.dump_traceback_later(seconds, exit=True, file=file)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def end_within(seconds: float) -> None:
+    """End this process after so long at the latest, whatever it does, and without a word."""
+    faulthandler.dump_traceback_later(seconds, exit=True, file=_nowhere())
+
+
+@lru_cache(maxsize=1)
+def _nowhere() -> TextIO:
+    return open(os.devnull, "w")
 
 
 def abort(code: int) -> None:
     """End every process of the job."""
     from . import process
 
-    sys.stdout.flush()
-    sys.stderr.flush()
-    group = process._current.group
+    group = process._current.connected
     if group is None:  # nothing connects the ranks yet: only what connects them can end them all
         try:
             group = process.world()
         except Exception:
             group = None
+    end_within(ENDING)
+    _flush()
     if group is not None:
         group.abort(code)
     os._exit(code)

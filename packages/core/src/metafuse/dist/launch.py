@@ -11,21 +11,26 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DistributionError
 from .contract import Start
-from .guard import DONE_FOLDER
+from .guard import DONE_FOLDER, ENDING, leave_note
 
 __all__ = ["Plan", "apply", "find_mpirun", "launch", "planned"]
 
 #: cores of the ranks of a machine, "0,1;2,3", and their devices, "0;1"
 CORES, DEVICES = "METAFUSE_LAUNCH_CORES", "METAFUSE_LAUNCH_DEVICES"
+
+#: seconds between looks at the ranks, and until a job that has lost one is ended from outside
+LOOK, GRACE = 0.5, 20.0
 
 INSTALL = (
     "pip install metafuse-dist-mpi[mpich] brings one; else install your system's (apt install mpich, or openmpi-bin) or load the "
@@ -137,19 +142,74 @@ def launch(
             sys.executable,
             *command,
         ]
-        code = _run(arguments, environment)
+        code = _run(arguments, environment, Path(folder))
         return code or _unfinished(Path(folder))
 
 
-def _run(arguments: list[str], environment: dict[str, str]) -> int:
-    """Run until the end; Ctrl-C goes to the whole group, and then the job's own end is waited for."""
+def _run(arguments: list[str], environment: dict[str, str], folder: Path) -> int:
+    """Run until the end. Ranks that are lost are the job's own affair first; if it does not end, it is ended."""
     with subprocess.Popen(arguments, env=environment) as process:
+        since: float | None = None
         try:
-            return process.wait()
+            while True:
+                try:
+                    return process.wait(LOOK)
+                except subprocess.TimeoutExpired:
+                    lost = _lost(folder)
+                if lost and since is None:
+                    since = time.monotonic()
+                if lost and since is not None and time.monotonic() - since > GRACE:
+                    print(f"error: rank {lost[0]} is lost and the job goes on; it is ended", file=sys.stderr)
+                    _end(process, folder)
+                    return 1
         except KeyboardInterrupt:
-            process.terminate()
-            process.wait()
+            _end(process, folder)
             return 130
+
+
+def _lost(folder: Path) -> list[int]:
+    """Ranks that have failed, or are no longer there and never came to their end."""
+    here = os.uname().nodename if hasattr(os, "uname") else ""
+    names = {path.name for path in folder.iterdir()}
+    lost = []
+    for rank in sorted(int(name[6:]) for name in names if name.startswith("begun-")):
+        pid, _, machine = (folder / f"begun-{rank}").read_text().partition(" ")
+        gone = machine == here != "" and pid.isdigit() and not _alive(int(pid))
+        # whoever is gone by now may have left its note since
+        if f"failed-{rank}" in names or (gone and not (folder / str(rank)).exists()):
+            lost.append(rank)
+    return lost
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    stat = Path(f"/proc/{pid}/stat")
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    except (OSError, IndexError):
+        return not stat.parent.parent.is_dir()  # there is no /proc, or it has gone just now
+
+
+def _end(process: subprocess.Popen[bytes], folder: Path) -> None:
+    """End ``mpirun``, and whatever of the job is left on this machine: also what ranks have started."""
+    process.terminate()
+    try:
+        process.wait(ENDING)
+    except subprocess.TimeoutExpired:
+        process.kill()
+    mark = f"{DONE_FOLDER}={folder}".encode()
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        pid = int(path.parent.name)
+        try:
+            if pid != os.getpid() and mark in path.read_bytes().split(b"\0"):
+                os.kill(pid, signal.SIGKILL)
+        except OSError:  # another user's, or gone
+            continue
 
 
 def _options(program: str, environment: dict[str, str]) -> list[str]:
@@ -177,9 +237,8 @@ def _unfinished(folder: Path) -> int:
 
 def apply(start: Start) -> None:
     """In a rank: take the cores and the device that were planned for it."""
-    folder = os.environ.get(DONE_FOLDER)
-    if folder and os.path.isdir(folder):
-        (Path(folder) / f"begun-{start.rank}").touch()
+    machine = os.uname().nodename if hasattr(os, "uname") else ""
+    leave_note(f"begun-{start.rank}", f"{os.getpid()} {machine}")
     cores = os.environ.get(CORES, "").split(";")
     if start.local_rank < len(cores) and cores[start.local_rank] and hasattr(os, "sched_setaffinity"):
         try:

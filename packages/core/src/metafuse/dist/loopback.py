@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import checked
 from ..errors import CollectiveMismatch
 from . import process as _process
 from .context import Context
@@ -89,6 +90,7 @@ class _Group:
         self.parts: dict[Any, _Group] = {}
 
 
+@checked
 class Loopback(Communicator):
     """A rank among threads; ``run`` makes them."""
 
@@ -198,6 +200,7 @@ def _combined(given: list[Array], op: str) -> Array:
     return total
 
 
+@checked
 def run(count: int, function: Callable[[int], Any]) -> list[Any]:
     """Call ``function(rank)`` on ``count`` ranks; answers what each returned.
 

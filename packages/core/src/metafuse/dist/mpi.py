@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import checked
 from ..errors import DTypeError
 from ..var import Var
 from . import collectives, parallel
@@ -27,6 +28,7 @@ __all__ = [
 _switched_off: list[Any] = []
 
 
+@checked
 def world_rank() -> int:
     """The place of this process among all, from 0."""
     return world().rank
@@ -54,6 +56,7 @@ def broadcast(args: np.ndarray[Any, Any], root: int) -> None:
         group.broadcast(raw, raw, root)
 
 
+@checked
 def var_broadcast(x: Var, root: int = 0) -> None:
     """Give ``x`` the value that it has on rank ``root``, on every rank, now."""
     check_rank("mpi.var_broadcast", "root", root, world().size)
@@ -67,26 +70,31 @@ def _replace(x: Var, value: Var) -> None:
     x.sync()
 
 
+@checked
 def var_reduce(x: Var, root: int = 0) -> None:
     """Give ``x`` the sum over all ranks, on rank ``root``, now; zeros elsewhere."""
     _replace(x, collectives.mpi_reduce(x, "add", root))
 
 
+@checked
 def var_all_reduce(x: Var) -> None:
     """Give ``x`` the sum over all ranks, on every rank, now."""
     _replace(x, collectives.mpi_all_reduce(x, "add"))
 
 
+@checked
 def mpi_barrier() -> None:
     """Wait for all ranks."""
     collectives.barrier()
 
 
+@checked
 def get_state() -> bool:
     """Whether this process computes together with others."""
     return world().size > 1
 
 
+@checked
 def set_state(enable: bool) -> None:
     """Compute alone from now on (``False``), or with the others again (``True``)."""
     if not enable and world().size > 1:

@@ -23,6 +23,7 @@ from weakref import ReferenceType, ref
 
 import numpy as np
 
+from ..arguments import checked
 from ..backend.contract import host_bytes
 from ..config import flags
 from ..errors import ArgumentError, DistributionError
@@ -57,6 +58,7 @@ class Share:
 batch: dict[str, int] = {}
 
 
+@checked
 def set_share(share: Share | None) -> None:
     """Say how much of the batch that comes now is this rank's; ``None``: all ranks have equally much."""
     if share is None:
@@ -108,6 +110,7 @@ def batch_scope(samples: int, total: int | None = None) -> Iterator[None]:
         _put(former)
 
 
+@checked
 def shared_out(indices: Sequence[Any]) -> tuple[list[Any], Share]:
     """The part of a batch that this rank has: consecutive entries. Parts differ by one at most; by rank they are the batch.
 
@@ -128,6 +131,7 @@ def weighted(loss: Var) -> Var:
 
 
 # -- equal parameters ---------------------------------------------------------------------------------------------
+@checked
 def broadcast_vars(values: Iterable[Var], root: int = 0) -> None:
     """Give every rank the values of rank ``root``, now. Vars stay as trainable as they are."""
     group = world()
@@ -229,7 +233,8 @@ def _totals(numbers: Sequence[float]) -> np.ndarray[Any, Any]:
     return total
 
 
-def average(value: Any, count: float | None = None) -> float:
+@checked
+def average(value: float | Var, count: float | None = None) -> float:
     """The mean over all ranks of a number or scalar Var that is this rank's mean over ``count`` samples; communicates now.
 
     ``count``: ``None`` means this rank's share of the batch that a data set has just yielded."""
@@ -239,11 +244,13 @@ def average(value: Any, count: float | None = None) -> float:
     return float(total / samples) if samples else float("nan")
 
 
+@checked
 def global_mean(loss: Var) -> Var:
     """The mean over the whole batch of a ``loss`` that is this rank's mean, as a recorded Var without gradient."""
     return mpi_all_reduce(weighted(loss.detach()))
 
 
+@checked
 class Average:
     """Running averages over all samples of all ranks: ``add`` as often as you like, ``value`` communicates once.
 
@@ -259,7 +266,7 @@ class Average:
     def __init__(self) -> None:
         self.total = self.count = 0.0
 
-    def add(self, value: Any, count: float = 1) -> None:
+    def add(self, value: float | Var, count: float = 1) -> None:
         """Take in a mean over ``count`` samples of this rank."""
         if count:
             self.total += float(value.item() if isinstance(value, Var) else value) * count
@@ -275,6 +282,7 @@ class Average:
         self.total = self.count = 0.0
 
 
+@checked
 def gather_objects(value: Any) -> list[Any]:
     """What every rank gave, by rank: anything that can be pickled; communicates now."""
     group = world()

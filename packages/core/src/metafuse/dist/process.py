@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import ContextDecorator
 from typing import Any, TypeVar
 
+from ..arguments import checked
 from ..config import flags
 from ..errors import DistributionError
 from ..ops.random import _stream
@@ -25,6 +26,7 @@ from .alone import Alone
 from .context import register
 from .contract import COMMUNICATOR_VERSION, Communicator, CommunicatorDescriptor, Start
 from .detect import started
+from .guard import CONNECTING, deadline
 
 __all__ = [
     "device_group",
@@ -47,6 +49,8 @@ class _Current:
 
     def __init__(self) -> None:
         self.group: Communicator | None = None
+        #: what connects this process with those it was started with, also while it computes alone
+        self.connected: Communicator | None = None
 
 
 _current = _Current()
@@ -59,6 +63,7 @@ def _put(group: Communicator | None) -> None:
 register(lambda: _current.group, lambda rank: None, _put)
 
 
+@checked
 def world() -> Communicator:
     """The group of all processes that compute together: one process unless a launcher started several.
 
@@ -71,26 +76,31 @@ def world() -> Communicator:
     return group
 
 
+@checked
 def set_world(group: Communicator | None) -> None:
     """Compute together with ``group`` from now on; ``None``: find out again when it is needed."""
     _put(group)
 
 
+@checked
 def rank() -> int:
     """The place of this process among those that compute together, from 0."""
     return world().rank
 
 
+@checked
 def world_size() -> int:
     """How many processes compute together."""
     return world().size
 
 
+@checked
 def local_rank() -> int:
     """The place of this process among those on the same machine."""
     return world().local_rank
 
 
+@checked
 def in_mpi() -> bool:
     """Whether several processes compute together."""
     return world().size > 1
@@ -101,13 +111,15 @@ def _connect() -> Communicator:
     if start is None:
         return Alone()
     chosen = _choose(start)
-    group = chosen.create()
+    with deadline(max(CONNECTING, flags.dist_timeout) if flags.dist_timeout else 0):
+        group = chosen.create()
     if group.size != start.size:
         raise DistributionError(
             f"[dist] {start.how} started {start.size} processes, but {chosen.name} connects {group.size}: they belong to "
             "different MPI installations; start them with the mpirun of the MPI that mpi4py uses (python -m metafuse launch "
             "finds it), or under Slurm with srun --mpi=pmi2 or --mpi=pmix"
         )
+    _current.connected = group
     return group
 
 
@@ -147,6 +159,7 @@ def _choose(start: Start) -> CommunicatorDescriptor:
     )
 
 
+@checked
 def device_group(group: Communicator, memory: str) -> Communicator | None:
     """The communicator beside ``group`` that works on the memory of the backend of this name, or ``None``.
 
@@ -170,6 +183,7 @@ def _refusal(descriptor: CommunicatorDescriptor, start: Start) -> str | None:
         return f"its probe failed: {type(error).__name__}: {error}"
 
 
+@checked
 class single_process_scope(ContextDecorator):  # noqa: N801 - the reference API's name
     """Inside, this process computes alone: no data is shared out and nothing is communicated.
 

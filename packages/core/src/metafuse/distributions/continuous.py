@@ -13,6 +13,7 @@ from math import log as log_of
 from math import pi, sqrt
 from typing import Any
 
+from ..arguments import checked
 from ..ops.scalar import erf, log, where
 from ..var import Var
 from .parameters import drawn, number_in, parameter, parameters, target_shape
@@ -22,6 +23,7 @@ __all__ = ["Normal", "Uniform"]
 _INFINITE = float("inf")
 
 
+@checked
 class Normal:
     """The normal distribution with mean ``mu`` and standard deviation ``sigma`` > 0.
 
@@ -58,6 +60,7 @@ class Normal:
         return log(self.sigma) + (self.mu * 0.0 + (0.5 + 0.5 * log_of(2 * pi)))
 
 
+@checked
 class Uniform:
     """The uniform distribution on ``[low, high)``.
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..arguments import checked
 from ..dtypes import int32
 from ..errors import DTypeError, ShapeError
 from ..ops.elementwise import broadcast_shapes, cast
@@ -30,6 +31,7 @@ __all__ = ["Categorical", "Geometric", "OneHotCategorical", "simple_presum"]
 _INFINITE = float("inf")
 
 
+@checked
 def simple_presum(x: Any) -> Var:
     """Sums of what comes before: ``y[..., k]`` is the sum of the first k elements; ``[..., n] -> [..., n + 1]``.
 
@@ -72,6 +74,7 @@ class _Categories:
         return -sum(where(never, 0.0, self.probs * where(never, 0.0, self.logits)), -1)
 
 
+@checked
 class OneHotCategorical(_Categories):
     """Rows of zeros with a single 1, the place of which is the category.
 
@@ -105,6 +108,7 @@ class OneHotCategorical(_Categories):
         return sum(where(x != 0, self.logits * cast(x, self.logits.dtype), 0.0), -1)
 
 
+@checked
 class Categorical(_Categories):
     """Whole numbers 0..k-1 with given probabilities.
 
@@ -139,6 +143,7 @@ class Categorical(_Categories):
         return where((x >= 0) & (x < self.categories), value, -_INFINITE)
 
 
+@checked
 class Geometric:
     """How often one fails before the first success: 0, 1, 2 ...
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ..arguments import checked
 from ..errors import DTypeError
 from ..ops.reduce import sum
 from ..ops.scalar import log, where
@@ -56,6 +57,7 @@ _FORMS: dict[type, Callable[[Any, Any], Var]] = {
 }
 
 
+@checked
 def kl_divergence(cur_dist: Any, old_dist: Any) -> Var:
     """The divergence of ``cur_dist`` from ``old_dist``, in nats.
 

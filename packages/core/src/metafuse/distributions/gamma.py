@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import checked
 from ..dtypes import float32
 from ..errors import ArgumentError
 from ..ops.elementwise import cast
@@ -39,6 +40,7 @@ def _standard(concentration: Any, key: Any) -> Any:
     return stream.standard_gamma(concentration)
 
 
+@checked
 class GammaDistribution:
     """The gamma distribution of shape ``concentration`` > 0 and ``rate`` > 0; its mean is their quotient.
 
@@ -107,6 +109,7 @@ class GammaDistribution:
         return a - log(self.rate) + lgamma(a) + (1.0 - a) * digamma(a)
 
 
+@checked
 def gamma_divergence(p: GammaDistribution, q: GammaDistribution) -> Var:
     """The Kullback-Leibler divergence of ``p`` from ``q``."""
     a, b, c, d = p.concentration, p.rate, q.concentration, q.rate

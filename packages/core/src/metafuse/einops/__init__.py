@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..arguments import checked
+from ..errors import ArgumentError, MetafuseError
 from .library import EinopsMissing, library
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
 ]  # fmt: skip
 
 
+@checked
 def rearrange(tensor: Any, pattern: str, **axes_lengths: int) -> Any:
     """The same elements in another order and shape.
 
@@ -38,9 +41,10 @@ def rearrange(tensor: Any, pattern: str, **axes_lengths: int) -> Any:
         >>> mf.einops.rearrange(mf.ones([2, 6]), "a (b c) -> (a b) c", c=3).shape
         (4, 3)
     """
-    return library().rearrange(tensor, pattern, **axes_lengths)
+    return _called("rearrange", tensor, pattern, **axes_lengths)
 
 
+@checked
 def reduce(tensor: Any, pattern: str, reduction: Any, **axes_lengths: int) -> Any:
     """Rearrange, and fold the axes that are missing after ``->``.
 
@@ -53,9 +57,10 @@ def reduce(tensor: Any, pattern: str, reduction: Any, **axes_lengths: int) -> An
         >>> mf.einops.reduce(mf.ones([2, 3]), "a b -> b", "sum").numpy()
         array([2., 2., 2.], dtype=float32)
     """
-    return library().reduce(tensor, pattern, reduction, **axes_lengths)
+    return _called("reduce", tensor, pattern, reduction, **axes_lengths)
 
 
+@checked
 def repeat(tensor: Any, pattern: str, **axes_lengths: int) -> Any:
     """Rearrange, and repeat along the axes that are new after ``->``.
 
@@ -65,9 +70,10 @@ def repeat(tensor: Any, pattern: str, **axes_lengths: int) -> Any:
         array([[1, 1],
                [2, 2]], dtype=int32)
     """
-    return library().repeat(tensor, pattern, **axes_lengths)
+    return _called("repeat", tensor, pattern, **axes_lengths)
 
 
+@checked
 def einsum(*tensors_and_pattern: Any) -> Any:
     """``metafuse.einsum`` with axes of any name: ``einsum(a, b, "batch row k, k column -> batch row column")``.
 
@@ -76,9 +82,10 @@ def einsum(*tensors_and_pattern: Any) -> Any:
         >>> mf.einops.einsum(mf.ones([2, 3]), mf.ones([3, 4]), "row k, k column -> row column").shape
         (2, 4)
     """
-    return library().einsum(*tensors_and_pattern)
+    return _called("einsum", *tensors_and_pattern)
 
 
+@checked
 def parse_shape(x: Any, pattern: str) -> dict[str, Any]:
     """The extents of ``x`` by the names in ``pattern``.
 
@@ -87,9 +94,10 @@ def parse_shape(x: Any, pattern: str) -> dict[str, Any]:
         >>> mf.einops.parse_shape(mf.ones([2, 3, 4]), "batch _ width")
         {'batch': 2, 'width': 4}
     """
-    return library().parse_shape(x, pattern)  # type: ignore[no-any-return]
+    return _called("parse_shape", x, pattern)  # type: ignore[no-any-return]
 
 
+@checked
 def asnumpy(tensor: Any) -> Any:
     """The value as a NumPy array.
 
@@ -98,9 +106,10 @@ def asnumpy(tensor: Any) -> Any:
         >>> mf.einops.asnumpy(mf.array([1, 2]))
         array([1, 2], dtype=int32)
     """
-    return library().asnumpy(tensor)
+    return _called("asnumpy", tensor)
 
 
+@checked
 def pack(tensors: Any, pattern: str) -> Any:
     """Vars with different inner axes (``*`` in ``pattern``) side by side in one.
 
@@ -113,9 +122,10 @@ def pack(tensors: Any, pattern: str) -> Any:
         >>> packed.shape, shapes
         ((2, 7), [(3,), (2, 2)])
     """
-    return library().pack(tensors, pattern)
+    return _called("pack", tensors, pattern)
 
 
+@checked
 def unpack(tensor: Any, packed_shapes: Any, pattern: str) -> Any:
     """What ``pack`` put together.
 
@@ -124,7 +134,18 @@ def unpack(tensor: Any, packed_shapes: Any, pattern: str) -> Any:
         >>> [x.shape for x in mf.einops.unpack(mf.ones([2, 7]), [(3,), (2, 2)], "a *")]
         [(2, 3), (2, 2, 2)]
     """
-    return library().unpack(tensor, packed_shapes, pattern)
+    return _called("unpack", tensor, packed_shapes, pattern)
+
+
+def _called(name: str, *args: Any, **axes_lengths: Any) -> Any:
+    """The package's function; what it raises beside its own ``EinopsError`` becomes an error of ours."""
+    package = library()
+    try:
+        return getattr(package, name)(*args, **axes_lengths)
+    except (MetafuseError, package.EinopsError):
+        raise
+    except Exception as error:
+        raise ArgumentError(f"[einops.{name}] {error}; see https://einops.rocks for what fits") from error
 
 
 def __getattr__(name: str) -> Any:

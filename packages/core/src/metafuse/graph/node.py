@@ -153,7 +153,7 @@ class Node:
 
     __slots__ = (
         "sig", "spec", "inputs", "scalars", "requires_grad", "buffer", "order", "handle", "origin", "pos", "released",
-        "rule",
+        "rule", "__weakref__",
     )  # fmt: skip
 
     sig: Signature
@@ -162,7 +162,7 @@ class Node:
     scalars: tuple[float | int, ...]
     requires_grad: bool
     buffer: Buffer | None
-    order: int
+    order: float
     handle: ReferenceType[Any] | None
     origin: tuple[CodeType, int] | None
     pos: int

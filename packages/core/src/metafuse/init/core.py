@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import checked
 from ..dtypes import as_dtype
 from ..errors import ArgumentError, ShapeError
 from ..ops.creation import array, full
@@ -43,7 +44,7 @@ def _fans(op: str, shape: Sequence[int]) -> tuple[int, int]:
     if len(shape) < 2:
         raise ShapeError(f"[{op}] needs a shape with at least 2 dimensions (out, in, ...), got {list(shape)}")
     window = prod(shape[2:])
-    return shape[1] * window, shape[0] * window
+    return max(shape[1] * window, 1), max(shape[0] * window, 1)  # no elements: nothing to scale
 
 
 def _fan(op: str, shape: Sequence[int], mode: str) -> int:
@@ -53,6 +54,7 @@ def _fan(op: str, shape: Sequence[int], mode: str) -> int:
 
 
 # -- constants -----------------------------------------------------------------------------------------------------
+@checked
 def constant(shape: Any, dtype: Any = "float32", value: float = 0.0) -> Var:
     """Everything ``value``.
 
@@ -65,6 +67,7 @@ def constant(shape: Any, dtype: Any = "float32", value: float = 0.0) -> Var:
     return _parameter(full(_extents("constant", shape), number, dtype), dtype)
 
 
+@checked
 def constant_(var: Var, value: float = 0.0) -> Var:
     """Set everything to ``value``."""
     return _put(var, constant(var.shape, var.dtype, value))
@@ -73,21 +76,25 @@ def constant_(var: Var, value: float = 0.0) -> Var:
 fill = constant_
 
 
+@checked
 def zero(shape: Any, dtype: Any = "float32") -> Var:
     """Zeros."""
     return constant(shape, dtype, 0.0)
 
 
+@checked
 def zero_(var: Var) -> Var:
     """Set everything to 0."""
     return constant_(var, 0.0)
 
 
+@checked
 def one(shape: Any, dtype: Any = "float32") -> Var:
     """Ones."""
     return constant(shape, dtype, 1.0)
 
 
+@checked
 def one_(var: Var) -> Var:
     """Set everything to 1."""
     return constant_(var, 1.0)
@@ -98,6 +105,7 @@ def _unit_matrix(shape: Any) -> np.ndarray[Any, Any]:
     return np.eye(rows, columns, dtype=np.float32)
 
 
+@checked
 def eye(shape: Any, dtype: Any = "float32") -> Var:
     """A matrix with ones on the diagonal; ``shape`` is the number of rows (and columns), or both.
 
@@ -114,6 +122,7 @@ def eye(shape: Any, dtype: Any = "float32") -> Var:
     return _parameter(array(_unit_matrix(extents), dtype), dtype)
 
 
+@checked
 def eye_(var: Var) -> Var:
     """Set a matrix to ones on the diagonal and zeros elsewhere."""
     if var.ndim != 2:
@@ -122,6 +131,7 @@ def eye_(var: Var) -> Var:
 
 
 # -- uniform -----------------------------------------------------------------------------------------------------
+@checked
 def uniform(shape: Any, dtype: Any = "float32", low: float = 0, high: float = 1) -> Var:
     """Uniform in ``low`` .. ``high``.
 
@@ -135,39 +145,46 @@ def uniform(shape: Any, dtype: Any = "float32", low: float = 0, high: float = 1)
     return _parameter(share * float(high - low) + float(low), dtype)
 
 
+@checked
 def uniform_(var: Var, low: float = 0, high: float = 1) -> Var:
     """Set to uniform numbers in ``low`` .. ``high``."""
     return _put(var, uniform(var.shape, var.dtype, low, high))
 
 
+@checked
 def random_(var: Var) -> Var:
     """Set to uniform numbers in 0 .. 1."""
     return uniform_(var)
 
 
+@checked
 def invariant_uniform(shape: Any, dtype: Any = "float32", mode: str = "fan_in") -> Var:
     """Uniform in +-``1 / sqrt(fan)``: what ``Linear`` and ``Conv`` start from."""
     bound = 1.0 / sqrt(_fan("invariant_uniform", _extents("invariant_uniform", shape), mode))
     return uniform(shape, dtype, -bound, bound)
 
 
+@checked
 def invariant_uniform_(var: Var, mode: str = "fan_in") -> Var:
     """Set to ``invariant_uniform`` numbers."""
     return _put(var, invariant_uniform(var.shape, var.dtype, mode))
 
 
+@checked
 def xavier_uniform(shape: Any, dtype: Any = "float32", gain: float = 1.0) -> Var:
     """Uniform in +-``gain * sqrt(6 / (fan_in + fan_out))`` (Glorot and Bengio 2010)."""
     bound = gain * sqrt(6.0 / sum(_fans("xavier_uniform", _extents("xavier_uniform", shape))))
     return uniform(shape, dtype, -bound, bound)
 
 
+@checked
 def xavier_uniform_(var: Var, gain: float = 1.0) -> Var:
     """Set to ``xavier_uniform`` numbers."""
     return _put(var, xavier_uniform(var.shape, var.dtype, gain))
 
 
 # -- normal --------------------------------------------------------------------------------------------------------
+@checked
 def gauss(shape: Any, dtype: Any = "float32", mean: float = 0.0, std: float = 1.0) -> Var:
     """Normally distributed.
 
@@ -179,33 +196,39 @@ def gauss(shape: Any, dtype: Any = "float32", mean: float = 0.0, std: float = 1.
     return _parameter(normal(mean, std, _extents("gauss", shape)), dtype)
 
 
+@checked
 def gauss_(var: Var, mean: float = 0.0, std: float = 1.0) -> Var:
     """Set to normally distributed numbers."""
     return _put(var, gauss(var.shape, var.dtype, mean, std))
 
 
+@checked
 def relu_invariant_gauss(shape: Any, dtype: Any = "float32", mode: str = "fan_in") -> Var:
     """Normal with deviation ``sqrt(2 / fan)`` (He et al. 2015)."""
     fan = _fan("relu_invariant_gauss", _extents("relu_invariant_gauss", shape), mode)
     return gauss(shape, dtype, 0.0, sqrt(2.0 / fan))
 
 
+@checked
 def relu_invariant_gauss_(var: Var, mode: str = "fan_in") -> Var:
     """Set to ``relu_invariant_gauss`` numbers."""
     return _put(var, relu_invariant_gauss(var.shape, var.dtype, mode))
 
 
+@checked
 def xavier_gauss(shape: Any, dtype: Any = "float32", gain: float = 1.0) -> Var:
     """Normal with deviation ``gain * sqrt(2 / (fan_in + fan_out))`` (Glorot and Bengio 2010)."""
     std = gain * sqrt(2.0 / sum(_fans("xavier_gauss", _extents("xavier_gauss", shape))))
     return gauss(shape, dtype, 0.0, std)
 
 
+@checked
 def xavier_gauss_(var: Var, gain: float = 1.0) -> Var:
     """Set to ``xavier_gauss`` numbers."""
     return _put(var, xavier_gauss(var.shape, var.dtype, gain))
 
 
+@checked
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     """The factor by which weights before this function should be larger.
 
@@ -233,23 +256,27 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     return table[nonlinearity]
 
 
+@checked
 def calculate_std(var: Var, mode: str, nonlinearity: str, param: float = 0.01) -> float:
     """``gain / sqrt(fan)`` of a weight."""
     fan = _fan("calculate_std", tuple(var.shape), mode)
     return calculate_gain(nonlinearity, param) / sqrt(fan)
 
 
+@checked
 def kaiming_uniform_(var: Var, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Var:
     """Set to uniform numbers in +-``sqrt(3) * gain / sqrt(fan)`` (He et al. 2015); ``a`` is the slope of leaky relu."""
     bound = sqrt(3.0) * calculate_std(var, mode, nonlinearity, a)
     return uniform_(var, -bound, bound)
 
 
+@checked
 def kaiming_normal_(var: Var, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Var:
     """Set to normal numbers with deviation ``gain / sqrt(fan)`` (He et al. 2015); ``a`` is the slope of leaky relu."""
     return gauss_(var, 0.0, calculate_std(var, mode, nonlinearity, a))
 
 
+@checked
 def trunc_normal_(var: Var, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Var:
     """Set to normal numbers that are all within ``a`` .. ``b``.
 

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ..arguments import checked
 from .files import Source, reading
 from .hashed_pickle import SIGNATURE, save_pickle, unpickle
 from .numpy_files import read_npy, read_npz, save_numpy
@@ -26,6 +27,7 @@ _PYTORCH = (".pth", ".pt", ".bin")
 ENDINGS = (*_PYTORCH, ".safetensors", ".npz", ".npy", ".pkl")
 
 
+@checked
 def load(path: str | os.PathLike[str] | BinaryIO, to: str | None = None) -> Any:
     """Read a file of PyTorch (``torch.save``, both formats), safetensors, NumPy (``.npy``, ``.npz``) or the reference API
     (``.pkl``).
@@ -95,6 +97,7 @@ def _is_pytorch(source: Source) -> bool:
     return not name.endswith(b".npy")
 
 
+@checked
 def save(params_dict: Any, path: str | os.PathLike[str]) -> None:
     """Write Vars, arrays, numbers, texts and containers of them. The name's ending chooses the format.
 

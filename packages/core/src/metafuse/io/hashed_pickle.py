@@ -112,7 +112,7 @@ def _plain(value: Any, where: str, depth: int) -> Any:
     if type(value) in (set, frozenset) and all(map(is_key, value)):
         return value
     detach = getattr(value, "detach", None)  # a tensor of PyTorch's
-    if detach is not None:
+    if detach is not None and hasattr(value, "cpu"):
         tensor = detach().cpu()
         return np.asarray((tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy())
     raise DTypeError(

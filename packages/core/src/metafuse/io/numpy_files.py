@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from ..arguments import checked
 from ..dtypes import as_dtype
 from ..errors import ArgumentError, DTypeError
 from ..var import Var, sync
@@ -26,6 +27,7 @@ from .tensors import MAX_DIMENSIONS, bits_of, check_target
 __all__ = ["load_numpy", "read_npy", "read_npz", "save_numpy"]
 
 
+@checked
 def load_numpy(path: str | os.PathLike[str] | BinaryIO, to: str | None = None) -> Any:
     """The array of a ``.npy`` file, or name to array of a ``.npz`` file, as ndarrays; bfloat16 as float32.
 
@@ -38,6 +40,7 @@ def load_numpy(path: str | os.PathLike[str] | BinaryIO, to: str | None = None) -
         return read_npz(source) if magic == b"PK\x03\x04" else read_npy(source)
 
 
+@checked
 def read_npy(source: Source) -> np.ndarray[Any, Any]:
     """The array of an open file."""
     return _array(source, source.file, source.size, Budget(source), "it")
@@ -108,6 +111,7 @@ def _header(source: Source, file: Any, what: str) -> tuple[tuple[int, ...], bool
         raise source.problem(f"{what} is no array: {error}") from error
 
 
+@checked
 def read_npz(source: Source) -> dict[str, np.ndarray[Any, Any]]:
     """The arrays of an open archive."""
     budget = Budget(source)
@@ -143,6 +147,7 @@ def _decoded(source: Source, name: str, stored: np.ndarray[Any, Any]) -> tuple[s
     return plain, dtype.decode(stored)
 
 
+@checked
 def save_numpy(value: Any, path: str | os.PathLike[str]) -> None:
     """Write one Var or array as ``.npy``, or a mapping from names to such as ``.npz``, to exactly this name.
 

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from ..arguments import checked
 from ..dtypes import DType
 from ..errors import ArgumentError, DTypeError
 from ..var import Var, sync
@@ -32,6 +33,7 @@ _DEPTH = 200
 _ALIGNMENT = 64  # of data in the archive, so that it can be mapped into memory
 
 
+@checked
 def save_pytorch(path: str | os.PathLike[str], obj: Any) -> None:
     """Write Vars, arrays, numbers, texts and containers of them so that ``torch.load(path, weights_only=True)`` reads them.
 

@@ -26,7 +26,7 @@ MAX_DIMENSIONS = 32
 
 def check_target(to: str | None) -> None:
     """Errors: ``ArgumentError`` if ``to`` is neither ``None`` nor ``"numpy"``."""
-    if to not in (None, "numpy"):
+    if to is not None and (not isinstance(to, str) or to != "numpy"):
         raise ArgumentError(f"[load] to must be None or 'numpy', got {to!r}")
 
 
@@ -54,7 +54,7 @@ def bits_of(value: Any, where: str) -> tuple[np.ndarray[Any, Any], DType]:
         return _little(value.dtype.encode(value.data)), value.dtype
     if not isinstance(value, (np.ndarray, np.generic)):
         detach = getattr(value, "detach", None)  # PyTorch's, without importing it
-        if detach is None:
+        if detach is None or not hasattr(value, "cpu"):
             raise DTypeError(f"[save] {where} is a {type(value).__name__}; Vars and arrays can be saved")
         value = detach().cpu()
         if str(value.dtype) == "torch.bfloat16":

@@ -9,7 +9,7 @@ Example:
     >>> from metafuse.dtypes import float32
     >>> from metafuse.kernel.expr import call, const
     >>> operation(call("max", const(1, float32), const(2, float32)), ["x", "y"], Dialect(), {})
-    '(x > y) | (x != x) ? x : y'
+    '(x <= y) | (y != y) ? y : x'
 """
 
 from __future__ import annotations
@@ -188,8 +188,9 @@ def _floating(node: Expr, args: Sequence[str], dialect: Dialect, needs: dict[str
     if op == "neg":
         return f"-{args[0]}"
     if op in ("min", "max"):
-        sign = "<" if op == "min" else ">"
-        return f"({args[0]} {sign} {args[1]}) | ({args[0]} != {args[0]}) ? {args[0]} : {args[1]}"
+        # written so that compilers vectorise several in a row, which (x > y) | (x != x) ? x : y keeps g++ from
+        sign = ">=" if op == "min" else "<="
+        return f"({args[0]} {sign} {args[1]}) | ({args[1]} != {args[1]}) ? {args[1]} : {args[0]}"
     if op == "pow" and node.args[1].op == "const" and node.args[1].value in (1, 2, 3):
         return " * ".join([args[0]] * int(node.args[1].value))
     if dtype.itemsize == 2 and op == "cdiv":

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..arguments import checked
 from ..errors import ShapeError
 from ..nn.module import Module
 from ..ops.meta import broadcast_to, expand_dims
@@ -23,6 +24,7 @@ from .clouds import check_options, clouds, length, reduced
 __all__ = ["ChamferLoss", "chamfer_loss"]
 
 
+@checked
 def chamfer_loss(
     pc1: Any, pc2: Any, reduction: str | None = "mean", dims: str = "BNC", bidirectional: bool = False
 ) -> Var:
@@ -70,6 +72,7 @@ def _nearest(a: Var, b: Var) -> Var:
     return length(a - chosen)[0]
 
 
+@checked
 class ChamferLoss(Module):
     """``chamfer_loss`` with its options.
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import checked
 from ..dtypes import int32
 from ..errors import ArgumentError, ShapeError
 from ..ops.function import Function
@@ -44,6 +45,7 @@ def _pairs(larger: Any, smaller: Any) -> Any:
     return found
 
 
+@checked
 class EarthMoverDistance(Function):
     """``earth_mover_distance`` as a ``Function``: call an instance, or ``EarthMoverDistance.apply``.
 
@@ -91,6 +93,7 @@ class EarthMoverDistance(Function):
         return tuple(g.cast(x.dtype) for g, x in zip(found, self.given, strict=True) if type(x) is Var)
 
 
+@checked
 def earth_mover_distance(pc1: Any, pc2: Any, reduction: str | None = "mean", dims: str = "BNC") -> Var:
     """The least sum of distances over all pairings of the points of two clouds.
 

@@ -12,7 +12,9 @@ from typing import Any
 from .. import init
 from ..errors import ArgumentError
 from ..ops import neural
+from ..ops.meta import check_flag
 from ..ops.neural.checks import integer
+from ..ops.scalar import sigmoid, tanh
 from .module import Module
 
 __all__ = [
@@ -129,14 +131,14 @@ class Sigmoid(Module):
     """``1 / (1 + exp(-x))``."""
 
     def execute(self, x: Any) -> Any:
-        return x.sigmoid()
+        return sigmoid(x)
 
 
 class Tanh(Module):
     """Hyperbolic tangent."""
 
     def execute(self, x: Any) -> Any:
-        return x.tanh()
+        return tanh(x)
 
 
 class Softplus(Module):
@@ -161,7 +163,7 @@ class Softmax(Module):
 
     def __init__(self, dim: Any = None, log: bool = False) -> None:
         self.dim = dim
-        self.log = bool(log)
+        self.log = check_flag(type(self).__name__, "log", log)
 
     def execute(self, x: Any) -> Any:
         return neural.softmax(x, self.dim, self.log)

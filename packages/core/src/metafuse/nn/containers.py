@@ -126,6 +126,8 @@ class ModuleDict(Sequential):
     """Modules by name."""
 
     def __init__(self, modules: dict[str, Module] | None = None) -> None:
+        if modules is not None and not isinstance(modules, dict):
+            raise DTypeError(f"[ModuleDict] modules must be a dictionary, got {type(modules).__name__}")
         super().__init__(*([modules] if modules else []))
 
     def __contains__(self, name: object) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import ArgumentError
 from ..ops import neural
+from ..ops.meta import check_flag
 from ..ops.neural.checks import choice
 from .activation import _number
 from .module import Module
@@ -46,7 +47,7 @@ class PairwiseDistance(Module):
         if p <= 0:
             raise ArgumentError(f"[PairwiseDistance] p must be > 0, got {p!r}")
         self.eps = _number("PairwiseDistance", "eps", eps)
-        self.keepdim = bool(keepdim)
+        self.keepdim = check_flag(type(self).__name__, "keepdim", keepdim)
 
     def execute(self, x1: Any, x2: Any) -> Any:
         return neural.pairwise_distance(x1, x2, self.p, self.eps, self.keepdim)
@@ -121,7 +122,7 @@ class TripletMarginLoss(Module):
         if p <= 0:
             raise ArgumentError(f"[TripletMarginLoss] p must be > 0, got {p!r}")
         self.eps = _number("TripletMarginLoss", "eps", eps)
-        self.swap = bool(swap)
+        self.swap = check_flag(type(self).__name__, "swap", swap)
         self.reduction = choice("TripletMarginLoss", "reduction", reduction, _REDUCTIONS)
 
     def execute(self, anchor: Any, positive: Any, negative: Any) -> Any:

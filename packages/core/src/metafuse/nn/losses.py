@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..ops import neural
+from ..ops.meta import check_flag
 from ..ops.neural.checks import choice, integer
 from .module import Module
 
@@ -73,7 +74,7 @@ class BCELoss(Module):
 
     def __init__(self, weight: Any = None, size_average: bool = True) -> None:
         self.weight = weight
-        self.size_average = bool(size_average)
+        self.size_average = check_flag(type(self).__name__, "size_average", size_average)
 
     def execute(self, output: Any, target: Any) -> Any:
         return neural.bce_loss(output, target, self.weight, self.size_average)
@@ -85,7 +86,7 @@ class BCEWithLogitsLoss(Module):
     def __init__(self, weight: Any = None, pos_weight: Any = None, size_average: bool = True) -> None:
         self.weight = weight
         self.pos_weight = pos_weight
-        self.size_average = bool(size_average)
+        self.size_average = check_flag(type(self).__name__, "size_average", size_average)
 
     def execute(self, output: Any, target: Any) -> Any:
         return neural.binary_cross_entropy_with_logits(
@@ -100,7 +101,7 @@ class KLDivLoss(Module):
 
     def __init__(self, reduction: str = "mean", log_target: bool = False) -> None:
         self.reduction = choice("KLDivLoss", "reduction", reduction, ("mean", "batchmean", "sum", "none"))
-        self.log_target = bool(log_target)
+        self.log_target = check_flag(type(self).__name__, "log_target", log_target)
 
     def execute(self, input: Any, target: Any) -> Any:
         return neural.kl_div(input, target, self.reduction, self.log_target)
@@ -135,7 +136,7 @@ class CTCLoss(Module):
     def __init__(self, blank: int = 0, reduction: str = "mean", zero_infinity: bool = False) -> None:
         self.blank = integer("CTCLoss", "blank", blank, 0)
         self.reduction = choice("CTCLoss", "reduction", reduction, ("mean", "sum", "none"))
-        self.zero_infinity = bool(zero_infinity)
+        self.zero_infinity = check_flag(type(self).__name__, "zero_infinity", zero_infinity)
 
     def execute(self, log_probs: Any, targets: Any, input_lengths: Any, target_lengths: Any) -> Any:
         return neural.ctc_loss(

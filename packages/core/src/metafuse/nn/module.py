@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
+from ..arguments import checked
 from ..dist import parallel
 from ..dist.process import single_process_scope
 from ..errors import ArgumentError, DTypeError
@@ -355,6 +356,7 @@ class Module:
         return lines[0] + ")" if len(lines) == 1 else "\n".join([*lines, ")"])
 
 
+@checked
 def make_module(func: Callable[..., Any], exec_n_args: int = 1) -> type[Module]:
     """A layer class whose ``execute`` calls ``func``: the first ``exec_n_args`` arguments come with the call, the others are
     given to the constructor.

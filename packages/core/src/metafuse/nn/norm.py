@@ -13,6 +13,7 @@ from .. import init
 from ..dist.process import world
 from ..errors import ArgumentError, ShapeError
 from ..ops import neural
+from ..ops.meta import check_flag
 from ..ops.neural.checks import fraction, integer, integers
 from ..var import Var
 from .module import Module
@@ -91,9 +92,9 @@ class BatchNorm(_Norm):
         self.num_features = integer(kind, "num_features", num_features, 1)
         self.eps = _eps(kind, eps)
         self.momentum = fraction(kind, "momentum", momentum)
-        self.affine = bool(affine)
-        self.is_train = bool(is_train)
-        self.sync = bool(sync)
+        self.affine = check_flag(type(self).__name__, "affine", affine)
+        self.is_train = check_flag(type(self).__name__, "is_train", is_train)
+        self.sync = check_flag(type(self).__name__, "sync", sync)
         self._affine([self.num_features], self.affine)
         self.running_mean = init.constant([self.num_features], "float32", 0.0).stop_grad()
         self.running_var = init.constant([self.num_features], "float32", 1.0).stop_grad()
@@ -148,9 +149,9 @@ class InstanceNorm(_Norm):
         self.num_features = integer(kind, "num_features", num_features, 1)
         self.eps = _eps(kind, eps)
         self.momentum = fraction(kind, "momentum", momentum)
-        self.affine = bool(affine)
-        self.is_train = bool(is_train)
-        self.sync = bool(sync)
+        self.affine = check_flag(type(self).__name__, "affine", affine)
+        self.is_train = check_flag(type(self).__name__, "is_train", is_train)
+        self.sync = check_flag(type(self).__name__, "sync", sync)
         self._affine([self.num_features], self.affine)
 
     def execute(self, x: Any) -> Any:
@@ -181,7 +182,7 @@ class LayerNorm(_Norm):
             )
         self.normalized_shape = integers(kind, "normalized_shape", normalized_shape, count, 1)
         self.eps = _eps(kind, eps)
-        self.elementwise_affine = bool(elementwise_affine)
+        self.elementwise_affine = check_flag(type(self).__name__, "elementwise_affine", elementwise_affine)
         self._affine(list(self.normalized_shape), self.elementwise_affine)
 
     def execute(self, x: Any) -> Any:
@@ -223,8 +224,8 @@ class GroupNorm(_Norm):
                 f"[GroupNorm] num_groups must divide num_channels, got {num_groups} and {num_channels}"
             )
         self.eps = _eps("GroupNorm", eps)
-        self.affine = bool(affine)
-        self.is_train = bool(is_train)
+        self.affine = check_flag(type(self).__name__, "affine", affine)
+        self.is_train = check_flag(type(self).__name__, "is_train", is_train)
         self._affine([self.num_channels], self.affine)
 
     def execute(self, x: Any) -> Any:

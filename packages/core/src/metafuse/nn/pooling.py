@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import ArgumentError
 from ..ops import neural
+from ..ops.meta import check_flag
 from ..ops.neural.checks import choice, integers, need_ndim
 from ..ops.neural.pooling import POOL_OPERATORS, window_pool
 from .module import Module
@@ -84,11 +85,11 @@ class Pool(Module):
                 f"kernel_size {self.kernel_size} and dilation {self.dilation}"
             )
         self.op = choice(kind, "op", op, POOL_OPERATORS)
-        self.return_indices = bool(return_indices)
+        self.return_indices = check_flag(type(self).__name__, "return_indices", return_indices)
         if self.return_indices and op not in ("maximum", "minimum"):
             raise ArgumentError(f"[{kind}] return_indices needs op 'maximum' or 'minimum', got {op!r}")
-        self.ceil_mode = bool(ceil_mode)
-        self.count_include_pad = bool(count_include_pad)
+        self.ceil_mode = check_flag(type(self).__name__, "ceil_mode", ceil_mode)
+        self.count_include_pad = check_flag(type(self).__name__, "count_include_pad", count_include_pad)
 
     def execute(self, x: Any) -> Any:
         kind = type(self).__name__
@@ -202,7 +203,7 @@ class AdaptiveMaxPool2d(AdaptiveAvgPool2d):
 
     def __init__(self, output_size: Any, return_indices: bool = False) -> None:
         super().__init__(output_size)
-        self.return_indices = bool(return_indices)
+        self.return_indices = check_flag(type(self).__name__, "return_indices", return_indices)
 
     def execute(self, x: Any) -> Any:
         need_ndim(type(self).__name__, "x", x, [self._spatial + 2], "(batch, channels, ...)")

@@ -15,7 +15,7 @@ from .. import init
 from ..errors import ArgumentError, ShapeError
 from ..ops import neural
 from ..ops.creation import zeros
-from ..ops.meta import check_var
+from ..ops.meta import check_flag, check_var
 from ..ops.neural.checks import choice, fraction, integer, need_ndim
 from ..ops.shape import concat, stack, transpose
 from .module import Module
@@ -33,7 +33,7 @@ class _Cell(Module):
         kind = type(self).__name__
         self.input_size = integer(kind, "input_size", input_size, 1)
         self.hidden_size = integer(kind, "hidden_size", hidden_size, 1)
-        self.bias = bool(bias)
+        self.bias = check_flag(type(self).__name__, "bias", bias)
         bound, rows = 1.0 / sqrt(self.hidden_size), self._gates * self.hidden_size
         self.weight_ih = init.uniform([rows, self.input_size], "float32", -bound, bound)
         self.weight_hh = init.uniform([rows, self.hidden_size], "float32", -bound, bound)
@@ -165,10 +165,10 @@ class RNNBase(Module):
         self.input_size = integer(kind, "input_size", input_size, 1)
         self.hidden_size = integer(kind, "hidden_size", hidden_size, 1)
         self.num_layers = integer(kind, "num_layers", num_layers, 1)
-        self.bias = bool(bias)
-        self.batch_first = bool(batch_first)
+        self.bias = check_flag(type(self).__name__, "bias", bias)
+        self.batch_first = check_flag(type(self).__name__, "batch_first", batch_first)
         self.dropout = fraction(kind, "dropout", dropout)
-        self.bidirectional = bool(bidirectional)
+        self.bidirectional = check_flag(type(self).__name__, "bidirectional", bidirectional)
         self.proj_size = integer(kind, "proj_size", proj_size, 0)
         self.nonlinearity = nonlinearity
         if mode == "RNN":

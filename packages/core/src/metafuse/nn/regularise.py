@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..ops import neural
+from ..ops.meta import check_flag
 from ..ops.neural.checks import fraction
 from .module import Module
 
@@ -31,7 +32,7 @@ class Dropout(Module):
 
     def __init__(self, p: float = 0.5, is_train: bool = False) -> None:
         self.p = fraction(type(self).__name__, "p", p)
-        self.is_train = bool(is_train)
+        self.is_train = check_flag(type(self).__name__, "is_train", is_train)
 
     def execute(self, input: Any) -> Any:
         return neural.dropout(input, self.p, self.is_train)

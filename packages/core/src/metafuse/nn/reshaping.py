@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import ShapeError
 from ..ops import neural
-from ..ops.meta import check_dim
+from ..ops.meta import check_dim, check_var
 from ..ops.neural.checks import integer, integers, need_ndim
 from .module import Module
 
@@ -39,6 +39,7 @@ class Flatten(Module):
         self.end_dim = integer("Flatten", "end_dim", end_dim, -(2**31))
 
     def execute(self, x: Any) -> Any:
+        x = check_var("Flatten", "x", x)
         first = self.start_dim + x.ndim * (self.start_dim < 0)
         last = self.end_dim + x.ndim * (self.end_dim < 0)
         if not 0 <= first <= last < x.ndim:
@@ -65,6 +66,7 @@ class Unflatten(Module):
         self.unflattened_size = tuple(integer("Unflatten", "unflattened_size", n, -1) for n in several)
 
     def execute(self, x: Any) -> Any:
+        x = check_var("Unflatten", "x", x)
         at = check_dim("Unflatten", self.dim, x.ndim)
         known = prod(n for n in self.unflattened_size if n != -1)
         if self.unflattened_size.count(-1) > 1 or known < 1 or x.shape[at] % known:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import ArgumentError
 from ..ops import neural
+from ..ops.meta import check_flag
 from ..ops.neural.checks import choice, integer
 from ..ops.neural.resizing import MODES
 from .module import Module
@@ -44,7 +45,7 @@ class Upsample(Module):
                 )
         self.scale_factor = scale_factor
         self.mode = choice(kind, "mode", mode, tuple(MODES))
-        self.align_corners = bool(align_corners)
+        self.align_corners = check_flag(type(self).__name__, "align_corners", align_corners)
 
     def execute(self, x: Any) -> Any:
         return neural.interpolate(x, None, self.scale_factor, self.mode, self.align_corners)
@@ -80,7 +81,7 @@ class Resize(Module):
             integer("Resize", "size", n, 1)
         self.size = size
         self.mode = choice("Resize", "mode", mode, tuple(MODES))
-        self.align_corners = bool(align_corners)
+        self.align_corners = check_flag(type(self).__name__, "align_corners", align_corners)
 
     def execute(self, x: Any) -> Any:
         return neural.resize(x, self.size, self.mode, self.align_corners)

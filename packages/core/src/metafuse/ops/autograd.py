@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
 from ..errors import DTypeError, GradientError
 from ..graph.node import Node, describe_origin, state
+from ..graph.recipe import Recipe, block_of, inputs_of
 from ..var import Var
 from .meta import fill
-from .recipe import Memory, Recipe, exact, settings, user_code
+from .recipe import Memory, exact, follow, settings, user_code
 
 __all__ = ["enable_grad", "grad", "no_grad"]
 
@@ -96,6 +97,8 @@ def grad(loss: Var, targets: Any, retain_graph: bool = True) -> Any:
         (array([27.], dtype=float32), array([18.], dtype=float32))
     """
     single = type(targets) is Var
+    if not single and (not isinstance(targets, Iterable) or isinstance(targets, (str, bytes))):
+        raise DTypeError(f"[grad] targets must be a Var or a list of Vars, got {type(targets).__name__}")
     wanted: Sequence[Var] = [targets] if single else list(targets)
     if type(loss) is not Var or not loss.dtype.is_float:
         raise DTypeError(
@@ -111,11 +114,40 @@ def grad(loss: Var, targets: Any, retain_graph: bool = True) -> Any:
 
 def _backward(loss: Node, targets: list[Node], retain_graph: bool) -> list[Var | None]:
     nodes = _upstream(loss)
+    wanted, leads, inner = _leading(nodes, targets)
+    key, given = _key(nodes, leads, targets)
+    known = _recipes.table.get(key) if key is not None else None
+    if known is not None:
+        recipe, shown = known
+        answers = iter(follow(recipe, given, user_code()))
+        found = [next(answers) if there else None for there in shown]
+    else:
+        if any(type(node) is not Node for node in nodes):  # rules look into what was recorded as one
+            for node in nodes:
+                _ = node.inputs
+            nodes = _upstream(loss)
+            wanted, leads, inner = _leading(nodes, targets)
+        found = _walk_back(loss, nodes, wanted, leads, targets)
+        if key is not None:
+            made = Recipe.of([g._node for g in found if g is not None], given, repeats=True)
+            if made is not None:
+                _recipes.keep(key, (made, [g is not None for g in found]))
+    if not retain_graph:
+        for node in inner:  # what leads to no target, and a target itself, may be asked again
+            if type(node) is Node:
+                node.released = True
+            else:
+                block_of(node)[0].release(node, leads)
+    return found
+
+
+def _leading(nodes: list[Node], targets: list[Node]) -> tuple[set[Node], set[Node], list[Node]]:
+    """The targets; the nodes through which one can be reached; those of them that are no mere target."""
     wanted = set(targets)
-    leads: set[Node] = set()  # nodes through which a target can be reached
-    inner: list[Node] = []  # those of them that are no mere target
+    leads: set[Node] = set()
+    inner: list[Node] = []
     for node in nodes:
-        for x in node.inputs:
+        for x in inputs_of(node):
             if x in leads:
                 leads.add(node)
                 inner.append(node)
@@ -123,22 +155,7 @@ def _backward(loss: Node, targets: list[Node], retain_graph: bool) -> list[Var |
         else:
             if node in wanted:
                 leads.add(node)
-    key, given = _key(nodes, leads, targets)
-    known = _recipes.table.get(key) if key is not None else None
-    if known is not None:
-        recipe, shown = known
-        answers = iter(recipe.follow(given, user_code()))
-        found = [next(answers) if there else None for there in shown]
-    else:
-        found = _walk_back(loss, nodes, wanted, leads, targets)
-        if key is not None:
-            recipe = Recipe.of([g for g in found if g is not None], given)
-            if recipe is not None:
-                _recipes.keep(key, (recipe, [g is not None for g in found]))
-    if not retain_graph:
-        for node in inner:  # what leads to no target, and a target itself, may be asked again
-            node.released = True
-    return found
+    return wanted, leads, inner
 
 
 #: what whole backward passes record, by the structure of what is behind the loss
@@ -164,18 +181,26 @@ def _key(
                 return None, given
         if node.rule is not None:
             return None, given
-        key.append(node.sig)
-        for x in node.inputs:
+        if type(node) is Node:
+            key.append(node.sig)
+            inputs = node.inputs
+            numbers = node.scalars
+        else:
+            block, step = block_of(node)
+            key += (block.recipe, step)
+            inputs = block.given
+            numbers = ()  # the recipe has them
+        for x in inputs:
             k = place.get(x)
             if k is None:
                 k = place[x] = len(given)
                 given.append(x)
             key.append(k)
-        if node.scalars and node in leads:
-            numbers = exact(node.scalars)
-            if numbers is None:
+        if numbers and node in leads:
+            plain = exact(numbers)
+            if plain is None:
                 return None, given
-            key.append(numbers)
+            key.append(plain)
         place[node] = len(given)
         given.append(node)
     key.append(None)
@@ -219,7 +244,13 @@ def _upstream(loss: Node) -> list[Node]:
     stack = [loss]
     while stack:
         node = stack.pop()
-        if node.released and node.buffer is not None and not node.inputs and node.sig.kind != "leaf":
+        if (
+            type(node) is Node
+            and node.released
+            and node.buffer is not None
+            and not node.inputs
+            and node.sig.kind != "leaf"
+        ):
             if node.sig.name == "compiled step":
                 raise GradientError(
                     "[grad] the results of a compiled function carry no gradient path; compute the gradient inside the "
@@ -229,7 +260,9 @@ def _upstream(loss: Node) -> list[Node]:
                 f"[grad] the graph behind {node.sig.name} (recorded at {describe_origin(node)}) was released by an "
                 "earlier gradient; pass retain_graph=True there"
             )
-        for x in node.inputs:
+        if type(node) is not Node and (node.buffer is not None or block_of(node)[0].values):
+            _ = node.inputs  # some of it is stored: an ordinary node, which knows what
+        for x in inputs_of(node):
             if x.requires_grad and x not in found:
                 found.add(x)
                 stack.append(x)

@@ -133,7 +133,10 @@ def _counted(place: Var, count: int, weights: Var) -> Var:
 
 
 def _bincount_oracle(x: Any, weights: Any = None, minlength: int = 0) -> Any:
-    return np.bincount(x.astype(np.int64), weights, minlength)
+    counts = np.bincount(x.astype(np.int64), weights, minlength)
+    return (
+        counts if weights is None else counts.astype(weights.dtype)
+    )  # NumPy forgets it where there is nothing to count
 
 
 @operator(

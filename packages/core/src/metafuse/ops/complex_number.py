@@ -274,7 +274,10 @@ def as_complex(op: str, value: Any) -> ComplexNumber:
         return value
     if isinstance(value, Var):
         return ComplexNumber(value)
-    host = np.asarray(value)
+    try:
+        host = np.asarray(value)
+    except (TypeError, ValueError):
+        return ComplexNumber(check_var(op, "x", value))  # says what is wrong
     if host.dtype.kind == "c":
         host = host.reshape(host.shape or (1,))
         from .creation import array

@@ -17,7 +17,7 @@ from ..dtypes import DType, as_dtype, bfloat16, float32, float64, int32, int64, 
 from ..errors import ArgumentError, DTypeError
 from ..var import Var, from_host
 from .elementwise import cast
-from .meta import check_shape, fill, index
+from .meta import check_integer, check_number, check_shape, fill, index
 from .precision import array_type
 from .registry import Sample, Tensor, operator
 
@@ -53,12 +53,7 @@ def array(data: Any, dtype: Any = None) -> Var:
         return data if dtype is None else cast(data, dtype)
     if isinstance(data, (list, tuple)) and any(type(x) is Var for x in data):
         data = [x.numpy() if type(x) is Var else x for x in data]
-    try:
-        value = np.asarray(data)
-    except (ValueError, TypeError) as error:
-        raise DTypeError(
-            f"[array] can't make an array of {_brief(data)}: {error}; give equally long rows"
-        ) from None
+    value = _host(data)
     if value.dtype.name == "bfloat16":  # of the package ml_dtypes
         dtype = bfloat16 if dtype is None else dtype
         value = bfloat16.decode(value.view(np.uint16))
@@ -80,6 +75,16 @@ def array(data: Any, dtype: Any = None) -> Var:
     return from_host(value, target, target.is_float)
 
 
+def _host(data: Any) -> np.ndarray[Any, Any]:
+    """What NumPy makes of ``data``. Errors: ``DTypeError``."""
+    try:
+        return np.asarray(data)
+    except (ValueError, TypeError) as error:
+        raise DTypeError(
+            f"[array] can't make an array of {_brief(data)}: {error}; give equally long rows"
+        ) from None
+
+
 def array64(data: Any, dtype: Any = None) -> Var:
     """Like ``array``, but 64-bit data stay 64-bit.
 
@@ -88,7 +93,9 @@ def array64(data: Any, dtype: Any = None) -> Var:
         >>> mf.array64(np.zeros(2)).dtype
         metafuse.float64
     """
-    value = np.asarray(data)
+    if type(data) is Var:
+        return array(data, dtype)
+    value = _host(data)
     return array(value, dtype if dtype is not None else value.dtype)
 
 
@@ -266,9 +273,9 @@ def linspace(start: float, end: float, steps: int, dtype: Any = float32) -> Var:
         >>> mf.linspace(0, 1, 3).numpy()
         array([0. , 0.5, 1. ], dtype=float32)
     """
-    (count,) = check_shape("linspace", steps)
-    if count < 1:
-        raise ArgumentError(f"[linspace] steps must be >= 1, got {steps}")
+    count = check_integer("linspace", "steps", steps, 1)
+    check_shape("linspace", count)
+    start, end = check_number("linspace", "start", start), check_number("linspace", "end", end)
     width = (end - start) / (count - 1) if count > 1 else 0.0
     return cast(cast(index((count,), 0), float64) * float(width) + float(start), dtype)
 

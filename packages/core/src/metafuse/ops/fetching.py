@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import atexit
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from threading import Lock
 from typing import Any
 
@@ -74,6 +74,8 @@ def fetch_sync(vh: Sequence[Var]) -> list[np.ndarray[Any, Any]]:
         >>> mf.fetch_sync([mf.ones(2), mf.zeros(1)])
         [array([1., 1.], dtype=float32), array([0.], dtype=float32)]
     """
+    if isinstance(vh, (str, bytes)) or not isinstance(vh, Iterable):
+        raise DTypeError(f"[fetch_sync] vh must be a list of Vars, got {type(vh).__name__}")
     values = list(vh) if not isinstance(vh, Var) else [vh]
     for k, value in enumerate(values):
         if not isinstance(value, Var):

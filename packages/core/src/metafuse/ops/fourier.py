@@ -17,18 +17,19 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import DType, float32, to_floating
+from ..dtypes import DType, float32, float64, to_floating
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..graph.index_map import IndexMap
 from ..kernel.expr import axis
 from ..var import Var
 from .complex_number import ComplexNumber, as_complex
-from .creation import array
 from .elementwise import cast
 from .host_parts import Part, Value, host_parts
 from .matrices import restored
-from .meta import check_dim, check_var, gather, index
+from .meta import check_dim, check_number, check_var, gather, index
+from .neural.checks import integer
 from .registry import operator
+from .scalar import ternary
 from .shape import roll
 
 __all__ = [
@@ -46,7 +47,7 @@ _TURNED = {"backward": "forward", "forward": "backward", "ortho": "ortho"}
 def _norm(op: str, norm: Any) -> str:
     if norm is None:
         return "backward"
-    if norm not in _TURNED:
+    if not isinstance(norm, str) or norm not in _TURNED:
         raise ArgumentError(f"[{op}] norm must be 'backward', 'ortho' or 'forward', got {norm!r}")
     return str(norm)
 
@@ -61,9 +62,7 @@ def _work(op: str, x: Value) -> tuple[Value, DType]:
 
 
 def _points(op: str, n: Any) -> int:
-    if isinstance(n, bool) or not hasattr(n, "__index__") or n.__index__() < 1:
-        raise ArgumentError(f"[{op}] n must be a whole number >= 1, got {n!r}")
-    return int(n.__index__())
+    return integer(op, "n", n, 1)
 
 
 def _fitted(x: Value, dim: int, n: int) -> Value:
@@ -316,7 +315,9 @@ def fftfreq(n: int, d: float = 1.0, dtype: Any = float32) -> Var:
         >>> mf.fft.fftfreq(4).numpy()
         array([ 0.  ,  0.25, -0.5 , -0.25], dtype=float32)
     """
-    return array(np.fft.fftfreq(_points("fft.fftfreq", n), d), dtype).stop_grad()
+    n = _points("fft.fftfreq", n)
+    i = index((n,), 0, float64)
+    return _spread("fft.fftfreq", ternary(i > (n - 1) // 2, i - n, i), n, d, dtype)
 
 
 def rfftfreq(n: int, d: float = 1.0, dtype: Any = float32) -> Var:
@@ -327,7 +328,16 @@ def rfftfreq(n: int, d: float = 1.0, dtype: Any = float32) -> Var:
         >>> mf.fft.rfftfreq(4).numpy()
         array([0.  , 0.25, 0.5 ], dtype=float32)
     """
-    return array(np.fft.rfftfreq(_points("fft.rfftfreq", n), d), dtype).stop_grad()
+    n = _points("fft.rfftfreq", n)
+    return _spread("fft.rfftfreq", index((n // 2 + 1,), 0, float64), n, d, dtype)
+
+
+def _spread(op: str, numbers: Any, n: int, d: Any, dtype: Any) -> Var:
+    """Numbers of waves over ``n`` points ``d`` apart as frequencies."""
+    distance = float(check_number(op, "d", d))
+    if not distance:
+        raise ArgumentError(f"[{op}] d must not be 0, got {d!r}")
+    return cast(numbers * (1.0 / (n * distance)), dtype).stop_grad()
 
 
 def _shifted(op: str, x: Any, dim: Any, sign: int) -> Any:

@@ -57,6 +57,8 @@ def grad_hooker(args: Sequence[Any], hook: Callable[[tuple[Any, ...]], Any]) -> 
         >>> [g.item() for g in mf.grad(a * 2 + b * 3, [x, y])]
         [3.0, 2.0]
     """
+    if not isinstance(args, (list, tuple)):
+        raise DTypeError(f"[grad_hooker] args must be a list, got {type(args).__name__}")
     return GradHooker(hook)(*args)  # type: ignore[no-any-return]
 
 

@@ -26,7 +26,7 @@ from ..var import Var
 from . import meta
 from .elementwise import broadcast_shapes, cast
 from .meta import check_var, gather, scatter
-from .registry import Operator, register
+from .registry import Operator, Sample, Tensor, register
 
 __all__ = ["getitem", "setitem"]
 
@@ -142,7 +142,7 @@ def _slice(operator: str, item: slice, extent: int) -> tuple[int, int, int]:
 
 
 def _integer(operator: str, item: Any, extent: int, d: int) -> int:
-    if isinstance(item, bool) or not hasattr(item, "__index__"):
+    if isinstance(item, (bool, type)) or not hasattr(item, "__index__"):
         raise DTypeError(
             f"[{operator}] can't index with {type(item).__name__} {item!r}; use integers, slices, None, ..."
         )
@@ -217,13 +217,22 @@ def setitem(x: Any, slices: Any, y: Any, op: str = "void") -> Var:
     return x
 
 
+_X = Tensor((3, 4, 5))
+
 register(
     Operator(
         "getitem",
         "indexing",
         getitem,
-        None,
-        (),
+        lambda x, slices: x[slices],
+        (
+            Sample((_X, (slice(None), 1))),
+            Sample((_X, (slice(None, None, -2), None, slice(1, 3)))),
+            Sample((_X, (..., -1, slice(None)))),
+            Sample((_X, (Tensor((2, 2), "int32", 0, 2), slice(None), Tensor((2, 2), "int32", -5, 4)))),
+            Sample((Tensor((7,), "any"), slice(-6, None, 3))),
+            Sample((Tensor((7,)), Tensor((0,), "int32"))),
+        ),
         "NumPy indexing",
         True,
         ("getitem", "slice_var", "__getitem__"),

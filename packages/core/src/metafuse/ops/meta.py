@@ -17,6 +17,7 @@ from ..dtypes import DType, accumulator, as_dtype, int32
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..graph.index_map import IndexMap
 from ..graph.node import Node, Signature, Spec, signature, spec_of
+from ..index import as_affine
 from ..kernel.expr import Expr, add, axis, const, mul
 from ..kernel.expr import cast as cast_expr
 from ..kernel.ir import REDUCTIONS
@@ -71,28 +72,47 @@ def _gather_gradient(node: Node, upstream: Var) -> list[Var | None]:
 
 
 def _as_reduction(upstream: Var, source: Spec, where: IndexMap) -> Var | None:
-    """The scatter-add through a plain broadcast or transpose is a sum and a transpose; ``None`` if it is neither."""
-    if where.guard or where.conditions:
+    """The scatter-add through a broadcast, a transposition or a padding is a sum and a read; ``None`` if it is none of them."""
+    if where.conditions:
         return None
-    kept: list[int] = []
+    kept: list[tuple[int, int, int]] = []
     for extent, index in zip(source.shape, where.indexes, strict=True):
-        if (
-            index.op == "axis"
-            and index.value not in kept
-            and upstream._node.spec.shape[index.value] == extent
-        ):
-            kept.append(index.value)
+        moved = _shifted(index)
+        if moved is not None and all(moved[0] != k for k, _, _ in kept):
+            # element j of the source is read where the axis is by + sign * j
+            by, sign = (-moved[1], 1) if moved[2] > 0 else (moved[1], -1)
+            ends = (by, by + sign * (extent - 1))
+            if min(ends) < 0 or max(ends) >= upstream._node.spec.shape[moved[0]]:
+                return None
+            kept.append((moved[0], by, sign))
         elif not (index.op == "const" and index.value == 0 and extent == 1):
             return None
-    dropped = tuple(k for k in range(upstream.ndim) if k not in kept)
+    axes = [k for k, _, _ in kept]
+    dropped = tuple(k for k in range(upstream.ndim) if k not in axes)
     summed = reduce_dims(upstream, "add", dropped) if dropped else upstream
-    order = sorted(kept)
-    if order != kept:
-        places = tuple(axis(kept.index(k)) for k in order)
-        summed = gather(
-            summed, tuple(summed.shape[order.index(k)] for k in kept), IndexMap(places), (), "transpose"
-        )
+    order = sorted(axes)
+    shape = tuple(n for n, index in zip(source.shape, where.indexes, strict=True) if index.op != "const")
+    plain = all(by == 0 and sign > 0 for _, by, sign in kept) and order == axes
+    if not plain or tuple(summed.shape) != shape:
+        places = []
+        for k in order:
+            d = axes.index(k)
+            _, by, sign = kept[d]
+            term = axis(d) if sign > 0 else mul(axis(d), const(-1))
+            places.append(add(term, const(by)) if by else term)
+        summed = gather(summed, shape, IndexMap(tuple(places)), (), "transpose")
     return reshape(summed, source.shape)
+
+
+def _shifted(index: Expr) -> tuple[int, int, int] | None:
+    """(axis, constant, sign) if ``index`` is plus or minus an axis plus a constant."""
+    if index.op == "axis":
+        return index.value, 0, 1
+    affine = as_affine(index)
+    if affine is None or len(affine.coefficients) != 1 or affine.coefficients[0][1] not in (1, -1):
+        return None
+    (number, sign) = affine.coefficients[0]
+    return number, affine.constant, sign
 
 
 def _scatter_gradient(node: Node, upstream: Var) -> list[Var | None]:
@@ -384,6 +404,6 @@ def check_shape(operator: str, shape: Any) -> tuple[int, ...]:
 def check_reduction(operator: str, op: Any, void: bool = False) -> str:
     """The name of a reduction operator. Errors: ``ArgumentError`` with the list."""
     names = [name for name in REDUCTIONS if void or name != "void"]
-    if op not in names:
+    if not isinstance(op, str) or op not in names:
         raise ArgumentError(f"[{operator}] op must be one of {', '.join(names)}, got {op!r}")
     return str(op)

@@ -59,7 +59,9 @@ def cpu(x: Any) -> Var:
     return check_var("cpu", "x", x)
 
 
-@operator(category="conversion", numpy=None, method=True)
+@operator(category="conversion", numpy=lambda x, *others: x, method=True,
+          samples=[Sample((Tensor((3, 2), "any"),)), Sample((Tensor((3, 2)), "cpu", True)),
+                   Sample((Tensor((3,), "int32"), "int64")), Sample((Tensor((3,)), None, Tensor((2,))))])  # fmt: skip
 def to(x: Any, *args: Any, **kargs: Any) -> Var:
     """``x`` converted to the dtypes (or the dtype of Vars) among the arguments.
 
@@ -217,7 +219,10 @@ def to_bool(v: Any) -> bool:
 
 def to_int(v: Any) -> int:
     """The only element as a Python int."""
-    return int(check_var("to_int", "v", v).item())
+    value = check_var("to_int", "v", v).item()
+    if value != value or value in (float("inf"), -float("inf")):
+        raise ArgumentError(f"[to_int] {value} is no whole number")
+    return int(value)
 
 
 def to_float(v: Any) -> float:
@@ -239,6 +244,8 @@ def format(v: Any, spec: str = "") -> str:
         '0.12'
     """
     value = check_var("format", "v", v)
+    if not isinstance(spec, str):
+        raise DTypeError(f"[format] spec must be a string, got {type(spec).__name__}")
     if not spec:
         return str(value)
     if value.numel() != 1:
@@ -335,7 +342,8 @@ def _by_name(name: str, op: Any, arity: int) -> Callable[..., Any]:
     return record.function
 
 
-@operator(category="element-wise", numpy=None, method=True)
+@operator(category="element-wise", numpy=lambda x, op: np.sin(x) if op == "sin" else x, method=True,
+          samples=[Sample((Tensor((3, 4)), "sin")), Sample((Tensor((3,), "int32"), "int64"))])  # fmt: skip
 def unary(x: Any, op: Any) -> Var:
     """The element-wise operator or the conversion that ``op`` names.
 
@@ -350,7 +358,9 @@ def unary(x: Any, op: Any) -> Var:
     return _by_name("unary", op, 1)(x)  # type: ignore[no-any-return]
 
 
-@operator(category="element-wise", numpy=None, method=True)
+@operator(category="element-wise", numpy=lambda x, y, p: getattr(np, p)(x, y), method=True,
+          samples=[Sample((Tensor((3, 4)), Tensor((4,)), "multiply")),
+                   Sample((Tensor((2, 3), "int"), 2, "subtract"))])  # fmt: skip
 def binary(x: Any, y: Any, p: str) -> Var:
     """The element-wise operator of two arguments that ``p`` names.
 

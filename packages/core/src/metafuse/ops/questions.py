@@ -16,6 +16,7 @@ from ..errors import ArgumentError, DTypeError
 from ..graph.node import describe_origin
 from ..var import Var
 from .creation import array
+from .meta import check_flag
 from .registry import function_named
 
 __all__ = ["attrs", "binary_dtype_infer", "hash", "peek", "peek_s"]
@@ -90,7 +91,7 @@ def binary_dtype_infer(op: str, x: Any, y: Any, xscalar: bool = False, yscalar: 
 
 def _stand_in(dtype: DType, scalar: bool) -> Any:
     """A value of this dtype: nothing is computed of it."""
-    if scalar:
+    if check_flag("binary_dtype_infer", "xscalar and yscalar", scalar):
         return 1.0 if dtype.is_float else True if dtype.kind == "b" else 1
     return array(1, dtype)
 
@@ -133,7 +134,7 @@ def _stop_fuse(var: Var) -> Var:
 
 def _identity(var: Var) -> int:
     """A number that no other value has: that of the recorded operation."""
-    return int(var._node.order)
+    return int(var._node.order * (1 << 20))  # orders within one composition differ by fractions
 
 
 def _attach() -> None:

@@ -26,7 +26,7 @@ from ..kernel.expr import Expr, call
 from ..var import Var, record
 from .creation import _split_dtype
 from .elementwise import broadcast_shapes, cast
-from .meta import check_integer, check_shape, check_var, linear_index
+from .meta import check_flag, check_integer, check_shape, check_var, linear_index
 from .scalar import cos, log
 
 __all__ = [
@@ -201,7 +201,16 @@ def uniform(low: Any = 0.0, high: Any = 1.0, size: Any = (1,), dtype: Any = floa
         >>> bool((mf.uniform(2.0, 3.0, [4]) >= 2.0).all())
         True
     """
+    low, high = _bounds("uniform", low=low, high=high)
     return random(size, dtype) * (high - low) + low
+
+
+def _bounds(operator: str, **values: Any) -> tuple[Any, Any]:
+    """Two numbers or Vars."""
+    one, two = (
+        v if isinstance(v, (bool, int, float)) else check_var(operator, n, v) for n, v in values.items()
+    )
+    return one, two
 
 
 def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, dtype: Any = float32) -> Var:
@@ -216,10 +225,7 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, dtype: Any = float
         >>> mf.normal(0.0, 2.0, [3]).shape
         (3,)
     """
-    mean, std = (
-        v if isinstance(v, (bool, int, float)) else check_var("normal", n, v)
-        for n, v in (("mean", mean), ("std", std))
-    )  # fmt: skip
+    mean, std = _bounds("normal", mean=mean, std=std)
     if size is None:
         size = broadcast_shapes("normal", [tuple(v.shape) for v in (mean, std) if type(v) is Var]) or (1,)
     return random(size, dtype, "normal") * std + mean
@@ -296,7 +302,7 @@ def multinomial(weights: Any, num_samples: int, replacement: bool = False) -> Va
         raise ShapeError(
             f"[multinomial] weights must be [columns] or [rows, columns], got shape {list(w.shape)}"
         )
-    if not replacement:
+    if not check_flag("multinomial", "replacement", replacement):
         if count > w.shape[-1]:
             raise ArgumentError(
                 f"[multinomial] can't draw {count} of {w.shape[-1]} columns without replacement; set replacement=True"

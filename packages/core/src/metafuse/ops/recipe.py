@@ -1,10 +1,9 @@
-"""Recipes: what a pure composition of operators recorded once, recorded again without its Python.
+"""The memory of compositions: what a pure composition of operators recorded once is recorded again without its Python.
 
-What it is: ``Recipe``, nodes in terms of given nodes; ``recorded``, which gives a composition a memory; ``Memory``, the
-bounded table. ``autograd`` keeps the recipes of whole backward passes.
-What it is not: a cache of values or of compiled programs. The nodes are those that the Python code would have recorded, with
-the same signatures, numbers and gradient flags; dead ones are left out.
-Who calls it: ``autograd`` and compositions in ``neural``.
+What it is: ``recorded``, which gives a composition a memory; ``Memory``, the bounded table; ``follow``, a recipe's results as Vars.
+``autograd`` keeps the recipes of whole backward passes, optimizers those of their updates.
+What it is not: the recipes themselves (``graph.recipe``).
+Who calls it: ``autograd``, ``optim`` and compositions in ``neural``.
 
 A composition is pure if the nodes that it records follow from the shapes, dtypes and gradient flags of its Vars, from its
 other arguments, and from flags. One that draws random numbers, reads values or rebinds Vars is not.
@@ -15,103 +14,18 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Hashable, Sequence
-from operator import itemgetter
 from typing import Any, TypeVar
 
 from ..config import SETTINGS, flags, observe
-from ..graph.node import Node, new_node, next_order, state
+from ..graph.node import Node, state
+from ..graph.recipe import Recipe
 from ..var import Var, sync_all, wrap
 
-__all__ = ["Memory", "Recipe", "exact", "recorded", "settings", "user_code"]
+__all__ = ["Memory", "exact", "follow", "recorded", "settings", "user_code"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _PLAIN = (bool, int, float, str, type(None))
-
-
-class Recipe:
-    """Nodes in order of creation. ``steps``: (signature, picks its inputs, numbers, gradient flag); places count the given
-    nodes first, then the steps. ``results``: places of what is handed out."""
-
-    __slots__ = ("results", "steps")
-
-    def __init__(self, steps: list[tuple[Any, ...]], results: list[int]) -> None:
-        self.steps = steps
-        self.results = results
-
-    @classmethod
-    def of(cls, results: Sequence[Var], given: Sequence[Node]) -> Recipe | None:
-        """The recipe of ``results`` from ``given``; ``None`` if they also depend on anything else."""
-        place = {node: k for k, node in enumerate(given)}
-        found: list[Node] = []
-        stack = list(dict.fromkeys(r._node for r in results))  # two results may be one node
-        seen = set(stack)
-        while stack:
-            node = stack.pop()
-            if node in place:
-                continue
-            if (
-                node.buffer is not None
-                or node.rule is not None
-                or node.released
-                or _draws(node)
-                or _ordered(node)
-            ):
-                return None
-            found.append(node)
-            for x in node.inputs:
-                if x not in seen:
-                    seen.add(x)
-                    stack.append(x)
-        found.sort(key=lambda n: n.order)
-        steps = []
-        for node in found:
-            inputs = [place[x] for x in node.inputs]
-            steps.append((node.sig, _picker(inputs), node.scalars, node.requires_grad))
-            place[node] = len(place)
-        return cls(steps, [place[r._node] for r in results])
-
-    def follow(self, given: Sequence[Node], origin: Any) -> list[Var]:
-        """Record the nodes again, from other given ones; answers handles of the results."""
-        nodes = list(given)
-        append = nodes.append
-        for sig, pick, scalars, requires_grad in self.steps:
-            node = new_node(Node)
-            node.sig = sig
-            node.spec = sig.spec
-            node.inputs = pick(nodes)
-            node.scalars = scalars
-            node.requires_grad = requires_grad
-            node.buffer = None
-            node.order = next_order()
-            node.handle = None
-            node.origin = origin
-            node.pos = 0
-            node.released = False
-            node.rule = None
-            append(node)
-        answers = [wrap(nodes[k]) for k in self.results]
-        if len(state.pending) > state.limit:
-            sync_all()
-        return answers
-
-
-def _picker(places: list[int]) -> Callable[[list[Node]], tuple[Node, ...]]:
-    if len(places) > 1:
-        return itemgetter(*places)
-    if not places:
-        return lambda nodes: ()
-    only = places[0]
-    return lambda nodes: (nodes[only],)
-
-
-def _ordered(node: Node) -> bool:
-    """Whether it depends on what was recorded before it: a collective."""
-    return node.sig.kind == "opaque" and getattr(node.sig.attrs, "ordered", False)
-
-
-def _draws(node: Node) -> bool:
-    return any(x.op == "uniform" for x, _ in node.sig.steps)
 
 
 class Memory:
@@ -127,6 +41,14 @@ class Memory:
         if len(self.table) >= self.LIMIT:
             self.table.clear()
         self.table[key] = recipe
+
+
+def follow(recipe: Recipe, given: Sequence[Node], origin: Any) -> list[Var]:
+    """Record the nodes of ``recipe`` from ``given`` ones; answers handles of the results."""
+    answers = [wrap(node) for node in recipe.follow(given, origin)]
+    if len(state.pending) > state.limit:
+        sync_all()
+    return answers
 
 
 #: the number of the present values of all flags, or nothing where one has changed since it was asked for
@@ -214,11 +136,11 @@ def recorded(function: F) -> F:
         whole = tuple(key)
         recipe = table.get(whole)
         if recipe is not None:
-            return recipe.follow(given, user_code())[0]
+            return follow(recipe, given, user_code())[0]
         answer = function(*args, **kwargs)
         if whole not in table:
             new = type(answer) is Var and not answer.__dict__ and all(answer._node is not n for n in given)
-            memory.keep(whole, Recipe.of([answer], given) if new else None)
+            memory.keep(whole, Recipe.of([answer._node], given) if new else None)
         return answer
 
     return call  # type: ignore[return-value]

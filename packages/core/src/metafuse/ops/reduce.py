@@ -62,7 +62,7 @@ def reduce(x: Any, op: str, dim: Any = None, keepdims: bool = False, *, dims: An
     """
     x = check_var("reduce", "x", x)
     dim = _one_of("reduce", dim, dims)
-    if op == "mean":
+    if isinstance(op, str) and op == "mean":
         return mean(x, dim, keepdims)
     name = check_reduction("reduce", op)
     if name.startswith("logical") and x.dtype is not bool_:
@@ -181,7 +181,7 @@ def var(x: Any, dim: Any = None, dims: Any = None, unbiased: bool = False, keepd
     count = _count(x, folded)
     squares = (x - mean(x, folded, True)).sqr()
     divisor = count - 1 if check_flag("var", "unbiased", unbiased) else count
-    found = _fold(squares, "add", folded, keepdims, "var") * (1.0 / divisor if divisor else float("nan"))
+    found = _fold(squares, "add", folded, keepdims, "var") * (1.0 / divisor if divisor > 0 else float("nan"))
     return cast(found, answer_type(kind))
 
 

@@ -75,6 +75,8 @@ def _texts(operator: str, argument: str, values: Any) -> tuple[str, ...]:
 
 
 def _extras(operator: str, extras: Sequence[Any]) -> list[Var]:
+    if not isinstance(extras, (list, tuple)):
+        raise DTypeError(f"[{operator}] extras must be a list of Vars, got {type(extras).__name__}")
     return [check_var(operator, f"extras[{k}]", e) for k, e in enumerate(extras)]
 
 

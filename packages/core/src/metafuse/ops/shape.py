@@ -91,7 +91,14 @@ def transpose(x: Any, *dim: Any) -> Var:
     return gather(x, shape, IndexMap(tuple(axis(found.index(d)) for d in range(x.ndim))), (), "transpose")
 
 
-@operator(category="shape", numpy=None, method=True)
+def _broadcast_oracle(x: Any, shape: Any, dims: Any = ()) -> Any:
+    shape = np.shape(shape) if isinstance(shape, np.ndarray) else shape
+    return np.broadcast_to(np.expand_dims(x, dims) if dims else x, shape)
+
+
+@operator(category="shape", numpy=_broadcast_oracle, method=True,
+          samples=[Sample((Tensor((3, 1)), [2, 3, 4])), Sample((Tensor((3, 2)), [3, 4, 2], (1,))),
+                   Sample((Tensor((2,)), Tensor((3, 2), "int32")))])  # fmt: skip
 def broadcast(x: Any, shape: Any, dims: Sequence[int] = ()) -> Var:
     """Repeat ``x`` to ``shape``.
 
@@ -116,6 +123,10 @@ def broadcast(x: Any, shape: Any, dims: Sequence[int] = ()) -> Var:
     if len(set(numbers)) != len(numbers):
         raise ShapeError(f"[broadcast] dims must differ, got {dims!r}")
     if numbers:
+        if max(numbers) >= x.ndim + len(numbers):
+            raise ShapeError(
+                f"[broadcast] dims {dims!r} of {list(target)} leave places for more dimensions than {list(x.shape)} has"
+            )
         x = expand_dims(x, numbers)
     if x.ndim > len(target) or broadcast_shapes("broadcast", [tuple(x.shape), target]) != target:
         raise ShapeError(f"[broadcast] {list(x.shape)} does not broadcast to {list(target)}")

@@ -230,7 +230,14 @@ def _whole(answer: Var) -> bool:
     return bool(answer.all().item()) if answer.size else True
 
 
-@operator(category="comparison", numpy=None, method=True, rebinds=False, source="NumPy allclose")
+@operator(
+    category="comparison",
+    numpy=None,
+    method=True,
+    rebinds=False,
+    differentiable=False,
+    source="NumPy allclose",
+)
 def allclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
     """Whether all elements are close; a Python bool, so everything is computed now. See ``isclose``.
 
@@ -242,7 +249,14 @@ def allclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: 
     return _whole(isclose(a, b, rtol, atol, equal_nan))
 
 
-@operator(category="comparison", numpy=None, method=True, rebinds=False, source="NumPy array_equal")
+@operator(
+    category="comparison",
+    numpy=None,
+    method=True,
+    rebinds=False,
+    differentiable=False,
+    source="NumPy array_equal",
+)
 def all_equal(a: Any, b: Any) -> bool:
     """Whether two arrays have one shape (or broadcast) and equal elements; a Python bool, computed now.
 

@@ -48,7 +48,9 @@ def _chosen(count: int, fails: Callable[[int, np.ndarray[Any, Any]], Any]) -> np
     return chosen[:size]
 
 
-@operator(category="indexing", numpy=None, method=True, rebinds=False, source="greedy choice")
+@operator(
+    category="indexing", numpy=None, method=True, rebinds=False, differentiable=False, source="greedy choice"
+)
 def candidate(x: Any, fail_cond: str, dtype: Any = "int32") -> Var:
     """The numbers of the candidates (rows of ``x``) that are chosen, one after the other; computes ``x`` now.
 

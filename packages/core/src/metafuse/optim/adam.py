@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .optimizer import Optimizer, check_betas, check_number, write
+from .updates import steady
 
 __all__ = ["Adam", "AdamW"]
 
@@ -41,6 +42,7 @@ class Adam(Optimizer):
         self.betas = check_betas(kind, betas, 2)
         self.weight_decay = check_number(kind, "weight_decay", weight_decay)
 
+    @steady
     def update(self, p: Any, g: Any, state: dict[str, Any], options: dict[str, Any]) -> None:
         if options["weight_decay"]:
             g = p * options["weight_decay"] + g
@@ -60,6 +62,7 @@ class AdamW(Adam):
     Arguments as in ``Adam``.
     """
 
+    @steady
     def update(self, p: Any, g: Any, state: dict[str, Any], options: dict[str, Any]) -> None:
         b0, b1 = options["betas"]
         m = state["m"] * b0 + g * (1 - b0)

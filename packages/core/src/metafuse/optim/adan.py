@@ -6,6 +6,7 @@ from typing import Any
 
 from ..var import Var
 from .optimizer import Optimizer, check_betas, check_number, write
+from .updates import steady
 
 __all__ = ["Adan"]
 
@@ -54,6 +55,7 @@ class Adan(Optimizer):
         if self.max_grad_norm > 0:
             self.clip_grad_norm(self.max_grad_norm)
 
+    @steady
     def update(self, p: Any, g: Any, state: dict[str, Any], options: dict[str, Any]) -> None:
         b0, b1, b2 = options["betas"]
         step, lr = self.n_step, options["lr"]

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from math import cos, pi
 from typing import Any
 
+from ..arguments import checked
 from ..errors import ArgumentError, DTypeError
 from ..ops.neural.checks import choice, integer
 from ..var import Var
@@ -67,6 +68,7 @@ class _Schedule:
         self.update_lr()
 
 
+@checked
 class StepLR(_Schedule):
     """The learning rate times ``gamma`` every ``step_size`` epochs.
 
@@ -97,6 +99,7 @@ class StepLR(_Schedule):
         return float(base * self.gamma ** (epoch // self.step_size))
 
 
+@checked
 class MultiStepLR(_Schedule):
     """The learning rate times ``gamma`` at each epoch of ``milestones``.
 
@@ -127,6 +130,7 @@ class MultiStepLR(_Schedule):
         return float(base * self.gamma ** bisect_right(self.milestones, epoch))
 
 
+@checked
 class ExponentialLR(_Schedule):
     """The learning rate times ``gamma`` every epoch."""
 
@@ -138,6 +142,7 @@ class ExponentialLR(_Schedule):
         return float(base * self.gamma**epoch)
 
 
+@checked
 class CosineAnnealingLR(_Schedule):
     """Half a cosine from the first learning rate down to ``eta_min`` over ``T_max`` epochs, and up and down again after that
     (Loshchilov and Hutter 2017).
@@ -163,6 +168,7 @@ class CosineAnnealingLR(_Schedule):
         return float(self.eta_min + (base - self.eta_min) * (1 + cos(pi * epoch / self.T_max)) / 2)
 
 
+@checked
 class ReduceLROnPlateau:
     """The learning rate times ``factor`` once the loss has not become better for more than ``patience`` epochs.
 
@@ -246,7 +252,7 @@ class ReduceLROnPlateau:
         new = max(lr * self.factor, least)
         return new if lr - new > self.eps else lr
 
-    def step(self, loss: Any, epoch: int | None = None) -> None:
+    def step(self, loss: float | Var, epoch: int | None = None) -> None:
         """Take the loss of an epoch into account."""
         value = loss.item() if isinstance(loss, Var) else float(loss)
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch

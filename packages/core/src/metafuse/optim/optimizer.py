@@ -8,7 +8,7 @@ Who calls it: users subclass it, and every optimizer here does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from ..ops.autograd import grad, no_grad
 from ..ops.creation import array, zeros
 from ..ops.elementwise import cast
 from ..var import Var, sync
+from .updates import Updates
 
 __all__ = ["Optimizer", "opt_grad"]
 
@@ -60,8 +61,9 @@ class Optimizer:
         self._inputs: list[Var] = []
         self.n_step = 0
         self._local = False  # whether the kept gradients are of this rank's samples only
+        self._updates = Updates()
         self._compared = False  # whether ranks have seen that their parameters are the same
-        given = list(params)
+        given = _listed(kind, "params", params)
         if not given:
             raise ArgumentError(f"[{kind}] params is empty; give model.parameters()")
         for group in given if isinstance(given[0], dict) else [{"params": given}]:
@@ -74,7 +76,7 @@ class Optimizer:
         kind = type(self).__name__
         if not isinstance(group, dict) or "params" not in group:
             raise ArgumentError(f"[{kind}] a group must be a dictionary with 'params', got {group!r}")
-        params = [group["params"]] if isinstance(group["params"], Var) else list(group["params"])
+        params = _listed(kind, "params", group["params"])
         for p in params:
             if not isinstance(p, Var):
                 raise DTypeError(f"[{kind}] params must hold Vars, got {type(p).__name__}")
@@ -87,7 +89,7 @@ class Optimizer:
     def set_input_into_param_group(self, inputs: Any) -> None:
         """Have ``backward`` also ask for the gradients of ``inputs``, so that hooks on the way to them are called. They are not
         changed by ``step``. An empty list ends it."""
-        several = [inputs] if isinstance(inputs, Var) else list(inputs)
+        several = _listed(type(self).__name__, "inputs", inputs)
         for v in several:
             if not isinstance(v, Var):
                 raise DTypeError(f"[{type(self).__name__}] inputs must hold Vars, got {type(v).__name__}")
@@ -161,6 +163,8 @@ class Optimizer:
 
     def find_grad(self, v: Var) -> Var:
         """The gradient kept for ``v``. Errors: ``GradientError`` if there is none now."""
+        if not isinstance(v, Var):
+            raise DTypeError(f"[opt_grad] v must be a Var, got {type(v).__name__}")
         self.sync_gradients()
         for group in self.param_groups:
             for p, g in zip(group["params"], group["grads"], strict=True):
@@ -222,19 +226,49 @@ class Optimizer:
 
         Answers the Vars that hold something new: the parameters and their state."""
         self.sync_gradients()
-        changed: list[Var] = []
         with no_grad():
-            for group in self.param_groups:
-                options = {name: self.option(group, name) for name in self.options}
-                for k, (p, g) in enumerate(zip(group["params"], group["grads"], strict=True)):
-                    if g is None or not p.requires_grad:
-                        continue
-                    state = self._state(group, k)
-                    wide = _wide(p)
-                    self.update(wide, _wide(g) if wide is not p else g, state, options)
-                    if wide is not p:
-                        write(p, wide)
-                    changed += [p, *state.values()]
+            changed = self._updates.record(self)
+            return (
+                changed
+                if changed is not None
+                else self._record_each([self.group_options(g) for g in self.param_groups])
+            )
+
+    def group_options(self, group: Group) -> dict[str, Any]:
+        """What the update rule of a group's parameters is told."""
+        return {name: self.option(group, name) for name in self.options}
+
+    def record_with(self, numbers: Sequence[Any]) -> None:
+        """Record the updates with ``numbers`` in the place of the options' and of the count of steps, in their order."""
+        rest = iter(numbers)
+        told = []
+        for group in self.param_groups:
+            options = self.group_options(group)
+            for name, value in options.items():
+                if type(value) is tuple:
+                    options[name] = tuple(next(rest) if type(x) in (int, float) else x for x in value)
+                elif type(value) in (int, float):
+                    options[name] = next(rest)
+            told.append(options)
+        count = self.n_step
+        self.n_step = next(rest)
+        try:
+            self._record_each(told)
+        finally:
+            self.n_step = count
+
+    def _record_each(self, told: list[dict[str, Any]]) -> list[Var]:
+        changed: list[Var] = []
+        for group, options in zip(self.param_groups, told, strict=True):
+            for k, (p, g) in enumerate(zip(group["params"], group["grads"], strict=True)):
+                if g is None or not p.requires_grad:
+                    continue
+                state = self._state(group, k)
+                wide = _wide(p)
+                self.update(wide, _wide(g) if wide is not p else g, state, options)
+                if wide is not p:
+                    write(p, wide)
+                changed += [p, *state.values()]
         return changed
 
     def post_step(self) -> None:
@@ -327,7 +361,18 @@ def _wide(value: Var) -> Var:
 
 def opt_grad(v: Var, opt: Optimizer) -> Var:
     """The gradient that ``opt.backward(loss)`` has kept for ``v``."""
+    if not isinstance(opt, Optimizer):
+        raise DTypeError(f"[opt_grad] opt must be an Optimizer, got {type(opt).__name__}")
     return opt.find_grad(v)
+
+
+def _listed(op: str, name: str, value: Any) -> list[Any]:
+    """What a sequence or generator holds; one Var counts as a list of itself."""
+    if isinstance(value, Var):
+        return [value]
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+        raise DTypeError(f"[{op}] {name} must be a list of Vars, got {type(value).__name__}")
+    return list(value)
 
 
 def check_number(op: str, name: str, value: Any, least: float = 0.0) -> Any:

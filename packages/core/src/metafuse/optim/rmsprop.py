@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .optimizer import Optimizer, check_number, write
+from .updates import steady
 
 __all__ = ["RMSprop"]
 
@@ -33,6 +34,7 @@ class RMSprop(Optimizer):
         self.eps = check_number("RMSprop", "eps", eps)
         self.alpha = check_number("RMSprop", "alpha", alpha)
 
+    @steady
     def update(self, p: Any, g: Any, state: dict[str, Any], options: dict[str, Any]) -> None:
         alpha = options["alpha"]
         v: Any = state["values"] * alpha + g * g * (1 - alpha)

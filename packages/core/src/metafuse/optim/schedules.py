@@ -13,6 +13,9 @@ from collections.abc import Callable, Sequence
 from math import cos, pi
 from typing import Any
 
+import numpy as np
+
+from ..arguments import checked
 from ..errors import ArgumentError, DTypeError
 from ..ops.neural.checks import choice, fraction, integer
 from .lr_scheduler import check_optimizer
@@ -23,6 +26,7 @@ __all__ = [
 ]  # fmt: skip
 
 
+@checked
 class LRScheduler:
     """Base: subclasses define ``get_lr``, which answers a learning rate per group for ``self.last_epoch``.
 
@@ -68,6 +72,7 @@ class LRScheduler:
         self._last_lr = rates
 
 
+@checked
 class LambdaLR(LRScheduler):
     """The first learning rate times ``lr_lambda(epoch)``; one function for all groups or a list of them.
 
@@ -89,9 +94,18 @@ class LambdaLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
-        return [base * f(self.last_epoch) for base, f in zip(self.base_lrs, self.lr_lambdas, strict=True)]
+        factors = [check_factor(f(self.last_epoch)) for f in self.lr_lambdas]
+        return [base * f for base, f in zip(self.base_lrs, factors, strict=True)]
 
 
+def check_factor(value: Any) -> Any:
+    """What a user's function answers, if it is a number."""
+    if isinstance(value, (int, float, np.number)):
+        return value
+    raise DTypeError(f"[LambdaLR] lr_lambda must answer a number, got {value!r}")
+
+
+@checked
 class LinearLR(LRScheduler):
     """Warm-up: the first learning rate times a factor that goes from ``start_factor`` to ``end_factor`` in ``total_iters`` steps.
 
@@ -126,6 +140,7 @@ class LinearLR(LRScheduler):
         return [base * factor for base in self.base_lrs]
 
 
+@checked
 class ConstantLR(LRScheduler):
     """Warm-up: the first learning rate times ``factor`` for ``total_iters`` steps, then itself."""
 
@@ -141,6 +156,7 @@ class ConstantLR(LRScheduler):
         return [base * factor for base in self.base_lrs]
 
 
+@checked
 class CosineAnnealingWarmRestarts(LRScheduler):
     """Half a cosine down to ``eta_min`` over ``T_0`` steps, again from the top over ``T_0 * T_mult`` steps, and so on (Loshchilov
     and Hutter 2017)."""
@@ -163,6 +179,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         return [self.eta_min + (base - self.eta_min) * share for base in self.base_lrs]
 
 
+@checked
 class OneCycleLR(LRScheduler):
     """Up from ``max_lr / div_factor`` to ``max_lr`` and down to ``max_lr / div_factor / final_div_factor`` (Smith and Topin
     2018).
@@ -222,6 +239,7 @@ class OneCycleLR(LRScheduler):
         return rates
 
 
+@checked
 class SequentialLR:
     """Schedulers one after the other: number k takes over at step ``milestones[k - 1]``, counting from 0 again.
 

@@ -7,6 +7,7 @@ from typing import Any
 from ..errors import ArgumentError
 from ..var import Var
 from .optimizer import Optimizer, check_number, write
+from .updates import steady
 
 __all__ = ["SGD"]
 
@@ -55,6 +56,7 @@ class SGD(Optimizer):
     def _state(self, group: dict[str, Any], k: int) -> dict[str, Var]:
         return super()._state(group, k) if self.option(group, "momentum") else {}
 
+    @steady
     def update(self, p: Any, g: Any, state: dict[str, Any], options: dict[str, Any]) -> None:
         momentum, decay, keep = options["momentum"], options["weight_decay"], 1.0 - options["dampening"]
         d = p * decay + g if decay else g

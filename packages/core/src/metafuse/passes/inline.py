@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from ..graph.index_map import IndexMap
 from ..graph.node import Node
-from ..kernel.expr import Expr, axis, call, cast, const, load, rewrite, select
+from ..index import bounds
+from ..kernel.expr import Expr, axis, call, cast, const, load, rewrite, select, walk
 from .affine import offset, row_major
 from .program_graph import ProgramGraph
 
@@ -166,26 +167,21 @@ class Inliner:
         graph = self.graph
         target = graph.specs[number if graph.kind(number) == "scatter" else graph.inputs[number][0]].shape
         conditions: list[Expr] = []
-
-        def substitute(x: Expr) -> Expr | None:
-            if x.op == "axis":
-                return index[x.value]
-            if x.op != "load":
-                return None
-            extra = graph.inputs[number][x.value]
-            spec = graph.specs[extra]
-            inside: Expr | None = guard
-            for position, extent in zip(x.args, spec.shape, strict=True):
-                inside = both(inside, in_range(position, extent))
-            if inside is not None and inside is not guard:
-                conditions.append(inside)
-            storage = graph.base(extra)
-            place = offset(x.args, graph.strides(extra))
-            value = load(storage, spec.dtype, place, inside or const(True, "bool"), const(0, spec.dtype))
-            return value
-
         memo: dict[Expr, Expr] = {}
-        place = tuple(as_int64(rewrite(x, substitute, memo)) for x in where.indexes)
+
+        def at_index(expr: Expr) -> Expr:
+            for x in walk(expr, memo):
+                if x.op == "load":
+                    places = tuple([rewrite(a, axes, memo) for a in x.args])
+                    memo[x], inside = self._extra(number, x, places, guard)
+                    if inside is not guard and inside is not None:
+                        conditions.append(inside)
+            return rewrite(expr, axes, memo)
+
+        def axes(x: Expr) -> Expr | None:
+            return index[x.value] if x.op == "axis" else None
+
+        place = tuple(as_int64(at_index(x)) for x in where.indexes)
         hit: Expr | None = None
         for condition in conditions:
             hit = both(hit, condition)
@@ -194,14 +190,30 @@ class Inliner:
                 if not self._surely_inside(number, original, extent):
                     hit = both(hit, in_range(position, extent))
         for condition in where.conditions:
-            hit = both(hit, call("not", rewrite(condition, substitute, memo)))
+            hit = both(hit, call("not", at_index(condition)))
         return place, hit
 
+    def _extra(self, number: int, node: Expr, places: Index, guard: Expr | None) -> tuple[Expr, Expr | None]:
+        """A read of an extra input at ``places``, and the condition under which it is inside of it."""
+        graph = self.graph
+        extra = graph.inputs[number][node.value]
+        spec = graph.specs[extra]
+        inside = guard
+        for original, position, extent in zip(node.args, places, spec.shape, strict=True):
+            if not self._surely_inside(number, original, extent):
+                inside = both(inside, in_range(position, extent))
+        at = offset(places, graph.strides(extra))
+        checks = () if inside is None else (inside, const(0, spec.dtype))
+        return load(graph.base(extra), spec.dtype, at, *checks), inside
+
     def _surely_inside(self, number: int, position: Expr, extent: int) -> bool:
-        """A plain loop variable over the very same extent needs no check."""
+        """Whether no value of the loop variables takes ``position`` outside, so that it needs no check."""
         graph = self.graph
         own = graph.specs[graph.inputs[number][-1] if graph.kind(number) == "scatter" else number].shape
-        return position.op == "axis" and own[position.value] == extent
+        if position.op == "axis":
+            return own[position.value] <= extent
+        limits = bounds(position, own)
+        return limits is not None and limits[0] >= 0 and limits[1] < extent
 
 
 def as_int64(x: Expr) -> Expr:

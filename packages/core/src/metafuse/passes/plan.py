@@ -44,8 +44,7 @@ class ProgramPlan:
 
     Slots: ``0 .. leaves - 1`` are the leaves, then outputs, then temporaries, then constants. ``outputs``: (slot, bytes) to
     allocate and keep; ``temporaries``: (slot, bytes) to allocate for the run. ``results``: (node position, slot) of values
-    handed out. ``donations``: (output slot, leaf slot whose buffer it may take over if nobody else holds it, how often the
-    program's nodes refer to that leaf). ``constant``: what stays from run to run while the arrays it comes from do.
+    handed out. ``donations``: (output slot, leaf slot whose buffer it may take over if nobody else holds it). ``constant``: what stays from run to run while the arrays it comes from do.
     """
 
     steps: tuple[PlannedStep | OpaqueStep | LibraryCall, ...]
@@ -53,10 +52,8 @@ class ProgramPlan:
     outputs: tuple[tuple[int, int], ...]
     temporaries: tuple[tuple[int, int], ...]
     results: tuple[tuple[int, int], ...]
-    donations: tuple[tuple[int, int, int], ...]
+    donations: tuple[tuple[int, int], ...]
     scalar_kinds: str
-    #: how often nodes of the program refer to each of its nodes
-    references: tuple[int, ...]
     #: calls as lowered, in launch order, for explain and debugging
     groups: tuple[LoweredCall | LoweredLibrary | int, ...]
     constant: Constants

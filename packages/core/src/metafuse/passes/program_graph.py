@@ -33,13 +33,11 @@ class ProgramGraph:
         self.leaves = len(leaves)
         self.inputs: list[tuple[int, ...]] = [tuple(number[i] for i in n.inputs) for n in nodes]
         self.users: list[list[int]] = [[] for _ in self.specs]
-        self.references = [0] * len(self.specs)
         self.scalar_base: list[int] = []
         scalars = 0
         kinds: list[str] = []
         for k, n in enumerate(nodes):
             for i in self.inputs[k]:
-                self.references[i] += 1
                 self.users[i].append(k)
             self.scalar_base.append(scalars)
             scalars += len(n.scalars)

@@ -88,7 +88,7 @@ def plan_memory(
     results = tuple((position, slots[value]) for value, positions in kept.items() for position in positions)
     return ProgramPlan(
         _steps(graph, launches, slots), graph.leaves, tuple(outputs), tuple(temporaries), results,
-        _donations(graph, launches, births, deaths, kept, slots), graph.scalar_kinds, tuple(graph.references[: graph.count]),
+        _donations(graph, launches, births, deaths, kept, slots), graph.scalar_kinds,
         tuple(item for launch in launches for item in launch), _constants(graph, launches, slots, lasting),
         tuple(orders), tuple(sorted(k - graph.count for k in graph.read_flat)), tuple(places), arena_bytes,
     )  # fmt: skip
@@ -254,9 +254,9 @@ def _donations(
     deaths: dict[int, int],
     kept: dict[int, list[int]],
     slots: dict[int, int],
-) -> tuple[tuple[int, int, int], ...]:
+) -> tuple[tuple[int, int], ...]:
     """Outputs that may be written over a leaf which the same call reads at the same element, and nobody reads later."""
-    found: list[tuple[int, int, int]] = []
+    found: list[tuple[int, int]] = []
     taken: set[int] = set()
     handed_out = set(kept)
     for time, launch in enumerate(launches):
@@ -285,7 +285,7 @@ def _donations(
                         and graph.specs[value].dtype.itemsize == graph.specs[output].dtype.itemsize
                         and _read_only_by(item.kernel, slot, stage)
                     ):
-                        found.append((slots[output], slots[value], graph.references[value]))
+                        found.append((slots[output], slots[value]))
                         taken.add(value)
                         break
     return tuple(found)

@@ -25,15 +25,19 @@ from ..backend.optional import SupportsHostView, SupportsPrograms
 from ..config import flags
 from ..errors import KernelError, MetafuseError
 from ..graph.node import Node, Spec, describe_origin, state
+from ..graph.recipe import Block, block_of
 from ..passes.plan import OpaqueStep, PlannedStep, ProgramPlan
 from ..plugins.registry import registry
 from .buffer import Buffer, next_version
 from .kernels import KernelTable, statistics
+from .pending import Graph, Route, is_held, needed_by_gradients
 
 __all__ = ["Program", "evaluate", "last_program", "observers", "preview", "read", "upload", "view"]
 
 #: how many programs are kept; the oldest go first
 PROGRAM_LIMIT = 512
+#: how many kinds of pending graphs know their program
+ROUTE_LIMIT = 4 * PROGRAM_LIMIT
 #: bytes of packed weights that they may keep, all together, beside those of the newest
 KEPT_LIMIT = 2 << 30
 
@@ -61,7 +65,12 @@ class _Device:
     def __init__(self, backend: AbstractBackend) -> None:
         self.backend = backend
         self.kernels = KernelTable(backend)
-        self.programs: dict[tuple[Any, ...], Program] = {}
+        self.routes: dict[tuple[Any, ...], Route] = {}
+
+    @property
+    def programs(self) -> list[Program]:
+        """Every program that is kept, the oldest first."""
+        return list({id(r.program): r.program for r in self.routes.values()}.values())
 
 
 _devices: dict[str, _Device] = {}
@@ -172,19 +181,17 @@ def preview(
         finally:
             state.pending = waiting
         try:
-            nodes = _collect(roots)
-            _, leaves, _, needs = _describe(nodes)
-            held = _held(nodes, roots, needs)
+            graph = Graph(roots, plain=True)
+            shown, needed = _shown(graph), needed_by_gradients(graph.units, roots)
         finally:
             for node in roots:
                 node.pos = 0
-        shown = tuple(k for k, flag in enumerate(held) if flag)
-        return nodes, leaves, shown, tuple(k for k, flag in enumerate(needs) if flag)
+        return graph.units, graph.leaves, shown, tuple(k for k, flag in enumerate(needed) if flag)
 
 
 def _take_pending(targets: Sequence[Node] | None, alone: bool = False) -> list[Node]:
     """Live pending nodes up to the age of the youngest target, each once; younger ones stay pending, and ``alone`` all others."""
-    limit = max(t.order for t in targets) if targets is not None else None
+    limit = max(map(_age, targets)) if targets is not None else None
     waiting = state.pending
     state.pending = rest = []
     roots: list[Node] = list(targets) if targets is not None else []
@@ -205,55 +212,134 @@ def _take_pending(targets: Sequence[Node] | None, alone: bool = False) -> list[N
     return roots
 
 
+def _age(node: Node) -> float:
+    """When the node was recorded; the results of a block all at once."""
+    return node.order if type(node) is Node else block_of(node)[0].order
+
+
 def _run(roots: list[Node]) -> None:
-    nodes = _collect(roots)
-    key, leaves, scalars, needs = _describe(nodes)
-    held = _held(nodes, roots, needs)
-    shown = tuple(k for k, flag in enumerate(held) if flag)
-    retained = tuple(k for k, flag in enumerate(needs) if flag)
-    full_key = (key, shown, retained, flags.library, flags.math)
+    observed = bool(watchers or observers) or flags.debug >= 2
     dev = device()
-    program = dev.programs.get(full_key)
-    if program is None:
-        try:
-            program = _build(dev, nodes, leaves, shown, retained)
-        except BaseException:
-            _restore(roots)
-            raise
-        _make_room(dev, program)
-        dev.programs[full_key] = program
-        statistics.plans += 1
-    statistics.programs += 1
     try:
-        donate = bool(program.plan.donations) and not any(needs) and not state.pending and not watchers
-        donate = donate and _unshared(nodes, held, program.plan)
-        slots = _bind(program, dev, leaves, donate)
+        graph = Graph(roots, plain=observed)
+        key = (graph.key, flags.library, flags.math)
+        route = dev.routes.get(key)
+        if route is None:
+            graph, route = _find_route(dev, graph, key)
+        statistics.programs += 1
+        leaves, scalars = _in_order(graph, route)
+        donate = bool(route.donations) and not state.pending and not watchers and graph.unshared(route)
+        program = route.program
+        slots = _bind(program, dev, leaves, route.donations if donate else ())
         for watcher in watchers:
-            watcher.program(program, nodes, leaves, scalars, slots)
-        _launch(program, dev, slots, scalars, nodes)
+            watcher.program(program, graph.units, leaves, scalars, slots)
+        _launch(program, dev, slots, scalars, _Nodes(graph, route))
     except BaseException:
         _restore(roots)
         raise
-    for position, slot in program.plan.results:
-        nodes[position].buffer = slots[slot]
-    for position in shown:
-        if not needs[position]:
-            nodes[position].inputs = ()
+    _store(graph, route, slots)
     last_program[:] = [program]
+
+
+def _find_route(dev: _Device, graph: Graph, key: tuple[Any, ...]) -> tuple[Graph, Route]:
+    """The program of a graph that has not been seen before, which is planned from ordinary nodes; answers the graph of these."""
+    references = graph.references()
+    expanded = {k: unit.expand() for k, unit in enumerate(graph.units) if type(unit) is Block}
+    origins = {id(unit): (k, -1) for k, unit in enumerate(graph.units)}
+    for k, nodes in expanded.items():
+        for step, node in enumerate(nodes):
+            origins.setdefault(id(node), (k, step))
+    plain = Graph(graph.roots, plain=True) if expanded else graph
+    plain_key = (plain.key, *key[1:])
+    needed = needed_by_gradients(plain.units, plain.roots)
+    route = dev.routes.get(plain_key)
+    if route is None:
+        retained = tuple(k for k, flag in enumerate(needed) if flag)
+        program = _build(dev, plain.units, plain.leaves, _shown(plain), retained)
+        _make_room(dev, program)
+        statistics.plans += 1
+        same = {id(node): (k, -1) for k, node in enumerate(plain.units)}
+        route = Route.of(program, plain, plain, same, needed, plain.references())
+        _keep(dev, plain_key, route)
+    if expanded:
+        _keep(dev, key, Route.of(route.program, graph, plain, origins, needed, references))
+    return plain, route
+
+
+def _keep(dev: _Device, key: tuple[Any, ...], route: Route) -> None:
+    if len(dev.routes) >= ROUTE_LIMIT:
+        del dev.routes[next(iter(dev.routes))]
+    dev.routes[key] = route
+
+
+def _shown(graph: Graph) -> tuple[int, ...]:
+    """The positions of the roots of a graph of ordinary nodes."""
+    return tuple(sorted(root.pos for root in graph.roots))
+
+
+def _in_order(graph: Graph, route: Route) -> tuple[list[Node], list[Any]]:
+    """The stored arrays and the numbers in the program's order; the graph lets go of its own list."""
+    leaves, scalars = graph.leaves, graph.scalars
+    graph.leaves = []
+    if route.leaves is not None:
+        leaves = [leaves[k] for k in route.leaves]
+    if route.scalars is not None:
+        scalars = [scalars[k] for k in route.scalars]
+    return leaves, scalars
+
+
+def _store(graph: Graph, route: Route, slots: list[Buffer]) -> None:
+    """Give values to those who asked, and keep what a gradient may read."""
+    roots, units = graph.roots, graph.units
+    for k, slot in route.results:
+        node = roots[k]
+        node.buffer = slots[slot]
+        if type(node) is not Node:
+            block, step = block_of(node)
+            block.values[step] = slots[slot]
+    for k, step, slot in route.passing:
+        if step < 0:
+            units[k].buffer = slots[slot]
+        else:
+            units[k].store(step, slots[slot])
+    for k in route.cut:
+        roots[k].inputs = ()
+
+
+class _Nodes(Sequence[Node]):
+    """The nodes of a program by position, for opaque steps and messages; blocks are expanded when others are asked for."""
+
+    def __init__(self, graph: Graph, route: Route) -> None:
+        self._graph = graph
+        self._route = route
+
+    def __getitem__(self, position: Any) -> Any:
+        if type(position) is int:
+            for place, unit in self._route.opaque:
+                if place == position:
+                    return self._graph.units[unit]
+        return self._plain()[position]
+
+    def __len__(self) -> int:
+        return len(self._plain())
+
+    def _plain(self) -> list[Node]:
+        return Graph(self._graph.roots, plain=True).units
 
 
 def _make_room(dev: _Device, program: Program) -> None:
     """Drop the oldest programs where there are too many, or where those that keep packed weights keep too much."""
-    programs = dev.programs
-    if len(programs) >= PROGRAM_LIMIT:
-        programs.pop(next(iter(programs)))
-    if not program.kept_bytes:
-        return
-    total = sum(p.kept_bytes for p in programs.values())
-    for key in [k for k, p in programs.items() if p.kept_bytes]:
-        if total <= KEPT_LIMIT:
-            break
-        total -= programs.pop(key).kept_bytes
+    old = list(dev.programs)
+    leave = old[: max(0, len(old) + 1 - PROGRAM_LIMIT)]
+    if program.kept_bytes:
+        total = sum(p.kept_bytes for p in old)
+        for candidate in old:
+            if total > KEPT_LIMIT and candidate.kept_bytes:
+                total -= candidate.kept_bytes
+                leave.append(candidate)
+    gone = {id(p) for p in leave}
+    for key in [k for k, route in dev.routes.items() if id(route.program) in gone]:
+        del dev.routes[key]
 
 
 def _restore(roots: list[Node]) -> None:
@@ -262,97 +348,6 @@ def _restore(roots: list[Node]) -> None:
         node.pos = 0
         if node.handle is not None:
             state.pending.append(node.handle)
-
-
-def _collect(roots: list[Node]) -> list[Node]:
-    """Everything that has to run, in order of creation."""
-    found: list[Node] = []
-    stack = list(roots)
-    for node in roots:
-        node.pos = -1
-    while stack:
-        node = stack.pop()
-        found.append(node)
-        for x in node.inputs:
-            if x.buffer is None and x.pos != -1:
-                x.pos = -1
-                stack.append(x)
-    found.sort(key=_order)
-    return found
-
-
-def _order(node: Node) -> int:
-    return node.order
-
-
-def _describe(nodes: list[Node]) -> tuple[tuple[Any, ...], list[Node], list[float | int], list[bool]]:
-    """The structural key, the leaves by first use, the run-time numbers, and which nodes a gradient may still need."""
-    key: list[Any] = []
-    leaves: dict[Node, int] = {}
-    scalars: list[float | int] = []
-    needs: list[bool] = []
-    k = 0
-    for node in nodes:
-        node.pos = k
-        key.append(node.sig)
-        need = False
-        for x in node.inputs:
-            if x.buffer is None:
-                key.append(k - x.pos)
-                need = need or needs[x.pos]
-            else:
-                number = leaves.get(x)
-                if number is None:
-                    number = leaves[x] = len(leaves)
-                    if x.requires_grad and not need:
-                        need = bool(x.inputs) or _alive(x)
-                elif x.requires_grad and not need:
-                    need = bool(x.inputs) or _alive(x)
-                key.append(-number)
-        if node.scalars:
-            scalars += node.scalars
-        if need or node.requires_grad:
-            need = node.requires_grad and not node.released and (need or _upstream_alive(node))
-        needs.append(need)
-        k += 1
-    orders = tuple([x.buffer.order for x in leaves])  # type: ignore[union-attr]
-    if any(orders):
-        key.append(orders)
-    return tuple(key), list(leaves), scalars, needs
-
-
-def _alive(node: Node) -> bool:
-    """Whether a user still holds the value."""
-    handle = node.handle
-    var = handle() if handle is not None else None
-    return var is not None and var._node is node
-
-
-def _upstream_alive(node: Node) -> bool:
-    """Whether a pending input of the node is held by a user, so that its gradient may be asked for."""
-    for x in node.inputs:
-        if x.buffer is None and x.requires_grad and x.handle is not None and _alive(x):
-            return True
-    return False
-
-
-def _held(nodes: list[Node], roots: list[Node], needs: list[bool]) -> list[bool]:
-    """Which nodes are handed out: the roots, and what a later gradient of a root would read again.
-
-    ``needs`` becomes what lies behind a root whose gradient may be asked for, whether gradients flow through it or not: the
-    gradient reads values of either kind."""
-    held = [False] * len(nodes)
-    reach = [False] * len(nodes)
-    for node in roots:
-        held[node.pos] = True
-        reach[node.pos] = needs[node.pos]
-    for k in range(len(nodes) - 1, -1, -1):
-        if reach[k]:
-            for x in nodes[k].inputs:
-                if x.buffer is None:
-                    reach[x.pos] = True
-    needs[:] = reach
-    return held
 
 
 def _build(
@@ -394,8 +389,10 @@ def _close(
     parts.append(backend.prepare(run, plan.scalar_kinds, constant) if prepared else (run, constant))  # type: ignore[attr-defined]
 
 
-def _bind(program: Program, dev: _Device, leaves: list[Node], donate: bool) -> list[Buffer]:
-    """A buffer for every slot."""
+def _bind(
+    program: Program, dev: _Device, leaves: list[Node], donations: Sequence[tuple[int, int, int]]
+) -> list[Buffer]:
+    """A buffer for every slot; ``donations``: (output, leaf whose buffer it may take over, references of the graph to that leaf)."""
     backend = dev.backend
     plan = program.plan
     slots: list[Any] = [None] * (len(leaves) + len(plan.outputs) + len(plan.temporaries))
@@ -403,15 +400,14 @@ def _bind(program: Program, dev: _Device, leaves: list[Node], donate: bool) -> l
         leaves[k].buffer = upload(read(leaves[k]), leaves[k].spec)
     for k, node in enumerate(leaves):
         slots[k] = node.buffer if node.buffer.backend is backend else _move(node, dev)  # type: ignore[union-attr]
-    if donate:
-        for output, leaf, uses in plan.donations:
-            node = leaves[leaf]
-            # the node is referred to by the leaf list, `node`, the argument of getrefcount and the inputs of this
-            # program's nodes; the buffer by its node, the slot table and the argument; anything more is somebody else
-            if not _alive(node) and sys.getrefcount(node) <= uses + 3 and sys.getrefcount(node.buffer) <= 3:
-                slots[output] = node.buffer
-                node.buffer.order = None  # type: ignore[union-attr]
-                node.buffer.version = next_version()  # type: ignore[union-attr]
+    for output, leaf, uses in donations:
+        node = leaves[leaf]
+        # the node is referred to by the leaf list, `node`, the argument of getrefcount and the inputs of the graph's units;
+        # the buffer by its node, the slot table and the argument; anything more is somebody else
+        if not is_held(node) and sys.getrefcount(node) <= uses + 3 and sys.getrefcount(node.buffer) <= 3:
+            slots[output] = node.buffer
+            node.buffer.order = None  # type: ignore[union-attr]
+            node.buffer.version = next_version()  # type: ignore[union-attr]
     for slot, nbytes in plan.outputs:
         if slots[slot] is None:
             slots[slot] = Buffer(backend, nbytes)
@@ -452,16 +448,6 @@ def _versions(program: Program, slots: list[Buffer], scalars: list[float | int])
     return (*[slots[k].version for k in constant.leaves], *[scalars[k] for k in constant.scalars])
 
 
-def _unshared(nodes: list[Node], held: list[bool], plan: ProgramPlan) -> bool:
-    """Whether nothing outside of the program refers to its inner nodes, so that nobody will compute them again.
-
-    Expected references: the node list, the argument of getrefcount, and the program's own nodes."""
-    for k, uses in enumerate(plan.references):
-        if not held[k] and sys.getrefcount(nodes[k]) > uses + 2:
-            return False
-    return True
-
-
 def _move(node: Node, dev: _Device) -> Buffer:
     """The leaf's value on this device; it stays there."""
     node.buffer = upload(read(node), node.spec)
@@ -469,7 +455,7 @@ def _move(node: Node, dev: _Device) -> Buffer:
 
 
 def _launch(
-    program: Program, dev: _Device, slots: list[Buffer], scalars: list[float | int], nodes: list[Node]
+    program: Program, dev: _Device, slots: list[Buffer], scalars: list[float | int], nodes: Sequence[Node]
 ) -> None:
     backend = dev.backend
     versions = _versions(program, slots, scalars)
@@ -518,7 +504,7 @@ def _run_steps(
             backend.launch(step, handles, scalars)
 
 
-def _run_opaque(step: OpaqueStep, dev: _Device, slots: list[Buffer], nodes: list[Node]) -> None:
+def _run_opaque(step: OpaqueStep, dev: _Device, slots: list[Buffer], nodes: Sequence[Node]) -> None:
     global running
     node = running = nodes[step.position]
     inputs = [(slots[s], i.spec) for s, i in zip(step.inputs, node.inputs, strict=True)]
@@ -530,7 +516,7 @@ def _run_opaque(step: OpaqueStep, dev: _Device, slots: list[Buffer], nodes: list
         running = None
 
 
-def _story(nodes: list[Node], limit: int = 12) -> str:
+def _story(nodes: Sequence[Node], limit: int = 12) -> str:
     """Operators, specs and the user's lines, for errors."""
     shown = [f"{n.sig!r} at {describe_origin(n)}" for n in nodes[-limit:]]
     more = f" and {len(nodes) - limit} more" if len(nodes) > limit else ""

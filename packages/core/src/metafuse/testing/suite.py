@@ -23,13 +23,26 @@ from metafuse.testing.levels import (
     index,
     library,
     memory,
+    odd_inputs,
     reduce,
 )
 
 #: loads the plugin where it is not installed as an entry point
 pytest_plugins = ["metafuse.testing.plugin"]
 __all__ = ["pytest_plugins"]
-for _module in (memory, contract, elementwise, index, reduce, fusion, autograd, library, code, collectives):
+for _module in (
+    memory,
+    contract,
+    elementwise,
+    index,
+    reduce,
+    fusion,
+    autograd,
+    odd_inputs,
+    library,
+    code,
+    collectives,
+):
     for _name in _module.__all__:
         if _name.startswith("test_"):
             globals()[_name] = getattr(_module, _name)

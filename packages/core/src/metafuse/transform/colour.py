@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import checked
 from ..errors import ArgumentError
 from . import functional as F
 from .images import check_image, check_number, check_pair, check_probability, is_pil
@@ -19,6 +20,7 @@ from .images import check_image, check_number, check_pair, check_probability, is
 __all__ = ["ColorJitter", "Gray", "ImageNormalize", "RandomGray", "ToPILImage", "ToTensor"]
 
 
+@checked
 class ColorJitter:
     """Brightness, contrast, saturation and hue changed at random, in random order.
 
@@ -57,6 +59,7 @@ def _factors(name: str, value: Any) -> tuple[float, float]:
     return max(0.0, 1.0 - value), 1.0 + value
 
 
+@checked
 class Gray:
     """Without colours, of 1 or 3 equal channels."""
 
@@ -70,6 +73,7 @@ class Gray:
         return F.gray(img, self.num_output_channels)
 
 
+@checked
 class RandomGray:
     """Without colours with probability ``p``; the number of channels stays."""
 
@@ -85,6 +89,7 @@ class RandomGray:
         return F.gray(img, 1 if single else 3)
 
 
+@checked
 class ToTensor:
     """An image as a float32 array ``[channels, height, width]`` of 0..1; see ``to_tensor``."""
 
@@ -93,6 +98,7 @@ class ToTensor:
         return F.to_tensor(pic)
 
 
+@checked
 class ToPILImage:
     """An array or Var as an image of Pillow's; see ``to_pil_image``."""
 
@@ -106,6 +112,7 @@ class ToPILImage:
         return F.to_pil_image(pic, self.mode)
 
 
+@checked
 class ImageNormalize:
     """``(x - mean) / std`` per channel; see ``image_normalize``.
 

@@ -13,6 +13,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..arguments import checked
 from ..errors import ArgumentError
 from .images import check_probability
 
@@ -27,6 +28,7 @@ def _check(op: str, transforms: Any) -> list[Callable[..., Any]]:
     return list(transforms)
 
 
+@checked
 class Compose:
     """One transform after another. Called with several values (image and mask), every transform gets and answers all of them.
 
@@ -51,6 +53,7 @@ class Compose:
         return f"Compose([{', '.join(getattr(t, '__name__', None) or repr(t) for t in self.transforms)}])"
 
 
+@checked
 class Lambda:
     """A function as a transform."""
 
@@ -64,6 +67,7 @@ class Lambda:
         return self.lambd(img)
 
 
+@checked
 class RandomApply:
     """All transforms in a row, with probability ``p``; else none."""
 
@@ -79,6 +83,7 @@ class RandomApply:
         return img
 
 
+@checked
 class RandomChoice:
     """One of the transforms."""
 
@@ -92,6 +97,7 @@ class RandomChoice:
         return random.choice(self.transforms)(img)
 
 
+@checked
 class RandomOrder:
     """All transforms, in a new order each time."""
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..arguments import checked
 from ..errors import ArgumentError
 from .images import check_image, check_interpolation, check_number, check_size, pillow
 
@@ -28,6 +29,7 @@ __all__ = [
 
 
 # -- parts ----------------------------------------------------------------------------------------------------------
+@checked
 def crop(img: Image, top: int, left: int, height: int, width: int) -> Image:
     """The part whose upper left corner is at row ``top``, column ``left``."""
     check_image("crop", img, arrays=False)
@@ -36,6 +38,7 @@ def crop(img: Image, top: int, left: int, height: int, width: int) -> Image:
     return img.crop((left, top, left + width, top + height))
 
 
+@checked
 def center_crop(img: Image, output_size: int | Sequence[int]) -> Image:
     """The part of this size in the middle; what the image is too small for is black."""
     check_image("center_crop", img, arrays=False)
@@ -48,6 +51,7 @@ def center(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int, in
     return round((height - h) / 2.0), round((width - w) / 2.0), h, w
 
 
+@checked
 def five_crop(img: Image, size: int | Sequence[int]) -> tuple[Image, ...]:
     """The four corners (upper left, upper right, lower left, lower right) and the middle.
 
@@ -67,6 +71,7 @@ def five_places(op: str, size: tuple[int, int], wanted: tuple[int, int]) -> list
     return [*corners, center(size, wanted)]
 
 
+@checked
 def ten_crop(img: Image, size: int | Sequence[int], vertical_flip: bool = False) -> tuple[Image, ...]:
     """``five_crop`` of the image and of the image mirrored left to right (or top to bottom)."""
     check_image("ten_crop", img, arrays=False)
@@ -74,6 +79,7 @@ def ten_crop(img: Image, size: int | Sequence[int], vertical_flip: bool = False)
     return five_crop(img, size) + five_crop(mirrored, size)
 
 
+@checked
 def pad(img: Image, padding: int | Sequence[int], fill: Any = 0) -> Image:
     """The image with a border. ``padding``: all sides; (left and right, top and bottom); or (left, top, right, bottom)."""
     check_image("pad", img, arrays=False)
@@ -97,6 +103,7 @@ def check_padding(op: str, padding: Any) -> tuple[int, int, int, int]:
 
 
 # -- size and position ---------------------------------------------------------------------------------------------
+@checked
 def resize(img: Image, size: int | Sequence[int], interpolation: int = 2) -> Image:
     """The image at another size: (height, width), or an integer: the shorter side gets that, and the shape stays."""
     check_image("resize", img, arrays=False)
@@ -114,6 +121,7 @@ def resize(img: Image, size: int | Sequence[int], interpolation: int = 2) -> Ima
     return img if wanted == img.size else img.resize(wanted, interpolation)
 
 
+@checked
 def resized_crop(
     img: Image,
     top: int,
@@ -127,18 +135,21 @@ def resized_crop(
     return resize(crop(img, top, left, height, width), size, interpolation)
 
 
+@checked
 def hflip(img: Image) -> Image:
     """Mirrored left to right."""
     check_image("hflip", img, arrays=False)
     return img.transpose(pillow("hflip").Transpose.FLIP_LEFT_RIGHT)
 
 
+@checked
 def vflip(img: Image) -> Image:
     """Mirrored top to bottom."""
     check_image("vflip", img, arrays=False)
     return img.transpose(pillow("vflip").Transpose.FLIP_TOP_BOTTOM)
 
 
+@checked
 def rotate(
     img: Image,
     angle: float,
@@ -159,6 +170,7 @@ def rotate(
     )
 
 
+@checked
 def affine(
     img: Image, angle: float, translate: Sequence[float], scale: float, shear: float | Sequence[float], resample: Any = 0,
     fillcolor: Any = None,
@@ -202,6 +214,7 @@ def affine_matrix(
     return matrix
 
 
+@checked
 def perspective(
     img: Image,
     startpoints: Sequence[Sequence[float]],
@@ -272,21 +285,25 @@ def _enhance(op: str, img: Image, kind: str, factor: Any) -> Image:
     return result
 
 
+@checked
 def adjust_brightness(img: Image, brightness_factor: float) -> Image:
     """0 is black, 1 the image itself, 2 twice as bright."""
     return _enhance("adjust_brightness", img, "Brightness", brightness_factor)
 
 
+@checked
 def adjust_contrast(img: Image, contrast_factor: float) -> Image:
     """0 is grey, 1 the image itself, 2 twice the contrast."""
     return _enhance("adjust_contrast", img, "Contrast", contrast_factor)
 
 
+@checked
 def adjust_saturation(img: Image, saturation_factor: float) -> Image:
     """0 is without colour, 1 the image itself, 2 twice the saturation."""
     return _enhance("adjust_saturation", img, "Color", saturation_factor)
 
 
+@checked
 def adjust_hue(img: Image, hue_factor: float) -> Image:
     """Hues turned by a part of the colour circle in -0.5..0.5. Images without colours stay."""
     check_image("adjust_hue", img, arrays=False)
@@ -304,6 +321,7 @@ def adjust_hue(img: Image, hue_factor: float) -> Image:
     return image
 
 
+@checked
 def adjust_gamma(img: Image, gamma: float, gain: float = 1) -> Image:
     """``255 gain (x / 255) ^ gamma`` of every value x, within 0..255."""
     check_image("adjust_gamma", img, arrays=False)
@@ -321,6 +339,7 @@ def adjust_gamma(img: Image, gamma: float, gain: float = 1) -> Image:
     return image
 
 
+@checked
 def gray(img: Image, num_output_channels: int) -> Image:
     """Without colours, of 1 or 3 equal channels. Luma by ITU-R 601-2, as Pillow defines it: (299 R + 587 G + 114 B) / 1000."""
     check_image("gray", img, arrays=False)

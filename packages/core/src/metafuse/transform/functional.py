@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import checked
 from ..errors import ArgumentError, DTypeError
 from ..ops.creation import array
 from ..var import Var
@@ -33,6 +34,7 @@ def _rows(img: np.ndarray[Any, Any]) -> int:
 
 
 # -- parts and mirror images ----------------------------------------------------------------------------------------
+@checked
 def crop(img: Any, top: int, left: int, height: int, width: int) -> Any:
     """The part whose upper left corner is at row ``top``, column ``left``; what lies outside of the image is black.
 
@@ -61,12 +63,14 @@ def crop(img: Any, top: int, left: int, height: int, width: int) -> Any:
     return result
 
 
+@checked
 def center_crop(img: Any, output_size: int | Sequence[int]) -> Any:
     """The part of this size in the middle; what the image is too small for is black."""
     check_image("center_crop", img)
     return crop(img, *pil.center(size_of(img), check_size("center_crop", output_size, "output_size")))
 
 
+@checked
 def five_crop(img: Any, size: int | Sequence[int]) -> tuple[Any, ...]:
     """The four corners (upper left, upper right, lower left, lower right) and the middle."""
     check_image("five_crop", img)
@@ -75,11 +79,13 @@ def five_crop(img: Any, size: int | Sequence[int]) -> tuple[Any, ...]:
     )
 
 
+@checked
 def ten_crop(img: Any, size: int | Sequence[int], vertical_flip: bool = False) -> tuple[Any, ...]:
     """``five_crop`` of the image and of the image mirrored left to right (or top to bottom)."""
     return five_crop(img, size) + five_crop(vflip(img) if vertical_flip else hflip(img), size)
 
 
+@checked
 def hflip(img: Any) -> Any:
     """Mirrored left to right."""
     if is_pil(img):
@@ -87,6 +93,7 @@ def hflip(img: Any) -> Any:
     return np.flip(check_image("hflip", img), _rows(img) + 1).copy()
 
 
+@checked
 def vflip(img: Any) -> Any:
     """Mirrored top to bottom."""
     if is_pil(img):
@@ -94,6 +101,7 @@ def vflip(img: Any) -> Any:
     return np.flip(check_image("vflip", img), _rows(img)).copy()
 
 
+@checked
 def pad(img: Any, padding: int | Sequence[int], fill: Any = 0) -> Any:
     """The image with a border. ``padding``: all sides; (left and right, top and bottom); or (left, top, right, bottom).
 
@@ -112,6 +120,7 @@ def pad(img: Any, padding: int | Sequence[int], fill: Any = 0) -> Any:
 
 
 # -- through Pillow ---------------------------------------------------------------------------------------------------
+@checked
 def resize(img: Any, size: int | Sequence[int], interpolation: int = 2) -> Any:
     """The image at another size: (height, width), or an integer: the shorter side gets that, and the shape stays.
 
@@ -120,6 +129,7 @@ def resize(img: Any, size: int | Sequence[int], interpolation: int = 2) -> Any:
     return on_pil("resize", img, lambda image: pil.resize(image, size, interpolation))
 
 
+@checked
 def crop_and_resize(
     img: Any, top: int, left: int, height: int, width: int, size: int | Sequence[int], interpolation: int = 2
 ) -> Any:
@@ -127,37 +137,44 @@ def crop_and_resize(
     return resize(crop(img, top, left, height, width), size, interpolation)
 
 
+@checked
 def adjust_brightness(img: Any, brightness_factor: float) -> Any:
     """0 is black, 1 the image itself, 2 twice as bright."""
     return on_pil("adjust_brightness", img, lambda image: pil.adjust_brightness(image, brightness_factor))
 
 
+@checked
 def adjust_contrast(img: Any, contrast_factor: float) -> Any:
     """0 is grey, 1 the image itself, 2 twice the contrast."""
     return on_pil("adjust_contrast", img, lambda image: pil.adjust_contrast(image, contrast_factor))
 
 
+@checked
 def adjust_saturation(img: Any, saturation_factor: float) -> Any:
     """0 is without colour, 1 the image itself, 2 twice the saturation."""
     return on_pil("adjust_saturation", img, lambda image: pil.adjust_saturation(image, saturation_factor))
 
 
+@checked
 def adjust_hue(img: Any, hue_factor: float) -> Any:
     """Hues turned by a part of the colour circle in -0.5..0.5. Images without colours stay."""
     return on_pil("adjust_hue", img, lambda image: pil.adjust_hue(image, hue_factor))
 
 
+@checked
 def adjust_gamma(img: Any, gamma: float, gain: float = 1) -> Any:
     """``255 gain (x / 255) ^ gamma`` of every value x, within 0..255."""
     return on_pil("adjust_gamma", img, lambda image: pil.adjust_gamma(image, gamma, gain))
 
 
+@checked
 def gray(img: Any, num_output_channels: int) -> Any:
     """Without colours, of 1 or 3 equal channels."""
     return on_pil("gray", img, lambda image: pil.gray(image, num_output_channels))
 
 
 # -- images and tensors -----------------------------------------------------------------------------------------------
+@checked
 def to_tensor(pic: Any) -> Any:
     """A float32 array ``[channels, height, width]``: values of 0..255 become 0..1, others stay as they are.
 
@@ -196,6 +213,7 @@ def _values(pic: Any) -> np.ndarray[Any, Any]:
     return found if found.dtype == np.uint8 else found.astype(np.float32)
 
 
+@checked
 def to_pil_image(pic: Any, mode: str | None = None) -> Any:
     """The image of Pillow's for a uint8 array ``[height, width(, channels)]``, or a tensor ``[(channels,) height, width]`` of
     0..1.
@@ -237,6 +255,7 @@ def to_pil_image(pic: Any, mode: str | None = None) -> Any:
     return pillow("to_pil_image").frombytes(chosen, (flat.shape[1], flat.shape[0]), flat.tobytes())
 
 
+@checked
 def image_normalize(img: Any, mean: Any, std: Any) -> Any:
     """``(x - mean) / std`` per channel, as float32 ``[channels, height, width]``; values of 0..255 are taken as 0..1 first.
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import checked
 from ..errors import ArgumentError
 from . import function_pil as pil
 from . import functional as F
@@ -38,6 +39,7 @@ __all__ = [
 Size = int | Sequence[int]
 
 
+@checked
 class Crop:
     """The part at row ``top``, column ``left``."""
 
@@ -50,6 +52,7 @@ class Crop:
         return F.crop(img, self.top, self.left, self.height, self.width)
 
 
+@checked
 class CenterCrop:
     """The middle.
 
@@ -68,6 +71,7 @@ class CenterCrop:
         return F.center_crop(img, self.size)
 
 
+@checked
 class FiveCrop:
     """The four corners and the middle, as a tuple."""
 
@@ -79,6 +83,7 @@ class FiveCrop:
         return F.five_crop(img, self.size)
 
 
+@checked
 class TenCrop:
     """``FiveCrop`` of the image and of its mirror image, as a tuple."""
 
@@ -91,6 +96,7 @@ class TenCrop:
         return F.ten_crop(img, self.size, self.vertical_flip)
 
 
+@checked
 class Pad:
     """A border; see ``pad``."""
 
@@ -103,6 +109,7 @@ class Pad:
         return F.pad(img, self.padding, self.fill)
 
 
+@checked
 class Resize:
     """To exactly this size; one integer stands for height and width. (The function ``resize`` takes an integer for the
     shorter side.)
@@ -120,6 +127,7 @@ class Resize:
         return F.resize(img, self.size, self.mode)
 
 
+@checked
 class RandomCrop:
     """A part of this size, anywhere.
 
@@ -147,6 +155,7 @@ class RandomCrop:
         return F.crop(img, random.randint(0, height - h), random.randint(0, width - w), h, w)
 
 
+@checked
 class RandomResizedCrop:
     """A part of random area and shape, at the size asked for: the usual way to train classifiers.
 
@@ -195,6 +204,7 @@ class RandomResizedCrop:
         )
 
 
+@checked
 class RandomCropAndResize(RandomResizedCrop):
     """``RandomResizedCrop`` by another name."""
 
@@ -202,6 +212,7 @@ class RandomCropAndResize(RandomResizedCrop):
 RandomSizedCrop = RandomResizedCrop
 
 
+@checked
 class RandomHorizontalFlip:
     """Mirrored left to right with probability ``p``."""
 
@@ -213,6 +224,7 @@ class RandomHorizontalFlip:
         return F.hflip(img) if random.random() < self.p else img
 
 
+@checked
 class RandomVerticalFlip:
     """Mirrored top to bottom with probability ``p``."""
 
@@ -232,6 +244,7 @@ def _range(op: str, name: str, value: Any) -> tuple[float, float]:
     return check_pair(op, name, value)
 
 
+@checked
 class RandomRotation:
     """Turned by a random angle.
 
@@ -267,6 +280,7 @@ class RandomRotation:
         )
 
 
+@checked
 class RandomAffine:
     """Turned, moved, scaled and sheared at random, about the middle.
 
@@ -323,6 +337,7 @@ class RandomAffine:
         )
 
 
+@checked
 class RandomPerspective:
     """With probability ``p``, seen from another side.
 

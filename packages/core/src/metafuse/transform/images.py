@@ -115,6 +115,10 @@ def check_probability(op: str, value: Any) -> float:
     return check_number(op, "p", value, 0, 1)
 
 
+#: beyond that it is a mistake, not an image
+MOST_PIXELS = 2**31 - 1
+
+
 def check_size(op: str, size: Any, name: str = "size") -> tuple[int, int]:
     """(height, width) of one or two integers >= 1."""
     pair = (size, size) if isinstance(size, (int, np.integer)) else size
@@ -125,6 +129,8 @@ def check_size(op: str, size: Any, name: str = "size") -> tuple[int, int]:
         raise ArgumentError(
             f"[{op}] {name} must be an integer >= 1 or a pair (height, width) of such, got {size!r}"
         )
+    if int(pair[0]) * int(pair[1]) > MOST_PIXELS:
+        raise ArgumentError(f"[{op}] {name} must give at most {MOST_PIXELS} pixels, got {size!r}")
     return int(pair[0]), int(pair[1])
 
 

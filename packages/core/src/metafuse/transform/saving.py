@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from ..arguments import checked
 from ..errors import ArgumentError
 from ..ops.vision import make_grid
 from .images import pillow
@@ -19,6 +20,7 @@ from .images import pillow
 __all__ = ["save_image"]
 
 
+@checked
 def save_image(
     x: Any,
     filepath: str | os.PathLike[str] | BinaryIO,

@@ -18,7 +18,7 @@ from ...kernel.expr import Expr, call, const
 from ...var import wrap
 from ..autograd import no_grad
 from ..elementwise import cast, elementwise, floating, keep
-from ..meta import check_dims, check_var, with_gradient
+from ..meta import check_dims, check_flag, check_var, with_gradient
 from ..precision import answer_type, in_float32
 from ..recipe import recorded
 from ..registry import Sample, Tensor, operator
@@ -262,7 +262,7 @@ def softmax(x: Any, dim: Any = None, log: bool = False) -> Any:
         array([[0.5, 0.5]], dtype=float32)
     """
     x = _real("softmax", x)
-    axes = check_dims("softmax", dim, x.ndim)
+    axes, log = check_dims("softmax", dim, x.ndim), check_flag("softmax", "log", log)
     with no_grad():
         wide = cast(x, accumulator(x.dtype))
         scaled = shifted(wide, axes)

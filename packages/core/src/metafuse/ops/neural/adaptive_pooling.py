@@ -1,7 +1,7 @@
 """Pooling to a given size, with windows of about equal extent.
 
-What it is: windows ``floor(i*size/out) <= j < ceil((i+1)*size/out)``, laid out by one reindex with a condition, and a reduction.
-Where the sizes divide, it is plain pooling.
+What it is: windows ``floor(i*size/out) <= j < ceil((i+1)*size/out)``: their maximum by one reindex with a condition and a
+reduction, their mean as resizing by areas, which is the same. Where the sizes divide, both are plain pooling.
 What it is not: a layer (``nn.pooling``).
 Who calls it: users and ``nn.pooling``.
 """
@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...errors import DTypeError
 from ...kernel.ir import IDENTITY
 from ..meta import check_var, index
 from ..registry import Sample, operator
 from . import window_oracles as oracles
 from .checks import integers, need_ndim
-from .pooling import extreme, sample_image, window_pool
+from .pooling import View, extreme, sample_image, window_pool
+from .resizing import interpolate
 
 __all__ = ["adaptive_avg_pool", "adaptive_max_pool"]
 
@@ -45,23 +47,33 @@ def _adaptive(op: str, x: Any, output_size: Any, kind: str, return_indices: bool
     if all(s % o == 0 for s, o in zip(size, out, strict=True)):  # equal windows, side by side
         windows = tuple(s // o for s, o in zip(size, out, strict=True))
         return window_pool(op, x, windows, kind, return_indices=return_indices)
+    if kind == "mean":
+        if not x.dtype.is_float:
+            raise DTypeError(f"[{op}] the mean needs a floating-point x, got {x.dtype}; cast it first")
+        return interpolate(x, out, mode="area")
     kernel = [_longest(s, o) for s, o in zip(size, out, strict=True)]
     indexes, beyond = ["i0", "i1"], []
     for d, (s, o) in enumerate(zip(size, out, strict=True)):
         place = f"i{2 + d}*{s}/{o}+i{axes[d]}"
         indexes.append(place)
         beyond.append(f"{place} >= ((i{2 + d}+1)*{s}+{o - 1})/{o}")
-    outside = 0 if kind == "mean" else IDENTITY(kind, x.dtype)
-    windows = x.reindex([*x.shape[:2], *out, *kernel], indexes, outside, beyond)
-    if kind == "maximum":
-        result, first = extreme(windows, kind, axes)
-        return (result, _places(first, size, out, kernel)) if return_indices else result
-    total = windows.sum(axes)
-    for d, (s, o) in enumerate(zip(size, out, strict=True)):
-        i = index([o], 0)
-        count = ((i + 1) * s + (o - 1)) // o - i * s // o
-        total = total / count.cast(x.dtype).reshape([o] + [1] * (spatial - 1 - d))
-    return total
+    windows = x.reindex([*x.shape[:2], *out, *kernel], indexes, IDENTITY(kind, x.dtype), beyond)
+    views = [_along(d, size[d], out[d], kernel[d]) for d in range(spatial)]
+    result, first = extreme(x, windows, kind, axes, lambda number: _places(number, size, out, kernel), views)
+    return (result, _places(first, size, out, kernel)) if return_indices else result
+
+
+def _along(d: int, size: int, out: int, longest: int) -> View:
+    """The windows along one dimension."""
+    place = 2 + d
+
+    def view(x: Any, outside: float | int) -> Any:
+        shape = [*x.shape[:place], out, longest, *x.shape[place + 1 :]]
+        indexes = [f"i{k + (k > place)}" for k in range(x.ndim)]
+        indexes[place] = at = f"i{place}*{size}/{out}+i{place + 1}"
+        return x.reindex(shape, indexes, outside, [f"{at} >= ((i{place}+1)*{size}+{out - 1})/{out}"])
+
+    return view
 
 
 def _places(first: Any, size: tuple[int, ...], out: tuple[int, ...], kernel: list[int]) -> Any:

@@ -11,11 +11,12 @@ from math import prod
 from typing import Any
 
 from ...errors import ArgumentError, DTypeError, ShapeError
-from ..meta import check_var, index, reduce_dims
+from ..meta import check_flag, check_var, index, reduce_dims
 from ..precision import like, product_operands
 from ..recipe import recorded
 from ..registry import Sample, Tensor, operator
 from ..scalar import where
+from ..shape import transpose
 from . import oracles
 from .checks import choice, fraction, integer, need_ndim
 
@@ -241,7 +242,7 @@ def pad(x: Any, padding: Any, mode: str = "constant", value: float = 0) -> Any:
 def _mask(op: str, x: Any, p: Any, is_train: bool, shape: list[int]) -> Any:
     """``x`` with whole places of ``shape`` zeroed with probability ``p`` and the rest scaled up."""
     p = fraction(op, "p", p)
-    if not is_train or p == 0:
+    if not check_flag(op, "is_train", is_train) or p == 0:
         return x
     if not x.dtype.is_float:
         raise DTypeError(f"[{op}] x must be floating point, got {x.dtype}; cast it with .float32()")
@@ -319,8 +320,8 @@ def pixel_shuffle(x: Any, upscale_factor: int) -> Any:
         raise ShapeError(
             f"[pixel_shuffle] channels must be divisible by upscale_factor ** 2 = {r * r}, got {channels}"
         )
-    shape = [batch, channels // (r * r), height * r, width * r]
-    return x.reindex(shape, ["i0", f"(i1*{r}+i2%{r})*{r}+i3%{r}", f"i2/{r}", f"i3/{r}"])
+    parts = x.reshape([batch, channels // (r * r), r, r, height, width])
+    return transpose(parts, 0, 1, 4, 2, 5, 3).reshape([batch, channels // (r * r), height * r, width * r])
 
 
 def identity(input: Any) -> Any:

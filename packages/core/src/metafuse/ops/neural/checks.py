@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...errors import ArgumentError, ShapeError
+from ...var import Var
+from ..meta import check_var
 
 __all__ = ["choice", "fraction", "integer", "integers", "need_ndim", "slide", "window_count"]
 
@@ -68,6 +70,8 @@ def choice(op: str, name: str, value: object, allowed: Sequence[str]) -> str:
 
 def need_ndim(op: str, name: str, x: Any, allowed: Sequence[int], meaning: str) -> None:
     """Raise ``ShapeError`` unless ``x`` has one of the ``allowed`` numbers of dimensions."""
+    if type(x) is not Var:
+        x = check_var(op, name, x)
     if x.ndim not in allowed:
         wanted = " or ".join(map(str, allowed))
         raise ShapeError(f"[{op}] {name} must have {wanted} dimensions {meaning}, got shape {tuple(x.shape)}")

@@ -14,7 +14,7 @@ from typing import Any
 from ...errors import ArgumentError, DTypeError, ShapeError
 from ...var import wrap
 from ..autograd import no_grad
-from ..meta import check_flag, check_var, index, with_gradient
+from ..meta import check_flag, check_var, fill, index, with_gradient
 from ..precision import in_float32
 from ..recipe import recorded
 from ..registry import Sample, Tensor, operator
@@ -102,7 +102,8 @@ def _pick(logs: Any, target: Any, weight: Any, ignore_index: int | None, reducti
     if weight is None and ignore_index is None:
         return _reduce(loss, reduction) if reduction != "none" else loss.reshape(shape)
     if weight is None:
-        scale = where(target == ignore_index, 0.0, (target * 0 + 1).cast(logs.dtype))
+        left_out = (target == ignore_index) | (target < 0) | (target >= logs.shape[1])
+        scale = where(left_out, 0.0, fill(tuple(target.shape), 1, logs.dtype))
     else:
         scale = _chosen(
             check_var("nll_loss", "weight", weight).broadcast(logs.shape, [0, *range(2, logs.ndim)]), target
@@ -174,7 +175,7 @@ def nll_loss(
         2.0
     """
     reduction = _reduction("nll_loss", reduction)
-    given = target
+    given = check_var("nll_loss", "target", target)
     output, target = _classes("nll_loss", output, target, weight)
     return _pick(output, target, weight, ignore_index, reduction, given.shape)
 

@@ -79,6 +79,8 @@ def normalise(x: Any, axes: list[int], weight: Any, bias: Any, eps: float) -> tu
     float32."""
     wide = cast(x, accumulator(x.dtype))
     mean, variance, deviation, offset = moments(wide, axes)
+    if not wide.numel():  # no mean either: what is NaN must not reach gradients
+        return cast(wide * weight + bias, answer_type(x.dtype)), mean, variance
     scale = (variance + eps).sqrt()
     scale = weight / scale
     if isinstance(weight, (int, float)) or tuple(weight.shape) == tuple(scale.shape):
@@ -138,7 +140,7 @@ def batch_norm(
                 raise ShapeError(f"[batch_norm] {name} must be a Var of shape ({channels},), got {shown}")
         y, mean, variance = normalise(x, [0, *range(2, x.ndim)], weight, bias, eps)
         for running, batch in ((running_mean, mean), (running_var, variance)):
-            if running is not None:
+            if running is not None and x.numel():
                 old = cast(running, accumulator(running.dtype))
                 fresh = cast(batch.detach().reshape([channels]), old.dtype)
                 running.update(old + (fresh - old) * momentum)

@@ -96,7 +96,9 @@ def backward(
         bent = tanh(c)
         dc = dc + dh * o * (1.0 - bent * bent)
         slope = where(index(gates.shape, 1) == 2, 1.0 - gates * gates, gates * (1.0 - gates))
-        d = (_choose([dc * g, dc * c_before, dc * i, dh * bent]) * slope).reshape([gates.shape[0], -1])
+        d = (_choose([dc * g, dc * c_before, dc * i, dh * bent]) * slope).reshape(
+            [gates.shape[0], 4 * dh.shape[1]]
+        )
         return d, d, dc * f, None
     if mode == "gru":
         reset, update, new, last = saved
@@ -104,8 +106,8 @@ def backward(
         d_reset = d_new * last * reset * (1.0 - reset)
         d_update = dh * (h_before - new) * update * (1.0 - update)
         batch = dh.shape[0]
-        d_x = _choose([d_reset, d_update, d_new]).reshape([batch, -1])
-        d_h = _choose([d_reset, d_update, d_new * reset]).reshape([batch, -1])
+        d_x = _choose([d_reset, d_update, d_new]).reshape([batch, 3 * dh.shape[1]])
+        d_h = _choose([d_reset, d_update, d_new * reset]).reshape([batch, 3 * dh.shape[1]])
         return d_x, d_h, None, dh * update
     d = dh * (1.0 - h * h) if mode == "rnn_tanh" else where(h > 0, dh, 0.0)
     return d, d, None, None

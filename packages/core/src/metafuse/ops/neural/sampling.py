@@ -150,14 +150,17 @@ def grid_sampler_unnormalize(coord: Any, size: int, align_corners: bool) -> Any:
         >>> mf.nn.grid_sampler_unnormalize(mf.array([-1.0, 1.0]), 5, True).numpy()
         array([0., 4.], dtype=float32)
     """
-    if align_corners:
+    coord = check_var("grid_sampler_unnormalize", "coord", coord)
+    size = integer("grid_sampler_unnormalize", "size", size, 1)
+    if check_flag("grid_sampler_unnormalize", "align_corners", align_corners):
         return (coord + 1.0) * ((size - 1) / 2)
     return (coord + 1.0) * (size / 2) - 0.5
 
 
 def clip_coordinates(x: Any, clip_limit: int) -> Any:
     """Element numbers limited to ``0 .. clip_limit - 1``."""
-    return x.maximum(0.0).minimum(float(clip_limit - 1))
+    limit = integer("clip_coordinates", "clip_limit", clip_limit, 1)
+    return check_var("clip_coordinates", "x", x).maximum(0.0).minimum(float(limit - 1))
 
 
 def reflect_coordinates(x: Any, twice_low: int, twice_high: int) -> Any:
@@ -168,6 +171,9 @@ def reflect_coordinates(x: Any, twice_low: int, twice_high: int) -> Any:
         >>> mf.nn.reflect_coordinates(mf.array([-1.0, 3.0]), 0, 4).numpy()
         array([1., 1.], dtype=float32)
     """
+    x = check_var("reflect_coordinates", "x", x)
+    twice_low = integer("reflect_coordinates", "twice_low", twice_low, -(2**53))
+    twice_high = integer("reflect_coordinates", "twice_high", twice_high, twice_low)
     if twice_low == twice_high:
         return x * 0.0
     low, span = twice_low / 2, (twice_high - twice_low) / 2
@@ -177,6 +183,7 @@ def reflect_coordinates(x: Any, twice_low: int, twice_high: int) -> Any:
 
 def grid_sampler_compute_source_index(coord: Any, size: int, padding_mode: str, align_corners: bool) -> Any:
     """Places -1 .. 1 as element numbers, brought inside as ``padding_mode`` says."""
+    choice("grid_sampler_compute_source_index", "padding_mode", padding_mode, PADDINGS)
     coord = grid_sampler_unnormalize(coord, size, align_corners)
     if padding_mode == "border":
         return clip_coordinates(coord, size)

@@ -12,6 +12,7 @@ from typing import Any
 from ...errors import ShapeError
 from ..meta import check_var
 from ..registry import Sample, Tensor, operator
+from ..shape import transpose
 from .checks import integer, need_ndim
 
 __all__ = ["channel_shuffle", "pixel_unshuffle"]
@@ -45,8 +46,8 @@ def pixel_unshuffle(x: Any, downscale_factor: int) -> Any:
         raise ShapeError(
             f"[pixel_unshuffle] height and width must be divisible by downscale_factor {r}, got {tuple(x.shape)}"
         )
-    shape = [batch, channels * r * r, height // r, width // r]
-    return x.reindex(shape, ["i0", f"i1/{r * r}", f"i2*{r}+i1/{r}%{r}", f"i3*{r}+i1%{r}"])
+    parts = transpose(x.reshape([batch, channels, height // r, r, width // r, r]), 0, 1, 3, 5, 2, 4)
+    return parts.reshape([batch, channels * r * r, height // r, width // r])
 
 
 def _mixed(x: Any, groups: int) -> Any:

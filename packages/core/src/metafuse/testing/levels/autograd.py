@@ -22,7 +22,7 @@ from ..gradients import Check, GradientError, check_grads
 from ..kit import Kit, level
 from ..strategies import SHIFTS, array, dtypes_for, mapped, sample_arguments, sample_tensors
 
-__all__ = ["test_gradient_elementwise", "test_gradient_samples"]
+__all__ = ["Call", "check_calls", "test_gradient_elementwise", "test_gradient_samples", "usual"]
 
 
 def elementwise() -> list[tuple[str, Operator]]:
@@ -75,7 +75,7 @@ class Call:
         )
 
 
-def _check(kit: Kit, calls: list[Call], order: int) -> None:
+def check_calls(kit: Kit, calls: list[Call], order: int) -> None:
     """Evaluate the gradients of all calls as one program, then compare each."""
     checks = []
     for call in calls:
@@ -98,7 +98,7 @@ def _needs_float64(kit: Kit) -> None:
         pytest.skip("numeric derivatives need float64, which the backend does not declare")
 
 
-def _choose(kit: Kit, kind: str) -> str:
+def usual(kit: Kit, kind: str) -> str:
     """float64 where ``kind`` allows it, else what is usual."""
     allowed = dtypes_for(kind, kit)
     return next((d for d in ("float64", "int32", "bool") if d in allowed), allowed[0])
@@ -115,10 +115,10 @@ def test_gradient_elementwise(conformance: Kit, case: Operator) -> None:
     for shapes in patterns:
         pairs = enumerate(zip(case.domain, shapes, strict=True))
         args = tuple(
-            array(t, _choose(conformance, t.dtype), shape, random, SHIFTS[k]) for k, (t, shape) in pairs
+            array(t, usual(conformance, t.dtype), shape, random, SHIFTS[k]) for k, (t, shape) in pairs
         )
         calls.append(Call(case, args, {}))
-    _check(conformance, calls, order=2)
+    check_calls(conformance, calls, order=2)
 
 
 @level("autograd", cases=sampled)
@@ -129,7 +129,5 @@ def test_gradient_samples(conformance: Kit, case: Operator) -> None:
     for number, sample in enumerate(case.samples):
         if any("float64" in dtypes_for(t.dtype, conformance) for t in sample_tensors(sample)):
             random = conformance.random("gradient", case.name, number)
-            calls.append(
-                Call(case, *sample_arguments(sample, lambda kind: _choose(conformance, kind), random))
-            )
-    _check(conformance, calls, order=2 if conformance.profile.deep else 1)
+            calls.append(Call(case, *sample_arguments(sample, lambda kind: usual(conformance, kind), random)))
+    check_calls(conformance, calls, order=2 if conformance.profile.deep else 1)

@@ -15,7 +15,7 @@ from ..compare import Case, run
 from ..kit import Kit
 from ..strategies import dtypes_for, sample_arguments, sample_tensors
 
-__all__ = ["check_samples", "sampled"]
+__all__ = ["check_samples", "pick", "sampled"]
 
 #: category -> level; operators of every other category are compositions
 _LEVELS = {
@@ -50,7 +50,7 @@ def check_samples(kit: Kit, record: Operator) -> None:
     for number, sample in enumerate(record.samples):
         for dtype in _choices(kit, sample, everything=kit.profile.deep or number == 0):
             random = kit.random("sample", record.name, number, dtype)
-            args, kwargs = sample_arguments(sample, lambda kind, d=dtype: _pick(kit, kind, d), random)  # type: ignore[misc]
+            args, kwargs = sample_arguments(sample, lambda kind, d=dtype: pick(kit, kind, d), random)  # type: ignore[misc]
             cases.append(Case.of(record, args, kwargs))
     run(kit, cases)
 
@@ -65,7 +65,7 @@ def _choices(kit: Kit, sample: Sample, everything: bool) -> list[str]:
     return found if everything else usual
 
 
-def _pick(kit: Kit, kind: str, wanted: str) -> str:
+def pick(kit: Kit, kind: str, wanted: str) -> str:
     """``wanted`` where ``kind`` allows it, else the kind's usual dtype."""
     allowed = dtypes_for(kind, kit)
     if wanted in allowed:
