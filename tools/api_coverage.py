@@ -214,14 +214,13 @@ def tested(entries: Iterable[Found], evidence: Evidence) -> Tested:
     """What tests compare of ``entries``."""
     found = Tested([], [], [])
     for e in entries:
-        if e.numeric is None:
-            continue
-        method = e.module == "jittor.Var"
-        found.numeric.append(e)
-        if not evidence.values(e.name, method, e.numeric):
-            found.values.append(e)
-        if e.numeric.gradient and not evidence.gradient(e.name, method, e.numeric):
-            found.gradients.append(e)
+        if e.numeric is not None:
+            found.numeric.append(e)
+            values, gradient = evidence.of_name(e.name, e.module == "jittor.Var", e.numeric)
+            if not (values or id(e.value) in evidence.objects):
+                found.values.append(e)
+            if e.numeric.gradient and not (gradient or id(e.value) in evidence.sloped_objects):
+                found.gradients.append(e)
     return found
 
 
@@ -230,7 +229,13 @@ def judge(entries: list[Found]) -> Evidence:
     present = [e for e in entries if e.present and e.module != "jittor.flags"]
     for e, numeric in zip(present, classify(e.value for e in present), strict=True):
         e.numeric = numeric
-    return Evidence.of(TESTS)
+    evidence = Evidence.of(TESTS)
+    for e in present:  # what is tested under one name is tested under all
+        if e.numeric is not None:
+            values, gradient = evidence.of_name(e.name, e.module == "jittor.Var", e.numeric)
+            evidence.objects |= {id(e.value)} if values else set()
+            evidence.sloped_objects |= {id(e.value)} if gradient else set()
+    return evidence
 
 
 # -- printing ------------------------------------------------------------------------------------------------------

@@ -46,18 +46,23 @@ NUMBERS = {"float", "Any"}
 #: what compares numbers
 COMPARISONS = {
     "Case", "allclose", "approx", "array_equal", "assert_allclose", "assert_array_equal", "assert_array_less", "assert_equal",
-    "check_calls", "check_grads",
+    "check_calls", "check_composition", "check_grads",
 }  # fmt: skip
 #: what reads numbers from a Var
 READS = {"data", "fetch_sync", "item", "numpy", "tolist"}
 #: what computes gradients, or says that there are none
-GRADIENTS = {"backward", "check_calls", "check_grads", "grad", "jvp", "opt_grad", "requires_grad", "vjp"}
+GRADIENTS = {"backward", "check_calls", "check_composition", "check_grads", "grad", "jvp", "opt_grad", "requires_grad", "vjp"}
 
 _SYMBOLS: dict[type[ast.AST], str] = {
     ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "truediv", ast.FloorDiv: "floordiv", ast.Mod: "mod", ast.Pow: "pow",
     ast.MatMult: "matmul", ast.BitAnd: "and", ast.BitOr: "or", ast.BitXor: "xor", ast.LShift: "lshift", ast.RShift: "rshift",
     ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge", ast.Eq: "eq", ast.NotEq: "ne", ast.USub: "neg", ast.UAdd: "pos",
     ast.Invert: "invert", ast.In: "contains",
+}  # fmt: skip
+#: functions of Python's that call methods
+_CALLS = {
+    "asarray": ("array",), "bool": ("bool",), "copy": ("copy",), "deepcopy": ("deepcopy",), "float": ("float",), "int": ("int",),
+    "list": ("iter",), "tuple": ("iter",),
 }  # fmt: skip
 
 
@@ -266,6 +271,9 @@ def _protocol(node: ast.AST) -> Iterator[str]:
         yield f"__i{_SYMBOLS[type(node.op)]}__"
     elif isinstance(node, ast.Compare):
         yield from (f"__{_SYMBOLS[type(op)]}__" for op in node.ops if type(op) in _SYMBOLS)
+    elif isinstance(node, ast.Call):
+        name = getattr(node.func, "id", None) or getattr(node.func, "attr", "")
+        yield from (f"__{found}__" for found in _CALLS.get(name, ()))
     elif isinstance(node, ast.Subscript):
         yield "__setitem__" if isinstance(node.ctx, ast.Store) else "__getitem__"
 
@@ -277,6 +285,9 @@ class Evidence:
     functions: set[str] = field(default_factory=set)
     methods: set[str] = field(default_factory=set)
     slopes: set[str] = field(default_factory=set)
+    #: identities of what stands behind such names
+    objects: set[int] = field(default_factory=set)
+    sloped_objects: set[int] = field(default_factory=set)
 
     @classmethod
     def of(cls, folders: Iterable[Path]) -> Evidence:
@@ -299,13 +310,12 @@ class Evidence:
         if piece.gradients:
             self.slopes |= piece.functions | piece.methods | said
 
-    def values(self, name: str, method: bool, expected: Numeric) -> bool:
-        """Whether the values of a name are compared."""
-        return _kit(expected) or name in (self.methods if method else self.functions)
-
-    def gradient(self, name: str, method: bool, expected: Numeric) -> bool:
-        """Whether its gradients are."""
-        return _kit(expected) or (self.values(name, method, expected) and name in self.slopes)
+    def of_name(self, name: str, method: bool, expected: Numeric) -> tuple[bool, bool]:
+        """Whether the values and the gradient of a name are compared."""
+        if _kit(expected):
+            return True, True
+        values = name in (self.methods if method else self.functions)
+        return values, values and name in self.slopes
 
 
 def _kit(expected: Numeric) -> bool:

@@ -41,9 +41,9 @@ NETWORKS = {
 }
 
 
-def pair(name):
+def pair(name, row=None, constructor=None):
     """Our network and the oracle with the same weights: the oracle's load is strict, so names and shapes agree."""
-    make_theirs, size = NETWORKS[name]
+    make_theirs, size = row or NETWORKS[name]
     torch.manual_seed(0)
     theirs = make_theirs(CLASSES)
     generator = np.random.default_rng(0)
@@ -54,7 +54,7 @@ def pair(name):
             ):  # norms and biases do not begin at anything special
                 noise = torch.from_numpy(generator.uniform(0.0, 0.5, value.shape).astype(np.float32))
                 value += noise / 4 if key.endswith(("bias", "mean")) else noise
-    ours = getattr(models, name)(num_classes=CLASSES)
+    ours = (constructor or getattr(models, name))(num_classes=CLASSES)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # names that only one side has would be a warning
         ours.load_state_dict(theirs.state_dict())

@@ -9,6 +9,7 @@ Who calls it: ``test_codegen``.
 from __future__ import annotations
 
 import ctypes
+import mmap
 import tempfile
 from collections.abc import Sequence
 from functools import lru_cache
@@ -53,8 +54,9 @@ class Scalar(ctypes.Union):
 class Nest:
     """A kernel under construction together with the arrays, sizes and scalars of one call."""
 
-    def __init__(self, outer: Sequence[int], inner: Sequence[int] = ()) -> None:
+    def __init__(self, outer: Sequence[int], inner: Sequence[int] = (), serial: int = 0) -> None:
         self.outer = len(outer)
+        self.serial = serial
         self.inner = len(inner)
         self.sizes: list[int] = [*outer, *inner]
         self.arrays: list[Array] = []
@@ -143,7 +145,9 @@ class Nest:
     def kernel(self) -> Kernel:
         """The record."""
         stages, params = tuple(self.stages), tuple(self.params)
-        return Kernel(self.outer, self.inner, params, len(self.sizes), tuple(self.dtypes), stages)
+        return Kernel(
+            self.outer, self.inner, params, len(self.sizes), tuple(self.dtypes), stages, serial=self.serial
+        )
 
 
 @lru_cache(maxsize=None)
@@ -155,9 +159,9 @@ def compiled(text: str) -> ctypes.CDLL:
         return ctypes.CDLL(str(path))
 
 
-def run(nest: Nest, chunks: int = 1, vector_math: bool = True) -> None:
+def run(nest: Nest, chunks: int = 1, vector_math: bool = True, machine: Machine = MACHINE) -> None:
     """Run the kernel on the arrays themselves, its units cut into ``chunks``."""
-    text = emit(nest.kernel(), "kernel", MACHINE, vector_math)
+    text = emit(nest.kernel(), "kernel", machine, vector_math)
     library = compiled(text)
     function, units = library.kernel, library.kernel_units
     units.restype = ctypes.c_longlong
@@ -195,7 +199,7 @@ def oracle(nest: Nest) -> list[Array]:
         BufferParam(float64 if p.dtype.is_float else p.dtype, p.writes, p.reads) for p in kernel.buffers
     )
     dtypes = tuple(float64 if d.is_float else d for d in kernel.scalars)
-    lifted = Kernel(kernel.outer, kernel.inner, params, kernel.sizes, dtypes, stages)
+    lifted = Kernel(kernel.outer, kernel.inner, params, kernel.sizes, dtypes, stages, serial=kernel.serial)
     backend = ReferenceBackend()
     handles = []
     for array, param in zip(nest.arrays, params, strict=True):
@@ -227,11 +231,16 @@ def flat_memory(array: Array) -> Array:
 
 
 def check(
-    nest: Nest, chunks: int = 1, relative: float = 2e-6, absolute: float = 1e-6, vector_math: bool = True
+    nest: Nest,
+    chunks: int = 1,
+    relative: float = 2e-6,
+    absolute: float = 1e-6,
+    vector_math: bool = True,
+    machine: Machine = MACHINE,
 ) -> None:
     """Run, and compare every written array with the oracle (integers exactly)."""
     expected = oracle(nest)
-    run(nest, chunks, vector_math)
+    run(nest, chunks, vector_math, machine)
     for array, want, param in zip(nest.arrays, expected, nest.params, strict=True):
         if not param.writes:
             continue
@@ -242,3 +251,16 @@ def check(
             )
         else:
             np.testing.assert_array_equal(array, want)
+
+
+def guarded_array(n: int) -> Array:
+    """``n`` float32 that end where memory that may not be touched begins."""
+    page = mmap.PAGESIZE
+    used = -(-4 * n // page) * page
+    memory = mmap.mmap(-1, used + page)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.mprotect(ctypes.c_void_p(start + used), ctypes.c_size_t(page), 0) == 0
+    array = np.frombuffer(memory, np.float32, n, used - 4 * n)
+    array[...] = np.random.default_rng(n).standard_normal(n)
+    return array

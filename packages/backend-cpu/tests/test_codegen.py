@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-import mmap
 from typing import Any
 
 import numpy as np
 import pytest
 
-from codegen_kit import MACHINE, Nest, check, compiled, memory, numbers, oracle, run
+from codegen_kit import MACHINE, Nest, check, compiled, guarded_array, memory, numbers, oracle, run
 from metafuse.dtypes import DTYPES, DType, bool_, float16, float32, float64, int32, int64
 from metafuse.kernel.expr import INTRINSICS, TESTS, Expr, add, axis, call, cast, const, load, mul, select, sub
 from metafuse.kernel.host import apply
@@ -230,18 +229,6 @@ def test_gather() -> None:
 
 
 # -- conditional loads --------------------------------------------------------------------------------------------
-def guarded_array(n: int) -> Any:
-    """``n`` float32 that end where memory that may not be touched begins."""
-    page = mmap.PAGESIZE
-    memory = mmap.mmap(-1, 2 * page)
-    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    libc = ctypes.CDLL(None, use_errno=True)
-    assert libc.mprotect(ctypes.c_void_p(start + page), ctypes.c_size_t(page), 0) == 0
-    array = np.frombuffer(memory, np.float32, n, page - 4 * n)
-    array[...] = random.standard_normal(n)
-    return array
-
-
 @pytest.mark.parametrize("stride", [1, 3])
 def test_padding_reads_nothing_outside(stride: int) -> None:
     n, pad = 300, 40

@@ -78,6 +78,10 @@ def test_cifar100(tmp_path):
     }  # fmt: skip
     (tmp_path / "cifar-100-python.tar.gz").write_bytes(packed(files, "cifar-100-python"))
     assert data.CIFAR100(tmp_path).targets == [99, 0, 1, 2, 3]
+    x, y = next(iter(data.CIFAR100(tmp_path).set_attrs(batch_size=5)))
+    rows = np.transpose(data.CIFAR100(tmp_path).data, (0, 3, 1, 2))
+    np.testing.assert_allclose(x.numpy(), rows / 255, rtol=1e-6)
+    np.testing.assert_array_equal(y.numpy(), [99, 0, 1, 2, 3])
     assert data.CIFAR100(tmp_path, train=False).targets == [5, 6]
     with pytest.raises(
         DownloadError, match=r"\[CIFAR100\] cifar-100-python or cifar-100-python.tar.gz is not in .*nowhere"

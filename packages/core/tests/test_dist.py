@@ -223,6 +223,27 @@ def test_single_process_scope():
     assert ran == [1]
 
 
+def test_scopes_within_scopes():
+    @mf.single_process_scope(rank=1)
+    def inner():
+        return mf.world_size, mf.rank
+
+    @mf.single_process_scope(rank=0)
+    def outer():
+        with mf.single_process_scope():
+            assert mf.world_size == 1
+        assert mf.world_size == 1
+        return inner()  # alone already: runs here
+
+    def main(rank):
+        answer = outer(), inner()
+        with pytest.raises(ZeroDivisionError), mf.single_process_scope():
+            raise ZeroDivisionError
+        return answer, mf.world_size, mf.array([1.0]).mpi_all_reduce().item()
+
+    assert loopback.run(2, main) == [(((1, 0), None), 2, 2.0), ((None, (1, 0)), 2, 2.0)]
+
+
 def test_the_names_of_the_reference_api_on_several_ranks():
     def main(rank):
         x = mf.array([float(rank), 1.0]).start_grad()
@@ -387,6 +408,54 @@ def test_gradients_read_between_backward_and_step_are_of_all():
         return p.item()
 
     assert loopback.run(2, main) == [-1.5] * 2
+
+
+@pytest.mark.parametrize("nbytes", [8 << 20, 8])
+def test_sums_that_nobody_has_read_come_before_the_next(nbytes):
+    """Two sums in the same memory, recorded before either has run."""
+
+    def main(rank):
+        p, q = mf.array([2.0, 1.0]).start_grad(), mf.array(1.0).start_grad()
+        optimizer = nn.SGD([p, q], 1.0)
+        late = mf.array([3.0, 5.0])
+        optimizer.backward((p * (1.0 + rank)).sum() + q * rank)
+        first = p.opt_grad(optimizer)  # is a sum over ranks now, and not computed
+        optimizer.backward((p * late).sum() + q * 10.0)
+        optimizer.step()
+        return first.numpy().tolist(), p.numpy().tolist(), q.item()
+
+    with mf.flag_scope(dist_bucket_bytes=nbytes):
+        assert loopback.run(2, main) == [([1.5, 1.5], [-2.5, -5.5], -9.5)] * 2
+
+
+def test_dropout_differs_between_ranks_and_parameters_do_not():
+    def main(rank):
+        mf.set_global_seed(3)
+        net = nn.Sequential(nn.Linear(6, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+        optimizer = nn.Adam(net.parameters(), 1e-2)
+        mask = nn.Dropout(0.5)(mf.ones([64])).numpy()
+        for x, y in mf.data.TensorDataset(X, Y).set_attrs(batch_size=7):
+            optimizer.step(((net(x) - y) ** 2).mean())
+        return mask, [p.numpy() for p in net.parameters()]
+
+    (mask, first), (other_mask, second) = loopback.run(2, main)
+    assert (mask != other_mask).any()
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_numbers_of_other_types_are_averaged():
+    def main(rank):
+        counted = mf.array(np.array(7 + rank))
+        big = mf.array64(np.array([2**40 + rank], np.int64)).mpi_all_reduce()
+        strided = mf.array(np.arange(12, dtype=np.float32).reshape(3, 4) * (rank + 1))[:, 1].transpose()
+        return (
+            mf.dist.average(counted, 1),
+            int(big.numpy()[0]),
+            strided.mpi_all_reduce("mean").numpy().tolist(),
+        )
+
+    assert loopback.run(2, main) == [(7.5, 2**41 + 1, [1.5, 7.5, 13.5])] * 2
 
 
 def test_batches_of_ones_own_have_a_weight():

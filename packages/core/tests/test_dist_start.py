@@ -35,6 +35,16 @@ from metafuse.plugins.registry import Registry
             {"SLURM_PROCID": "3", "SLURM_STEP_NUM_TASKS": "4", "SLURM_LOCALID": "1", "SLURM_STEP_TASKS_PER_NODE": "2(x2)"},
             (3, 4, 1, 2, "Slurm"),
         ),
+        (  # srun --mpi=pmi2
+            {"PMI_RANK": "3", "PMI_SIZE": "4", "SLURM_PROCID": "3", "SLURM_STEP_NUM_TASKS": "4", "SLURM_LOCALID": "1",
+             "SLURM_STEP_TASKS_PER_NODE": "2(x2)"},
+            (3, 4, 1, 2, "MPICH"),
+        ),
+        (  # mpirun within an allocation: Slurm has started one proxy for each of two machines
+            {"PMI_RANK": "3", "PMI_SIZE": "4", "MPI_LOCALRANKID": "1", "MPI_LOCALNRANKS": "2", "SLURM_PROCID": "1",
+             "SLURM_STEP_NUM_TASKS": "2", "SLURM_LOCALID": "0", "SLURM_STEP_TASKS_PER_NODE": "1(x2)"},
+            (3, 4, 1, 2, "MPICH"),
+        ),
         ({"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, None),
         ({"PMI_RANK": "1", "PMI_SIZE": "4", detect.CLAIM: "1"}, None),
         ({"PMI_RANK": "1", "PMI_SIZE": "4", detect.CLAIM: str(os.getpid())}, (1, 4, 1, 4, "MPICH")),

@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 
 import metafuse as mf
+from metafuse.ops.registry import Sample, Tensor
 from metafuse.testing import check_grads
+from metafuse.testing.compositions import check_composition
 
 einops = pytest.importorskip("einops")
+from metafuse.einops import layers  # noqa: E402
+
 RANDOM = np.random.default_rng(10)
 X = RANDOM.standard_normal((2, 3, 4, 6)).astype(np.float32)
 
@@ -170,3 +174,29 @@ def test_import_of_metafuse_does_not_import_it():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
     )
     assert done.stdout.strip() == "False"
+
+
+
+def mixed(x, w):
+    layer = layers.EinMix("a b -> a c", weight_shape="b c", b=4, c=2)
+    layer.weight = w
+    return layer(x)
+
+
+#: layer -> (ours, NumPy's, shapes)
+LAYERS = {
+    "rearrange": (
+        lambda x: layers.Rearrange("a (b c) -> c a b", c=2)(x),
+        lambda x: x.reshape(x.shape[0], -1, 2).transpose(2, 0, 1),
+        (3, 4),
+    ),
+    "reduce": (lambda x: layers.Reduce("a b -> b", "mean")(x), lambda x: x.mean(0), (3, 4)),
+    "mix": (mixed, lambda x, w: x @ w, (3, 4), (4, 2)),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_of_every_type_and_shape(name):
+    ours, theirs, *shapes = LAYERS[name]
+    fixed = (2, 4) if name == "mix" else ()
+    check_composition(ours, theirs, [Sample(tuple(map(Tensor, shapes)))], fixed=fixed, name=name)

@@ -122,3 +122,47 @@ def test_chance_is_seeded():
         results.append(np.stack([transform(picture()) for _ in range(5)]))
     np.testing.assert_array_equal(*results)
     assert (results[0][0] != results[0][1]).any()
+
+
+def add(x):
+    return x + 1
+
+
+def double(x):
+    return x * 2
+
+
+#: name -> (what may be done, NumPy's answers for every way in which chance may decide)
+CHANCES = {
+    "Lambda": (lambda: T.Lambda(double), lambda x: [x * 2]),
+    "RandomApply": (lambda: T.RandomApply([add, double], 0.4), lambda x: [x, (x + 1) * 2]),
+    "RandomChoice": (lambda: T.RandomChoice([add, double]), lambda x: [x + 1, x * 2]),
+    "RandomOrder": (lambda: T.RandomOrder([add, double]), lambda x: [x * 2 + 1, (x + 1) * 2]),
+}
+
+
+@pytest.mark.parametrize("name", CHANCES)
+@pytest.mark.parametrize("shape", [(5, 4), (1, 1), (0, 3)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32])
+def test_what_chance_decides(name, shape, dtype):
+    make, expected = CHANCES[name]
+    x = (np.arange(40, dtype=dtype) + 3)[: shape[0] * shape[1]].reshape(shape[::-1]).T
+    random.seed(1)
+    found = [make()(x) for _ in range(40)]
+    ways = [next(k for k, y in enumerate(expected(x)) if np.array_equal(y, z)) for z in found]
+    if x.size:
+        counts = np.bincount(ways, minlength=len(expected(x)))
+        np.testing.assert_array_less(5, counts)
+
+
+@pytest.mark.parametrize("kind", [T.RandomResizedCrop, T.RandomSizedCrop, T.RandomCropAndResize])
+@pytest.mark.parametrize("size", [(6, 5), 1, 20])
+def test_a_random_part_is_that_part_resized(kind, size):
+    for seed in range(5):
+        random.seed(seed)
+        found = kind(size)(picture())
+        random.seed(seed)
+        top, left, height, width = kind.get_params(picture(), (0.08, 1.0), (3 / 4, 4 / 3))
+        part = picture().crop((left, top, left + width, top + height))
+        height, width = (size, size) if isinstance(size, int) else size
+        np.testing.assert_array_equal(np.asarray(found), np.asarray(part.resize((width, height), 2)))

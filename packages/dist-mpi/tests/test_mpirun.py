@@ -16,6 +16,7 @@ import pytest
 from metafuse.dist import launch
 from metafuse.dist.launch import find_mpirun
 from metafuse.errors import DistributionError
+from metafuse.testing.collectives import CHECKS
 
 PROGRAMS = Path(__file__).parent / "programs"
 SECONDS = 240  # that anything here may take on a busy machine
@@ -45,6 +46,11 @@ def run(
         if launcher
         else [find_mpirun(), "-n", str(ranks), sys.executable]
     )
+    return run_command(*start, *command, **environment)
+
+
+def run_command(*command: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A command, on the reference backend."""
     more = {
         "METAFUSE_BACKEND": "reference",
         "OMPI_ALLOW_RUN_AS_ROOT": "1",
@@ -54,7 +60,7 @@ def run(
         **environment,
     }
     return subprocess.run(
-        [*start, *map(str, command)],
+        list(map(str, command)),
         capture_output=True,
         text=True,
         timeout=SECONDS,
@@ -67,7 +73,7 @@ def run(
 def test_collectives(ranks):
     done = run(ranks, "-m", "metafuse.testing.collectives")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count(f"ok on {ranks} ranks by mpi") == 8
+    assert done.stdout.count(f"ok on {ranks} ranks by mpi") == len(CHECKS)
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
@@ -193,6 +199,38 @@ def test_ranks_get_what_was_planned(tmp_path):
         assert not set(told[0][1]) & set(told[1][1])
         assert "rank 1: cores" in done.stderr
     assert "1 thread, device 7" in done.stderr
+
+
+#: what ``srun`` sets for the processes of a step, and what it does not; ``--mpi=pmi2`` and ``--mpi=pmix``
+STEP = """
+export SLURM_PROCID=${PMI_RANK-$OMPI_COMM_WORLD_RANK} SLURM_STEP_NUM_TASKS=${PMI_SIZE-$OMPI_COMM_WORLD_SIZE}
+export SLURM_NTASKS=$SLURM_STEP_NUM_TASKS SLURM_STEP_TASKS_PER_NODE=$SLURM_STEP_NUM_TASKS SLURM_LOCALID=$SLURM_PROCID
+unset MPI_LOCALRANKID MPI_LOCALNRANKS
+for name in $(env | sed -n "s/^\\(OMPI_COMM_WORLD_[A-Z_]*\\)=.*/\\1/p"); do unset $name; done
+exec "$@"
+"""
+
+
+def test_a_step_of_slurm(tmp_path):
+    """A stand-in for ``srun``: Slurm's variables, and the process manager's interface of the MPI that is here."""
+    srun = tmp_path / "step.sh"
+    srun.write_text(STEP)
+    program = tmp_path / "tell.py"
+    program.write_text(
+        "import metafuse as mf\nfrom metafuse.dist import detect\n"
+        "start = detect.started()\n"
+        "told = mf.dist.gather_objects((start.rank, start.size, start.local_rank, start.local_size, start.how))\n"
+        "if mf.rank == 0: print(told)\n"
+    )
+    command = [find_mpirun(), "-n", "2", "sh", str(srun), sys.executable]
+    done = run_command(*command, program)
+    assert done.returncode == 0, done.stderr
+    told = eval(done.stdout)
+    assert [t[:4] for t in told] == [(0, 2, 0, 2), (1, 2, 1, 2)]
+    assert {t[4] for t in told} <= {"MPICH", "Slurm"}
+    done = run_command(*command, "-m", "metafuse.testing.collectives")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("ok on 2 ranks by mpi") == len(CHECKS)
 
 
 def test_each_may_compute_alone():

@@ -199,6 +199,13 @@ std::unique_ptr<Recipe> weight_recipe(const Operation& operation, const Parties&
     const int image = brought(*recipe, 0, p.image, description.src_desc(), p.offset);
     const int gradient = brought(*recipe, 1, p.output, description.diff_dst_desc());
     if (image < 0 || gradient < 0) return nullptr;
+    // It meets the images in pieces that lie far apart, block of channels after block.
+    const dnnl_dim_t bytes = bytes_of(p.image, type) + bytes_of(p.output, type);
+    if (bytes > 8 * kNearCache && bytes < kManyBytes) {
+        for (const int item : {image, gradient}) {
+            if (recipe->items[static_cast<std::size_t>(item)].where == Recipe::Where::buffer) recipe->foresee(item);
+        }
+    }
     const int place = result_place(*recipe, p.weight, description.diff_weights_desc());
     recipe->add(dnnl::convolution_backward_weights(description), description,
                 {{DNNL_ARG_SRC, image}, {DNNL_ARG_DIFF_DST, gradient}, {DNNL_ARG_DIFF_WEIGHTS, place}});

@@ -108,9 +108,12 @@ int Recipe::converted(int item, const desc_t& wanted) {
     return reorder(item, target) ? target : -1;
 }
 
+void Recipe::foresee(int item) { actions.push_back(Action{dnnl::primitive(), nullptr, {{DNNL_ARG_FROM, item}}, false, 0}); }
+
 void Recipe::tell() {
     int copies = 0, others = 0, packs = 0;
     for (const Action& action : actions) {
+        if (action.copy == nullptr && !action.primitive) continue;
         const auto kind = action.copy != nullptr ? dnnl::primitive::kind::reorder : action.primitive.get_kind();
         const bool copy = kind == dnnl::primitive::kind::reorder;
         const bool other = kind == dnnl::primitive::kind::eltwise || kind == dnnl::primitive::kind::binary;

@@ -26,6 +26,7 @@ public:
     struct Action {
         dnnl::primitive primitive;                   // or, instead:
         std::shared_ptr<const Copy> copy;            // from DNNL_ARG_FROM to DNNL_ARG_TO, times DNNL_ARG_SRC_1
+                                                     // or neither: bring DNNL_ARG_FROM into the caches
         std::vector<std::pair<int, int>> arguments;  // DNNL_ARG_..., item
         bool packing;                                // of a constant operand: only where that changed
         std::size_t workspace;                       // bytes of scratch memory at the start
@@ -53,6 +54,8 @@ public:
     bool reorder(int from, int to, bool packing = false, int factors = -1);
     // An item in another layout or type: itself where it is that already, else a copy of it in scratch memory; -1 where nothing can.
     int converted(int item, const desc_t& wanted);
+    // Has an item read from end to end before what follows reads it in an order that the hardware does not foresee.
+    void foresee(int item);
     // Completes `about` by the primitives beside the contraction itself.
     void tell();
     // Places the memory of the run; called once, at the end.

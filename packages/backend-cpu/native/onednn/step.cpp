@@ -6,6 +6,29 @@
 
 namespace metafuse_onednn {
 
+namespace {
+
+constexpr std::size_t kLine = 64;
+
+struct Stretch {
+    const char* start;
+    std::size_t bytes;
+    int members;
+};
+
+// One element of each cache line of a member's part.
+void look(void* context, int number) {
+    const auto& all = *static_cast<const Stretch*>(context);
+    const auto member = static_cast<std::size_t>(number), members = static_cast<std::size_t>(all.members);
+    const std::size_t lines = (all.bytes + kLine - 1) / kLine;
+    const std::size_t end = lines * (member + 1) / members;
+    for (std::size_t line = lines * member / members; line < end; ++line) {
+        static_cast<void>(*static_cast<const volatile char*>(all.start + line * kLine));
+    }
+}
+
+}  // namespace
+
 Step::Step(const metafuse_cpu::Runtime& runtime, Operation operation, std::shared_ptr<const Recipe> recipe)
     : runtime_(runtime),
       operation_(std::move(operation)),
@@ -83,6 +106,14 @@ void Step::copy(const Recipe::Action& action) const {
     action.copy->run(runtime_, from, to, factors);
 }
 
+void Step::foresee(const Recipe::Action& action) const {
+    const auto item = static_cast<std::size_t>(action.arguments[0].second);
+    Stretch stretch{static_cast<const char*>(placed_[item]), recipe_->items[item].desc.get_size(), runtime_.members()};
+    if (stretch.members > 1) runtime_.begin_region(stretch.members, look, &stretch);
+    look(&stretch, 0);
+    if (stretch.members > 1) runtime_.end_region();
+}
+
 bool Step::run(void* const* buffers, void* scratch, bool changed, std::string& message) noexcept {
     try {
         std::lock_guard<std::mutex> lock(mutex_);
@@ -98,8 +129,8 @@ bool Step::run(void* const* buffers, void* scratch, bool changed, std::string& m
         for (std::size_t k = 0; k < arguments_.size(); ++k) {
             const Recipe::Action& action = recipe_->actions[k];
             if (action.packing && !pack) continue;
-            if (action.copy != nullptr) {
-                copy(action);
+            if (action.copy != nullptr || !action.primitive) {
+                action.copy != nullptr ? copy(action) : foresee(action);
                 continue;
             }
             dnnl::error::wrap_c_api(dnnl_primitive_execute(action.primitive.get(), stream().get(),

@@ -26,6 +26,7 @@ private:
     void bind();
     void follow_threads();
     void copy(const Recipe::Action& action) const;
+    void foresee(const Recipe::Action& action) const;
     void place(void* const* buffers, char* scratch);
     char* own_memory(void*& block, std::size_t& there, std::size_t bytes);
 

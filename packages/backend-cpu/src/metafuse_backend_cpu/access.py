@@ -102,10 +102,12 @@ def choose(kernel: Kernel) -> list[Schedule]:
     """The schedule for ``kernel``; two (rows, lanes) where run-time sizes must decide."""
     found = accesses(kernel)
     axes = kernel.outer + kernel.inner
-    if _flat(kernel):
+    if _flat(kernel) and not kernel.serial:
         _, lane = _best(found, range(axes), kernel)
         return [Schedule("elements", lane, _across(found, lane, axes))]
     row_cost, row = _best(found, range(kernel.outer, axes), kernel)
+    if kernel.serial:  # a unit runs through its points one by one
+        return [Schedule("rows", row)]
     lane_cost, lane = _best(found, range(kernel.outer), kernel)
     scatters = any(stage.kind == "scatter" for stage in kernel.stages)
     if scatters and kernel.inner:  # inner points must keep their order

@@ -54,7 +54,7 @@ class CpuBackend(
     def __init__(self) -> None:
         description = machine.describe()
         self.capabilities = Capabilities(
-            machine=description, compile_jobs=max(1, min(os.cpu_count() or 1, 8))
+            machine=description, compile_jobs=max(1, min(os.cpu_count() or 1, 8)), serial=True
         )
         self._modules: dict[bytes, Any] = {}
         _native.set_threads(description.cores)

@@ -58,6 +58,8 @@ _OPTIONAL_FLAGS = (
     "-fno-version-loops-for-strides",
     # several addresses of one stream in a loop keep the hardware from foreseeing what it needs
     "-fno-loop-unroll-and-jam",
+    # takes choices apart into branches, after which loops are not vectorised; the text repeats nothing anyway
+    "-fno-tree-pre",
     "-fopenmp-simd",
     "-fno-semantic-interposition",
     "-fno-gnu-unique",

@@ -79,12 +79,16 @@ def emit_lanes(kernel: Kernel, root: Scope, machine: Machine, schedule: Schedule
     root.line(f"const long long tiles = ({size} + tile - 1) / tile;")
     with root.block(loop("unit", "begin", "end"), holds_loads=True) as unit:
         unit.line("const long long at = unit / tiles, lane0 = unit % tiles * tile;")
-        unit.line(f"const long long lane1 = lane0 + tile < {size} ? lane0 + tile : {size};")
+        unit.line(f"const long long stop = lane0 + tile < {size} ? lane0 + tile : {size};")
         decode(unit, "at", others)
-        for name, kind in arrays.items():
-            unit.line(f"{kind} {name}[{most}] __attribute__((aligned(64)));")
-        for _, inner_stages, outer_stages in stages_of(kernel):
-            _phase(lanes, unit, inner_stages, outer_stages)
+        head = "const auto run = [&](const long long lane1) __attribute__((always_inline))"
+        with unit.block(head, holds_loads=True) as body:
+            for name, kind in arrays.items():
+                body.line(f"{kind} {name}[{most}] __attribute__((aligned(64)));")
+            for _, inner_stages, outer_stages in stages_of(kernel):
+                _phase(lanes, body, inner_stages, outer_stages)
+        # a known number of lanes keeps what the inner loops carry in registers
+        unit.line(f"; stop - lane0 == {_FEWEST_LANES} ? run(lane0 + {_FEWEST_LANES}) : run(stop);")
     product = "".join(f" * sizes[{number}]" for number in others)
     return [*tile, f"return (sizes[{lanes.axis}] + tile - 1) / tile{product};"], 1
 

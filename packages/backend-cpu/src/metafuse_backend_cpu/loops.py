@@ -18,6 +18,7 @@ from metafuse.kernel.ir import REDUCTIONS, Kernel, Stage
 from metafuse.kernel.scope import Scope
 
 from .access import Schedule, stages_of
+from .interior import Interior, interior
 
 __all__ = ["SIMD", "Definer", "decode", "emit_elements", "extent", "loop", "statements"]
 
@@ -115,19 +116,47 @@ def emit_elements(kernel: Kernel, root: Scope, machine: Machine, schedule: Sched
     if schedule.across >= 0:
         return _tiles(kernel, root, axes, schedule)
     if len(axes) <= 1:
-        _body_loop(kernel, root, axes, "begin", "end")
+        (_row if axes else _body_loop)(kernel, root, axes, "begin", "end")
     else:
         _flat(kernel, root, axes)
     return [f"return {' * '.join(f'sizes[{number}]' for number in axes) or '1'};"], _GRAIN
 
 
-def _body_loop(kernel: Kernel, scope: Scope, axes: Sequence[int], start: str, stop: str) -> None:
+def _body_loop(
+    kernel: Kernel, scope: Scope, axes: Sequence[int], start: str, stop: str, inside: Interior | None = None
+) -> None:
     head = loop(f"i{axes[-1]}", start, stop) if axes else ""
     with scope.block(head, pragma=SIMD if axes else "") as body:
         if axes:
             body.bind("axis", axes[-1], f"i{axes[-1]}")
         for _, inner, outer in stages_of(kernel):
-            statements(body, [*inner, *outer], _name_value)
+            stages = [*inner, *outer]
+            statements(body, stages if inside is None else inside.stages(stages), _name_value)
+
+
+def _row(kernel: Kernel, scope: Scope, axes: Sequence[int], start: str, stop: str) -> None:
+    """The loop along a row: in three parts, if reads need no checks away from its ends."""
+    inside = interior(kernel, axes[-1])
+    if inside is None:
+        _body_loop(kernel, scope, axes, start, stop)
+        return
+    scope.line(f"long long low = {start}, high = {stop};")
+    for place in inside.lower:
+        name = scope.value(place)
+        scope.line(f"low = low < {name} ? {name} : low;")
+    for place in inside.upper:
+        name = scope.value(place)
+        scope.line(f"high = high < {name} ? high : {name};")
+    for condition in inside.conditions:
+        scope.line(f"high = {scope.value(condition)} ? high : low;")
+    scope.line(f"low = low < {stop} ? low : {stop};")
+    scope.line("high = high < low ? low : high;")
+    with scope.block("for (int part = 0; part < 3; ++part)", holds_loads=True) as parts:
+        parts.line(f"const long long first = part == 0 ? {start} : part == 1 ? low : high;")
+        parts.line(f"const long long last = part == 0 ? low : part == 1 ? high : {stop};")
+        for head, stages in (("if (part == 1)", inside), ("else", None)):
+            with parts.block(head, holds_loads=True) as part:
+                _body_loop(kernel, part, axes, "first", "last", stages)
 
 
 def _name_value(scope: Scope, stage: Stage, text: str) -> None:
@@ -146,7 +175,7 @@ def _flat(kernel: Kernel, root: Scope, axes: Sequence[int]) -> None:
         for number in others:
             row.bind("axis", number, f"i{number}")
         row.line(f"const long long to = from + (end - at) < {size} ? from + (end - at) : {size};")
-        _body_loop(kernel, row, axes, "from", "to")
+        _row(kernel, row, axes, "from", "to")
         row.line("at += to - from; from = 0;")
         carry = ""
         for number in others:

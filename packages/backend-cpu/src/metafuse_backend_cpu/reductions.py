@@ -5,8 +5,9 @@ What it is not: loops whose vectors run across rows (``lanes``), nor the choice 
 Who calls it: ``codegen``; ``lanes`` uses the accumulators.
 
 Accuracy. Sums are carried in blocks: a few hundred elements in the element type, one accumulator per vector lane, so that each
-lane adds a few dozen numbers, and the lanes pairwise; the blocks' sums are added in double. So the error of a sum does not grow with its
-length in any way that matters. Products of float32 are carried in double. Minimum and maximum hand on NaN. Integers wrap.
+lane adds a few dozen numbers, and the lanes pairwise; the blocks' sums are added in double. So the error of a sum does not
+grow with its length in any way that matters. Products of float32 are carried in double. Minimum and maximum hand on NaN.
+Integers wrap.
 """
 
 from __future__ import annotations
@@ -128,10 +129,16 @@ def runs_inner(scope: Scope, kernel: Kernel) -> str:
 
 # -- rows ---------------------------------------------------------------------------------------------------------
 def emit_rows(kernel: Kernel, root: Scope, machine: Machine, schedule: Schedule) -> tuple[list[str], int]:
-    """One unit per outer point, whose phases run one after the other while its data is in cache."""
-    outer = range(kernel.outer)
-    with root.block(loop("unit", "begin", "end"), holds_loads=True) as unit:
+    """One unit per outer point, whose phases run one after the other while its data is in cache. Points along serial axes
+    belong to one unit."""
+    outer = range(kernel.outer - kernel.serial)
+    with ExitStack() as stack:
+        unit = stack.enter_context(root.block(loop("unit", "begin", "end"), holds_loads=True))
         decode(unit, "unit", outer)
+        for number in range(len(outer), kernel.outer):
+            head = loop(f"i{number}", "0", extent(unit, number))
+            unit = stack.enter_context(unit.block(head, holds_loads=True))
+            unit.bind("axis", number, f"i{number}")
         for _, inner_stages, outer_stages in stages_of(kernel):
             if inner_stages:
                 _row_phase(kernel, unit, schedule, inner_stages, machine)
@@ -165,10 +172,13 @@ def _row_phase(
         unit.bind("value", each.number, f"v{each.number}")
 
 
-def _row_loop(scope: Scope, stages: list[Stage], found: list[Accumulator], axis: int, machine: Machine) -> None:
+def _row_loop(
+    scope: Scope, stages: list[Stage], found: list[Accumulator], axis: int, machine: Machine
+) -> None:
     """The innermost loop, vectorised; in blocks where a float64 sum is carried."""
     size = extent(scope, axis)
-    if any(stage.kind == "scatter" and not _moves_along(stage, axis) for stage in stages):  # elements may meet
+    meet = any(stage.kind == "scatter" and not _moves_along(stage, axis) for stage in stages)
+    if meet:
         with scope.block(loop(f"i{axis}", "0", size)) as body:
             body.bind("axis", axis, f"i{axis}")
             _fold(body, stages, _totals(found))
@@ -186,7 +196,13 @@ def _row_loop(scope: Scope, stages: list[Stage], found: list[Accumulator], axis:
 
 
 def _strips(
-    scope: Scope, stages: list[Stage], found: list[Accumulator], axis: int, machine: Machine, start: str, stop: str
+    scope: Scope,
+    stages: list[Stage],
+    found: list[Accumulator],
+    axis: int,
+    machine: Machine,
+    start: str,
+    stop: str,
 ) -> None:
     """Fold the points from ``start`` to ``stop`` into accumulators that are arrays with an element for each lane of a strip of
     one or more vectors: so the additions of a strip do not wait for one another. At the end halves of the arrays are folded
@@ -199,7 +215,8 @@ def _strips(
         if each.picks:
             scope.line(f"int m{each.number}[{strip}] __attribute__((aligned(64)));")
     first = " ".join(
-        f"p{each.number}[l] = {each.start};" + (f" m{each.number}[l] = 0;" if each.picks else "") for each in found
+        f"p{each.number}[l] = {each.start};" + (f" m{each.number}[l] = 0;" if each.picks else "")
+        for each in found
     )
     scope.lines += [SIMD, f"for (int l = 0; l < {strip}; ++l) {{ {first} }}", f"long long at = {start};"]
     with scope.block(f"for (; at + {strip} <= {stop}; at += {strip})") as whole:
@@ -211,13 +228,12 @@ def _strips(
     step = width if masked else strip
     with scope.block(f"for (; at < {stop}; at += {step})") as rest:
         rest.line(f"const int left = {stop} - at < {step} ? (int)({stop} - at) : {step};")
-        if masked:
-            with rest.block(f"for (int l = 0; l < {step}; ++l)", pragma=SIMD) as lane:
-                with lane.block("if (l < left)") as body:
-                    _point(body, stages, places, axis)
-        else:
-            with rest.block("for (int l = 0; l < left; ++l)", pragma=SIMD) as body:
-                _point(body, stages, places, axis)
+        with ExitStack() as stack:
+            count = str(step) if masked else "left"
+            body = stack.enter_context(rest.block(f"for (int l = 0; l < {count}; ++l)", pragma=SIMD))
+            if masked:
+                body = stack.enter_context(body.block("if (l < left)"))
+            _point(body, stages, places, axis)
     _join(scope, found, strip)
 
 

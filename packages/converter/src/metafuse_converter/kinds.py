@@ -228,7 +228,7 @@ class Kinds:
             return ANSWERS.get(name, "tensor")
         if kind in ("parallel", "module"):
             return "tensor" if name in PARAMETERS else "module" if name == "module" else self._one(self.attributes.get(name))
-        if kind == "loader" and name == "dataset":
+        if name == "dataset" and (kind == "loader" or kind is None and "loader" in text(node.value).lower()):
             return "dataset"
         if name in PARAMETERS:
             return "tensor"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -155,9 +155,18 @@ def resolve(path: str) -> Any:
     return value
 
 
-@lru_cache(maxsize=None)
+#: answers of the user's own, with metafuse's parameters as text, by full name or its last part; ``pjmap`` fills it for a while
+OWN: dict[str, tuple[Answer, str]] = {}
+
+
 def find(name: str) -> Answer | None:
-    """What becomes of a name of PyTorch; ``None`` if it is a module, or nothing that is known."""
+    """What becomes of a name of PyTorch; ``None`` if it is a module."""
+    own = OWN.get(name) or OWN.get(name.rpartition(".")[2])
+    return replace(own[0], name=name) if own is not None else _find(name)
+
+
+@lru_cache(maxsize=None)
+def _find(name: str) -> Answer | None:
     module, last = split(name)
     if name in HOMES:
         return None
@@ -223,7 +232,7 @@ def reason(name: str) -> str:
 
 @lru_cache(maxsize=None)
 def method(kind: str, name: str) -> Answer | None:
-    """What becomes of a method or attribute of a ``kind`` of receiver; ``None`` if PyTorch has none of that name."""
+    """What becomes of a method or attribute of a ``kind`` of receiver; ``None`` if nothing has to be done."""
     entry, cls = METHODS.get(kind, ("", ""))
     listed = inventory().get(entry, {})
     rule = TABLE.get(f"{kind}.{name}")
@@ -239,9 +248,14 @@ def method(kind: str, name: str) -> Answer | None:
     return Answer(f"{entry or kind}.{name}", rule, path, parameters)
 
 
-@lru_cache(maxsize=None)
 def own_parameters(path: str) -> tuple[Parameter, ...] | None:
     """The parameters of what stands at a path below metafuse, without ``self``; ``None`` where they are not known."""
+    mine = next((own for answer, own in OWN.values() if answer.path == path), None)
+    return parse(mine) if mine is not None else _own_parameters(path)
+
+
+@lru_cache(maxsize=None)
+def _own_parameters(path: str) -> tuple[Parameter, ...] | None:
     value = resolve(path)
     if not callable(value):
         return None

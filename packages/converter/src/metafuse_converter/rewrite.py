@@ -17,7 +17,7 @@ import libcst.metadata as meta
 from . import definitions
 from .arguments import Refused, convert
 from .kinds import Kinds, Names
-from .lookup import HOMES, ROOTS, Answer, find, inventory, method, own_parameters, parse, resolve
+from .lookup import HOMES, OWN, ROOTS, Answer, find, inventory, method, own_parameters, parse, resolve
 from .loop import Steps, only_call
 from .special import SPECIAL
 from .syntax import build, comments, literal, path, text
@@ -176,7 +176,7 @@ class Rewriter(cst.CSTTransformer):
         for k in range(len(parts), 0, -1):
             prefix = ".".join(parts[:k])
             module, _, last = prefix.rpartition(".")
-            if prefix in HOMES or prefix in TABLE or last in inventory().get(module, {}):
+            if prefix in HOMES or prefix in TABLE or prefix in OWN or last in inventory().get(module, {}):
                 return prefix, len(parts) - k
             answer = find(prefix) if module in HOMES else None
             if answer is not None and answer.offered:
@@ -378,6 +378,8 @@ class Rewriter(cst.CSTTransformer):
             return kind
         if kind is not None:
             return None
+        if name == "dataset":
+            return "loader" if "loader" in text(node).lower() else None
         if name in ("zero_grad", "step"):
             return "optimizer" if self.steps.is_optimizer(node) else "module" if name == "zero_grad" else None
         if name == "backward":
@@ -402,7 +404,7 @@ class Rewriter(cst.CSTTransformer):
         if kind == "tensor" and given is None and name in ("float", "double"):  # a module, perhaps
             name = {"float": "float32", "double": "float64"}[name]
             return updated.with_changes(func=cst.ensure_type(updated.func, cst.Attribute).with_changes(attr=cst.Name(name)))
-        answer = method("module" if kind == "parallel" and f"parallel.{name}" not in TABLE else kind, name)
+        answer = method("module" if kind == "parallel" and name != "no_sync" else kind, name)
         if answer is None:
             return updated
         if given is None and not self._sure(original, answer, name):
@@ -452,10 +454,6 @@ class Rewriter(cst.CSTTransformer):
                 return updated.with_changes(attr=cst.Name("execute"))
             return updated
         if given is None and rule.certain:
-            if name == "data" and isinstance(self.parents[original], (cst.Attribute, cst.Arg, cst.Subscript)) is False:
-                return updated
-            if name != "T":
-                return updated
             return updated
         answer = method(kind, name)
         if answer is None:

@@ -586,6 +586,21 @@ def one_cycle(r: Rewriter, original: cst.Call, updated: cst.Call, answer: Answer
 
 
 @special
+def schedule(r: Rewriter, original: cst.Call, updated: cst.Call, answer: Answer) -> cst.BaseExpression:
+    """PyTorch's constructors make a first step, so that training begins at epoch 0."""
+    if not isinstance(updated, cst.Call):
+        return r.callee(original, answer)
+    given = _bound(updated, answer)
+    if "last_epoch" in given and literal(given["last_epoch"]) != -1:
+        raise Refused("only schedules that begin at the beginning are converted")
+    place = [p.name for p in answer.parameters or ()].index("last_epoch")
+    kept = [a for k, a in enumerate(updated.args) if k != place and (a.keyword is None or a.keyword.value != "last_epoch")]
+    if kept:
+        kept[-1] = kept[-1].with_changes(comma=updated.args[-1].comma, whitespace_after_arg=updated.args[-1].whitespace_after_arg)
+    return r.ordinary(original, updated.with_changes(args=separated(kept)), answer)
+
+
+@special
 def all_reduce(r: Rewriter, original: cst.Call, updated: cst.Call, answer: Answer) -> cst.BaseExpression:
     """In place, as PyTorch does it."""
     given = _bound(updated, answer)

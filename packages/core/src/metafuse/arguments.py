@@ -131,7 +131,7 @@ def _either(kinds: list[_Kind]) -> _Kind:
 
 def _several(types_: tuple[type, ...], element: _Kind) -> _Kind:
     def holds(value: Any) -> bool:
-        if not isinstance(value, types_) or isinstance(value, (str, bytes)):
+        if not isinstance(value, types_) or isinstance(value, (str, bytes)) or getattr(value, "ndim", 1) == 0:
             return False
         return not isinstance(value, (list, tuple)) or all(element.test(v) for v in value)
 

@@ -6,12 +6,14 @@ to its end waits as long as the others work, and no longer: it asks them for the
 What it is not: for ranks that raise (``metafuse.dist.guard``) or are killed (the launcher notices).
 Who calls it: ``communicator``, which says in ``now`` what is being waited for.
 
+A second thread, which never calls MPI and so can't be kept waiting by it, ends a process that is overdue all the same.
 Time in which this process was stopped (by a debugger, or because the whole job is) does not count. Ranks talk over a
-communicator of their own. Where MPI allows no second thread, only the end of the program is watched.
+communicator of their own. Where MPI allows no second thread, only that thread and the end of the program are left.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -53,7 +55,10 @@ class Watch:
         self.ending = False
         self._main = threading.main_thread().ident
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._look, name="metafuse watch", daemon=True)
+        self._threads = [
+            threading.Thread(target=f, name="metafuse watch", daemon=True)
+            for f in (self._look, self._end_if_overdue)
+        ]
         self._lock = threading.Lock()
         self._requests: list[Any] = []
         self._kept: list[Any] = []
@@ -61,15 +66,17 @@ class Watch:
         self._used: dict[int, float] = {}
 
     def start(self) -> None:
-        """Begin, where MPI allows a second thread."""
-        if self.threads and self.size > 1:
-            self._thread.start()
+        """Begin: with what calls MPI only where that allows a second thread."""
+        if self.size > 1:
+            for thread in self._threads[0 if self.threads else 1 :]:
+                thread.start()
 
     def stop(self) -> None:
-        """End the thread."""
+        """End the threads."""
         self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
 
     # -- the end of this rank -----------------------------------------------------------------------------------------
     def farewell(self) -> None:
@@ -128,16 +135,25 @@ class Watch:
             elif tag == _USED:
                 self._used[source] = float(message[0])
 
-    # -- the thread -----------------------------------------------------------------------------------------------------
+    # -- the threads ----------------------------------------------------------------------------------------------------
+    def _end_if_overdue(self) -> None:
+        """What ``_look`` does, had it not been kept from it."""
+        wait = _Wait()
+        while not self._stop.wait(LOOK):
+            if flags.dist_timeout and wait.seconds(self.now) > flags.dist_timeout + 2 * ENDING:
+                end_within(ENDING)
+                _write(f"rank {self.rank} of {self.size} can't reach the others, and ends\n")
+                self._show()
+                os._exit(HUNG)
+
     def _look(self) -> None:
-        call, clock = None, _Clock()
+        wait = _Wait()
         while not self._stop.wait(LOOK):
             self._listen()
             now = self.now
-            if now is not call or now is None:
-                call, clock = now, _Clock()
+            waited = wait.seconds(now)
+            if now is None:
                 continue
-            waited = clock.passed()
             left = sorted(self.gone & set(now[2]))
             if left and waited > GRACE:
                 self._end(
@@ -186,6 +202,20 @@ class _Clock:
         self._passed += min(now - self._last, LONGEST)
         self._last = now
         return self._passed
+
+
+class _Wait:
+    """How long the call has lasted that one is told of again and again."""
+
+    def __init__(self) -> None:
+        self._call: tuple[Any, ...] | None = None
+        self._clock = _Clock()
+
+    def seconds(self, call: tuple[Any, ...] | None) -> float:
+        """Seconds since ``call`` was told of first; 0 if there is none."""
+        if call is not self._call or call is None:
+            self._call, self._clock = call, _Clock()
+        return self._clock.passed() if call is not None else 0.0
 
 
 def _described(call: tuple[Any, ...]) -> str:

@@ -98,7 +98,7 @@ RULES: dict[str, Rule] = {
     "torch.scatter_add": becomes("scatter", "input, dim, index, src", added={"reduce": '"add"'}),
     "torch.take_along_dim": becomes("take_along_dim", "input, indices, dim=None"),
     "torch.index_select": becomes("", "input, dim, index", renames={"index": "indices"}),
-    "torch.masked_fill": becomes("", "input, mask, value"), "torch.where": becomes("", "condition, input, other"),
+    "torch.masked_fill": becomes("", "input, mask, value"), "torch.where": becomes("", "condition, input, other", renames={"condition": "cond", "input": "x", "other": "y"}),
     "torch.nonzero": becomes("", "input, *, as_tuple=False"), "torch.argwhere": becomes("nonzero", "input"),
     "torch.diag": becomes("", "input, diagonal=0"), "torch.diag_embed": becomes("", "input, offset=0, dim1=-2, dim2=-1"),
     "torch.trace": by("{mf}.diag({input}).sum()", "input"), "torch.numel": by("{input}.numel()", "input", kind="number"),

@@ -17,7 +17,7 @@ _TENSOR: dict[str, Rule] = {
     "numpy": becomes("", "*, force=False", dropped=("force",)), "grad": Rule(special="grad_of", certain=True),
     "is_leaf": absent("a Var keeps no record of its own"), "nelement": becomes("numel", ""), "ndimension": becomes("dim", ""),
     "itemsize": by("{self}.dtype.itemsize", certain=True), "element_size": by("{self}.dtype.itemsize", ""),
-    "is_floating_point": by("{self}.dtype.is_float", ""), "clone": becomes("", "*, memory_format=None"), "copy_": becomes("assign", "src, non_blocking=False", renames={"src": "value"}),
+    "is_floating_point": by("{self}.dtype.is_float", ""), "clone": becomes("", "*, memory_format=None"), "copy_": becomes("update", "src, non_blocking=False", renames={"src": "value"}),
     "T": by("{self}.t()", certain=True), "H": by("{self}.t()", certain=True), "mT": by("{self}.swapaxes(-1, -2)", certain=True),
     # -- shapes
     "transpose": becomes("swapaxes", "dim0, dim1"), "transpose_": becomes("swapaxes_", "dim0, dim1"), "permute": becomes("", "*dims"),
@@ -94,7 +94,7 @@ _OTHERS: dict[str, dict[str, Rule]] = {
     "optimizer": _OPTIMIZER,
     "scaler": {"scale": becomes("", ""), "step": becomes("", "")},
     "loader": {"dataset": by("{self}"), "sampler": absent("ranks read their parts by themselves")},
-    "distsampler": {"set_epoch": by("None", "epoch")},
+    "distsampler": {"set_epoch": by("None", "epoch", dropped=("epoch",))},
     "device": {"type": by('{self}.split(":")[0]'), "index": by("0")},
 }
 

@@ -10,13 +10,19 @@ _NO_COUNTERPART = "see docs/distributed.md: gradients are added over ranks witho
 _DDP = by("{module}", "module, device_ids=None, output_device=None, dim=0", special="first", kind="parallel",
           note="scripts are data parallel as they are: python -m metafuse launch")  # fmt: skip
 
+_FROM_0: dict[str, object] = {"special": "schedule", "added": {"last_epoch": "0"}}
+
 RULES: dict[str, Rule] = {
     # -- optimizers: the rules of both are the same; defaults of rates are written
     "torch.optim.SGD": becomes("", added={"lr": "0.001"}, dropped=("maximize",)),
     "torch.optim.Adam": becomes("", added={"lr": "0.001"}), "torch.optim.AdamW": becomes("", added={"lr": "0.001", "weight_decay": "0.01"}),
     "torch.optim.RMSprop": becomes(""),
     "torch.optim.lr_scheduler._LRScheduler": becomes("optim.LRScheduler"),
-    "torch.optim.lr_scheduler.StepLR": becomes("", "optimizer, step_size, gamma=0.1, last_epoch=-1, verbose=False"),
+    # these begin at epoch 0, as the first step of PyTorch's constructors does
+    "torch.optim.lr_scheduler.StepLR": becomes("", "optimizer, step_size, gamma=0.1, last_epoch=-1, verbose=False", **_FROM_0),
+    "torch.optim.lr_scheduler.MultiStepLR": becomes("", "optimizer, milestones, gamma=0.1, last_epoch=-1, verbose=False", **_FROM_0),
+    "torch.optim.lr_scheduler.ExponentialLR": becomes("", "optimizer, gamma, last_epoch=-1, verbose=False", **_FROM_0),
+    "torch.optim.lr_scheduler.CosineAnnealingLR": becomes("", "optimizer, T_max, eta_min=0, last_epoch=-1, verbose=False", **_FROM_0),
     "torch.optim.lr_scheduler.OneCycleLR": becomes("", special="one_cycle", dropped=("cycle_momentum", "base_momentum", "max_momentum")),
     # -- gradients
     "torch.autograd.grad": becomes("grad", "outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=False, only_inputs=True, allow_unused=None", special="grad"),

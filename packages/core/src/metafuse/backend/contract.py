@@ -76,6 +76,8 @@ class Capabilities:
     intrinsics: frozenset[str] = frozenset(INTRINSICS)
     machine: Machine = Machine()
     max_buffers: int = 64
+    #: whether kernels may have outer axes that are run through in order (``Kernel.serial``)
+    serial: bool = False
     compile_jobs: int = 1
     tolerance: Mapping[str, Tolerance] = field(default_factory=lambda: dict(DEFAULT_TOLERANCE))
 

@@ -72,7 +72,10 @@ def _item(number: int, item: Any) -> list[str]:
         text = emit(item.kernel, item.kernel.name).rstrip("\n").split("\n")
         return [f"call {number}: buffers {values}, sizes {list(item.sizes)}", *("  " + line for line in text)]
     if isinstance(item, list):
-        names = [f"opaque v{x}" if isinstance(x, int) else getattr(x, "kernel", x).name for x in item]
+        names = [
+            f"opaque v{x}" if isinstance(x, int) else x.kernel.name if isinstance(x, LoweredCall) else x.name
+            for x in item
+        ]
         return [f"launch {number}: {names[0] if names else ''}{f' x {len(names)}' if len(names) > 1 else ''}"]
     return [f"opaque v{item}"] if isinstance(item, int) else []
 

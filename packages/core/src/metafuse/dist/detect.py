@@ -4,8 +4,10 @@ What it is: a look at the environment variables that launchers set for the proce
 What it is not: a connection to the others (``process``), or a launcher (``launch``).
 Who calls it: ``process`` and ``guard``.
 
-A batch script of Slurm is not a process of a parallel step: there only the variables that ``srun`` sets for a step count. A
-process that a rank has started (a worker, a test) inherits the variables but is no rank; ``claim`` leaves a mark for it.
+Under ``srun --mpi=pmi2`` MPICH's variables, without those of the machine, are beside Slurm's; under ``--mpi=pmix`` there are
+Slurm's alone. An ``mpirun`` within an allocation of Slurm leaves variables of something else, which is why Slurm's come last. A
+batch script is not a process of a parallel step: only the variables that ``srun`` sets for a step count. A process that a
+rank has started (a worker, a test) inherits the variables but is no rank; ``claim`` leaves a mark for it.
 """
 
 from __future__ import annotations
@@ -20,12 +22,13 @@ __all__ = ["CLAIM", "claim", "started"]
 #: the process that is the rank which the other variables tell of
 CLAIM = "METAFUSE_RANK_PROCESS"
 
+_SLURM = ("Slurm", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_STEP_TASKS_PER_NODE")
 #: (launcher, rank, size, local rank, local size)
 _LAUNCHERS: tuple[tuple[str, str, str, str, str], ...] = (
     ("Open MPI", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"),
     ("MVAPICH2", "MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_SIZE"),
     ("MPICH", "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
-    ("Slurm", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_STEP_TASKS_PER_NODE"),
+    _SLURM,
 )  # fmt: skip
 
 
@@ -48,6 +51,8 @@ def started(environment: Mapping[str, str] = os.environ) -> Start | None:
         count = _number(environment, size, 1)
         if count > 1 and environment.get(rank, "").isdigit():
             own = _number(environment, rank, 0)
+            if local_rank not in environment and _number(environment, _SLURM[2], 1) == count:
+                local_rank, local_size = _SLURM[3:]
             return Start(
                 own,
                 count,

@@ -173,7 +173,7 @@ def _lost(folder: Path) -> list[int]:
     names = {path.name for path in folder.iterdir()}
     lost = []
     for rank in sorted(int(name[6:]) for name in names if name.startswith("begun-")):
-        pid, _, machine = (folder / f"begun-{rank}").read_text().partition(" ")
+        pid, _, machine = (folder / f"begun-{rank}").read_text().strip().partition(" ")
         gone = machine == here != "" and pid.isdigit() and not _alive(int(pid))
         # whoever is gone by now may have left its note since
         if f"failed-{rank}" in names or (gone and not (folder / str(rank)).exists()):

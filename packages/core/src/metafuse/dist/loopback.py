@@ -200,6 +200,10 @@ def _combined(given: list[Array], op: str) -> Array:
     return total
 
 
+#: every rank is a thread
+MOST_RANKS = 256
+
+
 @checked
 def run(count: int, function: Callable[[int], Any]) -> list[Any]:
     """Call ``function(rank)`` on ``count`` ranks; answers what each returned.
@@ -211,6 +215,8 @@ def run(count: int, function: Callable[[int], Any]) -> list[Any]:
         >>> run(3, lambda rank: mf.array([float(rank)]).mpi_all_reduce().item())
         [3.0, 3.0, 3.0]
     """
+    if not 1 <= count <= MOST_RANKS:
+        raise ArgumentError(f"[loopback.run] count must be in 1..{MOST_RANKS}, got {count}")
     baton = _Baton(count)
     everybody = _Group(baton, list(range(count)))
     results: list[Any] = [None] * count

@@ -1,7 +1,7 @@
 """Recipes: nodes that were recorded once, to be recorded again without their Python; blocks: recipes that nobody looked into.
 
-What it is: ``Recipe``, nodes in terms of given nodes; ``Block``, the recorded nodes of a recipe that stay one unit until somebody asks
-for the inputs of one of its results (``BlockNode``), which puts ordinary nodes in its place.
+What it is: ``Recipe``, nodes in terms of given nodes; ``Block``, the recorded nodes of a recipe that stay one unit until
+somebody asks for the inputs of one of its results (``BlockNode``), which puts ordinary nodes in its place.
 What it is not: a cache of values or of compiled programs, and no operation of its own: passes never see a block. The nodes are
 those that the Python code would have recorded, with the same signatures, numbers and gradient flags; dead ones are left out.
 Who calls it: ``ops.recipe`` and ``ops.autograd`` make and follow recipes; ``runtime.pending`` takes blocks as they are.
@@ -30,9 +30,9 @@ Step = tuple[Signature, Pick, tuple[Any, ...], bool]
 
 class Recipe:
     """Nodes in order of creation. ``steps``: (signature, picks its inputs, numbers, gradient flag); places count the given
-    nodes first, then the steps. ``results``: places of what is handed out. ``scalars``: the numbers of all steps. ``repeats``: whether
-    steps may be the same as nodes behind the given ones: a backward pass reads the forward pass, of which it is given what
-    stands at the ends of blocks. Where the block is expanded it takes the nodes that are there."""
+    nodes first, then the steps. ``results``: places of what is handed out. ``scalars``: the numbers of all steps. ``repeats``:
+    whether steps may be the same as nodes behind the given ones: a backward pass reads the forward pass, of which it is given
+    what stands at the ends of blocks. Where the block is expanded it takes the nodes that are there."""
 
     __slots__ = ("ages", "repeats", "results", "scalars", "steps", "whole")
 
@@ -83,9 +83,7 @@ class Recipe:
         steps = [(sig, pick, (0,) * len(scalars), flag) for sig, pick, scalars, flag in self.steps]
         return Recipe(steps, self.results, self.repeats)
 
-    def follow(
-        self, given: Sequence[Node], origin: Any, scalars: Sequence[Any] | None = None
-    ) -> list[Node]:
+    def follow(self, given: Sequence[Node], origin: Any, scalars: Sequence[Any] | None = None) -> list[Node]:
         """Record the nodes again, from other given ones and with other numbers, if any; answers the results."""
         block = Block(self, tuple(given), origin, self.scalars if scalars is None else scalars)
         nodes = block.made(self.results)
@@ -102,9 +100,7 @@ class Block:
 
     __slots__ = ("given", "nodes", "order", "origin", "pos", "recipe", "released", "scalars", "values")
 
-    def __init__(
-        self, recipe: Recipe, given: tuple[Node, ...], origin: Any, scalars: Sequence[Any]
-    ) -> None:
+    def __init__(self, recipe: Recipe, given: tuple[Node, ...], origin: Any, scalars: Sequence[Any]) -> None:
         self.recipe = recipe
         self.given = given
         self.origin = origin
@@ -219,10 +215,14 @@ class BlockNode(Node):
         block_of(self)[0].expand()
         return self.scalars
 
+    @scalars.setter
+    def scalars(self, value: tuple[float | int, ...]) -> None:
+        raise AttributeError("a block has the numbers of its nodes")
 
-_set_inputs = Node.inputs.__set__  # type: ignore[attr-defined]
+
+_set_inputs = Node.inputs.__set__  # type: ignore[attr-defined, misc]
 #: (block, number of the step) of a ``BlockNode``
-block_of: Callable[[Node], tuple[Block, int]] = Node.inputs.__get__  # type: ignore[attr-defined]
+block_of: Callable[[Node], tuple[Block, int]] = Node.inputs.__get__  # type: ignore[attr-defined, misc]
 
 
 def inputs_of(node: Node) -> tuple[Node, ...]:

@@ -8,7 +8,7 @@ Who calls it: ``passes.lower`` builds it, ``kernel.spec`` checks it, backends em
 
 Meaning, as a program::
 
-    for every outer point:                       # in any order, in parallel
+    for every outer point:                       # in any order, in parallel; along the last ``serial`` axes one by one
         for phase in 0, 1, ...:
             for every inner point, in row-major order:
                 run the phase's stages of level "inner", in list order
@@ -21,6 +21,9 @@ A *reduce* stage folds its expression over all inner points and defines a value 
 stages of its own phase) may read. A *let* stage names a value for one outer point. A *store* writes one element.
 A *scatter* folds its expression into the element that it addresses; several inner points may address the same element,
 and they fold in row-major order.
+
+Outer points that differ along the last ``serial`` outer axes only run in row-major order, so that they may add up what they
+store: a point may read what those before it wrote.
 
 Call arguments, positional: buffers; ``sizes`` (int64), of which the first ``outer + inner`` are the axes' extents in
 loop order; ``scalars``.
@@ -154,6 +157,8 @@ class Kernel:
     contraction: Contraction | None = None
     #: a readable name made from the operators inside, for logs, traces and symbols; not part of equality
     name: str = field(default="kernel", compare=False)
+    #: how many of the outer axes, counted from the last, are run through in order (only where a backend's capabilities say so)
+    serial: int = 0
 
     def __hash__(self) -> int:
         """Computed once: kernels are keys of several tables."""
@@ -168,6 +173,7 @@ class Kernel:
                     self.scalars,
                     self.stages,
                     self.contraction,
+                    self.serial,
                 )
             )
             object.__setattr__(self, "_hash", known)

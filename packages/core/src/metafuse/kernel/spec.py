@@ -122,6 +122,8 @@ class _Verifier:
             self.fail(
                 f"{kernel.outer} outer and {kernel.inner} inner axes need as many sizes, there are {kernel.sizes}"
             )
+        if not 0 <= kernel.serial <= kernel.outer or (kernel.serial and kernel.contraction is not None):
+            self.fail(f"{kernel.serial} serial axes of {kernel.outer} outer ones; a contraction has none")
         for number, stage in enumerate(kernel.stages):
             self.number = number
             self._fields(stage)

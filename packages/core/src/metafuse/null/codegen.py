@@ -38,6 +38,8 @@ def emit(kernel: Kernel, symbol: str) -> str:
     lines.append(f"  buffers: {', '.join(modes)}")
     if kernel.scalars:
         lines.append(f"  scalars: {', '.join(map(str, kernel.scalars))}")
+    if kernel.serial:
+        lines.append(f"  serial: {kernel.serial}")
     if kernel.contraction is not None:
         lines.append(f"  contraction: {kernel.contraction}")
     names: dict[Expr, str] = {}

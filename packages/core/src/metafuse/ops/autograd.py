@@ -269,7 +269,7 @@ def _upstream(loss: Node) -> list[Node]:
     return sorted(found, key=_order)
 
 
-def _order(node: Node) -> int:
+def _order(node: Node) -> float:
     return node.order
 
 

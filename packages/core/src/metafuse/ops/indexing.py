@@ -76,7 +76,10 @@ def _expand(operator: str, index: Any, ndim: int) -> list[Any]:
 
 
 def _as_index(operator: str, value: Any) -> Var:
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise ShapeError(f"[{operator}] an index of nested lists must be of even length, got {value!r}") from None
     if array.dtype.kind == "f" and array.size == 0:
         array = array.astype(np.int32)
     if array.dtype.kind not in "biu":

@@ -180,7 +180,7 @@ def new(x: Any, *args: Any) -> Var:
         ((2, 3), array([2., 3.], dtype=float32))
     """
     x = check_var("new", "x", x)
-    if (len(args) == 1 and not hasattr(args[0], "__index__")) or type(args[0] if args else None) is Var:
+    if len(args) == 1 and not isinstance(args[0], (int, np.integer)):
         return cast(array(args[0]), x.dtype)
     return new_empty(x, args)
 

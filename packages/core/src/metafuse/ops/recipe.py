@@ -1,6 +1,7 @@
 """The memory of compositions: what a pure composition of operators recorded once is recorded again without its Python.
 
-What it is: ``recorded``, which gives a composition a memory; ``Memory``, the bounded table; ``follow``, a recipe's results as Vars.
+What it is: ``recorded``, which gives a composition a memory; ``Memory``, the bounded table; ``follow``, a recipe's results as
+Vars.
 ``autograd`` keeps the recipes of whole backward passes, optimizers those of their updates.
 What it is not: the recipes themselves (``graph.recipe``).
 Who calls it: ``autograd``, ``optim`` and compositions in ``neural``.

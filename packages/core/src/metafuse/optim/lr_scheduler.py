@@ -62,6 +62,10 @@ class _Schedule:
             if base is not None:
                 group["lr"] = self.get_lr(base, group["lr"])
 
+    def get_last_lr(self) -> list[float]:
+        """The learning rates of the parameter groups now."""
+        return [group.get("lr", self.optimizer.lr) for group in self.optimizer.param_groups]
+
     def step(self) -> None:
         """Go on to the next epoch."""
         self.last_epoch += 1

@@ -370,7 +370,7 @@ def _listed(op: str, name: str, value: Any) -> list[Any]:
     """What a sequence or generator holds; one Var counts as a list of itself."""
     if isinstance(value, Var):
         return [value]
-    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+    if isinstance(value, (str, bytes, Mapping, np.ndarray)) or not isinstance(value, Iterable):
         raise DTypeError(f"[{op}] {name} must be a list of Vars, got {type(value).__name__}")
     return list(value)
 

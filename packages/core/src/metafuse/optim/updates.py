@@ -1,7 +1,7 @@
 """The memory of updates: what an optimizer's rule recorded for its parameters once is recorded again without its Python.
 
-What it is: ``Updates``, which has the recipe of one optimizer's step. Arithmetic on its numbers (learning rate, the count of steps) is
-followed, so that they may change from step to step.
+What it is: ``Updates``, which has the recipe of one optimizer's step. Arithmetic on its numbers (learning rate, the count of
+steps) is followed, so that they may change from step to step.
 What it is not: an update rule, or ``compile``: everything around the updates is the user's Python.
 Who calls it: ``Optimizer.record_updates``.
 
@@ -72,6 +72,7 @@ class Updates:
         """Have the rule record the updates with followed numbers, and make a recipe of it."""
         from ..capture.numbers import Number, Tape  # with the second step, not with the import
 
+        kind: Any = Number
         tape = Tape()
         followed = [tape.source(f"D[{k}]", value) for k, value in enumerate(options)]
         optimizer.record_with(followed)
@@ -79,12 +80,13 @@ class Updates:
         codes: list[str] = []
         tape.open = False
         recipe = Recipe.of(made, given)
+        node: Any
         for node in _behind(made, given):  # the numbers of the recorded nodes are bare again
-            node.scalars = tuple([x.value if type(x) is Number else x for x in node.scalars])
+            node.scalars = tuple([x.value if type(x) is kind else x for x in node.scalars])
         if recipe is None:
             return
         for step in recipe.steps:
-            codes += [x.code if type(x) is Number else tape.constant(x) for x in step[2]]
+            codes += [x.code if type(x) is kind else tape.constant(x) for x in step[2]]
         self.flags = [node.requires_grad for node in made]
         self.recipe = recipe.bare()
         self.numbers = tape.compile(codes)

@@ -240,7 +240,7 @@ def _of_scatter(graph: ProgramGraph, number: int) -> Match | None:
     op, where = graph.nodes[number].sig.attrs
     base, *extras, y = graph.inputs[number]
     factors = _factors(graph, y)
-    if op != "add" or extras or where.conditions or factors is None or not _is_zero_fill(graph, base):
+    if op != "add" or extras or where.conditions or factors is None or not is_zero_fill(graph, base):
         return None
     source_shape = graph.specs[y].shape
     index = identity_index(source_shape)
@@ -251,7 +251,8 @@ def _of_scatter(graph: ProgramGraph, number: int) -> Match | None:
     return _solve(graph, number, where, a, b, squeezed(source_shape), identity_index(source_shape))
 
 
-def _is_zero_fill(graph: ProgramGraph, number: int) -> bool:
+def is_zero_fill(graph: ProgramGraph, number: int) -> bool:
+    """Whether a value is zeros that nobody has written."""
     return graph.kind(number) == "map" and graph.nodes[number].sig.name == "zeros"
 
 

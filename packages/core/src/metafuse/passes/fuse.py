@@ -14,23 +14,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..graph.node import spec_of
-from ..kernel.expr import Expr, add, axis, call, cast, const, load, mul, rewrite, walk, weight
+from ..kernel.expr import Expr, axis, call, cast, const, load, rewrite, walk, weight
 from ..kernel.ir import REDUCTIONS
-from .affine import as_affine, canonical_loads, offset, row_major
+from .affine import as_affine, canonical_loads, offset
+from .columns import join_columns
 from .contraction import Match
 from .inline import Inliner, identity_index, squeezed
 from .library import Library, Tail
+from .partial import is_starved, split
 from .program_graph import ProgramGraph
 
 __all__ = ["Atom", "Group", "fuse", "split_tail"]
 
 MAX_GROUP_OPERATIONS = 400
 MAX_GROUP_BUFFERS = 48
-#: a fold with fewer independent results than this is split into partial folds, if it is long
-FEW_RESULTS = 8
-LONG_FOLD = 1 << 15
-PARTIALS = 64
 
 
 @dataclass
@@ -38,7 +35,8 @@ class Atom:
     """One stored value: ``expr`` over the axes of ``extents``; ``inner`` axes are folded (or scattered) over."""
 
     number: int
-    kind: str  # "map", "reduce", "scatter", "store" (into what a scatter builds), "contraction", "opaque"
+    #: "map", "reduce", "scatter", "store" (into what a scatter builds), "contraction", "opaque", "column" (see ``columns``)
+    kind: str
     extents: tuple[int, ...]
     inner: frozenset[int] = frozenset()
     expr: Expr | None = None
@@ -76,6 +74,7 @@ class Group:
     before: int = 0  # bit set of groups that must run earlier
     tail: Tail | None = None  # of a contraction that the library takes
     vector: bool = False  # computes what tails need, one number per channel
+    serial: tuple[int, ...] = ()  # the last of the outer axes, if they are run through in order
 
     @property
     def outer_axes(self) -> tuple[int, ...]:
@@ -91,8 +90,10 @@ class Group:
         )
 
 
-def fuse(graph: ProgramGraph, matches: dict[int, Match], library: Library) -> list[Group]:
-    """Groups in an order in which they can run."""
+def fuse(
+    graph: ProgramGraph, matches: dict[int, Match], library: Library, serial: bool = False
+) -> list[Group]:
+    """Groups in an order in which they can run. ``serial``: the backend can run through outer axes in order."""
     atoms = _atoms(graph, matches)
     readers: dict[int, int] = {}
     for atom in atoms:
@@ -135,6 +136,8 @@ def fuse(graph: ProgramGraph, matches: dict[int, Match], library: Library) -> li
                 _absorb(target, maker, groups, home)
         for number in reads:
             by_read.setdefault(number, []).append(target)
+    if serial:
+        join_columns(graph, groups, MAX_GROUP_OPERATIONS, MAX_GROUP_BUFFERS)
     return _ordered(groups)
 
 
@@ -194,60 +197,7 @@ def _reduce_atoms(graph: ProgramGraph, inliner: Inliner, number: int) -> list[At
     kept = tuple(k for k in range(len(extents)) if k not in inner)
     place = offset(tuple(axis(k) for k in kept), graph.squeezed_strides(number))
     whole = Atom(number, "reduce", extents, inner, expr, op, place)
-    split = _split(graph, whole, kept)
-    return split if split is not None else [whole]
-
-
-def _split(graph: ProgramGraph, whole: Atom, kept: tuple[int, ...]) -> list[Atom] | None:
-    """A long fold with few results becomes partial folds and a fold of those, so that cores share it.
-
-    The number of parts depends on the extents alone: results are the same for any number of threads."""
-    results = 1
-    for k in kept:
-        results *= whole.extents[k]
-    length = 1
-    for k in whole.inner:
-        length *= whole.extents[k]
-    if results >= FEW_RESULTS or length < LONG_FOLD or whole.op == "void":
-        return None
-    cut = max(sorted(whole.inner), key=lambda k: min(whole.extents[k], PARTIALS))
-    parts = next(
-        (p for p in range(min(PARTIALS, whole.extents[cut]), 1, -1) if whole.extents[cut] % p == 0), 0
-    )
-    if parts < FEW_RESULTS:
-        return None
-    chunk = whole.extents[cut] // parts
-
-    # axes of the partial fold: `cut` becomes (part, position within part), side by side
-    def moved(k: int) -> int:
-        return k if k <= cut else k + 1
-
-    def substitute(x: Expr) -> Expr | None:
-        if x.op != "axis":
-            return None
-        if x.value == cut:
-            return add(mul(axis(cut), const(chunk)), axis(cut + 1))
-        return axis(moved(x.value))
-
-    assert whole.expr is not None
-    expr = canonical_loads(rewrite(whole.expr, substitute))
-    extents = (*whole.extents[:cut], parts, chunk, *whole.extents[cut + 1 :])
-    inner = frozenset(moved(k) for k in whole.inner if k != cut) | {cut + 1}
-    outer = tuple(k for k in range(len(extents)) if k not in inner)
-    part_shape = tuple(extents[k] for k in outer)
-    partial = graph.add_virtual(spec_of(part_shape, graph.specs[whole.number].dtype))
-    part_strides = row_major(part_shape)
-    place = offset(tuple(axis(k) for k in outer), part_strides)
-    first = Atom(partial, "reduce", extents, inner, expr, whole.op, place)
-    folded = outer.index(cut)
-    second_index = tuple(axis(k) for k in range(len(part_shape)))
-    reading = load(partial, graph.specs[partial].dtype, offset(second_index, part_strides))
-    rest = tuple(k for k in range(len(part_shape)) if k != folded)
-    second_place = offset(tuple(axis(k) for k in rest), graph.squeezed_strides(whole.number))
-    return [
-        first,
-        Atom(whole.number, "reduce", part_shape, frozenset({folded}), reading, whole.op, second_place),
-    ]
+    return split(graph, whole) or [whole]
 
 
 def _written_in_place(graph: ProgramGraph) -> dict[int, int]:
@@ -434,25 +384,16 @@ def _alignments(group: Group, atom: Atom) -> list[tuple[Atom, bool]]:
         if same_space and group.kind != "contraction" and group.inner in (None, atom.inner):
             found.append((atom, False))
         return found
-    if same_space and group.kind != "contraction" and not _starved(group):
+    if (
+        same_space
+        and group.kind != "contraction"
+        and not (group.inner and is_starved(group.extents, group.inner))
+    ):
         found.append((atom, False))
     outer = group.outer_axes
     if group.inner and atom.extents == tuple(group.extents[k] for k in outer):
         found.append((_renumbered(atom, outer), True))
     return found
-
-
-def _starved(group: Group) -> bool:
-    """Few outer points over a long inner space: maps over the whole space are better off on their own."""
-    if not group.inner:
-        return False
-    results = length = 1
-    for k, n in enumerate(group.extents):
-        if k in group.inner:
-            length *= n
-        else:
-            results *= n
-    return results < FEW_RESULTS and length >= LONG_FOLD
 
 
 def _renumbered(atom: Atom, axes: Sequence[int]) -> Atom:

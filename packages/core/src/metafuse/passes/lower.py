@@ -102,8 +102,9 @@ class _Lowering:
         for draft in self.drafts:
             self._map(draft, lambda e: rewrite(e, rename.get, renamed))
         extents = [group.extents[k] for k in order]
+        serial = len(group.serial)
         if group.kind != "contraction":
-            extents, outer = self._merge_axes(extents, outer)
+            extents, outer, serial = self._merge_axes(extents, outer, serial)
         self.sizes = list(extents)
         elements = 1
         for n in extents:
@@ -122,6 +123,7 @@ class _Lowering:
             scalars=tuple(d for _, d in self.scalars.values()),
             stages=stages,
             contraction=contraction,
+            serial=serial,
             name=self._name(),
         )
         return LoweredCall(
@@ -220,6 +222,9 @@ class _Lowering:
             assert atom.expr is not None
             self.drafts.append(_Draft("store", "outer", atom.expr, 0, value=atom.number, place=atom.place))
             return
+        if atom.kind == "column":
+            self._draft_column(atom)
+            return
         if atom.kind == "contraction":
             assert atom.match is not None
             expr = _product(self.graph, atom.match)
@@ -255,6 +260,20 @@ class _Lowering:
             if keep or atom.number in self.spilled:
                 level = "inner" if inner else "outer"
                 self.drafts.append(_Draft("store", level, expr, phase, value=atom.number, place=atom.place))
+
+    def _draft_column(self, atom: Atom) -> None:
+        """Add up along the serial axes: the first point stores its value, each other one what is there and its own."""
+        assert atom.expr is not None and atom.place is not None
+        expr = self._resolve(atom.expr)
+        later: Expr | None = None
+        for k in self.group.serial:
+            moved = call("ne", axis(k), const(0))
+            later = moved if later is None else call("or", later, moved)
+        assert later is not None
+        before = load(atom.number, expr.dtype, atom.place, later, const(0, expr.dtype))
+        phase = self._phase(expr, inner=True)
+        total = call("add", before, expr)
+        self.drafts.append(_Draft("store", "inner", total, phase, value=atom.number, place=atom.place))
 
     def _resolve(self, expr: Expr) -> Expr:
         """Loads of the group's own values become those values; a spilled one is read back in later phases only."""
@@ -304,18 +323,19 @@ class _Lowering:
             draft.condition = change(draft.condition)
 
     # -- axes ----------------------------------------------------------------------------------------------------
-    def _merge_axes(self, extents: list[int], outer: int) -> tuple[list[int], int]:
-        """Merge neighbouring axes that every access runs through as if they were one."""
+    def _merge_axes(self, extents: list[int], outer: int, serial: int) -> tuple[list[int], int, int]:
+        """Merge neighbouring axes that every access runs through as if they were one. ``outer``, ``serial``: how many are."""
         k = 0
         while k + 1 < len(extents):
-            crosses = k + 1 == outer
+            crosses = k + 1 in (outer - serial, outer)
             if not crosses and self._mergeable(k, extents[k + 1]):
                 self._merge(k)
                 extents = [*extents[:k], extents[k] * extents[k + 1], *extents[k + 2 :]]
+                serial -= outer - serial <= k < outer
                 outer -= k + 1 < outer
             else:
                 k += 1
-        return extents, outer
+        return extents, outer, serial
 
     def _offsets(self) -> list[Expr]:
         """Every offset and every other index expression of the stages."""

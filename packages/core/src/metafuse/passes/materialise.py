@@ -22,8 +22,10 @@ MAX_OPERATIONS = 256
 DEAR = 10
 #: an expression at least this dear is not evaluated again for every element of a larger space
 REPEATED = 12
-#: a value with several users that reads at least this many arrays is cheaper to read back than to compute again
+#: a value with several users that reads at least this many arrays of its size is cheaper to read back than to compute again
 MANY_READS = 3
+#: what is so many times smaller than its user (a number per channel) is computed outside of the user's loops
+SMALLER = 8
 
 
 def mark_stored(graph: ProgramGraph) -> None:
@@ -42,12 +44,16 @@ def mark_stored(graph: ProgramGraph) -> None:
         for i in inputs:
             if not graph.has_storage(graph.base(i)) and _must_store_input(graph, number, i, cost[i], flat[i]):
                 graph.stored.add(graph.base(i))
-        cost[number] = own + sum(cost[i] for i in inputs if not graph.has_storage(i))
+        cost[number] = own + sum(
+            cost[i] for i in inputs if not graph.has_storage(i) and not _is_small(graph, i, number)
+        )
         operations[number] = 1 + sum(operations[i] for i in inputs if not graph.has_storage(i))
         gathered: set[int] = set()
         for i in inputs:
             gathered |= {i} if graph.has_storage(i) else reads[i]
         reads[number] = frozenset(gathered)
+        if not gathered and cost[number] < DEAR:  # of indexes alone: the same for whole vectors
+            cost[number] = 0
         flat[number] = _is_flat(graph, number, flat)
         if kind in ("reduce", "scatter", "opaque"):
             graph.stored.add(number)
@@ -59,7 +65,7 @@ def mark_stored(graph: ProgramGraph) -> None:
         elif (
             number in graph.roots
             or operations[number] > MAX_OPERATIONS
-            or _worth_keeping(graph, number, cost[number], len(reads[number]))
+            or _worth_keeping(graph, number, cost[number], reads[number])
         ):
             graph.stored.add(number)
         if graph.has_storage(number):
@@ -100,9 +106,15 @@ def _same_space(graph: ProgramGraph, alias: int) -> bool:
     return squeezed(graph.specs[alias].shape) == squeezed(graph.specs[graph.inputs[alias][0]].shape)
 
 
-def _worth_keeping(graph: ProgramGraph, number: int, cost: int, reads: int) -> bool:
-    users = len(set(graph.users[number]))
-    return users > 1 and (cost >= DEAR or reads >= MANY_READS) and cost > 0
+def _is_small(graph: ProgramGraph, number: int, user: int) -> bool:
+    return graph.specs[number].size * SMALLER <= graph.specs[user].size
+
+
+def _worth_keeping(graph: ProgramGraph, number: int, cost: int, reads: frozenset[int]) -> bool:
+    if len(set(graph.users[number])) < 2 or cost == 0:
+        return False
+    size = graph.specs[number].size
+    return cost >= DEAR or sum(min(size, graph.specs[k].size) for k in reads) >= MANY_READS * size
 
 
 def _same_shape(graph: ProgramGraph, number: int) -> bool:

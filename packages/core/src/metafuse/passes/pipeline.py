@@ -22,6 +22,7 @@ from .contraction import find_contractions
 from .decompose import decompose
 from .early import move_up
 from .fuse import Group, fuse, split_tail
+from .invert import invert
 from .layout import choose_layouts
 from .library import Library, find_constants
 from .lower import LoweredCall, lower
@@ -54,11 +55,12 @@ def build_plan(
         shown.show_graph(graph)
     _run("simplify", simplify, graph)
     matches = _run("contraction", find_contractions, graph)
+    _run("invert", invert, graph, matches)
     library: Library = _run("library", Library, graph, matches, backend)
     _run("materialise", mark_stored, graph)
     _run("layout", choose_layouts, graph, library)
     _run("narrow", library.narrow, frozenset(retained))
-    groups: list[Group] = _run("fuse", fuse, graph, matches, library)
+    groups: list[Group] = _run("fuse", fuse, graph, matches, library, backend.capabilities.serial)
     kept = _handed_out(graph, roots)
     lowered: list[Item] = _run("lower", _lower_all, graph, groups, kept, frozenset(retained), library)
     if not backend.capabilities.intrinsics.issuperset(INTRINSICS):

@@ -24,7 +24,7 @@ class ProgramGraph:
     """
 
     def __init__(self, nodes: Sequence[Node], leaves: Sequence[Node], roots: Sequence[int]) -> None:
-        self.nodes = nodes
+        self.nodes = list(nodes)
         self.count = len(nodes)
         self.roots: frozenset[int] = frozenset(roots)
         number = {node: k for k, node in enumerate(nodes)}
@@ -64,6 +64,12 @@ class ProgramGraph:
         self.users.append([])
         self.stored.add(len(self.specs) - 1)
         return len(self.specs) - 1
+
+    def replace(self, number: int, node: Node, inputs: tuple[int, ...]) -> None:
+        """Let ``node``, which means the same, stand in place of a recorded one without run-time numbers. Users are not told."""
+        assert not node.scalars and not self.nodes[number].scalars
+        self.nodes[number] = node
+        self.inputs[number] = inputs
 
     def is_leaf(self, number: int) -> bool:
         """Whether the value exists before the program runs."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from .program_graph import ProgramGraph
 
-__all__ = ["simplify"]
+__all__ = ["mark_dead", "simplify"]
 
 
 def simplify(graph: ProgramGraph) -> None:
@@ -30,10 +30,11 @@ def simplify(graph: ProgramGraph) -> None:
             if first != number:
                 same[number] = first
     graph.roots = frozenset(same.get(r, r) for r in graph.roots)
-    _mark_dead(graph)
+    mark_dead(graph)
 
 
-def _mark_dead(graph: ProgramGraph) -> None:
+def mark_dead(graph: ProgramGraph) -> None:
+    """Fill ``graph.dead`` and ``graph.users`` from its inputs and roots."""
     needed = set(graph.roots)
     for number in range(graph.count - 1, -1, -1):
         if number in needed:

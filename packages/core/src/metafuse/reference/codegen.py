@@ -106,7 +106,8 @@ class _Printer:
                 for stage, value in writes:  # what a point reads, it reads before it writes
                     self._write(stage, value, "r" if level == "inner" else "o")
         head = [f"# {self.kernel.name}", f"def {symbol}(b, s, c):"]
-        loop = f"    for r, o in blocks(s, {self.kernel.outer}, {self.rank}, {self._groups()}):"
+        serial = f", {self.kernel.serial}" if self.kernel.serial else ""
+        loop = f"    for r, o in blocks(s, {self.kernel.outer}, {self.rank}, {self._groups()}{serial}):"
         body = self._body_text() or ["        pass"]
         return "\n".join(head + [f"    {line}" for line in self.prologue] + [loop] + body) + "\n"
 

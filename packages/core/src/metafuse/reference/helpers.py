@@ -34,12 +34,14 @@ BLOCK_POINTS = 1 << 22
 
 
 def blocks(
-    sizes: Sequence[int], outer: int, rank: int, groups: Sequence[tuple[int, ...]]
+    sizes: Sequence[int], outer: int, rank: int, groups: Sequence[tuple[int, ...]], serial: int = 0
 ) -> Iterator[tuple[Block, Block]]:
-    """Cut the outer axes so that no group of axes has more than ``BLOCK_POINTS`` points; yields ``r, o``."""
+    """Cut the outer axes so that no group of axes has more than ``BLOCK_POINTS`` points, the last ``serial`` of them into single
+    points; yields ``r, o``."""
     steps = list(sizes[:rank])
     if 0 in steps[:outer]:
         return
+    steps[outer - serial : outer] = [1] * serial
     for group in groups:
         points = 1
         for k in group:

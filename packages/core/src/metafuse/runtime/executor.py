@@ -392,7 +392,9 @@ def _close(
 def _bind(
     program: Program, dev: _Device, leaves: list[Node], donations: Sequence[tuple[int, int, int]]
 ) -> list[Buffer]:
-    """A buffer for every slot; ``donations``: (output, leaf whose buffer it may take over, references of the graph to that leaf)."""
+    """A buffer for every slot.
+
+    ``donations``: (output, leaf whose buffer it may take over, references of the graph to that leaf)."""
     backend = dev.backend
     plan = program.plan
     slots: list[Any] = [None] * (len(leaves) + len(plan.outputs) + len(plan.temporaries))

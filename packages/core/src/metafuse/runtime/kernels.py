@@ -147,7 +147,7 @@ def symbol_of(kernel: Kernel) -> str:
 def _digest(kernel: Kernel) -> str:
     """A name for the kernel's structure that is the same in every process, unlike ``hash``."""
     lines = [
-        f"{kernel.outer} {kernel.inner} {kernel.buffers} {kernel.sizes} {kernel.scalars} {kernel.contraction}"
+        f"{kernel.outer} {kernel.inner} {kernel.buffers} {kernel.sizes} {kernel.scalars} {kernel.contraction} {kernel.serial}"
     ]
     numbers: dict[Expr, int] = {}
     for stage in kernel.stages:

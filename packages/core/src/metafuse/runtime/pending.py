@@ -18,7 +18,7 @@ from sys import getrefcount
 from typing import TYPE_CHECKING, Any
 
 from ..graph.node import Node
-from ..graph.recipe import Block, BlockNode, block_of
+from ..graph.recipe import Block, block_of
 
 if TYPE_CHECKING:
     from .executor import Program
@@ -31,9 +31,9 @@ Unit = Node | Block
 class Graph:
     """What has to run for ``roots`` (pending nodes, each once).
 
-    ``units`` are in order of creation, ``parts`` the results of blocks that somebody reads. ``plain``: every block becomes ordinary
-    nodes first. ``leaves`` and ``scalars`` stand in the order of first use. Graphs of equal ``key`` are equal in all that a
-    program depends on, which nodes a later gradient may read among it."""
+    ``units`` are in order of creation, ``parts`` the results of blocks that somebody reads. ``plain``: every block becomes
+    ordinary nodes first. ``leaves`` and ``scalars`` stand in the order of first use. Graphs of equal ``key`` are equal in all
+    that a program depends on, which nodes a later gradient may read among it."""
 
     __slots__ = ("key", "leaves", "parts", "roots", "scalars", "units")
 
@@ -76,8 +76,8 @@ class Graph:
     def _describe(self) -> None:
         """The key, and what is read by first use.
 
-        Per unit: what it is, whether gradients flow through it, and per input a number: of a leaf negative, else the distance to the
-        unit that makes it; the last bits say whether gradients may be asked of it, and through whom."""
+        Per unit: what it is, whether gradients flow through it, and per input a number: of a leaf negative, else the distance to
+        the unit that makes it; the last bits say whether gradients may be asked of it, and through whom."""
         key: list[Any] = []
         leaves: dict[Node, int] = {}
         scalars: list[Any] = []
@@ -172,10 +172,11 @@ def is_held(node: Node) -> bool:
 class Route:
     """How graphs of one key meet their program.
 
-    ``leaves`` and ``scalars``: which of the graph's come at each place of the program's, or ``None``: the same order. ``results``:
-    (root, slot); ``passing``: (unit, step of a block or -1, slot) of what is stored for a later gradient; ``cut``: roots behind which no
-    gradient is asked for. ``donations``: (output slot, leaf, references) as in a plan; empty where values must stay. ``units`` and
-    ``parts``: (number, references) of what nobody else may hold then. ``opaque``: (position in the plan, unit)."""
+    ``leaves`` and ``scalars``: which of the graph's come at each place of the program's, or ``None``: the same order.
+    ``results``: (root, slot); ``passing``: (unit, step of a block or -1, slot) of what is stored for a later gradient;
+    ``cut``: roots behind which no gradient is asked for. ``donations``: (output slot, leaf, references) as in a plan; empty
+    where values must stay. ``units`` and ``parts``: (number, references) of what nobody else may hold then. ``opaque``:
+    (position in the plan, unit)."""
 
     program: Program
     leaves: tuple[int, ...] | None
@@ -246,13 +247,11 @@ def _scalars(graph: Graph, plain: Graph, origins: dict[int, tuple[int, int]]) ->
 
 
 def needed_by_gradients(nodes: Sequence[Node], roots: Sequence[Node]) -> list[bool]:
-    """Which of ``nodes`` (ordinary, in order, numbered by ``pos``) lie behind a root whose gradient may be asked for, whether gradients
-    flow through them or not: the gradient reads values of either kind."""
+    """Which of ``nodes`` (ordinary, in order, numbered by ``pos``) lie behind a root whose gradient may be asked for, whether
+    gradients flow through them or not: the gradient reads values of either kind."""
     flows: list[bool] = []
     for node in nodes:
-        flows.append(
-            node.requires_grad and not node.released and any(_may_be_asked(node, flows))
-        )
+        flows.append(node.requires_grad and not node.released and any(_may_be_asked(node, flows)))
     behind = [False] * len(nodes)
     for node in roots:
         behind[node.pos] = flows[node.pos]

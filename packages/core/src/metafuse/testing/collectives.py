@@ -177,6 +177,31 @@ def check_gradients(kit: Kit) -> None:
         _expect(kit, f"gradient of {what}", got, expected)
 
 
+def check_adders(kit: Kit) -> None:
+    """Memory for sums: several of them under way together, over and over, taken in pieces and in any order."""
+    group = world()
+    for name in ("float32", "float64", "int64"):
+        dtype = as_dtype(name)
+        adders = [group.adder(size, dtype.numpy) for size in (1, 1009, 70001, 0)]
+        for turn in range(5):
+            drawn = [_drawn(kit, dtype, (a.array.size,), "adder", turn) for a in adders]
+            for adder, values in zip(adders, drawn, strict=True):
+                adder.array[...] = values[group.rank]
+                adder.begin()
+                adders[0].progress()
+            for adder, values in list(zip(adders, drawn, strict=True))[:: -1 if turn % 2 else 1]:
+                total = np.empty(values.shape[1], dtype.numpy)
+                middle = total.size // 3
+                adder.take(middle, total[middle:])
+                adder.take(0, total[:middle])
+                expected = values.sum(0)
+                worst = float(np.abs(total - expected).max(initial=0))
+                if worst > (1e-5 if name == "float32" else 0 if name == "int64" else 1e-12):
+                    raise ConformanceError(
+                        f"[adder] rank {group.rank}: sum {turn} of {name}[{total.size}] is off by {worst:.3g}"
+                    )
+
+
 def check_order(kit: Kit) -> None:
     """Values are read in another order on each rank, some by nobody; each collective runs once, in the order of recording."""
     group = world()
@@ -322,6 +347,7 @@ CHECKS: dict[str, Callable[[Kit], None]] = {
     "reductions": check_reductions,
     "moves": check_moves,
     "gradients": check_gradients,
+    "adders": check_adders,
     "order": check_order,
     "one to one": check_one_to_one,
     "groups": check_groups,

@@ -12,8 +12,10 @@ script that shows it again when it is pasted into a Python prompt.
 from __future__ import annotations
 
 import base64
+import warnings
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
@@ -29,7 +31,7 @@ from .errors import ConformanceError
 from .kit import Kit
 from .strategies import mapped, name_of, named
 
-__all__ = ["Case", "compare", "describe", "results", "run", "widened"]
+__all__ = ["Case", "compare", "describe", "quiet", "results", "run", "widened"]
 
 Array = np.ndarray[Any, Any]
 
@@ -96,8 +98,16 @@ def _oracle(case: Case, answers: Sequence[Array]) -> tuple[Array, ...]:
     assert case.expected is not None
     keep_bools = all(a.dtype.kind == "b" for a in answers)
     args, kwargs = mapped((case.args, case.kwargs), lambda v: widened(v, not keep_bools))
-    with np.errstate(all="ignore"):
+    with quiet():
         return tuple(map(np.asarray, results(case.expected(*args, **kwargs))))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """What NumPy warns of, means of nothing for one, is what is asked for."""
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        yield
 
 
 # -- one array against another ------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ Who calls it: tables of functions and layers in tests, and users for functions o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ def check_composition(
     samples: Iterable[Sample],
     *,
     gradient: bool = True,
+    fixed: Collection[int] = (),
     name: str = "",
     kit: Kit | None = None,
 ) -> None:
@@ -40,6 +41,7 @@ def check_composition(
         oracle: the same function of arrays, which are given as float64 and int64.
         samples: ways to call it; the first one is tried in every dtype that its tensors allow.
         gradient: compare gradients with central differences of ``oracle``; if not, none of the answers may have any.
+        fixed: extents that are not replaced by 0 and 1, since what is called holds arrays that they have to fit.
         name: what messages call the function; default: its own name.
         kit: where to compute; default: the reference backend.
 
@@ -57,10 +59,10 @@ def check_composition(
     with kit.active():
         check_samples(kit, record)
         odd_inputs.test_views(kit, record)
-        odd_inputs.test_resized_samples(kit, record)
+        odd_inputs.test_resized_samples(kit, record, fixed)
         if gradient:
             autograd.test_gradient_samples(kit, record)
-            odd_inputs.test_gradient_odd_inputs(kit, record)
+            odd_inputs.test_gradient_odd_inputs(kit, record, fixed)
         else:
             _check_no_gradient(kit, record)
 

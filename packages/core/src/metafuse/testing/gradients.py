@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError
+from ..arguments import checked
+from ..errors import ArgumentError, DTypeError
 from ..ops.autograd import grad
 from ..ops.creation import array64
 from ..ops.meta import fill
@@ -34,6 +35,7 @@ class GradientError(AssertionError):
     """A gradient differs from the numeric one."""
 
 
+@checked
 def check_grads(
     function: Callable[..., Any],
     inputs: Sequence[Any],
@@ -71,6 +73,9 @@ def check_grads(
         >>> from metafuse.testing import check_grads
         >>> check_grads(lambda x, y: mf.exp(x) * y, [[0.5, 1.0], [2.0, -3.0]], order=2)
     """
+    for what, number, most in (("order", order, 4), ("directions", directions, 10_000), ("seed", seed, 2**63 - 1)):
+        if not (what == "order") <= number <= most:
+            raise ArgumentError(f"[check_grads] {what} must be {int(what == 'order')}..{most}, got {number}")
     label = name or getattr(function, "__name__", "function")
     first = Check(function, inputs, numpy, rtol=rtol, atol=atol, step=step, seed=seed, name=label)
     checks = [first]
@@ -159,10 +164,15 @@ class Check:
             raise ArgumentError(
                 f"[check_grads] none of the inputs of {name} is floating; nothing to differentiate"
             )
+        if not step > 0:
+            raise ArgumentError(f"[check_grads] step must be > 0, got {step!r}")
         self.random = np.random.default_rng([seed, 1])
         self.seed = int(self.random.integers(2**31))
         arguments = self._vars(self.values)
         answers = function(*arguments)
+        for y in _answers(answers):
+            if not isinstance(y, Var):
+                raise DTypeError(f"[check_grads] {name} must answer Vars, got {type(y).__name__}")
         self.floating = [y.dtype.is_float for y in _answers(answers)]
         self.analytic = _gradients(_weighted(answers, self.seed), [arguments[k] for k in self.places])
 

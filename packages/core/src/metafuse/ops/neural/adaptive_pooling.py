@@ -1,7 +1,7 @@
 """Pooling to a given size, with windows of about equal extent.
 
 What it is: windows ``floor(i*size/out) <= j < ceil((i+1)*size/out)``: their maximum by one reindex with a condition and a
-reduction, their mean as resizing by areas, which is the same. Where the sizes divide, both are plain pooling.
+reduction, and their mean, whose gradient is that of resizing by areas. Where the sizes divide, both are plain pooling.
 What it is not: a layer (``nn.pooling``).
 Who calls it: users and ``nn.pooling``.
 """
@@ -10,14 +10,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ...errors import DTypeError
-from ...kernel.ir import IDENTITY
-from ..meta import check_var, index
+from ..autograd import no_grad
+from ..creation import array
+from ..meta import check_var, with_gradient
 from ..registry import Sample, operator
 from . import window_oracles as oracles
 from .checks import integers, need_ndim
-from .pooling import View, extreme, sample_image, window_pool
-from .resizing import interpolate
+from .pooling import sample_image, window_pool
+from .resizing import along
+from .resizing_tables import Key
+from .windows import UnequalWindows, extreme, total
 
 __all__ = ["adaptive_avg_pool", "adaptive_max_pool"]
 
@@ -25,13 +30,6 @@ _ADAPTIVE = [Sample((sample_image(2), size)) for size in (1, (5, 3), (2, 4), (No
     Sample((sample_image(1), 3)),
     Sample((sample_image(3), 3)),
 ]
-
-
-def _longest(size: int, out: int) -> int:
-    """The extent of the longest window."""
-    if 0 < size <= out:
-        return 1 if out % size == 0 else 2
-    return max((i + 1) * size // out + ((i + 1) * size % out > 0) - i * size // out for i in range(out))
 
 
 def _adaptive(op: str, x: Any, output_size: Any, kind: str, return_indices: bool = False) -> Any:
@@ -43,49 +41,33 @@ def _adaptive(op: str, x: Any, output_size: Any, kind: str, return_indices: bool
     if isinstance(output_size, (tuple, list)) and len(output_size) == spatial:
         output_size = [s if o is None else o for o, s in zip(output_size, size, strict=True)]
     out = integers(op, "output_size", size if output_size is None else output_size, spatial, 1)
-    axes = list(range(2 + spatial, 2 + 2 * spatial))
     if all(s % o == 0 for s, o in zip(size, out, strict=True)):  # equal windows, side by side
         windows = tuple(s // o for s, o in zip(size, out, strict=True))
         return window_pool(op, x, windows, kind, return_indices=return_indices)
     if kind == "mean":
         if not x.dtype.is_float:
             raise DTypeError(f"[{op}] the mean needs a floating-point x, got {x.dtype}; cast it first")
-        return interpolate(x, out, mode="area")
-    kernel = [_longest(s, o) for s, o in zip(size, out, strict=True)]
-    indexes, beyond = ["i0", "i1"], []
-    for d, (s, o) in enumerate(zip(size, out, strict=True)):
-        place = f"i{2 + d}*{s}/{o}+i{axes[d]}"
-        indexes.append(place)
-        beyond.append(f"{place} >= ((i{2 + d}+1)*{s}+{o - 1})/{o}")
-    windows = x.reindex([*x.shape[:2], *out, *kernel], indexes, IDENTITY(kind, x.dtype), beyond)
-    views = [_along(d, size[d], out[d], kernel[d]) for d in range(spatial)]
-    result, first = extreme(x, windows, kind, axes, lambda number: _places(number, size, out, kernel), views)
-    return (result, _places(first, size, out, kernel)) if return_indices else result
+        return _mean(UnequalWindows(x, out))
+    result, first = extreme(UnequalWindows(x, out), kind)
+    return (result, first) if return_indices else result
 
 
-def _along(d: int, size: int, out: int, longest: int) -> View:
-    """The windows along one dimension."""
-    place = 2 + d
-
-    def view(x: Any, outside: float | int) -> Any:
-        shape = [*x.shape[:place], out, longest, *x.shape[place + 1 :]]
-        indexes = [f"i{k + (k > place)}" for k in range(x.ndim)]
-        indexes[place] = at = f"i{place}*{size}/{out}+i{place + 1}"
-        return x.reindex(shape, indexes, outside, [f"{at} >= ((i{place}+1)*{size}+{out - 1})/{out}"])
-
-    return view
+def _mean(windows: UnequalWindows) -> Any:
+    with no_grad():
+        summed = total(windows)
+        for d, counts in enumerate(windows.counts()):
+            factors = array((1 / counts).astype(np.float64), summed.dtype)
+            summed = summed * factors.reshape([-1] + [1] * (windows.spatial - 1 - d))
+    return with_gradient(summed, [windows.x], "adaptive_mean", None, _mean_gradient)
 
 
-def _places(first: Any, size: tuple[int, ...], out: tuple[int, ...], kernel: list[int]) -> Any:
-    """Where in a channel, row by row, element number ``first`` of each window lies."""
-    flat, scale = None, 1
-    for d in reversed(range(len(size))):
-        step = first % kernel[d]
-        first = first // kernel[d]
-        place = (index(first.shape, 2 + d) * size[d] // out[d] + step) * scale
-        flat = place if flat is None else flat + place
-        scale *= size[d]
-    return flat
+def _mean_gradient(node: Any, upstream: Any) -> list[Any]:
+    """Resizing by areas is the same mean, and knows which windows an element belongs to."""
+    old, new = node.inputs[1].spec.shape, node.spec.shape
+    for d in reversed(range(2, len(old))):
+        if old[d] != new[d]:
+            upstream = along(upstream, d, Key("area", "centres", old[d], new[d]).transpose())
+    return [None, upstream]
 
 
 @operator(

@@ -1,13 +1,15 @@
 """Connectionist temporal classification: the loss of unaligned sequences.
 
-What it is: Graves' forward recursion in logarithms, a short element-wise kernel per step; its gradient is the recursion
-backwards over the stored forward values, so it takes as many kernels again and no search.
+What it is: Graves' forward recursion in logarithms over what each state emits, and its gradient, a recursion backwards over the
+stored forward values. Both run as loops of their own (``ctc_loops``); gradients of gradients are those of the recursion composed of
+operators, step by step.
 What it is not: a decoder, or a layer (``nn.losses``).
 Who calls it: users and ``nn.losses``.
 """
 
 from __future__ import annotations
 
+import warnings
 from functools import lru_cache
 from typing import Any
 
@@ -17,19 +19,17 @@ from ...errors import ArgumentError, DTypeError, ShapeError
 from ...graph.index_map import IndexMap
 from ...kernel.expr import add, axis, const
 from ...var import Var, wrap
-from ..autograd import no_grad
+from ..autograd import grad, no_grad
 from ..meta import check_flag, check_var, gather, index, with_gradient
 from ..precision import in_float32
 from ..registry import Sample, Tensor, operator
 from ..scalar import where
 from . import ctc_oracles as oracles
 from .checks import choice, integer, need_ndim
+from .ctc_loops import NEVER, emitted_gradient, forward_values
 from .recurrent_steps import stacked, step_of
 
 __all__ = ["ctc_loss"]
-
-#: logarithm of "impossible": finite, so that differences of two of them are numbers
-NEVER = -1e30
 
 _SCORES = Tensor((5, 2, 4), "float", -3.0, -0.1)
 _TARGETS = [[1, 2], [3, 3]]
@@ -137,7 +137,7 @@ def _negative_log_likelihood(log_probs: Any, labels: Any, uses: Any, lengths: An
     emitted = log_probs.reindex([steps, batch, states], ["i0", "i1", "@e0(i1,i2)"], NEVER, [], [path])
     emitted = emitted.maximum(NEVER)
     with no_grad():
-        forward = _forward(emitted, jumps, uses)
+        forward = forward_values(emitted, jumps, uses)
     forward = with_gradient(forward, [emitted, jumps, uses], "ctc", None, _gradient)
     last = step_of(forward, steps - 1)
     a = last.reindex([batch], ["i0", "2*@e0(i0)"], NEVER, [], [lengths])
@@ -174,22 +174,17 @@ def _forward(emitted: Any, jumps: Any, uses: Any) -> Any:
 
 
 def _gradient(node: Any, upstream: Any) -> list[Any]:
-    """Of the emitted log probabilities: what reaches a state is shared out among the states it came from."""
-    forward: Any = wrap(node)
-    emitted, jumps, uses = (wrap(x) for x in node.inputs[1:])
-    steps = forward.shape[0]
-    left = uses.reshape([-1, 1])  # type: ignore[attr-defined]
-    rows: list[Any] = [None] * steps
-    reached = step_of(upstream, steps - 1)
-    for t in range(steps - 1, 0, -1):
-        running = left > t
-        before = step_of(forward, t - 1)
-        gain = where(running, step_of(emitted, t) - step_of(forward, t), NEVER)
-        shares = [reached * (before + gain).exp()]
-        for by in (1, 2):
-            target = where(jumps, gain, NEVER) if by == 2 else gain
-            shares.append(_moved(reached, by, 0) * (before + _moved(target, by, NEVER)).exp())
-        rows[t] = where(running, reached, 0.0)
-        reached = where(running, shares[0] + shares[1] + shares[2], reached) + step_of(upstream, t - 1)
-    rows[0] = where(index(reached.shape, 1) < 2, reached, 0.0)
-    return [None, stacked(rows), None, None]
+    forward, (emitted, jumps, uses) = wrap(node), (wrap(x) for x in node.inputs[1:])
+    with no_grad():
+        found = emitted_gradient(forward, emitted, jumps, uses, upstream)
+    found = with_gradient(found, [emitted, upstream, jumps, uses], "ctc_gradient", None, _second_gradient)
+    return [None, found, None, None]
+
+
+def _second_gradient(node: Any, upstream: Any) -> list[Any]:
+    """Of the gradient, which only gradients of gradients ask for: that of the composed recursion."""
+    emitted, before, jumps, uses = (wrap(x) for x in node.inputs[1:])
+    inner = grad((_forward(emitted, jumps, uses) * before).sum(), [emitted])[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of one step, nothing depends on what is emitted
+        return [None, *grad((inner * upstream).sum(), [emitted, before]), None, None]

@@ -26,7 +26,7 @@ from . import resizing_oracles as oracles
 from .checks import choice, integers, need_ndim
 from .resizing_tables import Key, table
 
-__all__ = ["interpolate", "resize", "upsample"]
+__all__ = ["interpolate", "resize", "upsample"]  # and, for adaptive pooling, along
 
 #: mode -> kind of table
 MODES = {
@@ -97,7 +97,7 @@ def interpolate(
     where = "corners" if corners else "start" if start else "centres"
     for d, (n, m) in enumerate(zip(old, new, strict=True)):
         if n != m:  # else every new element is an old one
-            X = _along(X, 2 + d, Key(kind, where, n, m))
+            X = along(X, 2 + d, Key(kind, where, n, m))
     return X
 
 
@@ -123,7 +123,7 @@ def _sizes(old: tuple[int, ...], size: Any, scale_factor: Any) -> tuple[int, ...
     return new
 
 
-def _along(x: Any, dim: int, key: Key) -> Any:
+def along(x: Any, dim: int, key: Key) -> Any:
     """``x`` with dimension ``dim`` made anew by the table of ``key``."""
     with no_grad():
         y = _summed(x, dim, key)
@@ -132,7 +132,7 @@ def _along(x: Any, dim: int, key: Key) -> Any:
 
 def _gradient(node: Any, upstream: Any) -> list[Any]:
     dim, key = node.sig.attrs
-    return [None, _along(upstream, dim, key.transpose())]
+    return [None, along(upstream, dim, key.transpose())]
 
 
 def _summed(x: Any, dim: int, key: Key) -> Any:

@@ -254,7 +254,6 @@ _SAMPLES = [
 
 @operator(category="nn", numpy=oracles.grid_sample, samples=_SAMPLES, source="Jaderberg et al. 2015")
 @in_float32
-@in_float32
 def grid_sample(
     input: Any, grid: Any, mode: str = "bilinear", padding_mode: str = "zeros", align_corners: bool = False
 ) -> Any:
@@ -285,6 +284,7 @@ def grid_sampler(X: Any, grid: Any, mode: str, padding_mode: str, align_corners:
     return grid_sample(X, grid, mode, padding_mode, align_corners)
 
 
+@in_float32
 def grid_sampler_2d(X: Any, grid: Any, mode: str, padding_mode: str, align_corners: bool) -> Any:
     """``grid_sample`` of images."""
     X = check_var("grid_sampler_2d", "X", X)
@@ -292,6 +292,7 @@ def grid_sampler_2d(X: Any, grid: Any, mode: str, padding_mode: str, align_corne
     return _sample("grid_sampler_2d", X, grid, mode, padding_mode, align_corners)
 
 
+@in_float32
 def grid_sampler_3d(X: Any, grid: Any, mode: str, padding_mode: str, align_corners: bool) -> Any:
     """``grid_sample`` of volumes."""
     X = check_var("grid_sampler_3d", "X", X)

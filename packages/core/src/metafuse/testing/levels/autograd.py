@@ -16,7 +16,7 @@ import pytest
 
 from ...ops.registry import Operator, all_operators
 from ...var import Var, sync
-from ..compare import literal, results
+from ..compare import literal, quiet, results
 from ..errors import ConformanceError
 from ..gradients import Check, GradientError, check_grads
 from ..kit import Kit, level
@@ -61,7 +61,7 @@ class Call:
 
     def of_arrays(self, *values: Any) -> tuple[Any, ...]:
         assert self.record.numpy is not None
-        with np.errstate(all="ignore"):
+        with quiet():
             return self._with(self.record.numpy, values)
 
     def reproduction(self, kit: Kit) -> str:

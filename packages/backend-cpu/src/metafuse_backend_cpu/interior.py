@@ -1,0 +1,124 @@
+"""The part of a row where no read needs its check: away from the borders of padded images, or all of it where the row is good.
+
+What it is: ``interior``: between which places along the lanes all checks and clamps of the reads are known to hold, and the
+stages without them. Reads there are contiguous, so that the compiler makes plain vector loads of them.
+What it is not: the loops over it (``loops``).
+Who calls it: ``loops``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from metafuse.kernel.expr import Expr, add, call, const, rewrite, walk
+from metafuse.kernel.ir import Kernel, Stage
+
+__all__ = ["Interior", "interior"]
+
+#: ``b OP e`` as ``e OP b``
+_TURNED = {"ge": "le", "gt": "lt", "le": "ge", "lt": "gt"}
+#: more bounds than that are not worth finding the interior of each row
+_MOST = 8
+
+
+@dataclass
+class Interior:
+    """``low <= lane < high`` for all of ``lower`` and ``upper``, in rows where all ``conditions`` hold; none uses the lane."""
+
+    lower: list[Expr] = field(default_factory=list)
+    upper: list[Expr] = field(default_factory=list)
+    conditions: list[Expr] = field(default_factory=list)
+    #: what takes the place of clamped positions
+    plain: dict[Expr, Expr] = field(default_factory=dict)
+
+    def stages(self, stages: Sequence[Stage]) -> list[Stage]:
+        """The same stages for places inside."""
+
+        def rule(x: Expr) -> Expr | None:
+            if x.op == "load" and len(x.args) == 3:
+                return Expr("load", x.args[:1], x.dtype, x.value)
+            return self.plain.get(x)
+
+        return [replace(stage, expr=rewrite(stage.expr, rule)) for stage in stages]
+
+
+def interior(kernel: Kernel, lane: int) -> Interior | None:
+    """The interior of a row along axis ``lane``; ``None`` if nothing is checked, or not in a way that is understood."""
+    loads = {x for stage in kernel.stages for x in walk(stage.expr) if x.op == "load"}
+    guards = {x.args[1] for x in loads if len(x.args) == 3}
+    written = {number for number, buffer in enumerate(kernel.buffers) if buffer.writes}
+    if len(guards) > 1 or any(x.value in written for x in loads):
+        return None
+    found = Interior()
+    for x in loads:
+        if _uses(x.args[0], lane):
+            rewrite(x.args[0], lambda node: _unclamped(node, lane, found))
+    for guard in guards:
+        plain = rewrite(guard, lambda node: _unclamped(node, lane, found))
+        for test in _conjuncts(plain):
+            if not _uses(test, lane):
+                found.conditions.append(test)
+            elif not _test(test, lane, found):
+                return None
+    bounds = len(found.lower) + len(found.upper)
+    return found if 0 < bounds + len(found.conditions) and bounds <= _MOST else None
+
+
+def _uses(x: Expr, lane: int) -> bool:
+    return any(node.op == "axis" and node.value == lane for node in walk(x))
+
+
+def _conjuncts(x: Expr) -> list[Expr]:
+    """What a condition demands all of."""
+    if x.op == "and":
+        return [part for argument in x.args for part in _conjuncts(argument)]
+    return [] if x.op == "const" and x.value else [x]
+
+
+def _linear(x: Expr, lane: int) -> tuple[int, Expr] | None:
+    """(sign, rest) if ``x`` is plus or minus the lane plus something without it."""
+    if x.op == "axis" and x.value == lane:
+        return 1, const(0)
+    if x.op in ("add", "sub") and _uses(x, lane):
+        a, b = (_linear(argument, lane) for argument in x.args)
+        if a is not None and not _uses(x.args[1], lane):
+            return a[0], call(x.op, a[1], x.args[1])
+        if b is not None and not _uses(x.args[0], lane):
+            return (b[0] if x.op == "add" else -b[0]), call(x.op, x.args[0], b[1])
+    return None
+
+
+def _holds(x: Expr, op: str, limit: Expr, lane: int, found: Interior) -> bool:
+    """Note where ``x OP limit`` holds; ``False`` if that can't be told."""
+    linear = _linear(x, lane)
+    if linear is None or op not in _TURNED or _uses(limit, lane):
+        return False
+    sign, rest = linear
+    place = call("sub", limit, rest) if sign > 0 else call("sub", rest, limit)
+    op = op if sign > 0 else _TURNED[op]  # now: lane OP place
+    if op in ("le", "gt"):
+        place = add(place, const(1))
+    (found.upper if op in ("le", "lt") else found.lower).append(place)
+    return True
+
+
+def _test(test: Expr, lane: int, found: Interior) -> bool:
+    if len(test.args) != 2:
+        return False
+    a, b = test.args
+    return _holds(a, test.op, b, lane, found) or _holds(b, _TURNED.get(test.op, ""), a, lane, found)
+
+
+def _unclamped(x: Expr, lane: int, found: Interior) -> Expr | None:
+    """A position along the lane instead of its minimum or maximum with a limit, or its absolute value."""
+    if x in found.plain:
+        return found.plain[x]
+    if x.dtype.is_float or x.op not in ("min", "max", "abs"):
+        return None
+    op, limits = ("le" if x.op == "min" else "ge"), (*x.args, const(0))
+    for inner, limit in ((x.args[0], limits[1]), *([(x.args[1], x.args[0])] if len(x.args) > 1 else [])):
+        if _holds(inner, op, limit, lane, found):
+            found.plain[x] = inner
+            return inner
+    return None

@@ -1,0 +1,106 @@
+"""The command line: ``python -m metafuse_converter FILE_OR_FOLDER [-o OUT] [--target jittor] [--check]``.
+
+What it is: reading and writing files, and telling what was not converted.
+What it is not: conversion.
+Who calls it: people. The exit code is 0 if everything was converted, 1 if something was not, 2 for a wrong command line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tokenize
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from metafuse.errors import ArgumentError
+
+from .conversion import TARGETS, Conversion, SourceError, convert_source
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; answers the exit code."""
+    options = _parser().parse_args(arguments)
+    source = Path(options.source)
+    if not source.exists():
+        print(f"error: there is no {source}", file=sys.stderr)
+        return 2
+    try:
+        return _run(source, options)
+    except (ArgumentError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m metafuse_converter", description="Convert PyTorch programs to metafuse, or to the reference API."
+    )
+    parser.add_argument("source", help="a file, or a folder of which every .py file is converted")
+    parser.add_argument("-o", "--output", default="", help="the file or folder to write; without it a file is printed")
+    parser.add_argument("--target", choices=sorted(TARGETS), default="metafuse", help="what to convert to")
+    parser.add_argument("--check", action="store_true", help="write nothing, only tell what would not be converted")
+    return parser
+
+
+def _run(source: Path, options: argparse.Namespace) -> int:
+    if source.is_dir() and not options.output and not options.check:
+        raise ArgumentError("[convert] a folder needs -o, the folder to write, or --check")
+    files = broken = left = changed = 0
+    for path, target in _files(source, options.output):
+        files += 1
+        try:
+            text = _read(path)
+            done = convert_source(text, target=options.target, filename=str(path))
+        except SourceError as error:
+            broken += 1
+            print(str(error).removeprefix("[convert] "), file=sys.stderr)
+            continue
+        left += len(done.unconverted)
+        changed += done.source != text
+        _tell(done)
+        if not options.check:
+            _write(done.source, target)
+    print(
+        f"{files} files, {changed} of them with PyTorch; {left} places not converted, {broken} files unreadable",
+        file=sys.stderr,
+    )
+    return 1 if left or broken else 0
+
+
+def _files(source: Path, output: str) -> Iterator[tuple[Path, Path | None]]:
+    if source.is_file():
+        target = Path(output) if output else None
+        yield source, target / source.name if target is not None and target.is_dir() else target
+        return
+    inside = Path(output).resolve() if output else None
+    for path in sorted(source.rglob("*.py")):
+        if inside is not None and inside in path.resolve().parents:
+            continue  # of an earlier conversion
+        yield path, Path(output) / path.relative_to(source) if output else None
+
+
+def _read(path: Path) -> str:
+    """The text, in the encoding that its first lines tell."""
+    try:
+        with tokenize.open(path) as file:
+            return file.read()
+    except (SyntaxError, UnicodeDecodeError) as error:
+        raise SourceError(f"[convert] {path}:1: this can't be read: {error}", 1) from None
+
+
+def _write(text: str, target: Path | None) -> None:
+    if target is None:
+        print(text, end="")
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(text, encoding="utf-8")
+
+
+def _tell(done: Conversion) -> None:
+    for line in done.report:
+        print(line, file=sys.stderr)
+    for remark in done.notes:
+        print(f"{done.filename}:{remark.line}: note: {remark.why}", file=sys.stderr)

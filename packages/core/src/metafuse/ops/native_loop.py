@@ -1,0 +1,72 @@
+"""Operators whose loop no composition says well: C++ where the backend compiles snippets, NumPy everywhere else.
+
+What it is: ``native_loop``, which records an opaque node; which of the two runs is decided when it runs.
+What it is not: users' own snippets (``code``), or functions that are NumPy always (``host``).
+Who calls it: recursions over time steps and reads at free places in ``neural``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..backend.contract import AbstractBackend
+from ..backend.optional import SupportsCodeOp
+from ..graph.node import Spec, signature
+from ..runtime.buffer import Buffer
+from ..var import Var, record
+from .code_source import Snippet, Text
+from .host import HostFunction
+
+__all__ = ["native_loop"]
+
+
+@dataclass(frozen=True)
+class _NativeLoop:
+    """The attribute of the node; ``options`` are keywords of ``function`` and ``data`` of the snippet."""
+
+    snippet: Snippet
+    function: Callable[..., np.ndarray[Any, Any]]
+    options: tuple[tuple[str, int], ...] = ()
+
+    def run(
+        self,
+        backend: AbstractBackend,
+        kernels: Any,
+        inputs: list[tuple[Buffer, Spec]],
+        output: tuple[Buffer, Spec],
+        scalars: tuple[Any, ...],
+    ) -> None:
+        """Fill ``output``."""
+        if isinstance(backend, SupportsCodeOp) and backend.code_language == "cpu":
+            numbers = {name: float(value) for name, value in self.options}
+            self.snippet.launch(backend, kernels, inputs, [output], numbers)
+        else:
+            HostFunction(self.function, self.options).run(backend, kernels, inputs, output, scalars)
+
+
+def native_loop(
+    name: str,
+    source: str,
+    function: Callable[..., np.ndarray[Any, Any]],
+    inputs: Sequence[Var],
+    spec: Spec,
+    header: str = "",
+    **options: int,
+) -> Var:
+    """Record a loop without gradient.
+
+    Args:
+        name: of the node.
+        source, header: the snippet, as in ``code``; it fills ``out``.
+        function: the same in NumPy: arrays and ``options`` to an array of ``spec``.
+        inputs: what both read.
+        options: whole numbers; ``data["name"]`` in the snippet.
+    """
+    text = Text("cpu", header, source, (f"{name}_header", f"{name}_source"))
+    attrs = _NativeLoop(Snippet((text,)), function, tuple(options.items()))
+    nodes = tuple(x._node for x in inputs)
+    return record(signature("opaque", name, attrs, tuple(n.spec for n in nodes), spec), nodes)
