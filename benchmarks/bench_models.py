@@ -47,6 +47,7 @@ OPTIONS = harness.start(
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+import torch.utils.mkldnn  # noqa: E402
 
 import metafuse as mf  # noqa: E402
 import metafuse_models  # noqa: E402
@@ -91,15 +92,29 @@ def runner(model: Any, x: Any) -> Callable[[], Any]:
     return run
 
 
-def matmul_peak() -> float:
-    """GFLOP/s of the fastest float32 matrix product of 2048 x 2048 seen here."""
-    a = torch.rand(2048, 2048)
+def matmul_peak(size: int = 2048) -> float:
+    """GFLOP/s of the fastest float32 matrix product seen here: PyTorch's, its oneDNN's with packed weights, or ours."""
+    a = torch.rand(size, size)
+    packed = torch.utils.mkldnn.to_mkldnn(torch.nn.Linear(size, size, bias=False).eval())
+    ours, weight = mf.array(a.numpy()).sync(), mf.array(a.numpy()).sync()
+    product = mf.compile(lambda x: x @ weight)
+    blocked = a.to_mkldnn()
     best = math.inf
-    for _ in range(12):
-        begin = time.perf_counter()
-        a @ a
-        best = min(best, time.perf_counter() - begin)
-    return 2 * 2048**3 / best / 1e9
+    with torch.no_grad(), mf.no_grad():
+        for call in (lambda: a @ a, lambda: packed(blocked), lambda: product(ours).sync()):
+            for _ in range(12):
+                begin = time.perf_counter()
+                call()
+                best = min(best, time.perf_counter() - begin)
+    return 2 * size**3 / best / 1e9
+
+
+def gigaflops(run: Callable[[], Any]) -> float:
+    """Arithmetic of convolutions and products of a run, in 10^9 operations (a multiplication and an addition are two)."""
+    run()
+    with record_launches() as launches:
+        run()
+    return sum(2 * x.elements for x in launches if x.name.startswith("library ")) / 1e9
 
 
 def profile(run: Callable[[], Any], steps: int = 5) -> None:
@@ -156,8 +171,10 @@ def mean(values: list[float]) -> float:
     return math.exp(sum(map(math.log, values)) / len(values)) if values else 0.0
 
 
-def measure(name: str, batch: int, model: tuple[Any, Any], ways: list[str]) -> dict[str, float] | None:
-    """Print a row; ratios by peer, or ``None`` where outputs differ."""
+def measure(
+    name: str, batch: int, model: tuple[Any, Any], ways: list[str], peak: float
+) -> dict[str, float] | None:
+    """Print a row; ratios by peer, or ``None`` where outputs differ. ``peak``: GFLOP/s of a matrix product."""
     ours, theirs = model
     x = images(name, batch)
     run = runner(ours, x)
@@ -184,8 +201,10 @@ def measure(name: str, batch: int, model: tuple[Any, Any], ways: list[str]) -> d
     low_q, high_q = (q * 1e3 for q in mine.quartiles)
     cells = " | ".join(f"{s.median * 1e3:.4g} ({ratios[w]:.2f})" for w, s in taken.items())
     best = min(ratios.values(), default=0.0)
+    share = gigaflops(run) / mine.median / peak
     print(
-        f"| {name} | {batch} | {mine.median * 1e3:.4g} ({low_q:.4g}-{high_q:.4g}) | {cells} | {best:.2f} | {first:.2f} s |",
+        f"| {name} | {batch} | {mine.median * 1e3:.4g} ({low_q:.4g}-{high_q:.4g}) | {cells} | {best:.2f} | {share:.2f} "
+        f"| {first:.2f} s |",
         flush=True,
     )
     return ratios
@@ -219,7 +238,8 @@ def draw(path: str, rows: dict[str, dict[str, float]]) -> None:
 def main() -> int:
     ways = [w for w in OPTIONS.extra.peers.split(",") if w]
     batches = [int(b) for b in OPTIONS.extra.batches.split(",")]
-    print(f"{harness.machine(OPTIONS)}; {OPTIONS.extra.math}; matmul peak {matmul_peak():.0f} GFLOP/s\n")
+    peak = matmul_peak()
+    print(f"{harness.machine(OPTIONS)}; {OPTIONS.extra.math}; float32 matmul peak {peak:.0f} GFLOP/s\n")
     if OPTIONS.extra.profile:
         for name in chosen():
             for batch in batches:
@@ -233,14 +253,22 @@ def main() -> int:
                 cold(name, batch)
         return 0
     print("### Forward passes\n\nms per run: median (quartiles); in brackets after a peer: its time / ours\n")
-    head = ["network", "batch", "metafuse", *(f"PyTorch {w}" for w in ways), "best peer / ours", "first run"]
+    head = [
+        "network",
+        "batch",
+        "metafuse",
+        *(f"PyTorch {w}" for w in ways),
+        "best peer / ours",
+        "share of peak",
+        "first run",
+    ]
     print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}", flush=True)
     rows: dict[str, dict[str, float]] = {}
     failed = 0
     for name in chosen():
         model = build(name)
         for batch in batches:
-            found = measure(name, batch, model, ways)
+            found = measure(name, batch, model, ways, peak)
             failed += found is None
             if found:
                 rows[f"{name} {batch}"] = found

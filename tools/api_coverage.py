@@ -1,20 +1,19 @@
 """How much of the reference API exists here: names, parameters, and what the tests exercise.
 
-``python tools/api_coverage.py`` prints a line per module of the table ``packages/compat-jittor/src/jittor/_names.json``: how many
-names are present, missing, and not offered, and the share of present ones among those that are offered. ``--missing`` lists the
-missing names, ``--differences`` the present ones that can't be called as the reference API says, ``--module`` chooses modules,
-``--require 95`` answers exit code 1 if one of ``GOALS`` has a smaller share.
-``--generate FILE`` writes the table anew from an inventory of the reference API.
+``python tools/api_coverage.py`` prints a line per module of the table
+``packages/compat-jittor/src/jittor/_names.json``: how many names are present, missing, and not offered, and the share
+of present ones among those that are offered. ``--missing`` lists the missing names, ``--differences`` the present ones
+that can't be called as the reference API says, ``--module`` chooses modules, ``--require 95`` answers exit code 1 if
+one of ``GOALS`` has a smaller share. ``--generate FILE`` writes the table anew from an inventory of the reference API.
 
-``--tests`` adds how many of the present names are numeric, and the shares of those whose values and whose gradients a test compares
-with an oracle; ``tools/api_tests.py`` says what that means. ``--untested`` lists the others, ``--require-tested 100`` answers exit
-code 1 if either share is smaller.
+``--tests`` adds how many of the present names are numeric, and the shares of those whose values and whose gradients a
+test compares with an oracle; ``tools/api_tests.py`` says what that means. ``--untested`` lists the others,
+``--require-tested 100`` answers exit code 1 if either share is smaller.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
 import inspect
 import json
 import sys
@@ -29,9 +28,12 @@ TESTS = (
     *sorted((ROOT / "packages").glob("*/tests")),
     ROOT / "packages" / "core" / "src" / "metafuse" / "testing" / "levels",
 )
-sys.path += [str(p) for p in (ROOT / "tools", *sorted((ROOT / "packages").glob("*/src"))) if str(p) not in sys.path]
+sys.path += [
+    str(p) for p in (ROOT / "tools", *sorted((ROOT / "packages").glob("*/src"))) if str(p) not in sys.path
+]
 
 from api_tests import Evidence, Numeric, classify  # noqa: E402
+
 from jittor import _follow, _table  # noqa: E402
 
 #: modules of which nearly everything has to be there
@@ -239,10 +241,12 @@ def judge(entries: list[Found]) -> Evidence:
 
 
 # -- printing ------------------------------------------------------------------------------------------------------
-def report(entries: list[Found], evidence: Evidence | None, missing: bool, untested: bool) -> dict[str, float]:
+def report(
+    entries: list[Found], evidence: Evidence | None, missing: bool, untested: bool
+) -> dict[str, float]:
     """Print the table per module; answers the share of each."""
     columns = f"{'module':34}{'present':>9}{'missing':>9}{'share':>8}{'not offered':>13}"
-    print(columns + f"{'numeric':>9}{'values':>8}{'gradients':>11}" * (evidence is not None))
+    print(columns + f"{'numeric':>9}{'values':>9}{'gradients':>11}" * (evidence is not None))
     shares = {}
     for module in [*dict.fromkeys(e.module for e in entries), "all"]:
         listed = [e for e in entries if module in (e.module, "all")]
@@ -253,7 +257,7 @@ def report(entries: list[Found], evidence: Evidence | None, missing: bool, untes
         checked = tested(have, evidence) if evidence is not None else None
         if checked is not None:
             values, gradients = checked.shares()
-            line += f"{len(checked.numeric):9}{values:8.0%}{gradients:11.0%}"
+            line += f"{len(checked.numeric):9}{values:9.1%}{gradients:11.1%}"
         print(line)
         if missing and module != "all" and len(have) < len(own):
             print("    missing: " + " ".join(e.name for e in own if not e.present))
@@ -273,7 +277,11 @@ def main() -> int:
         "--require", type=float, default=0.0, metavar="PERCENT", help="the least share of modules in GOALS"
     )
     parser.add_argument(
-        "--require-tested", type=float, default=0.0, metavar="PERCENT", help="the least shares of what tests compare"
+        "--require-tested",
+        type=float,
+        default=0.0,
+        metavar="PERCENT",
+        help="the least shares of what tests compare",
     )
     for flag in ("missing", "differences", "tests", "untested"):
         parser.add_argument(f"--{flag}", action="store_true")
@@ -286,7 +294,9 @@ def main() -> int:
     shares = report(entries, evidence, options.missing, options.untested)
     if options.differences:
         print(*differences(entries), sep="\n")
-    return int(any([_short_of_goals(shares, options.require), _untested(entries, evidence, options.require_tested)]))
+    return int(
+        any([_short_of_goals(shares, options.require), _untested(entries, evidence, options.require_tested)])
+    )
 
 
 def _short_of_goals(shares: Mapping[str, float], least: float) -> bool:
@@ -300,7 +310,9 @@ def _untested(entries: list[Found], evidence: Evidence | None, least: float) -> 
     values, gradients = tested(entries, evidence).shares() if evidence is not None else (1.0, 1.0)
     too_few = 100 * min(values, gradients) < least
     if too_few:
-        print(f"tests compare {values:.1%} of values and {gradients:.1%} of gradients, less than {least:g} %; see --untested")
+        print(
+            f"tests compare {values:.1%} of values and {gradients:.1%} of gradients, less than {least:g} %; see --untested"
+        )
     return too_few
 
 

@@ -1,27 +1,28 @@
 """Which names of the reference API compute on arrays, and which of those a test compares with an oracle.
 
-What it is: ``Numeric``, what is expected of a name's tests, derived from the object behind the name; ``Evidence``, what the tests do,
-derived from their sources.
+What it is: ``Numeric``, what is expected of a name's tests, derived from the object behind the name; ``Evidence``, what
+the tests do, derived from their sources.
 What it is not: a list of names, or a run of the tests.
 Who calls it: ``tools/api_coverage.py``.
 
 **Numeric** is
 * an operator record's function, method or in-place variant;
-* a class of layers that says how to compute (``Module`` with an ``execute`` of its own), an optimizer, a schedule, and any other class
-  that has a public method which is numeric;
-* a function, method or property whose answer is annotated as an array (``ARRAYS``), a ``float`` or ``Any``, or a layer; or whose answer
-  is ``None`` and that takes an array, which it changes.
+* a class of layers that says how to compute (``Module`` with an ``execute`` of its own), an optimizer, a schedule, and
+  any other class that has a public method which is numeric;
+* a function, method or property whose answer is annotated as an array (``ARRAYS``), a ``float`` or ``Any``, or a layer;
+  or whose answer is ``None`` and that takes an array, which it changes.
 Of these, records that are differentiable, layers, and what answers Vars have a gradient to be tested.
 
 **Compared with an oracle** is
-* what comes from a record that has a NumPy meaning and samples (the conformance kit runs those, with gradients, on every backend, and
-  ``tests/conformance/test_methods.py`` runs its methods and in-place variants);
-* a name that a test names which compares numbers: one that reaches ``assert_allclose``, ``allclose``, ``check_grads`` ... or asserts a
-  comparison with what was read from a Var. A test *names* what it, its decorators, and the functions and tables of its file (or
-  of a kit that it imports from) name: attributes and imports of metafuse for functions and classes, attributes of anything that
-  is no foreign module for methods; operators and brackets name the methods behind them. Strings count where the code looks
-  attributes up by name.
-Its gradient is tested if such a test also reaches a gradient (``GRADIENTS``), or says that there is none (``requires_grad``).
+* what comes from a record that has a NumPy meaning and samples (the conformance kit runs those, with gradients, on
+  every backend, and ``tests/conformance/test_methods.py`` runs its methods and in-place variants);
+* a name that a test names which compares numbers: one that reaches ``assert_allclose``, ``allclose``, ``check_grads``
+  ... or asserts a comparison with what was read from a Var. A test *names* what it, its decorators, and the functions
+  and tables of its file (or of a kit that it imports from) name: attributes and imports of metafuse for functions and
+  classes, attributes of anything that is no foreign module for methods; operators and brackets name the methods behind
+  them. Strings count where the code looks attributes up by name.
+Its gradient is tested if such a test also reaches a gradient (``GRADIENTS``), or says that there is none
+(``requires_grad``).
 """
 
 from __future__ import annotations
@@ -51,7 +52,17 @@ COMPARISONS = {
 #: what reads numbers from a Var
 READS = {"data", "fetch_sync", "item", "numpy", "tolist"}
 #: what computes gradients, or says that there are none
-GRADIENTS = {"backward", "check_calls", "check_composition", "check_grads", "grad", "jvp", "opt_grad", "requires_grad", "vjp"}
+GRADIENTS = {
+    "backward",
+    "check_calls",
+    "check_composition",
+    "check_grads",
+    "grad",
+    "jvp",
+    "opt_grad",
+    "requires_grad",
+    "vjp",
+}
 
 _SYMBOLS: dict[type[ast.AST], str] = {
     ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "truediv", ast.FloorDiv: "floordiv", ast.Mod: "mod", ast.Pow: "pow",
@@ -98,7 +109,7 @@ class Classes:
         if isinstance(plain, property):
             plain = plain.fget
         if not inspect.isfunction(plain):  # an object that is called
-            plain = getattr(type(plain), "__call__", None) if callable(plain) else None
+            plain = vars(type(plain)).get("__call__")
         return self._function(plain) if inspect.isfunction(plain) else None
 
     def _class(self, cls: type) -> Numeric | None:
@@ -118,7 +129,9 @@ class Classes:
         return Numeric(None, False) if any(f.__name__ == "step" for f in own) else None
 
     def _function(self, function: Any) -> Numeric | None:
-        notes = {k: str(getattr(v, "__name__", v)) for k, v in getattr(function, "__annotations__", {}).items()}
+        notes = {
+            k: str(getattr(v, "__name__", v)) for k, v in getattr(function, "__annotations__", {}).items()
+        }
         answer = words(notes.pop("return", ""))
         if answer & VARS:
             return Numeric(None, True)
@@ -129,7 +142,9 @@ class Classes:
         if answer == {"None"} and any(words(note) & ARRAYS for note in notes.values()):
             return Numeric(None, False)
         made = [function.__globals__.get(word) for word in answer]
-        return next((self._class(m) for m in made if isinstance(m, type) and issubclass(m, self.module)), None)
+        return next(
+            (self._class(m) for m in made if isinstance(m, type) and issubclass(m, self.module)), None
+        )
 
 
 def words(annotation: str) -> set[str]:
@@ -192,7 +207,9 @@ class TestFile:
                     self.beside[name] = (node.module, alias.name)
                 else:
                     self._owner(node.module).add(name)
-        elif isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+        elif (
+            isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name)
+        ):
             call = node.value  # `torch = pytest.importorskip("torch")`, `F = torch.nn.functional`
             if isinstance(call, ast.Call) and getattr(call.func, "attr", "") == "importorskip":
                 self._owner(str(call.args[0].value)).add(node.targets[0].id)  # type: ignore[attr-defined]

@@ -115,6 +115,36 @@ def compat_tables() -> str:
     return "\n".join(parts)
 
 
+def converter_tables() -> str:
+    """What the converter makes of every name of PyTorch, from its table."""
+    from metafuse_converter import tables
+
+    parts = []
+    entries = list(tables.rows())
+    for module in dict.fromkeys(entry.module for entry in entries):
+        own = [entry for entry in entries if entry.module == module]
+        shown = []
+        for state in tables.STATES:
+            names = [entry for entry in own if entry.state == state]
+            if state in ("same", "not offered"):
+                for how in sorted({entry.how if state == "not offered" else "" for entry in names}):
+                    listed = " ".join(f"`{e.name}`" for e in names if how in ("", e.how))
+                    shown.append((state + f": {how}" * bool(how), listed))
+            elif names:
+                shown.append((state, ", ".join(f"`{e.name}` → {e.how}" for e in names)))
+        parts.append(f"### {module}\n\n" + markdown(("state", "names"), shown))
+    return "\n".join(parts)
+
+
+def converter_counts() -> str:
+    """How many names are in which state."""
+    from metafuse_converter import tables
+
+    found = [entry.state for entry in tables.rows()]
+    rows = [(state, str(found.count(state))) for state in tables.STATES]
+    return markdown(("state", "names"), rows)
+
+
 def scaling_table() -> str:
     """Predicted efficiency on up to 1,024 ranks, from ``metafuse.dist.scaling``."""
     from metafuse.dist import scaling
@@ -135,6 +165,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "hooks": hooks_table,
     "tolerances": tolerances_table,
     "compat": compat_tables,
+    "converter": converter_tables,
+    "converter-counts": converter_counts,
     "scaling": scaling_table,
 }
 

@@ -114,6 +114,8 @@ def names(module: str, host: Any, known: dict[str, list[Any]]) -> dict[str, str 
         home = getattr(value, "__module__", None) or "torch"
         if not home.startswith(module.split(".")[0]) or (listed is None and home.startswith(("typing", "collections"))):
             continue
+        if module == "torch" and name[:1].isupper() and not name.endswith("Tensor") and name not in ("Size", "Generator"):
+            continue  # classes of its compiler and its tests
         inherited = module == "torch.nn.Module"
         if not callable(value):
             found[name] = None

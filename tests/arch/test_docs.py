@@ -115,7 +115,7 @@ def test_the_example_of_the_readme_runs_and_learns(capsys):
 
 PAGES_WITH_EXAMPLES = [
     *(f"docs/{name}.md" for name in ("flags", "code", "explain", "compile", "distributed", "library")),
-    *(f"packages/{name}/README.md" for name in ("core", "models", "compat-jittor")),
+    *(f"packages/{name}/README.md" for name in ("core", "models", "compat-jittor", "converter")),
 ]
 
 

@@ -1,7 +1,7 @@
 """Every name under which users find an operator record: its methods and their in-place variants, values and gradients.
 
-The kit calls the records' functions; here the same sample goes through ``Var``'s attributes. What a name is bound to is one function for
-all backends, so one backend is enough.
+The kit calls the records' functions; here the same sample goes through ``Var``'s attributes. What a name is bound to is
+one function for all backends, so one backend is enough.
 """
 
 from __future__ import annotations

@@ -188,3 +188,19 @@ def test_networks_there_and_back(tmp_path):
     torch.save(theirs.state_dict(), tmp_path / "y.pth")
     again = io.load_pytorch(tmp_path / "y.pth", to="numpy")
     np.testing.assert_array_equal(again["0.weight"], ours[0].weight.numpy())
+
+
+@pytest.mark.parametrize(
+    "dtype", ["float16", "bfloat16", "float32", "float64", "int8", "int32", "int64", "uint8", "bool"]
+)
+@pytest.mark.parametrize(
+    "make", [lambda t: t, lambda t: t.T, lambda t: t[:, ::2], lambda t: t[:0], lambda t: t[:1, :1]]
+)
+def test_tensors_become_vars(dtype, make):
+    t = make(torch.arange(12).reshape(3, 4).to(getattr(torch, dtype)))
+    x = mf.from_torch(t)
+    assert x.dtype == dtype
+    np.testing.assert_array_equal(x.numpy(), t.to(torch.float64).numpy())
+    assert x.requires_grad is t.is_floating_point()
+    if x.requires_grad:
+        np.testing.assert_array_equal(mf.grad((x * x).sum(), x).numpy(), 2 * t.to(torch.float64).numpy())

@@ -1,6 +1,7 @@
 """Every layer in every floating type, with views, empty batches and extents of 1, against PyTorch; gradients of inputs and parameters.
 
-The tables of the other files are run again with the conformance kit's odd inputs; rows for layers and functions that those lack follow.
+The tables of the other files are run again with the conformance kit's odd inputs; rows for layers and functions that
+those lack follow.
 """
 
 from __future__ import annotations
@@ -41,17 +42,33 @@ def unshuffled(x):
 LAYERS = {
     **test_layers.LAYERS,
     **test_layers_further.LAYERS,
-    "adaptive-avg-3d": (lambda: nn.AdaptiveAvgPool3d((2, 3, 1)), lambda: T.AdaptiveAvgPool3d((2, 3, 1)), (2, 3, 4, 7, 5)),
-    "adaptive-max-3d": (lambda: nn.AdaptiveMaxPool3d((2, 3, 1)), lambda: T.AdaptiveMaxPool3d((2, 3, 1)), (2, 3, 4, 7, 5)),
+    "adaptive-avg-3d": (
+        lambda: nn.AdaptiveAvgPool3d((2, 3, 1)),
+        lambda: T.AdaptiveAvgPool3d((2, 3, 1)),
+        (2, 3, 4, 7, 5),
+    ),
+    "adaptive-max-3d": (
+        lambda: nn.AdaptiveMaxPool3d((2, 3, 1)),
+        lambda: T.AdaptiveMaxPool3d((2, 3, 1)),
+        (2, 3, 4, 7, 5),
+    ),
     "avg-pool-3d": (lambda: nn.AvgPool3d(2, 2, 1), lambda: T.AvgPool3d(2, 2, 1), (1, 3, 4, 5, 4)),
     "pool-3d": (lambda: nn.Pool3d(2, op="mean"), lambda: T.AvgPool3d(2), (1, 3, 4, 6, 4)),
     "batch-norm-2d": (lambda: nn.BatchNorm2d(3), lambda: T.BatchNorm2d(3), (5, 3, 2, 4)),
     "batch-norm-3d": (lambda: nn.BatchNorm3d(3), lambda: T.BatchNorm3d(3), (5, 3, 2, 4, 2)),
     "bilinear": (lambda: nn.Bilinear(3, 4, 2), lambda: T.Bilinear(3, 4, 2), (5, 3), (5, 4)),
-    "constant-2d": (lambda: nn.ConstantPad2d((1, 2, 0, 1), 2.5), lambda: T.ConstantPad2d((1, 2, 0, 1), 2.5), (2, 3, 5, 4)),
+    "constant-2d": (
+        lambda: nn.ConstantPad2d((1, 2, 0, 1), 2.5),
+        lambda: T.ConstantPad2d((1, 2, 0, 1), 2.5),
+        (2, 3, 5, 4),
+    ),
     "zero-1d": (lambda: nn.ZeroPad1d(2), lambda: T.ZeroPad1d(2), (2, 3, 5)),
     "zero-3d": (lambda: nn.ZeroPad3d(1), lambda: T.ZeroPad3d(1), (2, 3, 2, 2, 4)),
-    "conv-transpose-2d": (lambda: nn.ConvTranspose2d(3, 4, 2, 2), lambda: T.ConvTranspose2d(3, 4, 2, 2), (5, 3, 6, 7)),
+    "conv-transpose-2d": (
+        lambda: nn.ConvTranspose2d(3, 4, 2, 2),
+        lambda: T.ConvTranspose2d(3, 4, 2, 2),
+        (5, 3, 6, 7),
+    ),
     "conv-transpose-3d": (
         lambda: nn.ConvTranspose3d(3, 4, 2, 2, output_padding=1),
         lambda: T.ConvTranspose3d(3, 4, 2, 2, output_padding=1),
@@ -63,15 +80,35 @@ LAYERS = {
     "dropout-2d": (lambda: nn.Dropout2d(0.3, is_train=False), T.Identity, (5, 3, 2, 4)),
     "identity": (nn.Identity, T.Identity, (5, 3)),
     "instance-norm-1d": (lambda: nn.InstanceNorm1d(3), lambda: T.InstanceNorm1d(3, affine=True), (5, 3, 4)),
-    "instance-norm-2d": (lambda: nn.InstanceNorm2d(3), lambda: T.InstanceNorm2d(3, affine=True), (5, 3, 4, 2)),
-    "instance-norm-3d": (lambda: nn.InstanceNorm3d(3), lambda: T.InstanceNorm3d(3, affine=True), (5, 3, 4, 2, 2)),
+    "instance-norm-2d": (
+        lambda: nn.InstanceNorm2d(3),
+        lambda: T.InstanceNorm2d(3, affine=True),
+        (5, 3, 4, 2),
+    ),
+    "instance-norm-3d": (
+        lambda: nn.InstanceNorm3d(3),
+        lambda: T.InstanceNorm3d(3, affine=True),
+        (5, 3, 4, 2, 2),
+    ),
     "layer-norm-1d": (lambda: nn.LayerNorm1d(4), lambda: T.LayerNorm(4), (5, 3, 4)),
     "layer-norm-2d": (lambda: nn.LayerNorm2d((3, 4)), lambda: T.LayerNorm((3, 4)), (5, 3, 4)),
     "layer-norm-3d": (lambda: nn.LayerNorm3d((2, 3, 4)), lambda: T.LayerNorm((2, 3, 4)), (5, 2, 3, 4)),
     "leaky-relu-name": (lambda: nn.Leaky_relu(0.1), lambda: T.LeakyReLU(0.1), (5, 3)),
-    "resize": (lambda: nn.Resize((4, 7), "bilinear"), lambda: T.Upsample((4, 7), mode="bilinear"), (5, 2, 3, 6)),
-    "upsample": (lambda: nn.Upsample(2, "bilinear"), lambda: T.Upsample(scale_factor=2, mode="bilinear"), (5, 2, 3, 6)),
-    "upsampling-nearest": (lambda: nn.UpsamplingNearest2d(2), lambda: T.UpsamplingNearest2d(scale_factor=2), (5, 2, 3, 6)),
+    "resize": (
+        lambda: nn.Resize((4, 7), "bilinear"),
+        lambda: T.Upsample((4, 7), mode="bilinear"),
+        (5, 2, 3, 6),
+    ),
+    "upsample": (
+        lambda: nn.Upsample(2, "bilinear"),
+        lambda: T.Upsample(scale_factor=2, mode="bilinear"),
+        (5, 2, 3, 6),
+    ),
+    "upsampling-nearest": (
+        lambda: nn.UpsamplingNearest2d(2),
+        lambda: T.UpsamplingNearest2d(scale_factor=2),
+        (5, 2, 3, 6),
+    ),
     "upsampling-bilinear": (
         lambda: nn.UpsamplingBilinear2d(2),
         lambda: T.UpsamplingBilinear2d(scale_factor=2),
@@ -159,8 +196,12 @@ FUNCTIONS = {
     "softmax-v1": (softmax_v1, lambda x: F.softmax(x, -1), (5, 3)),
     "log-softmax-v1": (lambda x: softmax_v1(x, log=True), lambda x: F.log_softmax(x, -1), (5, 3)),
     "attention": (
-        lambda q, k, v, w, b, o, c: multi_head_attention_forward(q, k, v, 4, 2, w, b, None, None, False, 0.0, o, c),
-        lambda q, k, v, w, b, o, c: F.multi_head_attention_forward(q, k, v, 4, 2, w, b, None, None, False, 0.0, o, c),
+        lambda q, k, v, w, b, o, c: multi_head_attention_forward(
+            q, k, v, 4, 2, w, b, None, None, False, 0.0, o, c
+        ),
+        lambda q, k, v, w, b, o, c: F.multi_head_attention_forward(
+            q, k, v, 4, 2, w, b, None, None, False, 0.0, o, c
+        ),
         (3, 5, 4),
         (2, 5, 4),
         (2, 5, 4),

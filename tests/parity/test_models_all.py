@@ -1,7 +1,8 @@
 """Every constructor of metafuse-models against the same network written with ``torch.nn``: class, names, result, gradients.
 
-``test_models`` looks at one of each family closely; here each takes one step on two small images: the result, and the gradients of the
-images and of every parameter. Normalisation uses its running statistics: with two images those of a batch say little.
+``test_models`` looks at one of each family closely; here each takes one step on two small images: the result, and the
+gradients of the images and of every parameter. Normalisation uses its running statistics: with two images those of a
+batch say little.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ import numpy as np
 import pytest
 
 import metafuse as mf
+from metafuse import nn
 
 torch = pytest.importorskip("torch")
 models = pytest.importorskip("metafuse_models")
 sys.path.insert(0, str(Path(__file__).parent))
 
-import test_models  # noqa: E402 - beside this file
 import torch_networks as T  # noqa: E402
+
+import test_models  # noqa: E402 - beside this file
 from test_models import close, in_order, mode, pair  # noqa: E402
 
 VGG = {
@@ -106,8 +109,18 @@ def test_step(name):
         close(gradient.numpy(), theirs.get_parameter(key).grad.numpy(), bound, key, least=1e-5)
 
 
-def test_parts_of_res2net():
-    """A block alone, which is a class of the reference API too."""
+@pytest.mark.parametrize(("stride", "first"), [(1, False), (2, True)])
+@pytest.mark.parametrize("shape", [(2, 64, 6, 4), (1, 64, 1, 1), (0, 64, 4, 4)])
+def test_block_of_res2net(stride, first, shape):
     torch.manual_seed(0)
-    theirs = T.Bottle2neck(16, 4, 26, 4) if hasattr(T, "Bottle2neck") else None
-    assert theirs is not None
+    theirs = T.Bottle2neck(64, 16, stride, first, 26, 4).double().eval()
+    straight = nn.Sequential(nn.Conv(64, 64, 1, stride, bias=False), nn.BatchNorm(64)) if first else None
+    ours = models.res2net.Bottle2neck(64, 16, stride, straight, 26, 4, "stage" if first else "normal")
+    ours.load_state_dict(theirs.state_dict())
+    ours.float64().eval()
+    x = np.random.default_rng(0).standard_normal(shape[::-1]).T
+    a, b = mf.array64(x), torch.from_numpy(x.copy()).requires_grad_()
+    y, z = ours(a), theirs(b)
+    (z * z).sum().backward()
+    np.testing.assert_allclose(y.numpy(), z.detach().numpy(), atol=1e-9)
+    np.testing.assert_allclose(mf.grad((y * y).sum(), a).numpy(), b.grad.numpy(), atol=1e-8)

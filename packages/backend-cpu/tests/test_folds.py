@@ -97,6 +97,16 @@ def test_columns_are_added_up_along_serial_axes(shape: tuple[int, int, int], mac
         np.testing.assert_allclose(down, x.sum(1, dtype=np.float64), rtol=1e-5, atol=1e-5)
 
 
+def test_any_split_gives_the_same_bits() -> None:
+    nest, _, across, down = rows_and_columns(7, 9, 100)
+    run(nest)
+    first = across.copy(), down.copy()
+    down[...] = np.nan
+    run(nest, chunks=4)
+    np.testing.assert_array_equal(across, first[0])
+    np.testing.assert_array_equal(down, first[1])
+
+
 def test_points_along_serial_axes_belong_to_one_unit() -> None:
     text = emit(rows_and_columns(2, 3, 5)[0].kernel(), "k", MACHINE)
     assert "return sizes[0];" in text and "sizes[0] * sizes[1]" not in text

@@ -112,7 +112,6 @@ def test_import_is_light_and_silent():
         ("jittor", "RingBuffer", "an internal"),
         ("jittor.ccl", "ccl_2d", "label components"),
         ("jittor.nccl_ops", "nccl_all_reduce", "one vendor's library"),
-        ("jittor.utils.pytorch_converter", "convert", "`forward` becomes `execute`"),
         ("jittor_utils", "run_cmd", "own development"),
         ("jittor_utils.lock", "lock_scope", "own development"),
     ],
@@ -122,6 +121,16 @@ def test_what_is_not_offered_says_why(module, name, words):
         getattr(importlib.import_module(module), name)
     with pytest.raises(ImportError, match=f"{name}.*{words}.*docs/compat.md"):
         exec(f"from {module} import {name}")
+
+
+def test_the_converter_is_a_distribution_of_its_own(monkeypatch):
+    from jittor.utils.pytorch_converter import convert
+
+    assert "jt.concat([a, b])" in convert("import torch\nprint(torch.cat([a, b]))\n")
+    monkeypatch.setitem(sys.modules, "metafuse_converter.pjmap", None)
+    monkeypatch.delitem(vars(importlib.import_module("jittor.utils.pytorch_converter")), "convert", raising=False)
+    with pytest.raises(ImportError, match="pip install metafuse-converter"):
+        exec("from jittor.utils.pytorch_converter import convert")
 
 
 def test_names_that_nobody_has():

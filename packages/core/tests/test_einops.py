@@ -176,7 +176,6 @@ def test_import_of_metafuse_does_not_import_it():
     assert done.stdout.strip() == "False"
 
 
-
 def mixed(x, w):
     layer = layers.EinMix("a b -> a c", weight_shape="b c", b=4, c=2)
     layer.weight = w

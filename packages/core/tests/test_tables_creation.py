@@ -1,7 +1,7 @@
 """Arrays made from nothing: creation and random numbers and first values of parameters, against NumPy's arrays and SciPy's distributions.
 
-Every row goes through several types and odd shapes. What is made takes part in training (a leaf) if it is floating, which the gradient of a
-weighted sum shows; arguments through which gradients flow have rows in ``test_tables``.
+Every row goes through several types and odd shapes. What is made takes part in training (a leaf) if it is floating,
+which the gradient of a weighted sum shows; arguments through which gradients flow have rows in ``test_tables``.
 """
 
 from __future__ import annotations
@@ -46,7 +46,11 @@ CONSTANTS = {
     "empty": (lambda s, d: mf.empty(s, d) * 0, lambda s, d: np.zeros(s, d), None),
     "full": (lambda s, d: mf.full(s, 3, d), lambda s, d: np.full(s, 3, d), True),
     "new_empty": (lambda s, d: like(d, (2,)).new_empty(s) * 0, lambda s, d: np.zeros(s, d), None),
-    "new_empty-function": (lambda s, d: mf.new_empty(like(d, (2,)), s) * 0, lambda s, d: np.zeros(s, d), None),
+    "new_empty-function": (
+        lambda s, d: mf.new_empty(like(d, (2,)), s) * 0,
+        lambda s, d: np.zeros(s, d),
+        None,
+    ),
     "new_zeros-function": (lambda s, d: mf.new_zeros(like(d, (2,)), s), np.zeros, True),
     "new_ones-function": (lambda s, d: mf.new_ones(like(d, (2,)), s), np.ones, True),
     "new_full-function": (lambda s, d: mf.new_full(like(d, (2,)), s, 7), lambda s, d: np.full(s, 7, d), True),
@@ -104,7 +108,9 @@ def test_sequence(name):
     ours, theirs = SEQUENCES[name]
     for dtype in [*FLOATS, *INTEGERS]:
         x, expected = ours(dtype), theirs(dtype)
-        np.testing.assert_allclose(x.numpy(), expected, rtol=1e-3 if dtype == "float16" else 1e-6, err_msg=dtype)
+        np.testing.assert_allclose(
+            x.numpy(), expected, rtol=1e-3 if dtype == "float16" else 1e-6, err_msg=dtype
+        )
         assert x.dtype == dtype
         check_leaf(x, x.requires_grad)
         assert not x.requires_grad or "float" in dtype
@@ -161,17 +167,29 @@ RANDOM = {
         True,
     ),
     "xavier_uniform": (init.xavier_uniform, bounded((6 / 410) ** 0.5), True),
-    "init.xavier_uniform_": (lambda s, d: init.xavier_uniform_(like(d, s), 2), bounded(2 * (6 / 410) ** 0.5), True),
+    "init.xavier_uniform_": (
+        lambda s, d: init.xavier_uniform_(like(d, s), 2),
+        bounded(2 * (6 / 410) ** 0.5),
+        True,
+    ),
     "xavier_uniform_": (lambda s, d: like(d, s).xavier_uniform_(), bounded((6 / 410) ** 0.5), True),
     "xavier_gauss": (init.xavier_gauss, stats.norm(0, (2 / 410) ** 0.5), True),
-    "init.xavier_gauss_": (lambda s, d: init.xavier_gauss_(like(d, s), 2), stats.norm(0, 2 * (2 / 410) ** 0.5), True),
+    "init.xavier_gauss_": (
+        lambda s, d: init.xavier_gauss_(like(d, s), 2),
+        stats.norm(0, 2 * (2 / 410) ** 0.5),
+        True,
+    ),
     "xavier_gauss_": (lambda s, d: like(d, s).xavier_gauss_(), stats.norm(0, (2 / 410) ** 0.5), True),
     "kaiming_uniform_": (
         lambda s, d: like(d, s).kaiming_uniform_(nonlinearity="relu"),
         bounded((6 / 10) ** 0.5),
         True,
     ),
-    "init.kaiming_uniform_": (lambda s, d: init.kaiming_uniform_(like(d, s), 1), bounded((3 / 10) ** 0.5), True),
+    "init.kaiming_uniform_": (
+        lambda s, d: init.kaiming_uniform_(like(d, s), 1),
+        bounded((3 / 10) ** 0.5),
+        True,
+    ),
     "kaiming_normal_": (
         lambda s, d: like(d, s).kaiming_normal_(0, "fan_out", "relu"),
         stats.norm(0, (2 / 400) ** 0.5),
@@ -234,7 +252,8 @@ def test_permutations(n):
 
 
 @pytest.mark.parametrize(
-    ("nonlinearity", "gain"), [("linear", 1), ("relu", 2**0.5), ("tanh", 5 / 3), ("leaky_relu", 1.9998**0.5), ("selu", 0.75)]
+    ("nonlinearity", "gain"),
+    [("linear", 1), ("relu", 2**0.5), ("tanh", 5 / 3), ("leaky_relu", 1.9998**0.5), ("selu", 0.75)],
 )
 def test_deviations(nonlinearity, gain):
     assert init.calculate_gain(nonlinearity) == pytest.approx(gain, rel=1e-4)

@@ -36,7 +36,7 @@ _MASKED = 64
 #: how many elements ahead memory is asked for, where later phases give it time to come and where there are none
 _AHEAD, _FAR_AHEAD = 1024, 4096
 #: elements whose sum is one block
-_BLOCK = 1024
+_BLOCK = 512
 _SIGN = {
     "add": "+", "multiply": "*", "logical_and": "&", "logical_or": "|", "logical_xor": "^",
     "bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^",
@@ -159,7 +159,10 @@ def _row_phase(
         scope = stack.enter_context(unit.guard(runs_inner(unit, kernel)))
         order = [k for k in range(kernel.outer, kernel.outer + kernel.inner) if k != schedule.axis]
         for number in order:
-            scope = stack.enter_context(scope.block(loop(f"i{number}", "0", extent(scope, number))))
+            head = loop(f"i{number}", "0", extent(scope, number))
+            if number == order[0] and _turns(kernel, stages):
+                head = f"for (long long i{number} = {extent(scope, number)} - 1; i{number} >= 0; --i{number})"
+            scope = stack.enter_context(scope.block(head))
             scope.bind("axis", number, f"i{number}")
         if schedule.axis >= 0:
             _row_loop(scope, stages, found, schedule.axis, machine)
@@ -170,6 +173,14 @@ def _row_phase(
         kind = type_name(each.dtype, unit.printer.dialect)
         unit.line(f"const {kind} v{each.number} = {each.result(f'a{each.number}', unit, flag)};")
         unit.bind("value", each.number, f"v{each.number}")
+
+
+def _turns(kernel: Kernel, stages: Sequence[Stage]) -> bool:
+    """Whether a phase runs through its data backwards. Every second one does: what the phase before has read last is still in
+    the cache. Scatters keep the order."""
+    phases = sorted({stage.phase for stage in kernel.stages if stage.level == "inner"})
+    scatters = any(stage.kind == "scatter" for stage in kernel.stages)
+    return not scatters and phases.index(stages[0].phase) % 2 == 1
 
 
 def _row_loop(

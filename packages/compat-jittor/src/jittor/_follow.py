@@ -73,6 +73,9 @@ RENAMED = {
 }
 
 
+#: modules whose names are in a distribution that need not be there: its name, and its module
+DISTRIBUTIONS = {"jittor.utils.pytorch_converter": ("metafuse-converter", "metafuse_converter.pjmap")}
+
 #: functions whose parameters have other names here: the reference's name -> metafuse's
 PARAMETERS = {
     "array": {"obj": "data"},
@@ -122,8 +125,10 @@ def find(module: str, name: str) -> Any:
     text = f"module {module!r} has no attribute {name!r}"
     if name.startswith("__") and name.endswith("__"):
         raise AttributeError(text)
-    places = hosts(module)
     listed = name in _table.names().get(module, ())
+    if listed and module in DISTRIBUTIONS:
+        return _of_distribution(module, name)
+    places = hosts(module)
     if listed and places[:1] == [_walk("")]:
         if name in RENAMED:
             return pkgutil.resolve_name(RENAMED[name])
@@ -138,6 +143,16 @@ def find(module: str, name: str) -> Any:
             )
     why = _table.reason(module, name) if listed else None
     raise AttributeError(f"{text}: {why} (docs/compat.md)" if why else text + _not_installed(module))
+
+
+def _of_distribution(module: str, name: str) -> Any:
+    distribution, where = DISTRIBUTIONS[module]
+    try:
+        return getattr(importlib.import_module(where), name)
+    except ModuleNotFoundError as error:
+        raise AttributeError(
+            f"module {module!r} has no attribute {name!r}: {distribution} is not installed; pip install {distribution}"
+        ) from error
 
 
 def _not_installed(module: str) -> str:
@@ -242,6 +257,11 @@ class Finder(MetaPathFinder, Loader):
             raise ImportError(
                 f"cannot import {name!r} from {module!r}: {why} (docs/compat.md)", name=fullname
             )
+        if module in DISTRIBUTIONS and name in _table.names().get(module, ()):
+            try:
+                _of_distribution(module, name)
+            except AttributeError as error:
+                raise ImportError(str(error), name=fullname) from error
         if fullname not in _table.module_names() and not _is_module(fullname):
             return None
         return ModuleSpec(fullname, self, is_package=True)

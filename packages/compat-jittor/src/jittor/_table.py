@@ -34,9 +34,6 @@ NOT_OFFERED = {
     r":(RingBuffer|ZipFile|array_|wrap_var_addr|\w*_ptr|reuse_\w+|_\w+_dependency|_input|_update|\w*out_hint|share_with)$|Var:flags$|dataset:Worker$":
         "an internal of the reference",
     r"^jittor\.ccl:": "is defined by what one vendor's hardware does; label components with SciPy's ndimage in `numpy_code`",
-    r"^jittor\.utils\.pytorch_converter:":
-        "sources are not converted: Module, optimizers and most functions have PyTorch's names; `forward` becomes `execute`, and "
-        "`loss.backward(); optimizer.step()` becomes `optimizer.step(loss)`",
     r"^jittor\.contrib:(check|slice_var_index)$|:(release_from_holders|uncertain_shape|check_cascade_setitem)$":
         "an internal of the reference",
     # an in-place form of what answers several arrays, or none

@@ -8,6 +8,7 @@ Who calls it: users, ``cli``, ``pjmap``.
 from __future__ import annotations
 
 import ast
+import warnings
 from dataclasses import dataclass
 
 import libcst as cst
@@ -18,6 +19,7 @@ from metafuse.errors import ArgumentError
 from .imports import Imports
 from .lookup import ROOTS
 from .rewrite import Remark, Rewriter
+from .syntax import dotted
 
 __all__ = ["TARGETS", "Conversion", "SourceError", "convert_source"]
 
@@ -70,7 +72,9 @@ def convert_source(text: str, *, target: str = "metafuse", filename: str = "<sou
     if target not in TARGETS:
         raise ArgumentError(f"[convert] target must be one of {', '.join(TARGETS)}, got {target!r}")
     try:
-        ast.parse(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ast.parse(text)
         module = cst.parse_module(text)
     except SyntaxError as error:
         line = error.lineno or 0
@@ -92,13 +96,23 @@ def convert_source(text: str, *, target: str = "metafuse", filename: str = "<sou
     assert isinstance(rewritten, cst.Module)
     finished = rewritten.visit(Imports(rewriter, _free("NotConverted", "NotConverted", names.used)))
     source = finished.code
-    try:
-        ast.parse(source)
-    except SyntaxError as error:
-        raise AssertionError(f"{filename}: the converter made line {error.lineno} invalid: {error.text}") from error
+    problem = _problem(source)
+    if problem is not None and _problem(text) is None:
+        raise AssertionError(f"[convert] {filename}: the converter made line {problem.lineno} invalid: {problem.text}")
     notes = tuple(sorted(rewriter.notes, key=lambda r: (r.line, r.why)))
     unconverted = tuple(sorted(rewriter.unconverted, key=lambda r: (r.line, r.name)))
     return Conversion(source, notes, unconverted, filename)
+
+
+def _problem(text: str) -> SyntaxError | None:
+    """What keeps a text from being compiled."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            compile(text, "<converted>", "exec", dont_inherit=True)
+        except SyntaxError as error:
+            return error
+    return None
 
 
 def _free(wanted: str, other: str, used: set[str]) -> str:
@@ -149,8 +163,6 @@ class _Names(cst.CSTVisitor):
         self.torch = self.torch or name.split(".")[0] in ROOTS
 
     def visit_ImportFrom(self, node: cst.ImportFrom) -> None:
-        from .syntax import dotted
-
         module = dotted(node.module) if node.module is not None and not node.relative else None
         if module and module.split(".")[0] in ROOTS:
             self.torch = True

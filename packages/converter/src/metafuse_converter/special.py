@@ -118,7 +118,7 @@ def device(r: Rewriter, original: Any, updated: Any, answer: Answer) -> cst.Base
     if not given:
         raise Refused("a device has a name")
     if len(given) == 2:
-        return build('f"{{{kind}}}:{{{index}}}"') if False else build("str({kind})", kind=given[0].value)
+        return build("str({kind})", kind=given[0].value)
     return given[0].value
 
 
@@ -359,7 +359,7 @@ def middle(r: Rewriter, original: cst.Call, updated: cst.Call, answer: Answer) -
 def variance(r: Rewriter, original: cst.Call, updated: cst.Call, answer: Answer) -> cst.BaseExpression:
     """``var``: a first argument that is a truth value is ``unbiased``."""
     place = 0 if _is_method(r, original) else 1
-    if len(updated.args) > place and updated.args[place].keyword is None and literal(updated.args[place].value) in (True, False):
+    if len(updated.args) > place and updated.args[place].keyword is None and isinstance(literal(updated.args[place].value), bool):
         args = [plain(a, "unbiased") if k == place else a for k, a in enumerate(updated.args)]
         updated = updated.with_changes(args=args)
     return r.ordinary(original, updated, answer)
@@ -383,9 +383,7 @@ def norm(r: Rewriter, original: cst.Call, updated: cst.Call, answer: Answer) -> 
     if "keepdim" in given:
         args.append(keyword("keepdim", given["keepdim"]))
     base = build("{x}.flatten()", x=x) if flat else x
-    return build("{x}.norm", x=base) if False else cst.Call(
-        func=cst.ensure_type(build("{x}.norm", x=base), cst.Attribute), args=separated(args)
-    )
+    return cst.Call(func=build("{x}.norm", x=base), args=separated(args))
 
 
 @special

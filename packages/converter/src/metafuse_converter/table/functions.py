@@ -115,7 +115,7 @@ RULES: dict[str, Rule] = {
     "torch.inverse": becomes("linalg.inv", "input"), "torch.det": becomes("linalg.det", "input"), "torch.svd": becomes("", "input", special="refuse"),
     "torch.linalg.matmul": becomes("matmul", "input, other"), "torch.linalg.svd": becomes("", "A, full_matrices=True", special="refuse"),
     "torch.linalg.inv": becomes("linalg.inv", "A"), "torch.linalg.det": becomes("linalg.det", "A"),
-    "torch.linalg.solve": becomes("linalg.solve", "A, B, *, left=True"), "torch.pinverse": becomes("linalg.pinv", "input"),
+    "torch.linalg.solve": becomes("linalg.solve", "A, B, *, left=True", renames={"A": "a", "B": "b"}), "torch.pinverse": becomes("linalg.pinv", "input"),
     "torch.linalg.cross": becomes("cross", "input, other, *, dim=-1"),
     # -- types, devices, numbers
     **{f"torch.{name}": becomes(other) for name, other in {

@@ -9,8 +9,8 @@ __all__ = ["ABSENT"]
 
 ABSENT: dict[str, str] = {
     r"sparse|_coo|_cs[rc]\b|_bs[rc]\b|crow_|ccol_|coalesce|to_dense": "sparse layouts: see `metafuse.sparse`",
-    r"quant|qint|qscheme|per_channel|per_tensor": "there are no quantised types",
-    r"(^|\.)torch\.jit\.|torch\.compile": "there is nothing to script: everything is compiled",
+    r"quantiz|quant_|quantized|qint|qscheme|per_channel|per_tensor": "there are no quantised types",
+    r"(^|\.)torch\.jit\.|torch\.compile$": "there is nothing to script: everything is compiled",
     r"torch\.cuda\.|\.(is_cuda|cuda|record_stream|is_(xla|ipu|mps|maia|mtia|xpu|vulkan|meta|mkldnn|cpu))$|\.(ipu|xpu|mtia)$":
         "belongs to one vendor's hardware; backends choose by themselves",
     r"torch\.multiprocessing": "ranks are started by `python -m metafuse launch`",
@@ -19,7 +19,7 @@ ABSENT: dict[str, str] = {
     r"autocast|amp\.": "see docs/precision.md for mixed precision",
     r"storage|data_ptr|stride|as_strided|set_$|resize_|share_memory|is_shared|pinned|pin_memory|memory_format|contiguous_format|preserve_format|strided|layout":
         "how values are stored is the backend's matter",
-    r"[Ll]azy|Uninitialized": "shapes are given when a layer is made",
+    r"Lazy[A-Z]|Uninitialized": "shapes are given when a layer is made",
     r"DataPipe|datapipe": "read data with a `Dataset`",
     r"deterministic|_threads|flush_denormal|set_default|get_default|warn_always|float32_matmul_precision|anomaly":
         "see docs/flags.md for settings",

@@ -32,7 +32,13 @@ def collate_batch(batch: list[Any]) -> Any:
         >>> collate_batch([(1, 2.0), (3, 4.0)])
         [array([1, 3], dtype=int32), array([2., 4.], dtype=float32)]
     """
+    if not batch:
+        raise ArgumentError("[collate_batch] batch is empty; give at least one item")
     first = batch[0]
+    for k, item in enumerate(batch):
+        if (item is None or isinstance(item, (Var, str, bytes, dict))) and type(item) is not type(first):
+            kinds = f"a {type(first).__name__} and at {k} a {type(item).__name__}"
+            raise ArgumentError(f"[collate_batch] items must be of one type, got {kinds}")
     if isinstance(first, Var):
         return _stack([v.numpy() for v in batch])
     if isinstance(first, np.ndarray):

@@ -293,7 +293,7 @@ class TensorDataset(Dataset):
         super().__init__()
         if not args:
             raise ArgumentError(f"[{type(self).__name__}] needs at least one array")
-        self.arrays = [a.numpy() if isinstance(a, Var) else np.asarray(a) for a in args]
+        self.arrays = [_array(type(self).__name__, a) for a in args]
         lengths = {len(a) if a.ndim else 0 for a in self.arrays}
         if len(lengths) != 1:
             raise ArgumentError(f"[{type(self).__name__}] arrays must have one length, got {sorted(lengths)}")
@@ -306,6 +306,15 @@ class TensorDataset(Dataset):
         """All at once: a batch is one indexing of each array."""
         custom = type(self).__getitem__ is not TensorDataset.__getitem__
         return super()._load(indices) if custom else [a[indices] for a in self.arrays]
+
+
+def _array(kind: str, value: Any) -> np.ndarray[Any, Any]:
+    if isinstance(value, Var):
+        return value.numpy()
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise DTypeError(f"[{kind}] can't make an array of a {type(value).__name__}: {error}") from None
 
 
 class VarDataset(TensorDataset):

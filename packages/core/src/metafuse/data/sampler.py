@@ -55,7 +55,7 @@ register(lambda: _generator, lambda rank: np.random.default_rng(1), _put_generat
 @checked
 def get_random_list(n: int) -> list[int]:
     """The numbers 0 .. n-1 in random order."""
-    return _numbers("get_random_list", n, lambda: _generator.permutation(n).tolist())
+    return _numbers("get_random_list", n, lambda: _generator.permutation(int(n)).tolist())
 
 
 @checked

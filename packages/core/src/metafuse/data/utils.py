@@ -38,7 +38,10 @@ class HookTimer:
         self.origin = getattr(obj, attr)
         self.duration = 0.0
         self.count = 0
-        setattr(obj, attr, self)
+        try:
+            setattr(obj, attr, self)
+        except AttributeError as error:
+            raise ArgumentError(f"[HookTimer] {attr!r} of a {type(obj).__name__} can't be replaced: {error}") from None
 
     def __call__(self, *args: Any, **kw: Any) -> Any:
         """What the function answers."""

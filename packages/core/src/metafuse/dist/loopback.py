@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..arguments import checked
-from ..errors import CollectiveMismatch
+from ..errors import ArgumentError, CollectiveMismatch
 from . import process as _process
 from .context import Context
 from .contract import OPERATIONS, Array, Communicator

@@ -268,9 +268,10 @@ class Average:
 
     def add(self, value: float | Var, count: float = 1) -> None:
         """Take in a mean over ``count`` samples of this rank."""
-        if count:
-            self.total += float(value.item() if isinstance(value, Var) else value) * count
-            self.count += count
+        samples = float(count)
+        if samples:
+            self.total += float(value) * samples
+            self.count += samples
 
     def value(self) -> float:
         """The mean over everything that all ranks have added; NaN if that is nothing."""

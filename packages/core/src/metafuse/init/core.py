@@ -12,6 +12,7 @@ import numpy as np
 from ..arguments import checked
 from ..dtypes import as_dtype
 from ..errors import ArgumentError, ShapeError
+from ..ops import creation
 from ..ops.creation import array, full
 from ..ops.random import normal, random
 from ..var import Var
@@ -100,11 +101,6 @@ def one_(var: Var) -> Var:
     return constant_(var, 1.0)
 
 
-def _unit_matrix(shape: Any) -> np.ndarray[Any, Any]:
-    rows, columns = shape
-    return np.eye(rows, columns, dtype=np.float32)
-
-
 @checked
 def eye(shape: Any, dtype: Any = "float32") -> Var:
     """A matrix with ones on the diagonal; ``shape`` is the number of rows (and columns), or both.
@@ -119,7 +115,7 @@ def eye(shape: Any, dtype: Any = "float32") -> Var:
     extents = extents * 2 if len(extents) == 1 else extents
     if len(extents) != 2:
         raise ShapeError(f"[eye] shape must have 2 dimensions, got {extents}")
-    return _parameter(array(_unit_matrix(extents), dtype), dtype)
+    return _parameter(creation.eye(*extents, dtype), dtype)
 
 
 @checked
@@ -127,7 +123,7 @@ def eye_(var: Var) -> Var:
     """Set a matrix to ones on the diagonal and zeros elsewhere."""
     if var.ndim != 2:
         raise ShapeError(f"[eye_] var must have 2 dimensions, got shape {tuple(var.shape)}")
-    return _put(var, array(_unit_matrix(var.shape), var.dtype))
+    return _put(var, creation.eye(*var.shape, var.dtype))
 
 
 # -- uniform -----------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from .. import dtypes
+from ..arguments import checked
 from ..dtypes import DType
 from ..errors import ArgumentError
 from ..var import Var, sync
@@ -35,6 +36,7 @@ _DTYPES: dict[str, DType] = {
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
+@checked
 def load_safetensors(path: str | os.PathLike[str] | BinaryIO, to: str | None = None) -> dict[str, Any]:
     """Name to Var (with ``to="numpy"``: ndarray, bfloat16 as float32), of the types that the file says.
 
@@ -129,6 +131,7 @@ def _piece(source: Source, name: str, entry: Any) -> tuple[DType, tuple[int, ...
     return dtype, tuple(shape), offsets[0], offsets[1]
 
 
+@checked
 def save_safetensors(
     tensors: Mapping[str, Any], path: str | os.PathLike[str], metadata: Mapping[str, str] | None = None
 ) -> None:

@@ -67,7 +67,7 @@ class NullBackend(AbstractBackend):
     name = "null"
 
     def __init__(self) -> None:
-        self.capabilities = Capabilities()
+        self.capabilities = Capabilities(serial=True)
         self.counters = Counters()
         self._lock = threading.Lock()  # compile may run in several threads
 

@@ -20,7 +20,7 @@ from .creation import array
 from .meta import check_dim, check_integer, check_shape, check_var, reshape
 from .registry import Sample, Tensor, operator
 from .selection import check_index, index_select
-from .shape import broadcast, flip, narrow, split, transpose
+from .shape import broadcast, check_pieces, flip, narrow, split, transpose
 
 __all__ = [
     "chunk", "expand_as", "meshgrid", "movedim", "repeat", "repeat_interleave", "rot90", "swapaxes", "t", "tile", "unbind",
@@ -158,6 +158,7 @@ def unbind(x: Any, dim: int = 0) -> tuple[Var, ...]:
     """
     x = check_var("unbind", "x", x)
     number = check_dim("unbind", dim, x.ndim)
+    check_pieces("unbind", x.shape[number])
     rest = tuple(n for d, n in enumerate(x.shape) if d != number) or (1,)
     return tuple(reshape(narrow(x, number, k, 1, "unbind"), rest) for k in range(x.shape[number]))
 

@@ -97,7 +97,7 @@ def grad(loss: Var, targets: Any, retain_graph: bool = True) -> Any:
         (array([27.], dtype=float32), array([18.], dtype=float32))
     """
     single = type(targets) is Var
-    if not single and (not isinstance(targets, Iterable) or isinstance(targets, (str, bytes))):
+    if not single and (not isinstance(targets, Iterable) or isinstance(targets, (str, bytes)) or hasattr(targets, "__array_interface__")):
         raise DTypeError(f"[grad] targets must be a Var or a list of Vars, got {type(targets).__name__}")
     wanted: Sequence[Var] = [targets] if single else list(targets)
     if type(loss) is not Var or not loss.dtype.is_float:

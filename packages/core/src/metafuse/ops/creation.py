@@ -257,7 +257,9 @@ def arange(start: Any = 0, end: Any = None, step: Any = 1, dtype: Any = None) ->
     whole = all(float(v).is_integer() for v in (start, end, step))
     kind = as_dtype(dtype) if dtype is not None else (int32 if whole else float32)
     count = max(0, math.ceil((end - start) / step))
-    fits = not kind.is_integer or all(np.iinfo(kind.numpy).min <= v <= np.iinfo(kind.numpy).max for v in (start, step))
+    fits = not kind.is_integer or all(
+        np.iinfo(kind.numpy).min <= v <= np.iinfo(kind.numpy).max for v in (start, step)
+    )
     position = index((count,), 0, kind if fits else "int64")  # NumPy wraps around in the end, not on the way
     if start == 0 and step == 1:
         return position

@@ -74,7 +74,7 @@ def fetch_sync(vh: Sequence[Var]) -> list[np.ndarray[Any, Any]]:
         >>> mf.fetch_sync([mf.ones(2), mf.zeros(1)])
         [array([1., 1.], dtype=float32), array([0.], dtype=float32)]
     """
-    if isinstance(vh, (str, bytes)) or not isinstance(vh, Iterable):
+    if isinstance(vh, (str, bytes, np.ndarray)) or not isinstance(vh, Iterable):
         raise DTypeError(f"[fetch_sync] vh must be a list of Vars, got {type(vh).__name__}")
     values = list(vh) if not isinstance(vh, Var) else [vh]
     for k, value in enumerate(values):

@@ -294,6 +294,8 @@ def _irfftn(op: str, x: Any, s: Any, dim: Any, norm: Any) -> Var:
     norm = _norm(op, norm)
     value, dtype = _work(op, as_complex(op, x))
     dims = _dims(op, dim, value.ndim)
+    if not dims:
+        raise ShapeError(f"[{op}] needs at least one dimension, got none")
     last = dims[-1]
     sizes = _sizes(op, value, s, dims)
     n = sizes[-1] if s is not None else 2 * (sizes[-1] - 1)

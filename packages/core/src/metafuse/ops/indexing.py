@@ -79,7 +79,9 @@ def _as_index(operator: str, value: Any) -> Var:
     try:
         array = np.asarray(value)
     except ValueError:
-        raise ShapeError(f"[{operator}] an index of nested lists must be of even length, got {value!r}") from None
+        raise ShapeError(
+            f"[{operator}] an index of nested lists must be of even length, got {value!r}"
+        ) from None
     if array.dtype.kind == "f" and array.size == 0:
         array = array.astype(np.int32)
     if array.dtype.kind not in "biu":
@@ -171,7 +173,7 @@ def getitem(x: Any, slices: Any) -> Var:
     plan = _plan("getitem", x, slices)
     result = gather(x, plan.space, plan.where, plan.extras, "getitem")
     result = meta.reshape(result, plan.shape)
-    result._origin = (ref(x), slices)
+    result._origin = (ref(x), slices, x._origin)
     return result
 
 
@@ -214,10 +216,20 @@ def setitem(x: Any, slices: Any, y: Any, op: str = "void") -> Var:
     before = meta.identity(x)
     x._bind(scatter(before, op, spread, plan.where, plan.extras, "setitem")._node)
     if x._origin is not None:
-        parent, place = x._origin[0](), x._origin[1]
+        parent = _taken_from(x._origin)
         if parent is not None:
-            setitem(parent, place, x)
+            setitem(parent, x._origin[1], x)
     return x
+
+
+def _taken_from(origin: Any) -> Var | None:
+    """The Var that an index was applied to; in a chain ``x[i][j][k]`` the inner ones are gone and are taken out again."""
+    handle, _, further = origin
+    parent: Var | None = handle()
+    if parent is None and further is not None:
+        upper = _taken_from(further)
+        parent = None if upper is None else getitem(upper, further[1])
+    return parent
 
 
 _X = Tensor((3, 4, 5))

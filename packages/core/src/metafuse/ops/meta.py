@@ -396,7 +396,7 @@ def check_shape(operator: str, shape: Any) -> tuple[int, ...]:
         extents.append(check_integer(operator, "an extent", extent))
     if any(n < 0 for n in extents):
         raise ShapeError(f"[{operator}] extents must be >= 0, got {extents}")
-    if prod(extents) >= 2**63:
+    if prod(extents) >= 2**63 or any(n >= 2**63 for n in extents):
         raise ShapeError(f"[{operator}] extents must give fewer than 2**63 elements, got {extents}")
     return tuple(extents)
 

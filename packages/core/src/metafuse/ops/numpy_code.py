@@ -134,6 +134,8 @@ def numpy_code(
     if not isinstance(inputs, (tuple, list)):
         raise DTypeError(f"[numpy_code] inputs must be a list of arrays, got {type(inputs).__name__}")
     values = [check_var("numpy_code", f"inputs[{k}]", v) for k, v in enumerate(inputs)]
+    if not callable(backward) and not isinstance(backward, (list, tuple)):
+        raise DTypeError(f"[numpy_code] backward must be a list of functions, got {type(backward).__name__}")
     callbacks = [backward] if callable(backward) else list(backward)
     if not all(callable(f) for f in (forward, *callbacks)) or len(callbacks) not in (0, len(values)):
         raise ArgumentError(

@@ -144,7 +144,7 @@ def rand(*shape: Any, dtype: Any = float32, requires_grad: bool = True) -> Var:
     """
     shape, dtype = _split_dtype(shape, dtype)
     result = random(_shape_of("rand", shape), dtype)
-    return result if requires_grad else result.stop_grad()
+    return result if check_flag("rand", "requires_grad", requires_grad) else result.stop_grad()
 
 
 def randn(*shape: Any, dtype: Any = float32, requires_grad: bool = True) -> Var:
@@ -157,7 +157,7 @@ def randn(*shape: Any, dtype: Any = float32, requires_grad: bool = True) -> Var:
     """
     shape, dtype = _split_dtype(shape, dtype)
     result = random(_shape_of("randn", shape), dtype, "normal")
-    return result if requires_grad else result.stop_grad()
+    return result if check_flag("rand", "requires_grad", requires_grad) else result.stop_grad()
 
 
 def _shape_of(operator: str, shape: tuple[Any, ...]) -> tuple[int, ...]:

@@ -315,12 +315,23 @@ def split(d: Any, split_size: Any, dim: int = 0) -> tuple[Var, ...]:
             raise ShapeError(f"[split] sizes {list(sizes)} sum to {total}, the extent is {extent}")
     else:
         size = check_integer("split", "split_size", split_size, 1)
+        check_pieces("split", -(-extent // size))
         sizes = tuple(min(size, extent - start) for start in range(0, extent, size)) or (0,)
     pieces, start = [], 0
     for n in sizes:
         pieces.append(narrow(x, number, start, n, "split"))
         start += n
     return tuple(pieces)
+
+
+#: each piece is a value of its own, recorded when the function is called
+MOST_PIECES = 2**20
+
+
+def check_pieces(operator_name: str, count: int) -> None:
+    """Errors: ``ArgumentError`` for more pieces than anybody can mean."""
+    if count > MOST_PIECES:
+        raise ArgumentError(f"[{operator_name}] gives at most {MOST_PIECES} pieces, these would be {count}")
 
 
 def narrow(x: Var, dim: int, start: int, count: int, name: str) -> Var:

@@ -8,10 +8,11 @@ Who calls it: ``inline``, ``contraction``, ``fuse``, ``lower``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 from ..index import as_affine
 from ..index.simplify import Affine
-from ..kernel.expr import Expr, add, axis, const, mul, rewrite
+from ..kernel.expr import Expr, add, axis, call, const, mul, rewrite
 
 __all__ = [
     "Affine",
@@ -21,7 +22,9 @@ __all__ = [
     "offset",
     "ordered",
     "reshaped",
+    "reindexed",
     "row_major",
+    "shared_dims",
 ]
 
 
@@ -69,6 +72,49 @@ def reshaped(shape: Sequence[int], strides: Sequence[int], target: Sequence[int]
             step *= n
         i, j = i + 1, j + 1
     return tuple(result) if i == len(old) and j == len(new) else None
+
+
+def shared_dims(shape: Sequence[int], other: Sequence[int]) -> list[tuple[range, range]] | None:
+    """Dimensions of two shapes of the same elements that belong together, one of ``shape`` to several of ``other`` or the other
+    way round; ``None`` where several belong to several. A dimension of extent 1 stands with what comes before it."""
+    found: list[tuple[range, range]] = []
+    i = j = 0
+    while i < len(shape) and j < len(other):
+        first_i, first_j = i, j
+        have, want = shape[i], other[j]
+        i, j = i + 1, j + 1
+        while have != want:
+            if (i == len(shape)) if have < want else (j == len(other)):
+                return None
+            if have < want:
+                have, i = have * shape[i], i + 1
+            else:
+                want, j = want * other[j], j + 1
+        while i < len(shape) and shape[i] == 1 and not (j < len(other) and other[j] == 1):
+            i += 1
+        while j < len(other) and other[j] == 1 and not (i < len(shape) and shape[i] == 1):
+            j += 1
+        if i - first_i > 1 and j - first_j > 1:
+            return None
+        found.append((range(first_i, i), range(first_j, j)))
+    return found if i == len(shape) and j == len(other) else None
+
+
+def reindexed(index: Sequence[Expr], shape: Sequence[int], target: Sequence[int]) -> tuple[Expr, ...]:
+    """An index into ``shape`` as one into ``target``, which has the same elements in ``shared_dims``."""
+    result: list[Expr] = []
+    dims = shared_dims(shape, target)
+    assert dims is not None
+    for own, others in dims:
+        total: Expr = const(0)
+        for d in own:
+            total = add(mul(total, const(shape[d])), index[d])
+        step = prod(target[d] for d in others)
+        for d in others:
+            step //= target[d]
+            digit = total if step == 1 else call("cdiv", total, const(step))
+            result.append(digit if d == others[0] else call("cmod", digit, const(target[d])))
+    return tuple(result)
 
 
 def offset(index: Sequence[Expr], strides: Sequence[int]) -> Expr:

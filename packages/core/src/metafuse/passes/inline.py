@@ -14,7 +14,7 @@ from ..graph.index_map import IndexMap
 from ..graph.node import Node
 from ..index import bounds
 from ..kernel.expr import Expr, axis, call, cast, const, load, rewrite, select, walk
-from .affine import offset, row_major
+from .affine import offset, reindexed, row_major
 from .program_graph import ProgramGraph
 
 __all__ = ["Inliner", "identity_index", "squeezed"]
@@ -102,6 +102,10 @@ class Inliner:
         ):
             below = unsqueezed(index, spec.shape, graph.specs[graph.inputs[number][0]].shape)
             return self._need((graph.inputs[number][0], below, False, guard), done, stack)
+        if kind == "alias" and not flat and number in graph.by_dims:
+            source = graph.inputs[number][0]
+            below = reindexed(index, spec.shape, graph.specs[source].shape)
+            return self._need((source, below, False, guard), done, stack)
         if kind == "alias":
             below = index if flat else (offset(index, row_major(spec.shape)),)
             return self._need((graph.inputs[number][0], below, True, guard), done, stack)

@@ -150,7 +150,8 @@ def _read_flat(graph: ProgramGraph, number: int, strides: Sequence[int]) -> bool
             if kind == "alias":
                 if user in graph.roots or reshaped(shape, strides, target) is None:
                     return True
-                if not same and squeezed(target) != squeezed(graph.specs[value].shape):
+                flat = user not in graph.by_dims and squeezed(target) != squeezed(graph.specs[value].shape)
+                if flat and not same:
                     return True
             elif kind != "map" or graph.has_storage(user):
                 continue

@@ -11,6 +11,9 @@ is expensive or reads many arrays, or into an expression that has grown too long
 
 from __future__ import annotations
 
+from collections.abc import Container
+
+from .affine import shared_dims
 from .inline import squeezed
 from .program_graph import ProgramGraph
 
@@ -28,8 +31,8 @@ MANY_READS = 3
 SMALLER = 8
 
 
-def mark_stored(graph: ProgramGraph) -> None:
-    """Fill ``graph.stored``."""
+def mark_stored(graph: ProgramGraph, spatial: Container[int] = ()) -> None:
+    """Fill ``graph.stored`` and ``graph.by_dims``. ``spatial``: how many spatial dimensions images have."""
     cost = [0] * len(graph.specs)
     operations = [0] * len(graph.specs)
     reads: list[frozenset[int]] = [frozenset()] * len(graph.specs)
@@ -41,6 +44,8 @@ def mark_stored(graph: ProgramGraph) -> None:
         kind = node.sig.kind
         inputs = graph.inputs[number]
         own = node.sig.cost
+        if kind == "alias" and _splits_image(graph, number, spatial):
+            graph.by_dims.add(number)
         for i in inputs:
             if not graph.has_storage(graph.base(i)) and _must_store_input(graph, number, i, cost[i], flat[i]):
                 graph.stored.add(graph.base(i))
@@ -83,7 +88,7 @@ def _must_store_input(graph: ProgramGraph, user: int, number: int, cost: int, fl
         if number in extras:
             return True
     if kind == "alias":
-        return number == inputs[0] and not flat and not _same_space(graph, user)
+        return number == inputs[0] and not (flat or user in graph.by_dims or _same_space(graph, user))
     # a single element that is used everywhere is computed outside of all loops
     larger = graph.specs[user].size > graph.specs[number].size > 1
     return kind in ("map", "reindex") and larger and cost >= REPEATED
@@ -95,6 +100,8 @@ def _is_flat(graph: ProgramGraph, number: int, flat: list[bool]) -> bool:
     kind = graph.kind(number)
     if kind == "alias":
         source = inputs[0]
+        if number in graph.by_dims and not graph.has_storage(graph.base(source)):
+            return False
         return flat[source] or graph.has_storage(graph.base(source)) or not _same_space(graph, number)
     if kind != "map" or not _same_shape(graph, number):
         return False
@@ -108,6 +115,16 @@ def _same_space(graph: ProgramGraph, alias: int) -> bool:
 
 def _is_small(graph: ProgramGraph, number: int, user: int) -> bool:
     return graph.specs[number].size * SMALLER <= graph.specs[user].size
+
+
+def _splits_image(graph: ProgramGraph, alias: int, spatial: Container[int]) -> bool:
+    """Whether an image is seen with its rows and columns in tiles, or the other way round; batch and channels stay. What is
+    computed on the way is then computed in the image's order, whatever that will be."""
+    shape, other = graph.specs[alias].shape, graph.specs[graph.inputs[alias][0]].shape
+    if len(shape) == len(other) or min(len(shape), len(other)) - 2 not in spatial:
+        return False
+    dims = shared_dims(shape, other) if shape[:2] == other[:2] else None
+    return dims is not None and all(len(own) == len(others) == 1 for own, others in dims[:2])
 
 
 def _worth_keeping(graph: ProgramGraph, number: int, cost: int, reads: frozenset[int]) -> bool:

@@ -85,11 +85,14 @@ def _steps(atom: Atom) -> dict[int, int]:
 
 
 def _lanes(whole: Atom) -> int:
-    """How many results lie side by side in the order in which memory is read; 1 where it is read along the fold."""
+    """How many results lie side by side in the order in which memory is read; 1 where it is read along the fold. What is not
+    read anew for every point (numbers per row or per result) has no say."""
     dense: set[int] = set()
     for x in whole.loads():
         affine = as_affine(x.args[0])
-        dense |= {k for k, step in affine.coefficients if abs(step) == 1} if affine is not None else set()
+        steps = dict(affine.coefficients) if affine is not None else {}
+        if steps.keys() & whole.inner and steps.keys() - whole.inner:
+            dense |= {k for k, step in steps.items() if abs(step) == 1}
     if not dense or dense & whole.inner:
         return 1
     return max(whole.extents[k] for k in dense)

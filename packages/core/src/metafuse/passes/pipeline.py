@@ -57,7 +57,7 @@ def build_plan(
     matches = _run("contraction", find_contractions, graph)
     _run("invert", invert, graph, matches)
     library: Library = _run("library", Library, graph, matches, backend)
-    _run("materialise", mark_stored, graph)
+    _run("materialise", mark_stored, graph, library.spatial)
     _run("layout", choose_layouts, graph, library)
     _run("narrow", library.narrow, frozenset(retained))
     groups: list[Group] = _run("fuse", fuse, graph, matches, library, backend.capabilities.serial)

@@ -49,6 +49,8 @@ class ProgramGraph:
         self.dead: frozenset[int] = frozenset()
         #: filled by the library pass: arrays and vectors computed from them that are expected to stay the same
         self.constants: set[int] = set()
+        #: filled by the materialise pass: reshapes of images that are computed on the way, dimension by dimension
+        self.by_dims: set[int] = set()
         #: value with storage -> its dimensions in the order of memory, slowest first; row-major where missing
         self.orders: dict[int, tuple[int, ...]] = {
             self.count + k: leaf.buffer.order

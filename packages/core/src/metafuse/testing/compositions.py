@@ -1,6 +1,7 @@
 """The kit's checks for a function that is no operator record: layers, compositions, methods.
 
-What it is: ``check_composition``, which runs what every record goes through: dtypes, views, empty arrays, extents of 1, gradients.
+What it is: ``check_composition``, which runs what every record goes through: dtypes, views, empty arrays, extents of 1,
+gradients.
 What it is not: a test of a backend; any backend will do.
 Who calls it: tables of functions and layers in tests, and users for functions of their own.
 """
@@ -59,10 +60,10 @@ def check_composition(
     with kit.active():
         check_samples(kit, record)
         odd_inputs.test_views(kit, record)
-        odd_inputs.test_resized_samples(kit, record, fixed)
+        odd_inputs.check_resized(kit, record, fixed)
         if gradient:
             autograd.test_gradient_samples(kit, record)
-            odd_inputs.test_gradient_odd_inputs(kit, record, fixed)
+            odd_inputs.check_odd_gradients(kit, record, fixed)
         else:
             _check_no_gradient(kit, record)
 
@@ -79,4 +80,6 @@ def _check_no_gradient(kit: Kit, record: Operator) -> None:
         args, kwargs = mapped((args, kwargs), _var)
         found = [a for a in results(record.function(*args, **kwargs)) if isinstance(a, Var)]
         if any(a.requires_grad for a in found):
-            raise ConformanceError(f"[{record.name}] sample {number}: an answer has a gradient path, expected none")
+            raise ConformanceError(
+                f"[{record.name}] sample {number}: an answer has a gradient path, expected none"
+            )

@@ -73,7 +73,11 @@ def check_grads(
         >>> from metafuse.testing import check_grads
         >>> check_grads(lambda x, y: mf.exp(x) * y, [[0.5, 1.0], [2.0, -3.0]], order=2)
     """
-    for what, number, most in (("order", order, 4), ("directions", directions, 10_000), ("seed", seed, 2**63 - 1)):
+    for what, number, most in (
+        ("order", order, 4),
+        ("directions", directions, 10_000),
+        ("seed", seed, 2**63 - 1),
+    ):
         if not (what == "order") <= number <= most:
             raise ArgumentError(f"[check_grads] {what} must be {int(what == 'order')}..{most}, got {number}")
     label = name or getattr(function, "__name__", "function")

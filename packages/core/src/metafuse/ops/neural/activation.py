@@ -312,6 +312,6 @@ def logsumexp(x: Any, dim: Any, keepdims: bool = False, keepdim: bool = False) -
     axes = check_dims("logsumexp", dim, x.ndim)
     top = x.max(axes, keepdims=True).stop_grad()
     total = (x - top).exp().sum(axes, keepdims=True).log() + top
-    if keepdims or keepdim:
+    if check_flag("logsumexp", "keepdims", keepdims) or check_flag("logsumexp", "keepdim", keepdim):
         return total
     return total.reshape([extent for d, extent in enumerate(x.shape) if d not in axes] or [1])

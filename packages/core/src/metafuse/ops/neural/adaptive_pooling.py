@@ -106,4 +106,4 @@ def adaptive_max_pool(x: Any, output_size: Any, return_indices: bool = False) ->
         >>> mf.nn.adaptive_max_pool(mf.ones([1, 2, 5, 7]), 1).shape
         (1, 2, 1, 1)
     """
-    return _adaptive("adaptive_max_pool", x, output_size, "maximum", bool(return_indices))
+    return _adaptive("adaptive_max_pool", x, output_size, "maximum", check_flag("adaptive_max_pool", "return_indices", return_indices))

@@ -1,12 +1,13 @@
 """Odd inputs of every record: empty arrays, extents of 1, Vars that are views of others.
 
-What it is: each sample's call with one of its extents replaced by 0 and by 1 wherever it stands, where NumPy has an answer; and each
-sample's call with views (every other column, reversed rows, a transposed array) in the place of fresh arrays. Values and gradients.
+What it is: each sample's call with one of its extents replaced by 0 and by 1 wherever it stands, where NumPy has an
+answer; and each sample's call with views (every other column, reversed rows, a transposed array) in the place of fresh
+arrays. Values and gradients.
 What it is not: the choice of samples (the records), or layouts of host memory (``strategies.laid_out``).
 Who calls it: ``suite``.
 
-An extent may be bound to a number among the arguments, which NumPy's functions don't always mind: a record may refuse such a call with
-``ArgumentError`` or ``ShapeError``. It must not answer wrongly or fail in any other way.
+An extent may be bound to a number among the arguments, which NumPy's functions don't always mind: a record may refuse
+such a call with ``ArgumentError`` or ``ShapeError``. It must not answer wrongly or fail in any other way.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ from ..strategies import dtypes_for, mapped, sample_arguments, sample_tensors
 from .autograd import Call, check_calls, usual
 from .samples import pick
 
-__all__ = ["resized", "test_gradient_odd_inputs", "test_resized_samples", "test_views", "through_views"]
+__all__ = [
+    "check_odd_gradients", "check_resized", "resized", "test_gradient_odd_inputs", "test_resized_samples", "test_views",
+    "through_views",
+]  # fmt: skip
 
 #: how many samples of a record the quick profile takes
 FEW = 2
@@ -95,12 +99,17 @@ def _oracle(call: Call) -> tuple[Any, ...]:
     return call.of_arrays(*map(widened, call.arrays))
 
 
+def check_resized(kit: Kit, record: Operator, fixed: Collection[int] = ()) -> None:
+    """Values where an extent that is not ``fixed`` is 0 or 1. Element-wise records meet such shapes at their own level."""
+    if record.samples:
+        calls = _resized_calls(kit, record, lambda kind: pick(kit, kind, "float32"), fixed)
+        run(kit, [Case.of(record, call.args, call.kwargs) for call in calls])
+
+
 @level("fusion", cases=records)
-def test_resized_samples(conformance: Kit, case: Operator, fixed: Collection[int] = ()) -> None:
+def test_resized_samples(conformance: Kit, case: Operator) -> None:
     """Values where an extent is 0 or 1."""
-    if case.samples:
-        calls = _resized_calls(conformance, case, lambda kind: pick(conformance, kind, "float32"), fixed)
-        run(conformance, [Case.of(case, call.args, call.kwargs) for call in calls])
+    check_resized(conformance, case)
 
 
 # -- views --------------------------------------------------------------------------------------------------------
@@ -126,7 +135,9 @@ def through_views(record: Operator, first: int) -> tuple[Operator, Callable[[Any
     def numbered(rule: Callable[[int, Any], Any]) -> Callable[[Any], Any]:
         def apply(values: Any) -> Any:
             count = iter(range(first, first + 1000))
-            return mapped(values, lambda v: rule(next(count) % len(kinds), v) if isinstance(v, (np.ndarray, Var)) else v)
+            return mapped(
+                values, lambda v: rule(next(count) % len(kinds), v) if isinstance(v, (np.ndarray, Var)) else v
+            )
 
         return apply
 
@@ -171,19 +182,25 @@ def test_views(conformance: Kit, case: Operator) -> None:
 
 
 # -- gradients ----------------------------------------------------------------------------------------------------
-@level("autograd", cases=differentiable)
-def test_gradient_odd_inputs(conformance: Kit, case: Operator, fixed: Collection[int] = ()) -> None:
-    """Derivatives where an extent is 0 or 1, as far as NumPy's answer is a number, and with respect to what views look at."""
-    if not conformance.supports("float64"):
-        pytest.skip("numeric derivatives need float64, which the backend does not declare")
+def check_odd_gradients(kit: Kit, record: Operator, fixed: Collection[int] = ()) -> None:
+    """Derivatives where an extent that is not ``fixed`` is 0 or 1, as far as NumPy's answer is a number, and with respect to what views
+    look at."""
 
     def choose(kind: str) -> str:
-        return usual(conformance, kind)
+        return usual(kit, kind)
 
-    calls = list(_viewed_calls(conformance, case, choose))
-    if case.samples:
-        calls += [c for c in _resized_calls(conformance, case, choose, fixed) if _finite(c)]
-    check_calls(conformance, [c for c in calls if any(a.dtype == np.float64 for a in c.arrays)], order=1)
+    calls = list(_viewed_calls(kit, record, choose))
+    if record.samples:
+        calls += [c for c in _resized_calls(kit, record, choose, fixed) if _finite(c)]
+    check_calls(kit, [c for c in calls if any(a.dtype == np.float64 for a in c.arrays)], order=1)
+
+
+@level("autograd", cases=differentiable)
+def test_gradient_odd_inputs(conformance: Kit, case: Operator) -> None:
+    """Derivatives where an extent is 0 or 1, and with respect to what views look at."""
+    if not conformance.supports("float64"):
+        pytest.skip("numeric derivatives need float64, which the backend does not declare")
+    check_odd_gradients(conformance, case)
 
 
 def _finite(call: Call) -> bool:

@@ -1,0 +1,311 @@
+"""Single conversions: names in all spellings, arguments, training steps, definitions, what is left alone, what is refused."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+
+import pytest
+
+import metafuse as mf
+from metafuse_converter import SourceError, convert_source
+
+HEADER = "import torch\nimport torch.nn as nn\nimport torch.nn.functional as F\nimport torch.optim as optim\n"
+
+
+def lines(text, header=HEADER, target="metafuse"):
+    """The converted lines of ``text``, without imports."""
+    done = convert_source(header + text, target=target)
+    assert done.report == []
+    kept = [line for line in done.source.splitlines() if not line.startswith(("import ", "from "))]
+    return "\n".join(kept).strip()
+
+
+# -- imports and names ---------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("import torch\nx = torch.cat([a, b])\n", "import metafuse as mf\nx = mf.concat([a, b])\n"),
+        ("import torch as th\nx = th.zeros(2)\n", "import metafuse as mf\nx = mf.zeros(2)\n"),
+        ("from torch import nn\nl = nn.Conv2d(1, 2, 3)\n", "from metafuse import nn\nl = nn.Conv2d(1, 2, 3)\n"),
+        ("import torch.nn.functional as F\ny = F.relu(x)\n", "import metafuse.nn as F\ny = F.relu(x)\n"),
+        ("import torch.nn\nl = torch.nn.Linear(1, 2)\n", "import metafuse as mf\nl = mf.nn.Linear(1, 2)\n"),
+        ("from torch.nn import Conv2d, Linear\nl = Linear(1, 2)\n", "from metafuse.nn import Conv2d, Linear\nl = Linear(1, 2)\n"),
+        ("from torch.nn import functional as F, init\nF.gelu(x)\ninit.ones_(w)\n", "from metafuse import nn as F, init\nF.gelu(x)\ninit.one_(w)\n"),
+        ("from torch import cat as join\ny = join((a, b), dim=1)\n", "from metafuse import concat as join\ny = join((a, b), dim=1)\n"),
+        ("import os, torch, sys\ntorch.ones(1)\n", "import os, sys\nimport metafuse as mf\nmf.ones(1)\n"),
+        ("from torch.utils.data import DataLoader, Dataset\n", "from metafuse.data import DataLoader, Dataset\n"),
+        ("import torchvision.transforms as T\nt = T.Normalize(0.5, 0.5)\n", "import metafuse.transform as T\nt = T.ImageNormalize(0.5, 0.5)\n"),
+        ("from torchvision import models\nn = models.resnet18(pretrained=False)\n", "from metafuse import models\nn = models.resnet18(pretrained=False)\n"),
+        ("from torch.optim.lr_scheduler import LambdaLR\ns = LambdaLR(o, f)\n", "from metafuse.lr_scheduler import LambdaLR\ns = LambdaLR(o, f)\n"),
+        ("def f():\n    import torch\n    return torch.ones(1)\n", "import metafuse as mf\ndef f():\n    import metafuse as mf\n    return mf.ones(1)\n"),
+        ("from torch import nn\nx = nn.functional.relu(y)\n", "from metafuse import nn\nx = nn.relu(y)\n"),
+    ],
+)  # fmt: skip
+def test_imports_in_all_spellings(before, after):
+    assert convert_source(before).source == after
+
+
+def test_the_other_target():
+    text = "import torch\nfrom torch.utils.data import DataLoader\nx = torch.cat([a, b], dim=0)\n"
+    assert convert_source(text, target="jittor").source == (
+        "import jittor as jt\nfrom jittor.dataset import DataLoader\nx = jt.concat([a, b], dim=0)\n"
+    )
+
+
+def test_a_name_that_is_taken_is_not_used():
+    done = convert_source("import torch\nmf = 3\nprint(torch.ones(mf))\n")
+    assert done.source == "import metafuse as metafuse\nmf = 3\nprint(metafuse.ones(mf))\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "torch = make()\nprint(torch.cat([a], dim=1), torch.nn.Conv2d(1, 2, 3))\n",
+        "import numpy as np\ndef f(torch):\n    return torch.max(1), np.argmax(torch, 1)\n",
+        "class A:\n    def size(self):\n        return self.data.max(1)\n    def forward(self, x):\n        return x\n",
+        "from .torch import cat\nfrom mytorch import nn\nnn.Dropout(0.5)\ncat((1, 2), dim=0)\n",
+        "x = '''import torch'''  # import torch\n",
+    ],
+)
+def test_what_is_not_pytorchs_stays(text):
+    assert convert_source(text).source == text
+    with_torch = "import torch\n" + text
+    assert convert_source(with_torch).source.partition("\n")[2].endswith(text.partition("\n")[2])
+
+
+def test_a_local_variable_shadows_the_import():
+    text = "import torch\ndef f(torch, x):\n    return torch.cat(x, dim=0)\ndef g(x):\n    return torch.cat(x, dim=0)\n"
+    after = "import metafuse as mf\ndef f(torch, x):\n    return torch.cat(x, dim=0)\ndef g(x):\n    return mf.concat(x, dim=0)\n"
+    assert convert_source(text).source == after
+
+
+def test_methods_of_others_stay():
+    text = "import numpy as np\narr = np.zeros((2, 3))\nprint(arr.max(1), arr.T, arr.std(), arr.argmax(1))\nwords = 'a b'.split()\nwords.sort(key=len)\nd = {}\nd.data = 3\n"
+    assert lines(text) == text.partition("\n")[2].strip()
+
+
+# -- calls ---------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("F.relu(x, inplace=True)", "F.relu(x)"),
+        ("F.dropout(x, 0.3, self.training)", "F.dropout(x, 0.3, self.training)"),
+        ("F.dropout(x, training=False)", "F.dropout(x, is_train=False)"),
+        ("F.dropout(x)", "F.dropout(x, is_train=True)"),
+        ("nn.LeakyReLU(negative_slope=0.2)", "nn.LeakyReLU(scale=0.2)"),
+        ("torch.zeros(2, 3, device=device)", "mf.zeros(2, 3)"),
+        ("torch.sum(input=x, dim=1, keepdim=True)", "mf.sum(x=x, dim=1, keepdims=True)"),
+        ("torch.randint(5, (2,))", "mf.randint(0, 5, (2,))"),
+        ("torch.randint(high=5, size=(2,))", "mf.randint(low=0, high=5, shape=(2,))"),
+        ("torch.max(a, b)", "mf.max(a, b)"),
+        ("torch.manual_seed(1)", "mf.set_global_seed(1)"),
+        ("torch.cuda.is_available()", "bool(mf.flags.use_cuda)"),
+        ("torch.device('cuda:0')", "'cuda:0'"),
+        ("torch.float32", "mf.float32"),
+        ("torch.nn.init.normal_(w, std=0.02)", "mf.init.gauss_(w, std=0.02)"),
+        ("torch.tensor([1.0], requires_grad=True)", "mf.array([1.0])"),
+        ("optim.Adam(ps, betas=(0.5, 0.9), eps=1e-6)", "optim.Adam(ps, betas=(0.5, 0.9), eps=1e-6, lr=0.001)"),
+        ("optim.SGD(ps, 0.1, 0.9, 0, 1e-4)", "optim.SGD(ps, 0.1, 0.9, dampening=0, weight_decay=1e-4)"),
+        ("torch.sum(x, 1, dtype=torch.float64)", "mf.sum(x, 1).cast(mf.float64)"),
+        ("isinstance(x, torch.Tensor)", "isinstance(x, mf.Var)"),
+        ("x.sum(dim=1, keepdim=True)", "x.sum(dim=1, keepdims=True)"),
+        ("x.to('cuda')", "x"),
+        ("(a + b).to(device)", "(a + b)"),
+        ("x.cuda().cpu()", "x.cpu()"),
+        ("torch.set_grad_enabled(flag)", "mf.enable_grad() if flag else mf.no_grad()"),
+        ("torch.norm(x - y, 2)", "(x - y).flatten().norm(2)"),
+        ("next(net.parameters())", "next(iter(net.parameters()))"),
+        ("torch.autograd.grad(y, x)[0]", "mf.grad(y, [x])[0]"),
+        ("torch.cuda.amp.autocast()", 'mf.amp.autocast(dtype="float16")'),
+        ("nn.DataParallel(net, device_ids=[0, 1])", "net"),
+        ("torch.optim.lr_scheduler.StepLR(o, 3)", "mf.lr_scheduler.StepLR(o, 3, last_epoch=0)"),
+    ],
+)  # fmt: skip
+def test_calls(before, after):
+    if before == "torch.max(a, b)":
+        before, after = "torch.max(torch.ones(2), torch.zeros(2))", "mf.maximum(mf.ones(2), mf.zeros(2))"
+    assert lines(before) == after
+
+
+def test_arguments_over_several_lines_keep_their_form():
+    text = "layer = nn.Conv2d(\n    3,  # colours\n    8,\n    kernel_size=3,\n    padding_mode='zeros',  # as ever\n    bias=False,\n)\n"
+    after = lines(text)
+    assert "3,  # colours\n" in after
+    assert "# as ever" in after
+    assert "padding_mode" not in after
+    assert ast.dump(ast.parse(after)) == ast.dump(ast.parse("layer = nn.Conv2d(3, 8, kernel_size=3, bias=False)"))
+
+
+# -- training steps --------------------------------------------------------------------------------------------------------
+def test_backward_and_step_become_one():
+    text = "optimizer = optim.SGD(net.parameters(), lr=0.1)\nloss.backward()  # gradients\noptimizer.step()  # update\n"
+    after = "optimizer = optim.SGD(net.parameters(), lr=0.1)\n# gradients\noptimizer.step(loss)  # update"
+    assert lines(text) == after
+
+
+def test_what_stands_between_keeps_them_apart():
+    text = (
+        "opt_a = optim.Adam(a.parameters(), lr=1.0)\nopt_b = optim.Adam(b.parameters(), lr=1.0)\n"
+        "b.zero_grad()\nfirst.backward()\nsecond.backward(retain_graph=True)\nopt_b.step()\n"
+        "loss.backward()\ntorch.nn.utils.clip_grad_norm_(a.parameters(), 1.0)\nopt_a.step()\n"
+    )
+    assert lines(text).splitlines()[2:] == [
+        "opt_b.zero_grad()", "opt_b.backward(first)", "opt_b.step(second, retain_graph=True)",
+        "opt_a.backward(loss)", "opt_a.clip_grad_norm(1.0)", "opt_a.step()",
+    ]  # fmt: skip
+
+
+def test_steps_of_classes_and_of_parameters_of_functions():
+    text = (
+        "class T:\n    def __init__(self, net):\n        self.opt_g = optim.SGD(net.parameters(), lr=1.0)\n"
+        "    def run(self, loss):\n        (loss / 2).backward()\n"
+        "def train(loss, optimizer, scheduler):\n    loss.backward()\n    if ready:\n        optimizer.step()\n    scheduler.step()\n"
+    )
+    after = lines(text)
+    assert "self.opt_g.backward((loss / 2))" in after or "self.opt_g.backward(loss / 2)" in after
+    assert "    optimizer.backward(loss)\n    if ready:\n        optimizer.step()\n    scheduler.step()" in after
+
+
+def test_a_backward_without_an_optimizer_is_listed():
+    done = convert_source("import torch\ny = torch.ones(3)\ny.sum().backward()\n")
+    assert [(r.line, r.name) for r in done.unconverted] == [(3, "torch.Tensor.backward")]
+    assert "metafuse.grad" in done.report[0]
+
+
+def test_scalers():
+    text = (
+        "scaler = torch.cuda.amp.GradScaler()\noptimizer = optim.SGD(ps, lr=0.1)\n"
+        "scaler.scale(loss).backward()\nscaler.step(optimizer)\nscaler.update()\n"
+    )
+    assert lines(text).splitlines()[2:4] == ["optimizer.backward(scaler.scale(loss))", "scaler.step(optimizer)"]
+
+
+# -- definitions -------------------------------------------------------------------------------------------------------------
+def test_functions_with_gradients():
+    text = (
+        "class Twice(torch.autograd.Function):\n    @staticmethod\n    def forward(ctx, x):\n        ctx.save_for_backward(x)\n"
+        "        return 2 * x\n\n    @staticmethod\n    def backward(ctx, g):\n        x, = ctx.saved_tensors\n        return 2 * g\n"
+    )
+    found = {}
+    exec(convert_source(HEADER + text).source, found)
+    x = mf.array([3.0])
+    assert mf.grad(found["Twice"].apply(x), x).item() == 2
+
+
+def test_modules_and_their_attributes():
+    text = (
+        "class Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.scale = torch.ones(3)\n"
+        "        self.weight = nn.Parameter(torch.ones(3))\n    def forward(self, x):\n        return x * self.scale * self.weight\n"
+        "class Wide(Net):\n    def forward(self, x):\n        return super().forward(x) + self.forward_again(x)\n"
+        "    def forward_again(self, x):\n        return x\n"
+    )
+    found = {}
+    exec(convert_source(HEADER + text).source, found)
+    net = found["Wide"]()
+    assert [name for name, p in net.named_parameters() if p.requires_grad] == ["weight"]
+    assert net(mf.ones(3)).tolist() == [2, 2, 2]
+
+
+def test_rates_of_parameter_groups():
+    text = (
+        "optimizer = optim.SGD(ps, lr=0.1)\nfor group in optimizer.param_groups:\n    group['lr'] *= 0.5\n    group['lr'] = 1.0\n"
+        "print(optimizer.param_groups[0]['lr'])\n"
+    )
+    assert lines(text).splitlines()[2:] == [
+        "    group['lr'] = optimizer.option(group, \"lr\") * 0.5", "    group['lr'] = 1.0",
+        'print(optimizer.option(optimizer.param_groups[0], "lr"))',
+    ]  # fmt: skip
+
+
+# -- what is not converted ------------------------------------------------------------------------------------------------------
+UNKNOWN = '''"""Doc."""
+from __future__ import annotations
+import torch
+from torch import nn
+from torch.nn import FractionalMaxPool2d as Pool, Linear
+import torch.utils.tensorboard as board
+
+
+def good():
+    return torch.ones(2)
+
+
+def bad(x):
+    return torch.stft(x, 4)  # not offered
+
+
+def argument():
+    return nn.Conv2d(1, 1, 3, padding_mode="circular")
+
+
+def pool():
+    return Pool(2)
+
+
+def writer():
+    return board.SummaryWriter()
+
+
+class Late(nn.AdaptiveLogSoftmaxWithLoss):
+    pass
+'''
+
+
+def test_names_without_counterpart_are_listed_and_raise_only_when_used():
+    done = convert_source(UNKNOWN, filename="some.py")
+    assert [(r.line, r.name) for r in done.unconverted] == [
+        (14, "torch.stft"), (18, "torch.nn.Conv2d"), (22, "torch.nn.FractionalMaxPool2d"),
+        (26, "torch.utils.tensorboard.SummaryWriter"), (29, "torch.nn.AdaptiveLogSoftmaxWithLoss"),
+    ]  # fmt: skip
+    assert done.report[0].startswith("some.py:14: torch.stft: ")
+    assert "torch.stft(x, 4)  # not offered" in done.source
+    found = {}
+    exec(done.source, found)
+    assert found["good"]().tolist() == [1, 1]
+    for name, words in (("argument", "padding_mode"), ("pool", "FractionalMaxPool2d"), ("writer", "tensorboard"), ("Late", "AdaptiveLog")):
+        with pytest.raises(RuntimeError, match=rf"(?s){words}.*not converted to metafuse|not converted to metafuse.*{words}"):
+            found[name]()
+    with pytest.raises(RuntimeError, match="line 14 of the original"):
+        found["bad"](None)
+    assert convert_source(done.source).source == done.source
+
+
+def test_settings_without_meaning_become_remarks():
+    done = convert_source("import torch\ntorch.backends.cudnn.benchmark = True  # fast\nif a:\n    torch.backends.cudnn.enabled = False\n")
+    assert done.source == (
+        "import metafuse as mf\n# fast\npass  # torch.backends.cudnn.benchmark = True\nif a:\n    pass  # torch.backends.cudnn.enabled = False\n"
+    )
+    assert [n.line for n in done.notes] == [2, 4]
+
+
+def test_star_imports_are_told():
+    done = convert_source("from torch.nn import *\nlayer = Linear(1, 2)\n")
+    assert done.source == "from metafuse.nn import *\nlayer = Linear(1, 2)\n"
+    assert [r.name for r in done.unconverted] == ["torch.nn.*"]
+
+
+@pytest.mark.parametrize("text", ["import torch\nx = (1,\n", "import torch\n\nprint 'x'\n", "x = 1\n  y = 2\n", "\x00"])
+def test_what_is_no_python_is_an_error_with_its_line(text):
+    with pytest.raises(SourceError, match=r"file\.py:\d+: ") as caught:
+        convert_source(text, filename="file.py")
+    assert isinstance(caught.value.line, int)
+
+
+def test_other_targets_are_errors():
+    with pytest.raises(mf.MetafuseError, match="target must be one of metafuse, jittor, got 'tensorflow'"):
+        convert_source("", target="tensorflow")
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("indent", ["  ", "\t"])
+def test_newlines_and_indents_stay(newline, indent):
+    text = newline.join(["import torch", "def f(x):", f"{indent}return torch.cat(x)", ""])
+    after = newline.join(["import metafuse as mf", "def f(x):", f"{indent}return mf.concat(x)", ""])
+    assert convert_source(text).source == after
+
+
+def test_what_is_written_needs_no_converter():
+    code = convert_source(UNKNOWN).source + "\nimport sys\nassert 'metafuse_converter' not in sys.modules and 'libcst' not in sys.modules\n"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
