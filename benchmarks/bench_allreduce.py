@@ -74,7 +74,7 @@ def ranks() -> int:
             ]
             if torch is not None:
                 sides.append(lambda t=tensor: gloo.all_reduce(t))
-            count = max(1, min(200, (8 << 20) // nbytes))
+            count = max(2, min(200, (64 << 20) // nbytes))
             times: list[list[float]] = [[] for _ in sides]
             for turn in range(12):
                 for k in range(len(sides)) if turn % 2 else reversed(range(len(sides))):

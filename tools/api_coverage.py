@@ -71,7 +71,7 @@ KNOWN = {
 
 @dataclass
 class Found:
-    """One name of the table: what it is here, what became of it, and what is to be tested of it (``None`` if it isn't numeric)."""
+    """One name of the table: what it is here, what became of it, and what is to be tested of it (``None``: it isn't numeric)."""
 
     module: str
     name: str

@@ -13,9 +13,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-FILE = (
-    Path(__file__).resolve().parent.parent / "packages/converter/src/metafuse_converter/_torch_names.json"
-)
+FILE = Path(__file__).resolve().parent.parent / "packages/converter/src/metafuse_converter/_torch_names.json"
 
 MODULES = (
     "torch", "torch.Tensor", "torch.nn", "torch.nn.Module", "torch.nn.functional", "torch.nn.init", "torch.nn.utils",
@@ -23,17 +21,25 @@ MODULES = (
     "torch.utils.data.distributed", "torch.utils.checkpoint", "torch.linalg", "torch.fft", "torch.special",
     "torch.autograd", "torch.autograd.functional", "torch.autograd.function", "torch.amp", "torch.cuda", "torch.cuda.amp",
     "torch.distributed", "torch.multiprocessing", "torch.backends.cudnn", "torch.distributions", "torch.jit", "torch.random",
-    "torchvision.transforms", "torchvision.transforms.functional", "torchvision.datasets", "torchvision.models", "torchvision.ops",
+    "torchvision.transforms", "torchvision.transforms.functional", "torchvision.datasets", "torchvision.models",
+    "torchvision.ops",
     "torchvision.utils",
 )  # fmt: skip
 
-#: names that no script is written with: kernels of vendors, quantised and symbolic numbers, copies for compilers, types of TorchScript
+#: names that no script is written with: kernels of vendors, quantised and symbolic numbers, copies for compilers,
+#: types of TorchScript
 LEFT_OUT = re.compile(
     r"_copy$|^(sym_|quantize|fbgemm|cudnn_|miopen|mkldnn|fake_quant|q_|int_repr|native_|batch_norm_|_)|_inverse$|^(sparse_resize|to_mkldnn)"
     r"|(Type|Storage|Weights|QuantizedModel)$|^(bits|float[48]_|q?u?int\d+x\d+$|u?int[1-7]$|q(u)?int)"
 )
 #: modules whose ``dir`` also holds what they import
-OWN_ONLY = {"torch.optim.lr_scheduler", "torch.nn.functional", "torch.nn.init", "torch.nn.utils.rnn", "torch.utils.checkpoint"}
+OWN_ONLY = {
+    "torch.optim.lr_scheduler",
+    "torch.nn.functional",
+    "torch.nn.init",
+    "torch.nn.utils.rnn",
+    "torch.utils.checkpoint",
+}
 
 
 def schemas() -> dict[str, list[Any]]:
@@ -56,7 +62,14 @@ def native(overloads: list[Any], method: bool) -> str | None:
         texts = [str(a.type) for a in arguments]
         if "out" in schema.overload_name or any("Dimname" in t for t in texts) or not texts:
             continue
-        if any(a.is_out for a in arguments) or texts[0] in ("str", "List[str]", "List[t]", "List[int]", "List[float]", "List[bool]"):
+        if any(a.is_out for a in arguments) or texts[0] in (
+            "str",
+            "List[str]",
+            "List[t]",
+            "List[int]",
+            "List[float]",
+            "List[bool]",
+        ):
             if "SymInt" not in str(schema.arguments[0]) and texts[0] != "List[int]":
                 continue
         if method and arguments[0].name != "self":
@@ -112,9 +125,16 @@ def names(module: str, host: Any, known: dict[str, list[Any]]) -> dict[str, str 
         if LEFT_OUT.search(name) or inspect.ismodule(value) or value is None:
             continue
         home = getattr(value, "__module__", None) or "torch"
-        if not home.startswith(module.split(".")[0]) or (listed is None and home.startswith(("typing", "collections"))):
+        if not home.startswith(module.split(".")[0]) or (
+            listed is None and home.startswith(("typing", "collections"))
+        ):
             continue
-        if module == "torch" and name[:1].isupper() and not name.endswith("Tensor") and name not in ("Size", "Generator"):
+        if (
+            module == "torch"
+            and name[:1].isupper()
+            and not name.endswith("Tensor")
+            and name not in ("Size", "Generator")
+        ):
             continue  # classes of its compiler and its tests
         inherited = module == "torch.nn.Module"
         if not callable(value):

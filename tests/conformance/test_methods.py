@@ -13,25 +13,25 @@ import pytest
 
 import metafuse as mf
 from metafuse import Var
-from metafuse.ops.registry import Sample, all_operators
+from metafuse.ops.registry import all_operators
 from metafuse.testing.compare import Case, run
 from metafuse.testing.gradients import Check
 from metafuse.testing.kit import Kit
-from metafuse.testing.levels.autograd import Call, usual
+from metafuse.testing.levels.autograd import Call, first_sample, usual
 from metafuse.testing.levels.samples import pick
 from metafuse.testing.strategies import sample_arguments
 
 KIT = Kit("reference")
 
 
-def first_sample(record):
+def sample_of_array(record):
     """The record's first sample that begins with an array."""
-    samples = record.samples or [Sample(tuple(replace(t, shape=(3, 4)) for t in record.domain))]
+    samples = record.samples or [first_sample(record)]
     return next((s for s in samples if s.args and hasattr(s.args[0], "shape")), None)
 
 
 def called(name, in_place):
-    """A function that calls the attribute ``name`` of its first argument; in place on a copy, which has to be what is answered."""
+    """A function that calls the attribute ``name`` of its first argument, in place of a copy, which has to be the answer."""
 
     def call(x, *args, **kwargs):
         if not in_place:
@@ -48,7 +48,7 @@ def called(name, in_place):
 def names():
     """(name, record, whether in place) of everything that is made from a record with a NumPy meaning."""
     for record in all_operators():
-        if record.numpy is None or not record.methods or first_sample(record) is None:
+        if record.numpy is None or not record.methods or sample_of_array(record) is None:
             continue
         for name in record.methods:
             yield name, record, False
@@ -62,7 +62,7 @@ CASES = list(names())
 
 @pytest.mark.parametrize(("name", "record", "in_place"), CASES, ids=[c[0] for c in CASES])
 def test_method(name, record, in_place):
-    sample = first_sample(record)
+    sample = sample_of_array(record)
     function = called(name, in_place)
     with KIT.active():
         args, kwargs = sample_arguments(sample, lambda kind: pick(KIT, kind, "float32"), KIT.random(name))

@@ -11,14 +11,25 @@ import pytest
 import metafuse as mf
 from metafuse.config import flag_scope
 from metafuse.errors import ArgumentError
-from metafuse.ops.registry import find
+from metafuse.ops.registry import Sample, Tensor, find
 from metafuse.plugins.registry import registry
 from metafuse.testing import check_grads, sabotage
 from metafuse.testing.compare import Case, compare, run
+from metafuse.testing.compositions import check_composition
 from metafuse.testing.errors import ConformanceError
 from metafuse.testing.gradients import GradientError
 from metafuse.testing.kit import LEVELS, Kit, hosted, profile_named
-from metafuse.testing.levels import autograd, contract, elementwise, fusion, index, library, memory, reduce
+from metafuse.testing.levels import (
+    autograd,
+    contract,
+    elementwise,
+    fusion,
+    index,
+    library,
+    memory,
+    odd_inputs,
+    reduce,
+)
 
 pytest_plugins = ["pytester"]
 
@@ -245,3 +256,57 @@ def test_check_grads_accepts_right_gradients_and_names_wrong_ones():
             check_grads(lambda x, y: x * y.detach(), [[0.5, 1.0], [2.0, -3.0]], name="half")
         with pytest.raises(ArgumentError, match="none of the inputs"):
             check_grads(lambda x: x, [np.arange(3)])
+
+
+# -- odd inputs, compositions ---------------------------------------------------------------------------------------
+def unlike_when_empty(x):
+    return x.sum() if x.numel() else mf.array([1.0], x.dtype)
+
+
+def unlike_when_single(x):
+    return x.sum(0) if x.shape[0] > 1 else x.sum(0) + 1
+
+
+def without_slope(x):
+    return (x * x).detach() + x
+
+
+#: (a function that is wrong in one way, NumPy's meaning, what the message says)
+WRONG = [
+    (unlike_when_empty, lambda x: x.sum(), r"float32\[0,4\] on reference: max .diff. 1"),
+    (unlike_when_single, lambda x: x.sum(0), r"float32\[1,4\] on reference: max .diff. 1"),
+    (without_slope, lambda x: x * x + x, "gradient of input 0"),
+    (lambda x: x * 2, lambda x: x + x * 1.01, "max .diff."),
+]
+
+
+@pytest.mark.parametrize("number", range(len(WRONG)))
+def test_a_wrong_composition_is_caught(number):
+    function, oracle, message = WRONG[number]
+    with pytest.raises(ConformanceError, match=message):
+        check_composition(function, oracle, [Sample((Tensor((3, 4)),))], name="wrong")
+
+
+def test_a_gradient_that_should_not_be_is_caught():
+    sample = Sample((Tensor((3, 4)),))
+    check_composition(lambda x: x.detach() * 2, lambda x: 2 * x, [sample], gradient=False)
+    with pytest.raises(ConformanceError, match="has a gradient path"):
+        check_composition(lambda x: x * 2, lambda x: 2 * x, [sample], gradient=False)
+
+
+def test_views_show_the_same_values():
+    record, bases = odd_inputs.through_views(find("subtract"), 0)
+    x, y = np.arange(12.0).reshape(3, 4), np.arange(12.0).reshape(3, 4) ** 2
+    held = bases((x, y))
+    assert [h.shape for h in held] == [(3, 9), (3, 4)]
+    np.testing.assert_array_equal(record.numpy(*held), x - y)
+    np.testing.assert_array_equal(record.function(*map(mf.array64, held)).numpy(), x - y)
+
+
+def test_extents_are_replaced_everywhere():
+    sample = Sample((Tensor((2, 3)), [Tensor((3,))]), {"k": Tensor((2,))})
+    found = [
+        (s.args[0].shape, s.args[1][0].shape, s.kwargs["k"].shape)
+        for s in odd_inputs.resized(sample, fixed=(2,))
+    ]
+    assert found == [((2, 0), (0,), (2,)), ((2, 1), (1,), (2,))]

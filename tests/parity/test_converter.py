@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from metafuse_converter import convert_source
 
 import metafuse as mf
 from metafuse.config import flag_scope
+from metafuse_converter import convert_source
 
 SCRIPTS = sorted((Path(__file__).resolve().parents[2] / "packages/converter/tests/scripts").glob("*.py"))
 #: where rounding to 16 bits is part of the program

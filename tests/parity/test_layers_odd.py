@@ -1,4 +1,4 @@
-"""Every layer in every floating type, with views, empty batches and extents of 1, against PyTorch; gradients of inputs and parameters.
+"""Every layer against PyTorch in every floating type, with views, empty batches and extents of 1; all gradients.
 
 The tables of the other files are run again with the conformance kit's odd inputs; rows for layers and functions that
 those lack follow.

@@ -55,7 +55,7 @@ FURTHER = {
     "res2net50_48w_2s": (lambda n: T.res2net(n, [3, 4, 6, 3], 48, 2), 32),
     "res2net50_14w_8s": (lambda n: T.res2net(n, [3, 4, 6, 3], 14, 8), 32),
     "res2net101_26w_4s": (lambda n: T.res2net(n, LONG, 26, 4), 32),
-    "squeezenet1_0": (lambda n: T.squeezenet(n, (96, 7), "16 16 32 M 32 48 48 64 M 64"), 65),
+    "squeezenet1_0": (lambda n: T.squeezenet(n, (96, 7), "M 16 16 32 M 32 48 48 64 M 64"), 65),
     "shufflenet_v2_x0_5": (lambda n: T.shufflenet_v2(n, [24, 48, 96, 192, 1024]), 32),
     "shufflenet_v2_x1_5": (lambda n: T.shufflenet_v2(n, [24, 176, 352, 704, 1024]), 32),
     "shufflenet_v2_x2_0": (lambda n: T.shufflenet_v2(n, [24, 244, 488, 976, 2048]), 32),

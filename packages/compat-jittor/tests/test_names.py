@@ -128,7 +128,9 @@ def test_the_converter_is_a_distribution_of_its_own(monkeypatch):
 
     assert "jt.concat([a, b])" in convert("import torch\nprint(torch.cat([a, b]))\n")
     monkeypatch.setitem(sys.modules, "metafuse_converter.pjmap", None)
-    monkeypatch.delitem(vars(importlib.import_module("jittor.utils.pytorch_converter")), "convert", raising=False)
+    monkeypatch.delitem(
+        vars(importlib.import_module("jittor.utils.pytorch_converter")), "convert", raising=False
+    )
     with pytest.raises(ImportError, match="pip install metafuse-converter"):
         exec("from jittor.utils.pytorch_converter import convert")
 

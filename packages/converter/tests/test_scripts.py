@@ -44,7 +44,12 @@ def test_everything_is_converted(name):
     done = converted(name)
     assert done.report == []
     assert "torch" not in {n.id for n in ast.walk(ast.parse(done.source)) if isinstance(n, ast.Name)}
-    imported = {a.name.split(".")[0] for n in ast.walk(ast.parse(done.source)) if isinstance(n, ast.Import) for a in n.names}
+    imported = {
+        a.name.split(".")[0]
+        for n in ast.walk(ast.parse(done.source))
+        if isinstance(n, ast.Import)
+        for a in n.names
+    }
     assert "metafuse" in imported
     assert "torch" not in imported
 
@@ -58,7 +63,11 @@ def test_nothing_is_lost(name, target):
     assert missing == []
 
     def texts(source):
-        return {n.value for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+        return {
+            n.value
+            for n in ast.walk(ast.parse(source))
+            if isinstance(n, ast.Constant) and isinstance(n.value, str)
+        }
 
     def definitions(source):
         return [n.name for n in ast.walk(ast.parse(source)) if isinstance(n, (ast.ClassDef, ast.FunctionDef))]

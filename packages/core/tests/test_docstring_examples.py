@@ -1,21 +1,27 @@
-"""The examples in the docstrings of the operators do what they show."""
+"""The examples in docstrings do what they show: of everything public, and of the modules of operators."""
 
 from __future__ import annotations
 
 import doctest
 import importlib
+import inspect
 import pkgutil
 import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 import metafuse.extents
 import metafuse.ops
 from metafuse.config import flag_scope
+from metafuse.testing.surface import Public, callables, methods_of
 
-MODULES = ["metafuse.extents"] + sorted(
+MODULES = ["metafuse.arguments", "metafuse.extents"] + sorted(
     name for _, name, package in pkgutil.walk_packages(metafuse.ops.__path__, "metafuse.ops.") if not package
 )
+FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -26,7 +32,35 @@ def test_examples(name: str) -> None:
         backend = pytest.importorskip("metafuse_backend_cpu").__name__.rpartition("_")[2]
     with flag_scope(backend=backend):
         # a function of the same name may hide the module in its package
-        found = doctest.testmod(
-            sys.modules[name], optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
-        )
+        found = doctest.testmod(sys.modules[name], optionflags=FLAGS)
     assert found.failed == 0
+
+
+def examples(public: Public) -> Iterator[tuple[str, str, Any]]:
+    """Names, docstrings with examples, and what they may refer to without importing it."""
+    values = [(public.name, public.value)]
+    if public.is_class:
+        values += [(f"{public.name}.{name}", value) for name, value in methods_of(public.value)]
+    for name, value in values:
+        text = inspect.getdoc(value) or ""
+        if ">>>" in text:
+            yield name, text, vars(sys.modules.get(inspect.unwrap(value).__module__, metafuse))
+
+
+WITH_EXAMPLES = [public for public in callables() if any(True for _ in examples(public))]
+
+
+@pytest.mark.parametrize("public", WITH_EXAMPLES, ids=lambda public: public.name)
+def test_public_examples(
+    public: Public, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Examples may write files; functions that a decorator or a factory made are found here only."""
+    if public.value is metafuse.code:
+        pytest.skip("needs a compiler; runs with its module")
+    monkeypatch.chdir(tmp_path)
+    failed = 0
+    with flag_scope(backend="reference"):
+        for name, text, names in examples(public):
+            test = doctest.DocTestParser().get_doctest(text, dict(names), name, None, 0)
+            failed += doctest.DocTestRunner(optionflags=FLAGS).run(test).failed
+    assert not failed, capsys.readouterr().out

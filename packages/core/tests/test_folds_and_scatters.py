@@ -169,10 +169,11 @@ def test_a_normalised_image_in_front_of_pooling_is_stored_nowhere() -> None:
     with record_launches() as rows:
         found = run()
         mf.sync(list(found))
+    names = {row.name for row in rows}
     if any(
-        row.name.startswith("library") for row in rows
+        name.startswith("library") for name in names
     ):  # the order of an image is chosen where there is a library
-        assert not any(row.name.startswith(("relu", "ternary")) for row in rows), [row.name for row in rows]
+        assert not names & {"relu", "ternary", "reindex_reduce"}, names
     with mf.flag_scope(library=0):
         expected = [v.numpy() for v in run()]
     for got, value in zip(found, expected, strict=True):

@@ -55,6 +55,7 @@ LEGAL = [
     kernel(store(V0), reduce()),  # outer stages run after the inner ones of their phase
     kernel(reduce(), let(V0), reduce(call("mul", X, V1), 1, 2), store(leaf("value", 2, float32), phase=1)),
     kernel(reduce(), store(V0, level="inner", phase=1)),
+    kernel(reduce(), store(V0), serial=1),
     kernel(scatter()),
     kernel(scatter(condition=call("lt", axis(1), leaf("size", 3)))),
     kernel(scatter(op="void", buffer=1)),
@@ -78,6 +79,8 @@ BROKEN = {
     "can't stand at level 'inner', only outer": (kernel(store(), let(level="inner")), 1),
     "can't stand at level 'middle'": (kernel(store(level="middle")), 0),
     "phase -1 is negative": (kernel(store(phase=-1)), 0),
+    "2 serial axes of 1 outer ones": (kernel(store(), serial=2), -1),
+    "-1 serial axes": (kernel(store(), serial=-1), -1),
     "needs offset": (kernel(store(offset=None)), 0),
     "needs buffer": (kernel(store(buffer=-1)), 0),
     "needs op": (kernel(store(), reduce(op="")), 1),
@@ -197,6 +200,7 @@ def test_contraction() -> None:
     broken = {
         "stage 0 must be a reduce": replace(legal, stages=(replace(stages[0], op="maximum"), stages[1])),
         "with add over a mul": replace(legal, stages=(replace(stages[0], expr=stages[0].expr.args[0]), stages[1])),
+        "a contraction has none": replace(legal, serial=1),
         "must share out the outer axes": replace(legal, contraction=replace(contraction, batch=(0,))),
         r"k \(\) the inner ones": replace(legal, contraction=replace(contraction, k=())),
         "the operands are 0 and 0": replace(legal, contraction=replace(contraction, b=replace(contraction.b, buffer=0))),

@@ -255,6 +255,27 @@ def test_bfloat16_math_stores_what_is_only_multiplied_in_16_bits(library: Librar
     assert 0 < np.abs(rounded - exact).max() < 0.03 * np.abs(exact).max()
 
 
+def test_bfloat16_math_stores_images_between_operations_in_16_bits(library: LibraryBackend) -> None:
+    def net(x: Any, w: Any, v: Any) -> Any:
+        y = nn.pool(nn.relu(nn.conv2d(x, w, None, 1, 1)), 3, "maximum", 1, 1)
+        z = nn.relu(nn.conv2d(y, v, None, 1, 1))
+        z = nn.relu(nn.conv2d(z, v, None, 1, 1) + z)
+        return nn.conv2d(z, v).sum() + (z * z).sum()
+
+    arrays = [mf.array(a) for a in (rand(2, 3, 6, 6), rand(4, 3, 3, 3), rand(4, 4, 3, 3))]
+    with mf.no_grad():
+        exact = net(*arrays).numpy()
+        library.ops.clear()
+        with mf.flag_scope(math="bfloat16"):
+            rounded = net(*arrays).numpy()
+    first, second, third, last = library.ops
+    assert first.result.dtype.name == "bfloat16"  # a maximum of it is multiplied
+    assert second.result.dtype.name == "bfloat16"  # multiplied, and added to a result
+    assert [o.dtype.name for o in third.operands] == ["bfloat16"] and third.result.dtype.name == "float32"
+    assert last.first.dtype.name == "float32"  # somebody else reads it too
+    assert 0 < abs(rounded - exact) < 0.03 * abs(exact)
+
+
 def test_a_bfloat16_model_narrows_in_the_tail(library: LibraryBackend) -> None:
     with mf.no_grad():
         x, w, *rest = (mf.array(a).bfloat16() for a in BN)

@@ -1,4 +1,4 @@
-"""Arrays made from nothing: creation and random numbers and first values of parameters, against NumPy's arrays and SciPy's distributions.
+"""Arrays made from nothing: constants, random numbers, first values of parameters, against NumPy and SciPy's distributions.
 
 Every row goes through several types and odd shapes. What is made takes part in training (a leaf) if it is floating,
 which the gradient of a weighted sum shows; arguments through which gradients flow have rows in ``test_tables``.

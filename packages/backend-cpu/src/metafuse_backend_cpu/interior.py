@@ -32,13 +32,23 @@ class Interior:
     #: what takes the place of clamped positions
     plain: dict[Expr, Expr] = field(default_factory=dict)
 
-    def stages(self, stages: Sequence[Stage]) -> list[Stage]:
+    def within(self, stages: Sequence[Stage]) -> list[Stage]:
         """The same stages for places inside."""
 
         def rule(x: Expr) -> Expr | None:
             if x.op == "load" and len(x.args) == 3:
                 return Expr("load", x.args[:1], x.dtype, x.value)
             return self.plain.get(x)
+
+        return [replace(stage, expr=rewrite(stage.expr, rule)) for stage in stages]
+
+    def beyond(self, stages: Sequence[Stage]) -> list[Stage]:
+        """The same stages for places outside: where nothing is clamped, what is checked is not read there."""
+        if self.plain:
+            return list(stages)
+
+        def rule(x: Expr) -> Expr | None:
+            return x.args[2] if x.op == "load" and len(x.args) == 3 else None
 
         return [replace(stage, expr=rewrite(stage.expr, rule)) for stage in stages]
 

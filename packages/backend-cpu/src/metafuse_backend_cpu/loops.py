@@ -18,7 +18,7 @@ from metafuse.kernel.ir import REDUCTIONS, Kernel, Stage
 from metafuse.kernel.scope import Scope
 
 from .access import Schedule, stages_of
-from .interior import Interior, interior
+from .interior import interior
 
 __all__ = ["SIMD", "Definer", "decode", "emit_elements", "extent", "loop", "statements"]
 
@@ -123,15 +123,19 @@ def emit_elements(kernel: Kernel, root: Scope, machine: Machine, schedule: Sched
 
 
 def _body_loop(
-    kernel: Kernel, scope: Scope, axes: Sequence[int], start: str, stop: str, inside: Interior | None = None
+    kernel: Kernel,
+    scope: Scope,
+    axes: Sequence[int],
+    start: str,
+    stop: str,
+    change: Callable[[Sequence[Stage]], Sequence[Stage]] = list,
 ) -> None:
     head = loop(f"i{axes[-1]}", start, stop) if axes else ""
     with scope.block(head, pragma=SIMD if axes else "") as body:
         if axes:
             body.bind("axis", axes[-1], f"i{axes[-1]}")
         for _, inner, outer in stages_of(kernel):
-            stages = [*inner, *outer]
-            statements(body, stages if inside is None else inside.stages(stages), _name_value)
+            statements(body, change([*inner, *outer]), _name_value)
 
 
 def _row(kernel: Kernel, scope: Scope, axes: Sequence[int], start: str, stop: str) -> None:
@@ -154,9 +158,9 @@ def _row(kernel: Kernel, scope: Scope, axes: Sequence[int], start: str, stop: st
     with scope.block("for (int part = 0; part < 3; ++part)", holds_loads=True) as parts:
         parts.line(f"const long long first = part == 0 ? {start} : part == 1 ? low : high;")
         parts.line(f"const long long last = part == 0 ? low : part == 1 ? high : {stop};")
-        for head, stages in (("if (part == 1)", inside), ("else", None)):
+        for head, change in (("if (part == 1)", inside.within), ("else", inside.beyond)):
             with parts.block(head, holds_loads=True) as part:
-                _body_loop(kernel, part, axes, "first", "last", stages)
+                _body_loop(kernel, part, axes, "first", "last", change)
 
 
 def _name_value(scope: Scope, stage: Stage, text: str) -> None:

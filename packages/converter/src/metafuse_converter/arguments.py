@@ -19,9 +19,11 @@ __all__ = ["Arguments", "Refused", "bind", "convert"]
 
 #: parameters that say where or how PyTorch stores and computes things, which metafuse decides for all arrays at once
 WITHOUT_MEANING = frozenset({
-    "device", "layout", "pin_memory", "memory_format", "non_blocking", "inplace", "foreach", "fused", "capturable", "differentiable",
+    "device", "layout", "pin_memory", "memory_format", "non_blocking", "inplace", "foreach", "fused", "capturable",
+    "differentiable",
     "generator", "requires_grad", "_stacklevel", "pickle_module", "pickle_protocol", "weights_only", "map_location", "mmap",
-    "set_to_none", "verbose", "sparse_grad", "implicit", "sorted_", "create_graph", "allow_unused", "only_inputs", "is_grads_batched",
+    "set_to_none", "verbose", "sparse_grad", "implicit", "sorted_", "create_graph", "allow_unused", "only_inputs",
+    "is_grads_batched",
     "materialize_grads", "persistent_workers", "prefetch_factor", "pin_memory_device", "in_order", "timeout",
     "multiprocessing_context", "worker_init_fn", "track_running_stats", "assign", "strict", "copy",
 })  # fmt: skip
@@ -56,7 +58,11 @@ def bind(args: Sequence[cst.Arg], parameters: Sequence[Parameter]) -> dict[str, 
 
 
 def convert(
-    args: Sequence[cst.Arg], answer: Answer, own: Sequence[Parameter] | None, makes_tensor: bool, method: bool = False
+    args: Sequence[cst.Arg],
+    answer: Answer,
+    own: Sequence[Parameter] | None,
+    makes_tensor: bool,
+    method: bool = False,
 ) -> Arguments:
     """The arguments as metafuse takes them. Errors: ``Refused``."""
     return _Conversion(answer, own, makes_tensor, method).run(list(args))
@@ -110,9 +116,9 @@ class _Conversion:
         self.names.add(name)
         position = len(self.result.args)
         here = own[position] if position < len(own) else None
-        if not self.by_name and here is not None and (here.name == name and not here.by_name):
-            self.result.args.append(arg)
-        elif not self.by_name and any(p.gathers for p in own[: position + 1]):
+        if (not self.by_name and here is not None and (here.name == name and not here.by_name)) or (
+            not self.by_name and any(p.gathers for p in own[: position + 1])
+        ):
             self.result.args.append(arg)
         else:
             self.by_name = True

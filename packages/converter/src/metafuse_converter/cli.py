@@ -36,12 +36,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m metafuse_converter", description="Convert PyTorch programs to metafuse, or to the reference API."
+        prog="python -m metafuse_converter",
+        description="Convert PyTorch programs to metafuse, or to the reference API.",
     )
     parser.add_argument("source", help="a file, or a folder of which every .py file is converted")
-    parser.add_argument("-o", "--output", default="", help="the file or folder to write; without it a file is printed")
+    parser.add_argument(
+        "-o", "--output", default="", help="the file or folder to write; without it a file is printed"
+    )
     parser.add_argument("--target", choices=sorted(TARGETS), default="metafuse", help="what to convert to")
-    parser.add_argument("--check", action="store_true", help="write nothing, only tell what would not be converted")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing, only tell what would not be converted"
+    )
     return parser
 
 

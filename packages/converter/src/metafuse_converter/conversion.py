@@ -54,7 +54,7 @@ class Conversion:
 
 
 def convert_source(text: str, *, target: str = "metafuse", filename: str = "<source>") -> Conversion:
-    """The text of a PyTorch program as the text of a metafuse program (or, with ``target="jittor"``, of the reference API).
+    r"""The text of a PyTorch program as the text of a metafuse program (or, with ``target="jittor"``, of the reference API).
 
     Everything that has nothing to do with PyTorch stays as it is, comments and blanks included. A name without counterpart stays,
     is listed in ``unconverted``, and raises ``RuntimeError`` where the program uses it.
@@ -62,7 +62,7 @@ def convert_source(text: str, *, target: str = "metafuse", filename: str = "<sou
     Errors: ``SourceError`` with the line if ``text`` is no Python; ``ArgumentError`` for another target.
 
     Example:
-        >>> result = convert_source("import torch\\nprint(torch.cat([a, b], dim=1).argmax(1))  # joined\\n")
+        >>> result = convert_source("import torch\nprint(torch.cat([a, b], dim=1).argmax(1))  # joined\n")
         >>> print(result.source, end="")
         import metafuse as mf
         print(mf.concat([a, b], dim=1).argmax(1)[0])  # joined
@@ -98,7 +98,9 @@ def convert_source(text: str, *, target: str = "metafuse", filename: str = "<sou
     source = finished.code
     problem = _problem(source)
     if problem is not None and _problem(text) is None:
-        raise AssertionError(f"[convert] {filename}: the converter made line {problem.lineno} invalid: {problem.text}")
+        raise AssertionError(
+            f"[convert] {filename}: the converter made line {problem.lineno} invalid: {problem.text}"
+        )
     notes = tuple(sorted(rewriter.notes, key=lambda r: (r.line, r.why)))
     unconverted = tuple(sorted(rewriter.unconverted, key=lambda r: (r.line, r.name)))
     return Conversion(source, notes, unconverted, filename)

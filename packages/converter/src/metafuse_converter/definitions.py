@@ -1,6 +1,8 @@
-"""Definitions: classes of modules, of functions with their own gradient, of data sets; their methods and attributes; parameter groups.
+"""Definitions: classes of modules, of functions with their own gradient, of data sets; their methods and attributes;
+parameter groups.
 
-What it is: what changes where a class is defined: ``forward`` is ``execute``, ``ctx`` is the function itself, a data set counts its
+What it is: what changes where a class is defined: ``forward`` is ``execute``, ``ctx`` is the function itself, a data set
+counts its
 items by ``item_count``; and how the rate of a parameter group is read and changed.
 What it is not: calls.
 Who calls it: ``rewrite``, with nodes as they were and as they are with their parts converted.
@@ -38,8 +40,12 @@ def function_def(r: Rewriter, original: cst.FunctionDef, updated: cst.FunctionDe
             return updated
     if kind == "function" and name in ("forward", "backward", "setup_context"):
         if name == "setup_context":
-            r.refuse(original, "torch.autograd.Function.setup_context", "write everything in execute(self, ...)")
-        kept = [d for d in updated.decorators if text(d.decorator).strip() not in ("staticmethod", "classmethod")]
+            r.refuse(
+                original, "torch.autograd.Function.setup_context", "write everything in execute(self, ...)"
+            )
+        kept = [
+            d for d in updated.decorators if text(d.decorator).strip() not in ("staticmethod", "classmethod")
+        ]
         new = {"forward": "execute", "backward": "grad"}.get(name, name)
         return updated.with_changes(name=cst.Name(new), decorators=kept)
     if kind == "dataset":
@@ -60,7 +66,11 @@ def _begin_with(node: cst.FunctionDef, statement: str) -> cst.FunctionDef:
     body = list(node.body.body)
     first = body[0]
     at = 0
-    if isinstance(first, cst.SimpleStatementLine) and isinstance(first.body[0], cst.Expr) and isinstance(first.body[0].value, (cst.SimpleString, cst.ConcatenatedString)):
+    if (
+        isinstance(first, cst.SimpleStatementLine)
+        and isinstance(first.body[0], cst.Expr)
+        and isinstance(first.body[0].value, (cst.SimpleString, cst.ConcatenatedString))
+    ):
         at = 1
     body.insert(at, cst.ensure_type(cst.parse_statement(statement), cst.SimpleStatementLine))
     return node.with_changes(body=node.body.with_changes(body=body))
@@ -83,7 +93,7 @@ class _Context(cst.CSTTransformer):
     def leave_SimpleStatementLine(
         self, original_node: cst.SimpleStatementLine, updated_node: cst.SimpleStatementLine
     ) -> cst.BaseStatement:
-        small = []
+        small: list[cst.BaseSmallStatement] = []
         for part in updated_node.body:
             call = part.value if isinstance(part, cst.Expr) else None
             if isinstance(call, cst.Call) and isinstance(call.func, cst.Attribute):
@@ -105,7 +115,9 @@ class _Context(cst.CSTTransformer):
             small.append(part)
         return updated_node.with_changes(body=small)
 
-    def leave_Subscript(self, original_node: cst.Subscript, updated_node: cst.Subscript) -> cst.BaseExpression:
+    def leave_Subscript(
+        self, original_node: cst.Subscript, updated_node: cst.Subscript
+    ) -> cst.BaseExpression:
         value = updated_node.value
         if isinstance(value, cst.Attribute) and value.attr.value == "needs_input_grad":
             return cst.Name("True")  # what is not needed is never computed
@@ -113,12 +125,17 @@ class _Context(cst.CSTTransformer):
 
 
 def assign(r: Rewriter, original: cst.Assign, updated: cst.Assign) -> cst.Assign:
-    """``self.scale = torch.ones(3)`` in a module: an array as an attribute is a parameter here, and so must be told that it is none."""
+    """``self.scale = torch.ones(3)`` in a module: an array as an attribute is a parameter here, and must be told that it
+    is none."""
     if len(original.targets) != 1 or not isinstance(original.value, cst.Call):
         return updated
     target = original.targets[0].target
     cls = r.kinds.class_of(original)
-    if cls is None or r.kinds.classes.get(cls.name.value) != "module" or not isinstance(target, cst.Attribute):
+    if (
+        cls is None
+        or r.kinds.classes.get(cls.name.value) != "module"
+        or not isinstance(target, cst.Attribute)
+    ):
         return updated
     name = r.names.torch(original.value.func) or ""
     if text(target.value) != "self":
@@ -140,7 +157,11 @@ def _rate(r: Rewriter, node: cst.CSTNode) -> tuple[str, cst.BaseExpression] | No
     if not isinstance(index, cst.Index) or literal(index.value) != "lr":
         return None
     group = node.value
-    if isinstance(group, cst.Subscript) and isinstance(group.value, cst.Attribute) and group.value.attr.value == "param_groups":
+    if (
+        isinstance(group, cst.Subscript)
+        and isinstance(group.value, cst.Attribute)
+        and group.value.attr.value == "param_groups"
+    ):
         return text(group.value.value), group
     if isinstance(group, cst.Name):
         place: cst.CSTNode | None = node
@@ -157,7 +178,9 @@ def rate_of(r: Rewriter, original: cst.Subscript, updated: cst.Subscript) -> cst
     """The rate that holds for a group is its own, or the optimizer's."""
     found = _rate(r, original)
     parent = r.parents.get(original)
-    if found is None or isinstance(parent, (cst.AssignTarget, cst.AugAssign)) and getattr(parent, "target", None) is original:
+    if found is None or (
+        isinstance(parent, (cst.AssignTarget, cst.AugAssign)) and getattr(parent, "target", None) is original
+    ):
         return updated
     optimizer, _ = found
     return build(f'{optimizer}.option({{group}}, "lr")', group=updated.value)
@@ -168,11 +191,19 @@ def rate_changed(r: Rewriter, original: cst.AugAssign, updated: cst.AugAssign) -
     found = _rate(r, original.target)
     if found is None:
         return updated
-    optimizer, group = found
-    signs = {cst.MultiplyAssign: "*", cst.DivideAssign: "/", cst.AddAssign: "+", cst.SubtractAssign: "-", cst.PowerAssign: "**"}
+    optimizer, _ = found
+    signs = {
+        cst.MultiplyAssign: "*",
+        cst.DivideAssign: "/",
+        cst.AddAssign: "+",
+        cst.SubtractAssign: "-",
+        cst.PowerAssign: "**",
+    }
     sign = signs.get(type(original.operator))
     if sign is None:
         return updated
     target = cst.ensure_type(updated.target, cst.Subscript)
-    value = build(f'{optimizer}.option({{group}}, "lr") {sign} {{value}}', group=target.value, value=updated.value)
+    value = build(
+        f'{optimizer}.option({{group}}, "lr") {sign} {{value}}', group=target.value, value=updated.value
+    )
     return cst.Assign([cst.AssignTarget(target)], value)

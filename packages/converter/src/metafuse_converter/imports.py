@@ -1,6 +1,7 @@
 """Import statements: PyTorch's become metafuse's, under the local names that the rest of the file uses.
 
-What it is: the second walk, after ``rewrite`` has said which names are still written, and what stands for names without counterpart.
+What it is: the second walk, after ``rewrite`` has said which names are still written, and what stands for names without
+counterpart.
 What it is not: conversion of anything else.
 Who calls it: ``conversion``.
 """
@@ -74,10 +75,14 @@ class Imports(cst.CSTTransformer):
         self.depth += 1
         self.in_head = False
 
-    def leave_IndentedBlock(self, original_node: cst.IndentedBlock, updated_node: cst.IndentedBlock) -> cst.IndentedBlock:
+    def leave_IndentedBlock(
+        self, original_node: cst.IndentedBlock, updated_node: cst.IndentedBlock
+    ) -> cst.IndentedBlock:
         self.depth -= 1
         if not updated_node.body:
-            return updated_node.with_changes(body=[cst.ensure_type(cst.parse_statement("pass"), cst.SimpleStatementLine)])
+            return updated_node.with_changes(
+                body=[cst.ensure_type(cst.parse_statement("pass"), cst.SimpleStatementLine)]
+            )
         return updated_node
 
     # -- statements -------------------------------------------------------------------------------------------------
@@ -109,7 +114,10 @@ class Imports(cst.CSTTransformer):
                 statement = cst.SimpleStatementLine([cst.Pass()], leading_lines=kept)
                 return statement
             return cst.RemoveFromParent()
-        lines = [cst.SimpleStatementLine([part.with_changes(semicolon=cst.MaybeSentinel.DEFAULT)]) for part in small]
+        lines = [
+            cst.SimpleStatementLine([part.with_changes(semicolon=cst.MaybeSentinel.DEFAULT)])
+            for part in small
+        ]
         lines[0] = lines[0].with_changes(leading_lines=[*updated_node.leading_lines, *lost])
         lines[-1] = lines[-1].with_changes(trailing_whitespace=updated_node.trailing_whitespace)
         return lines[0] if len(lines) == 1 else cst.FlattenSentinel(lines)
@@ -124,7 +132,10 @@ class Imports(cst.CSTTransformer):
             self.done.update(texts)
             self.has_root = self.has_root or self.root_line in texts
         if in_place:
-            texts += [f'{local} = {self.cls}("{name}"{self._reasons(name)})' for local, name in replaced.stand_ins.items()]
+            texts += [
+                f'{local} = {self.cls}("{name}"{self._reasons(name)})'
+                for local, name in replaced.stand_ins.items()
+            ]
         else:
             self.head.update(replaced.stand_ins)
         self.used_cls = self.used_cls or bool(replaced.stand_ins)
@@ -139,7 +150,11 @@ class Imports(cst.CSTTransformer):
         others: list[str] = []
         for alias in node.names:
             name = dotted(alias.name) or ""
-            local = alias.asname.name.value if alias.asname is not None and isinstance(alias.asname.name, cst.Name) else None
+            local = (
+                alias.asname.name.value
+                if alias.asname is not None and isinstance(alias.asname.name, cst.Name)
+                else None
+            )
             if name.split(".")[0] not in ROOTS:
                 others.append(f"{name} as {local}" if local else name)
             elif local is None or name in ROOTS:
@@ -167,7 +182,11 @@ class Imports(cst.CSTTransformer):
         groups: dict[str, list[str]] = {}
         for alias in node.names:
             name = dotted(alias.name) or ""
-            local = alias.asname.name.value if alias.asname is not None and isinstance(alias.asname.name, cst.Name) else name
+            local = (
+                alias.asname.name.value
+                if alias.asname is not None and isinstance(alias.asname.name, cst.Name)
+                else name
+            )
             full = f"{module}.{name}"
             path = self._path(full, local)
             if path is not None:
@@ -187,7 +206,8 @@ class Imports(cst.CSTTransformer):
         answer: Answer | None = find(full)
         if answer is None or answer.path is None:
             return None
-        if answer.rule.template or (answer.rule.special and local not in self.rewriter.kept):
+        gone = local in self.rewriter.seen and local not in self.rewriter.kept
+        if answer.rule.template or (answer.rule.special and gone):
             return None
         parent = answer.path.rpartition(".")[0]
         return answer.path if inspect.ismodule(resolve(parent)) else None
@@ -202,13 +222,20 @@ class Imports(cst.CSTTransformer):
             at = _after_imports(body)
             source = STAND_IN.format(cls=self.cls, framework=self.rewriter.framework)
             made = cst.parse_module(source + "\n\n").body
-            made = [m.with_changes(leading_lines=[cst.EmptyLine(indent=False), cst.EmptyLine(indent=False)]) for m in made]
-            lines = [f'{local} = {self.cls}("{name}"{self._reasons(name)})' for local, name in self.head.items()]
+            made = [
+                m.with_changes(leading_lines=[cst.EmptyLine(indent=False), cst.EmptyLine(indent=False)])
+                for m in made
+            ]
+            lines = [
+                f'{local} = {self.cls}("{name}"{self._reasons(name)})' for local, name in self.head.items()
+            ]
             if self.rewriter.needs_stand_in:
                 found = reasons(self.rewriter.unconverted, ("torch", "torchvision"))
                 lines.insert(0, f'{self.rewriter.stand_in} = {self.cls}("torch", {_written(found)})')
             statements = [_line(text) for text in lines]
-            statements[0] = statements[0].with_changes(leading_lines=[cst.EmptyLine(indent=False), cst.EmptyLine(indent=False)])
+            statements[0] = statements[0].with_changes(
+                leading_lines=[cst.EmptyLine(indent=False), cst.EmptyLine(indent=False)]
+            )
             body[at:at] = [*made, *statements]
         return updated_node.with_changes(body=body)
 
@@ -251,7 +278,8 @@ def _semicolons(small: list[cst.BaseSmallStatement]) -> list[cst.BaseSmallStatem
 
 def _is_docstring(node: cst.CSTNode) -> bool:
     return isinstance(node, cst.SimpleStatementLine) and all(
-        isinstance(p, cst.Expr) and isinstance(p.value, (cst.SimpleString, cst.ConcatenatedString)) for p in node.body
+        isinstance(p, cst.Expr) and isinstance(p.value, (cst.SimpleString, cst.ConcatenatedString))
+        for p in node.body
     )
 
 
@@ -261,7 +289,8 @@ def _after_future(body: Sequence[cst.CSTNode]) -> int:
         if k == 0 and _is_docstring(node):
             at = 1
         elif isinstance(node, cst.SimpleStatementLine) and any(
-            isinstance(p, cst.ImportFrom) and p.module is not None and dotted(p.module) == "__future__" for p in node.body
+            isinstance(p, cst.ImportFrom) and p.module is not None and dotted(p.module) == "__future__"
+            for p in node.body
         ):
             at = k + 1
     return at
@@ -271,7 +300,8 @@ def _after_imports(body: Sequence[cst.CSTNode]) -> int:
     at = 0
     for k, node in enumerate(body):
         if (k == 0 and _is_docstring(node)) or (
-            isinstance(node, cst.SimpleStatementLine) and all(isinstance(p, (cst.Import, cst.ImportFrom, cst.Pass)) for p in node.body)
+            isinstance(node, cst.SimpleStatementLine)
+            and all(isinstance(p, (cst.Import, cst.ImportFrom, cst.Pass)) for p in node.body)
         ):
             at = k + 1
         else:

@@ -28,15 +28,20 @@ MADE = {
 }  # fmt: skip
 #: functions of ``torch`` itself that answer no tensor
 NO_TENSOR = {
-    "device": "device", "load": "other", "save": "other", "no_grad": "other", "is_tensor": "number", "numel": "number", "Size": "shape",
+    "device": "device", "load": "other", "save": "other", "no_grad": "other", "is_tensor": "number", "numel": "number",
+    "Size": "shape",
     "finfo": "other", "iinfo": "other", "Generator": "other", "split": "other", "chunk": "other", "unbind": "other", "max": None,
-    "min": None, "sort": "other", "topk": "other", "meshgrid": "other", "compile": None, "allclose": "number", "manual_seed": "other",
-    "set_grad_enabled": "other", "median": None, "kthvalue": "other", "equal": "number", "is_grad_enabled": "number", "get_num_threads": "number",
+    "min": None, "sort": "other", "topk": "other", "meshgrid": "other", "compile": None, "allclose": "number",
+    "manual_seed": "other",
+    "set_grad_enabled": "other", "median": None, "kthvalue": "other", "equal": "number", "is_grad_enabled": "number",
+    "get_num_threads": "number",
 }  # fmt: skip
 #: what methods of tensors answer that is no tensor
 ANSWERS = {
-    "item": "number", "size": "shape", "numel": "number", "dim": "number", "tolist": "other", "numpy": "array", "nelement": "number",
-    "shape": "shape", "dtype": "dtype", "device": "device", "ndim": "number", "split": "other", "chunk": "other", "unbind": "other",
+    "item": "number", "size": "shape", "numel": "number", "dim": "number", "tolist": "other", "numpy": "array",
+    "nelement": "number",
+    "shape": "shape", "dtype": "dtype", "device": "device", "ndim": "number", "split": "other", "chunk": "other",
+    "unbind": "other",
     "sort": "other", "topk": "other", "backward": "other", "is_cuda": "number", "requires_grad": "number", "stride": "other",
 }  # fmt: skip
 #: attributes that hold parameters wherever they stand
@@ -44,7 +49,8 @@ PARAMETERS = ("weight", "bias", "grad")
 #: what calls of Python's own functions answer
 BUILT_IN = {
     **dict.fromkeys(("len", "int", "float", "round", "bool", "hash", "ord"), "number"),
-    **dict.fromkeys(("str", "repr", "open", "list", "dict", "set", "tuple", "range", "enumerate", "zip", "sorted", "getattr"), "other"),
+    **dict.fromkeys(("str", "repr", "open", "list", "dict", "set", "tuple", "range", "enumerate", "zip", "sorted",
+    "getattr"), "other"),
 }  # fmt: skip
 
 Scope = cst.CSTNode
@@ -151,9 +157,9 @@ class Kinds:
             if name:
                 if name.startswith("torch.nn.") and name[9:10].isupper():
                     return "module"
-                if name.endswith("autograd.Function") or name.endswith("function.Function"):
+                if name.endswith(("autograd.Function", "function.Function")):
                     return "function"
-                if name.startswith("torch.utils.data") or name.startswith("torchvision.datasets"):
+                if name.startswith(("torch.utils.data", "torchvision.datasets")):
                     return "dataset"
                 if name.startswith("torch.optim"):
                     return "optimizer"
@@ -179,14 +185,28 @@ class Kinds:
             return self._call(node)
         if isinstance(node, cst.BinaryOperation):
             sides = {self.of(node.left), self.of(node.right)}
-            return "tensor" if "tensor" in sides else "array" if "array" in sides else self._one(sides)
+            return (
+                "tensor"
+                if "tensor" in sides
+                else "array"
+                if "array" in sides
+                else sides.pop()
+                if len(sides) == 1
+                else None
+            )
         if isinstance(node, cst.UnaryOperation):
             return self.of(node.expression)
         if isinstance(node, cst.Comparison):
             return "tensor" if self.of(node.left) == "tensor" else None
         if isinstance(node, cst.Subscript):
             kind = self.of(node.value)
-            return kind if kind in ("tensor", "array", "module", "dataset") else "number" if kind == "shape" else None
+            return (
+                kind
+                if kind in ("tensor", "array", "module", "dataset")
+                else "number"
+                if kind == "shape"
+                else None
+            )
         if isinstance(node, cst.IfExp):
             return self._one({self.of(node.body), self.of(node.orelse)})
         if isinstance(node, (cst.Integer, cst.Float)):
@@ -227,8 +247,16 @@ class Kinds:
         if kind == "tensor":
             return ANSWERS.get(name, "tensor")
         if kind in ("parallel", "module"):
-            return "tensor" if name in PARAMETERS else "module" if name == "module" else self._one(self.attributes.get(name))
-        if name == "dataset" and (kind == "loader" or kind is None and "loader" in text(node.value).lower()):
+            return (
+                "tensor"
+                if name in PARAMETERS
+                else "module"
+                if name == "module"
+                else self._one(self.attributes.get(name))
+            )
+        if name == "dataset" and (
+            kind == "loader" or (kind is None and "loader" in text(node.value).lower())
+        ):
             return "dataset"
         if name in PARAMETERS:
             return "tensor"
@@ -247,7 +275,11 @@ class Kinds:
                 return self.classes[func.value]
             if func.value in BUILT_IN and self.names.built_in(func):
                 return BUILT_IN[func.value]
-            if func.value == "next" and node.args and text(node.args[0].value).rstrip("()").endswith("parameters"):
+            if (
+                func.value == "next"
+                and node.args
+                and text(node.args[0].value).rstrip("()").endswith("parameters")
+            ):
                 return "tensor"
             if func.value in self.functions:
                 return self.functions[func.value]
@@ -265,7 +297,18 @@ class Kinds:
             if receiver == "scaler" and name == "scale":
                 return "tensor"
             if receiver in ("module", "parallel"):
-                if name in ("to", "cuda", "cpu", "train", "eval", "half", "float", "double", "requires_grad_", "apply"):
+                if name in (
+                    "to",
+                    "cuda",
+                    "cpu",
+                    "train",
+                    "eval",
+                    "half",
+                    "float",
+                    "double",
+                    "requires_grad_",
+                    "apply",
+                ):
                     return receiver
                 return None
             if name in ("item", "numel"):
@@ -281,7 +324,11 @@ class Kinds:
             return answer.rule.kind if called else None
         module, _, last = name.rpartition(".")
         if not called:
-            return "dtype" if module == "torch" and answer and answer.parameters is None and last.islower() else None
+            return (
+                "dtype"
+                if module == "torch" and answer and answer.parameters is None and last.islower()
+                else None
+            )
         if module == "torch":
             return NO_TENSOR.get(last, "tensor") if last[:1].islower() else NO_TENSOR.get(last)
         if module == "torch.nn" and last == "Parameter":
@@ -418,7 +465,9 @@ class _Assignments(cst.CSTVisitor):
             return
         returns = _Returns(kinds, original_node)
         original_node.body.visit(returns)
-        kinds.functions[original_node.name.value] = None if "unknown" in returns.found else kinds._one(returns.found)
+        kinds.functions[original_node.name.value] = (
+            None if "unknown" in returns.found else kinds._one(returns.found)
+        )
 
 
 class _Returns(cst.CSTVisitor):

@@ -18,7 +18,20 @@ from typing import Any
 from .rules import Rule
 from .table import ABSENT, TABLE
 
-__all__ = ["FILE", "HOMES", "METHODS", "ROOTS", "Answer", "Parameter", "find", "inventory", "method", "own_parameters", "parse", "resolve"]
+__all__ = [
+    "FILE",
+    "HOMES",
+    "METHODS",
+    "ROOTS",
+    "Answer",
+    "Parameter",
+    "find",
+    "inventory",
+    "method",
+    "own_parameters",
+    "parse",
+    "resolve",
+]
 
 FILE = Path(__file__).with_name("_torch_names.json")
 
@@ -67,16 +80,19 @@ HOMES: dict[str, tuple[str, ...]] = {
 #: kind of a receiver -> the entry of the inventory that holds its methods, and metafuse's class
 METHODS = {
     "tensor": ("torch.Tensor", "Var"), "module": ("torch.nn.Module", "nn.Module"), "optimizer": ("", "optim.Optimizer"),
-    "scaler": ("", "amp.GradScaler"),
+    "scaler": ("", "amp.GradScaler"), "parallel": ("torch.nn.Module", "nn.Module"),
 }  # fmt: skip
 
 #: PyTorch's parameter -> what it may be called in metafuse
 USUAL = {
     "other": ("y", "b", "other"), "keepdim": ("keepdim", "keepdims"), "dim": ("dim", "dims", "axis"), "dims": ("dim", "dims"),
-    "size": ("size", "shape", "output_size"), "fill_value": ("val", "value"), "training": ("is_train", "training"), "negative_slope": ("scale",),
-    "min": ("min_v", "min"), "max": ("max_v", "max"), "exponent": ("y",), "mat2": ("b",), "vec2": ("y",), "index": ("index", "indices", "indexs"),
+    "size": ("size", "shape", "output_size"), "fill_value": ("val", "value"), "training": ("is_train", "training"),
+    "negative_slope": ("scale",),
+    "min": ("min_v", "min"), "max": ("max_v", "max"), "exponent": ("y",), "mat2": ("b",), "vec2": ("y",),
+    "index": ("index", "indices", "indexs"),
     "source": ("tensor",), "value": ("value", "val"), "ang": ("angle",), "pad": ("padding",), "val": ("value",), "generator": (),
-    "a": ("a", "low"), "b": ("b", "high"), "init": ("init_",), "repeats": ("repeats", "shape"), "tensors": ("arrays", "x", "tensors"),
+    "a": ("a", "low"), "b": ("b", "high"), "init": ("init_",), "repeats": ("repeats", "shape"), "tensors": ("arrays",
+    "x", "tensors"),
 }  # fmt: skip
 
 

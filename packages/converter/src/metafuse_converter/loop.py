@@ -4,7 +4,8 @@ What it is: a look at the order of ``backward``, ``step`` and ``zero_grad`` in e
 What it is not: the rewriting (``special``, ``rewrite``).
 Who calls it: ``rewrite``.
 
-PyTorch keeps gradients in parameters, metafuse in the optimizer. So ``loss.backward()`` becomes ``optimizer.backward(loss)`` with the
+PyTorch keeps gradients in parameters, metafuse in the optimizer. So ``loss.backward()`` becomes
+``optimizer.backward(loss)`` with the
 optimizer whose ``step`` comes next in the same function; where that is the very next statement, both become
 ``optimizer.step(loss)``, which runs forward, backward and update as one program.
 """
@@ -63,7 +64,9 @@ class Steps:
             return False
         if "opt" in last and "option" not in last and last not in ("opt", "opts"):
             return True
-        return {"step", "zero_grad"} <= self._called.get(shown, set()) and "parameters" not in self._called.get(shown, set())
+        return {"step", "zero_grad"} <= self._called.get(
+            shown, set()
+        ) and "parameters" not in self._called.get(shown, set())
 
     def is_scaler(self, node: cst.BaseExpression) -> bool:
         """Whether an expression is a ``GradScaler``."""
@@ -105,7 +108,11 @@ class Steps:
         places = [*([cls] if cls is not None else []), *self.kinds.scopes(node)]
         for place in places:
             prefix = "self." if isinstance(place, cst.ClassDef) else ""
-            names = {f"{prefix}{n}" for n, kinds in self.kinds.held.get(place, {}).items() if kinds - {"none", None} == {"optimizer"}}
+            names = {
+                f"{prefix}{n}"
+                for n, kinds in self.kinds.held.get(place, {}).items()
+                if kinds - {"none", None} == {"optimizer"}
+            }
             if isinstance(place, cst.FunctionDef):
                 names |= {p.name.value for p in place.params.params if self.is_optimizer(p.name)}
             if len(names) == 1:
@@ -158,7 +165,12 @@ class _Events(cst.CSTVisitor):
 
     def _of_function(self, receiver: cst.BaseExpression) -> bool:
         kind = self.steps.kinds.of(receiver)
-        return kind in ("other", "function", "array", "module", "number") or text(receiver) in ("super()", "ctx", "self", "cls")
+        return kind in ("other", "function", "array", "module", "number") or text(receiver) in (
+            "super()",
+            "ctx",
+            "self",
+            "cls",
+        )
 
 
 class _Joined(cst.CSTVisitor):
@@ -179,11 +191,18 @@ class _Joined(cst.CSTVisitor):
         for first, second in zip(statements, statements[1:]):
             backward, step = only_call(first), only_call(second)
             plan = self.steps.backwards.get(backward) if backward is not None else None
-            if plan is None or step is None or len(plan.optimizers) != 1 or step.args:
+            if backward is None or plan is None or step is None or len(plan.optimizers) != 1 or step.args:
                 continue
             func = step.func
-            if isinstance(func, cst.Attribute) and func.attr.value == "step" and text(func.value).strip() == plan.optimizers[0]:
-                if all(a.keyword is not None and a.keyword.value in ("retain_graph", "create_graph") for a in backward.args):
+            if (
+                isinstance(func, cst.Attribute)
+                and func.attr.value == "step"
+                and text(func.value).strip() == plan.optimizers[0]
+            ):
+                if all(
+                    a.keyword is not None and a.keyword.value in ("retain_graph", "create_graph")
+                    for a in backward.args
+                ):
                     plan.joined = step
 
 

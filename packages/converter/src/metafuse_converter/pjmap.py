@@ -4,7 +4,8 @@ What it is: these names, over ``convert_source`` with the target ``jittor``, and
 What it is not: the table that comes with this package.
 Who calls it: users, as ``metafuse_converter.pjmap`` or ``jittor.utils.pytorch_converter``.
 
-A mapping is a dictionary ``{"pytorch": {"args": "a, b=1"}, "jittor": {"module": "nn", "name": "F", "args": "x, b=1"}, "links": {"a": "x"},
+A mapping is a dictionary ``{"pytorch": {"args": "a, b=1"}, "jittor": {"module": "nn", "name": "F", "args": "x, b=1"},
+"links": {"a": "x"},
 "extras": {"c": "2"}, "delete": ["b"]}`` under the last part of a name of PyTorch's.
 """
 
@@ -39,7 +40,7 @@ def pjmap_append(
     links: Mapping[str, str] | None = None,
     delete: Sequence[str] | None = None,
 ) -> None:
-    """Have calls of ``pytorch_func_name`` become calls of ``jittor_func_module.jittor_func_name``, from now on.
+    r"""Have calls of ``pytorch_func_name`` become calls of ``jittor_func_module.jittor_func_name``, from now on.
 
     Args:
         pytorch_func_name: the last part of the name, ``"Conv2d"``, or all of it, ``"torch.nn.Conv2d"``.
@@ -51,7 +52,7 @@ def pjmap_append(
     Example:
         >>> pjmap_append("Mystery", "size, flag=False", "nn", "Linear", "in_features, out_features", {"out_features": "3"},
         ...              {"size": "in_features"}, ["flag"])
-        >>> print(convert("import torch\\nlayer = torch.nn.Mystery(4, flag=True)\\n"), end="")
+        >>> print(convert("import torch\nlayer = torch.nn.Mystery(4, flag=True)\n"), end="")
         import jittor as jt
         layer = jt.nn.Linear(4, out_features=3)
     """
@@ -70,14 +71,14 @@ def _mapping(
 
 
 def convert(code: str, ex_pjmaps: Mapping[str, Mapping_] | None = None) -> str:
-    """The text of a PyTorch program as a text for the reference API. ``ex_pjmaps``: mappings for this call only.
+    r"""The text of a PyTorch program as a text for the reference API. ``ex_pjmaps``: mappings for this call only.
 
     What is not converted raises ``RuntimeError`` where the program uses it; ``convert_source`` also lists it.
 
     Errors: ``SourceError`` if ``code`` is no Python; ``ArgumentError`` for a mapping that lacks something.
 
     Example:
-        >>> print(convert("from torch import nn\\nlayer = nn.LeakyReLU(0.1, inplace=True)\\n"), end="")
+        >>> print(convert("from torch import nn\nlayer = nn.LeakyReLU(0.1, inplace=True)\n"), end="")
         from jittor import nn
         layer = nn.LeakyReLU(0.1)
     """
@@ -93,7 +94,9 @@ def _answer(name: str, mapping: Mapping_) -> tuple[Answer, str]:
         path = ".".join(p for p in (target["module"].removeprefix("jt").lstrip("."), target["name"]) if p)
         own = target["args"]
     except (KeyError, TypeError) as error:
-        raise ArgumentError(f"[convert] the mapping of {name!r} lacks {error}; see metafuse_converter.pjmap") from None
+        raise ArgumentError(
+            f"[convert] the mapping of {name!r} lacks {error}; see metafuse_converter.pjmap"
+        ) from None
     rule = Rule(
         target=path,
         parameters=theirs,
@@ -122,7 +125,13 @@ class _Unsupported(Mapping[str, str]):
 
     def _names(self) -> dict[str, str]:
         found = {}
-        for module in ("torch.nn", "torch.nn.functional", "torch.nn.init", "torch.nn.utils", "torch.nn.utils.rnn"):
+        for module in (
+            "torch.nn",
+            "torch.nn.functional",
+            "torch.nn.init",
+            "torch.nn.utils",
+            "torch.nn.utils.rnn",
+        ):
             for name in lookup.inventory()[module]:
                 answer = lookup.find(f"{module}.{name}")
                 if answer is not None and not answer.offered:

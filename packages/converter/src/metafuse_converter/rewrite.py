@@ -1,8 +1,10 @@
 """Rewriter: the one walk over a module that turns PyTorch's names, calls and methods into metafuse's.
 
 What it is: a LibCST transformer that knows what every name means (``kinds``), asks the table what becomes of it (``lookup``) and
-puts arguments in order (``arguments``, ``special``). What can't be expressed stays as it is, under PyTorch's full name, and is listed.
-What it is not: import statements (``imports``), training steps (``loop``), definitions of modules and functions (``definitions``).
+puts arguments in order (``arguments``, ``special``). What can't be expressed stays as it is, under PyTorch's full name,
+and is listed.
+What it is not: import statements (``imports``), training steps (``loop``), definitions of modules and functions
+(``definitions``).
 Who calls it: ``conversion``.
 """
 
@@ -14,11 +16,11 @@ from dataclasses import dataclass, replace
 import libcst as cst
 import libcst.metadata as meta
 
-from . import definitions
+from . import definitions, methods, statements
 from .arguments import Refused, convert
 from .kinds import Kinds, Names
-from .lookup import HOMES, OWN, ROOTS, Answer, find, inventory, method, own_parameters, parse, resolve
-from .loop import Steps, only_call
+from .lookup import HOMES, OWN, ROOTS, Answer, find, inventory, own_parameters, parse, resolve
+from .loop import Steps
 from .special import SPECIAL
 from .syntax import build, comments, literal, path, text
 from .table import TABLE
@@ -27,18 +29,6 @@ __all__ = ["Remark", "Rewriter"]
 
 #: answers of several arrays, which PyTorch also lets one read by name
 SEVERAL = frozenset({"max", "min", "sort", "topk", "kthvalue", "mode", "median", "cummax", "cummin"})
-#: methods of modules that nothing else has
-MODULE_ONLY = frozenset({
-    "forward", "zero_grad", "register_buffer", "register_parameter", "register_forward_pre_hook", "register_full_backward_hook",
-    "load_state_dict", "module", "buffers",
-})  # fmt: skip
-#: methods of arrays of NumPy and of Python's own types, which an unknown receiver may be
-SHARED = frozenset({
-    "max", "min", "argmax", "argmin", "argsort", "sort", "sum", "mean", "all", "any", "prod", "cumsum", "transpose", "flip", "repeat",
-    "split", "index", "squeeze", "size", "fill_", "add", "sub", "div", "clip", "round", "trace", "diagonal", "nonzero", "unique", "square",
-    "neg", "fix", "eq", "ne", "gt", "lt", "ge", "le", "median", "ravel", "view", "reshape", "tile", "roll", "byte", "char", "short", "select",
-    "narrow", "unfold", "inverse", "train", "type", "apply", "parameters", "named_parameters", "state_dict", "compile", "share_memory",
-})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,8 +64,11 @@ class Rewriter(cst.CSTTransformer):
         self.needs_stand_in = False
         #: names bound by ``from torch import ...`` that are still written somewhere
         self.kept: set[str] = set()
+        #: all that were written in the original
+        self.seen: set[str] = set()
         self.parallel = any(
-            (self.names.torch(node) or "").endswith(("DataParallel", "DistributedDataParallel")) for node in self.parents
+            (self.names.torch(node) or "").endswith(("DataParallel", "DistributedDataParallel"))
+            for node in self.parents
         )
 
     # -- telling ----------------------------------------------------------------------------------------------------
@@ -134,7 +127,9 @@ class Rewriter(cst.CSTTransformer):
             return path(f"{self.stand_in}.{name}")
         return path(f"{self.stand_in}.{rest}" if rest else self.stand_in)
 
-    def reference(self, node: cst.BaseExpression, answer: Answer, tail: Sequence[str] = ()) -> cst.BaseExpression:
+    def reference(
+        self, node: cst.BaseExpression, answer: Answer, tail: Sequence[str] = ()
+    ) -> cst.BaseExpression:
         """``node``, which means ``answer``, as the target writes it; names from ``import ... from`` stay."""
         assert answer.path is not None
         if isinstance(node, cst.Name):
@@ -194,21 +189,40 @@ class Rewriter(cst.CSTTransformer):
             return False
         return not isinstance(
             parent,
-            (cst.ImportAlias, cst.AsName, cst.Param, cst.FunctionDef, cst.ClassDef, cst.AssignTarget, cst.NameItem, cst.Import, cst.ImportFrom, cst.Del),
-        ) or (isinstance(parent, cst.Param) and parent.default is node) 
+            (
+                cst.ImportAlias,
+                cst.AsName,
+                cst.Param,
+                cst.FunctionDef,
+                cst.ClassDef,
+                cst.AssignTarget,
+                cst.NameItem,
+                cst.Import,
+                cst.ImportFrom,
+                cst.Del,
+            ),
+        ) or (isinstance(parent, cst.Param) and parent.default is node)
 
     def leave_Name(self, original_node: cst.Name, updated_node: cst.Name) -> cst.BaseExpression:
         full = self.names.torch(original_node)
         if full is None:
             return updated_node
+        if not isinstance(self.parents.get(original_node), (cst.ImportAlias, cst.AsName)):
+            self.seen.add(original_node.value)
         if not self._is_use(original_node):
             parent = self.parents.get(original_node)
-            if isinstance(parent, cst.Attribute) and parent.value is original_node and not self.names.torch(parent):
+            if (
+                isinstance(parent, cst.Attribute)
+                and parent.value is original_node
+                and not self.names.torch(parent)
+            ):
                 return self._use(original_node, updated_node, full)
             return updated_node
         return self._use(original_node, updated_node, full)
 
-    def leave_Attribute(self, original_node: cst.Attribute, updated_node: cst.Attribute) -> cst.BaseExpression:
+    def leave_Attribute(
+        self, original_node: cst.Attribute, updated_node: cst.Attribute
+    ) -> cst.BaseExpression:
         parent = self.parents.get(original_node)
         full = self.names.torch(original_node)
         if full is not None:
@@ -219,11 +233,13 @@ class Rewriter(cst.CSTTransformer):
             if isinstance(parent, cst.AssignTarget):
                 return updated_node  # ``leave_SimpleStatementLine`` deals with it
             return self._use(original_node, updated_node, full)
-        if isinstance(parent, cst.Call) and parent.func is original_node or self.names.imported(original_node):
+        if (isinstance(parent, cst.Call) and parent.func is original_node) or self.names.imported(
+            original_node
+        ):
             return updated_node
         if updated_node.attr.value in ("values", "indices") and self._several(original_node.value):
             return build("{x}[0]" if updated_node.attr.value == "values" else "{x}[1]", x=updated_node.value)
-        return self._attribute(original_node, updated_node)
+        return methods.attribute(self, original_node, updated_node)
 
     def _several(self, node: cst.BaseExpression) -> bool:
         if not isinstance(node, cst.Call):
@@ -233,7 +249,9 @@ class Rewriter(cst.CSTTransformer):
             return name.rpartition(".")[2] in SEVERAL
         return isinstance(node.func, cst.Attribute) and node.func.attr.value in SEVERAL
 
-    def _use(self, original: cst.BaseExpression, updated: cst.BaseExpression, full: str) -> cst.BaseExpression:
+    def _use(
+        self, original: cst.BaseExpression, updated: cst.BaseExpression, full: str
+    ) -> cst.BaseExpression:
         """A name of PyTorch's that is read, not called."""
         prefix, left = self.known(full)
         tail = full.split(".")[len(full.split(".")) - left :] if left else []
@@ -248,25 +266,36 @@ class Rewriter(cst.CSTTransformer):
             return self.outside(full)
         rule = answer.rule
         try:
-            if rule.special and not answer.path or rule.special in ("tensor_class", "typed_tensor"):
+            if (rule.special and not answer.path) or rule.special in ("tensor_class", "typed_tensor"):
                 base = SPECIAL[rule.special](self, original, updated, answer)
             elif rule.template:
-                base = build(rule.template, mf=self.root()) if "{mf}" in rule.template else cst.parse_expression(rule.template)
+                base = (
+                    build(rule.template, mf=self.root())
+                    if "{mf}" in rule.template
+                    else cst.parse_expression(rule.template)
+                )
             else:
                 base = self.reference(original, answer, tail)
         except (Refused, KeyError) as error:
-            self.refuse(original, full, str(error) if isinstance(error, Refused) else "only calls of it are converted")
+            self.refuse(
+                original, full, str(error) if isinstance(error, Refused) else "only calls of it are converted"
+            )
             if isinstance(original, cst.Name):
                 self.kept.add(original.value)
                 return updated
             return self.outside(full)
         if rule.wrap or rule.renames or rule.added:
-            self.note(original, f"{full} is handed on as a value; its counterpart takes other arguments or answers otherwise")
+            self.note(
+                original,
+                f"{full} is handed on as a value; its counterpart takes other arguments or answers otherwise",
+            )
         for name in tail:
             base = cst.Attribute(value=base, attr=cst.Name(name))
         return base
 
-    def _module(self, original: cst.BaseExpression, updated: cst.BaseExpression, full: str) -> cst.BaseExpression:
+    def _module(
+        self, original: cst.BaseExpression, updated: cst.BaseExpression, full: str
+    ) -> cst.BaseExpression:
         home = HOMES[full][0]
         if isinstance(original, cst.Name) and full != "torch":
             self.kept.add(original.value)
@@ -280,12 +309,22 @@ class Rewriter(cst.CSTTransformer):
             return self._function(original_node, updated_node, full)
         func = original_node.func
         if isinstance(func, cst.Attribute) and not self.names.imported(func):
-            return self._method(original_node, updated_node, func)
+            return methods.method_call(self, original_node, updated_node, func)
         if isinstance(func, cst.Name) and func.value == "next" and len(original_node.args) == 1:
             inner = original_node.args[0].value
-            if isinstance(inner, cst.Call) and isinstance(inner.func, cst.Attribute) and inner.func.attr.value in ("parameters", "named_parameters", "children", "modules", "buffers"):
+            if (
+                isinstance(inner, cst.Call)
+                and isinstance(inner.func, cst.Attribute)
+                and inner.func.attr.value
+                in ("parameters", "named_parameters", "children", "modules", "buffers")
+            ):
                 return build("next(iter({x}))", x=updated_node.args[0].value)
-        if isinstance(func, cst.Name) and func.value == "len" and len(original_node.args) == 1 and self.kinds.of(original_node.args[0].value) == "dataset":
+        if (
+            isinstance(func, cst.Name)
+            and func.value == "len"
+            and len(original_node.args) == 1
+            and self.kinds.of(original_node.args[0].value) == "dataset"
+        ):
             return build("{x}.item_count()", x=updated_node.args[0].value)
         return updated_node
 
@@ -298,7 +337,7 @@ class Rewriter(cst.CSTTransformer):
         why = "has no counterpart" if answer is None else answer.why
         if answer is not None and answer.offered and not left:
             try:
-                result = self._call(original, updated, answer)
+                result = self.call(original, updated, answer)
                 if answer.rule.note:
                     self.note(original, answer.rule.note)
                 return result
@@ -312,7 +351,7 @@ class Rewriter(cst.CSTTransformer):
             return updated
         return updated.with_changes(func=self.outside(full))
 
-    def _call(self, original: cst.Call, updated: cst.Call, answer: Answer) -> cst.BaseExpression:
+    def call(self, original: cst.Call, updated: cst.Call, answer: Answer) -> cst.BaseExpression:
         if answer.rule.special:
             return SPECIAL[answer.rule.special](self, original, updated, answer)
         if answer.rule.template:
@@ -320,7 +359,13 @@ class Rewriter(cst.CSTTransformer):
         return self.ordinary(original, updated, answer)
 
     def ordinary(
-        self, original: cst.Call, updated: cst.Call, answer: Answer, path: str = "", own: str = "", theirs: str = ""
+        self,
+        original: cst.Call,
+        updated: cst.Call,
+        answer: Answer,
+        path: str = "",
+        own: str = "",
+        theirs: str = "",
     ) -> cst.BaseExpression:
         """A call of the counterpart with its arguments in order."""
         where = path or answer.path
@@ -356,7 +401,12 @@ class Rewriter(cst.CSTTransformer):
             return updated
         for name, value in parts.items():
             default = next((p.default for p in answer.parameters or () if p.name == name), "no")
-            if name not in used and name not in answer.rule.dropped and name not in WITHOUT_MEANING and literal(value) != literal(default or "no"):
+            if (
+                name not in used
+                and name not in answer.rule.dropped
+                and name not in WITHOUT_MEANING
+                and literal(value) != literal(default or "no")
+            ):
                 raise Refused(f"argument {name}={text(value).strip()} has no counterpart")
         for parameter in answer.parameters or ():
             if parameter.default is not None and parameter.name not in parts:
@@ -370,121 +420,36 @@ class Rewriter(cst.CSTTransformer):
         except KeyError as error:
             raise Refused(f"argument {error} is missing") from None
 
-    # -- methods and attributes -------------------------------------------------------------------------------------------
-    def receiver_kind(self, node: cst.BaseExpression, name: str) -> str | None:
-        """The kind whose methods a receiver has, as far as it matters for ``name``; ``None`` if nothing is to be done."""
-        kind = self.kinds.of(node)
-        if kind in ("optimizer", "scaler", "loader", "distsampler", "device", "tensor", "module", "parallel"):
-            return kind
-        if kind is not None:
-            return None
-        if name == "dataset":
-            return "loader" if "loader" in text(node).lower() else None
-        if name in ("zero_grad", "step"):
-            return "optimizer" if self.steps.is_optimizer(node) else "module" if name == "zero_grad" else None
-        if name == "backward":
-            return "tensor"
-        if text(node) == "super()":
-            cls = self.kinds.class_of(node)
-            return self.kinds.classes.get(cls.name.value) if cls is not None and name == "forward" else None
-        if name == "module":
-            return "parallel" if self.parallel else None
-        if name in MODULE_ONLY:
-            return "module"
-        if name == "set_epoch":
-            return "distsampler" if "sampler" in text(node).lower() else None
-        return "tensor"
-
-    def _method(self, original: cst.Call, updated: cst.Call, func: cst.Attribute) -> cst.BaseExpression:
-        name = func.attr.value
-        given = self.kinds.of(func.value)
-        kind = self.receiver_kind(func.value, name)
-        if kind is None:
-            return updated
-        if kind == "tensor" and given is None and name in ("float", "double"):  # a module, perhaps
-            name = {"float": "float32", "double": "float64"}[name]
-            return updated.with_changes(func=cst.ensure_type(updated.func, cst.Attribute).with_changes(attr=cst.Name(name)))
-        answer = method("module" if kind == "parallel" and name != "no_sync" else kind, name)
-        if answer is None:
-            return updated
-        if given is None and not self._sure(original, answer, name):
-            return updated
-        if not answer.offered:
-            if given is not None:
-                self.refuse(original, answer.name, answer.why)
-            return updated
-        try:
-            result = self._call(original, updated, answer)
-        except Refused as error:
-            if given is not None or name not in SHARED:
-                self.refuse(original, answer.name, str(error))
-            return updated
-        if answer.rule.note and not result.deep_equals(updated):
-            self.note(original, answer.rule.note)
-        return result
-
-    def _sure(self, original: cst.Call, answer: Answer, name: str) -> bool:
-        """Whether a method of an unknown receiver is PyTorch's, by its name or its arguments."""
-        args = original.args
-        names = {a.keyword.value for a in args if a.keyword is not None}
-        if names & {"dim", "keepdim", "non_blocking"} or any(self.names.torch(a.value) for a in args):
-            return True
-        if answer.rule.certain:
-            return False
-        if name in ("argmax", "argmin", "argsort"):
-            self.note(original, f".{name}() is taken to be a tensor's")
-            return True
-        if name == "transpose":
-            return len(args) == 2
-        if name in ("max", "min"):
-            return True  # looks at what becomes of the answer
-        return name not in SHARED or name in ("eq", "ne", "gt", "lt", "ge", "le", "square", "tile", "flip", "train", "split", "view", "repeat")
-
-    def _attribute(self, original: cst.Attribute, updated: cst.Attribute) -> cst.BaseExpression:
-        name = original.attr.value
-        kind = self.receiver_kind(original.value, name)
-        given = self.kinds.of(original.value)
-        if kind is None or isinstance(self.parents[original], cst.AssignTarget) and name not in ("grad", "data"):
-            return updated
-        if kind == "module" and name == "module":
-            kind = "parallel" if given == "parallel" or self.parallel and given is None else ""
-        rule = TABLE.get(f"{kind}.{name}")
-        if rule is None or name in ("forward",) or kind in ("tensor", "module") and not (rule.special in ("data", "grad_of", "unwrap") or rule.certain or name in ("is_cuda", "is_leaf", "module")):
-            if name == "forward" and kind == "module":
-                return updated.with_changes(attr=cst.Name("execute"))
-            return updated
-        if given is None and rule.certain:
-            return updated
-        answer = method(kind, name)
-        if answer is None:
-            return updated
-        if not answer.offered:
-            self.refuse(original, answer.name, answer.why)
-            return updated
-        if rule.special:
-            return SPECIAL[rule.special](self, original, updated, answer)
-        if not rule.template:
-            return updated
-        return build(rule.template, self=updated.value, mf=self.root()) if "{mf}" in rule.template else build(rule.template, self=updated.value)
-
     # -- subscripts of parameter groups -----------------------------------------------------------------------------------
-    def leave_Subscript(self, original_node: cst.Subscript, updated_node: cst.Subscript) -> cst.BaseExpression:
+    def leave_Subscript(
+        self, original_node: cst.Subscript, updated_node: cst.Subscript
+    ) -> cst.BaseExpression:
         return definitions.rate_of(self, original_node, updated_node)
 
-    def leave_AugAssign(self, original_node: cst.AugAssign, updated_node: cst.AugAssign) -> cst.BaseSmallStatement:
+    def leave_AugAssign(
+        self, original_node: cst.AugAssign, updated_node: cst.AugAssign
+    ) -> cst.BaseSmallStatement:
         return definitions.rate_changed(self, original_node, updated_node)
 
     # -- definitions ----------------------------------------------------------------------------------------------------------
     def leave_ClassDef(self, original_node: cst.ClassDef, updated_node: cst.ClassDef) -> cst.BaseStatement:
-        return self._with_comments(original_node, definitions.class_def(self, original_node, updated_node))
+        return statements.with_comments(
+            original_node, definitions.class_def(self, original_node, updated_node)
+        )
 
-    def leave_FunctionDef(self, original_node: cst.FunctionDef, updated_node: cst.FunctionDef) -> cst.BaseStatement:
-        return self._with_comments(original_node, definitions.function_def(self, original_node, updated_node))
+    def leave_FunctionDef(
+        self, original_node: cst.FunctionDef, updated_node: cst.FunctionDef
+    ) -> cst.BaseStatement:
+        return statements.with_comments(
+            original_node, definitions.function_def(self, original_node, updated_node)
+        )
 
     def leave_Assign(self, original_node: cst.Assign, updated_node: cst.Assign) -> cst.BaseSmallStatement:
         return definitions.assign(self, original_node, updated_node)
 
-    def leave_Decorator(self, original_node: cst.Decorator, updated_node: cst.Decorator) -> cst.Decorator | cst.RemovalSentinel:
+    def leave_Decorator(
+        self, original_node: cst.Decorator, updated_node: cst.Decorator
+    ) -> cst.Decorator | cst.RemovalSentinel:
         if isinstance(original_node.decorator, (cst.Name, cst.Attribute)):
             name = self.names.torch(original_node.decorator)
             answer = find(name) if name else None
@@ -496,69 +461,15 @@ class Rewriter(cst.CSTTransformer):
     def leave_SimpleStatementLine(
         self, original_node: cst.SimpleStatementLine, updated_node: cst.SimpleStatementLine
     ) -> cst.BaseStatement:
-        if len(original_node.body) == 1 and isinstance(original_node.body[0], cst.Assign):
-            targets = [self.names.torch(t.target) for t in original_node.body[0].targets]
-            if all(targets):  # a setting of PyTorch's
-                self.note(original_node, f"{targets[0]} has no meaning in {self.framework}")
-                space = cst.SimpleWhitespace("  ")
-                comment = cst.Comment("# " + " ".join(text(original_node.body[0]).split()))
-                trailing = original_node.trailing_whitespace
-                before = [cst.EmptyLine(comment=trailing.comment)] if trailing.comment is not None else []
-                return updated_node.with_changes(
-                    body=[cst.Pass()],
-                    leading_lines=[*updated_node.leading_lines, *before],
-                    trailing_whitespace=trailing.with_changes(whitespace=space, comment=comment),
-                )
-        return self._with_comments(original_node, updated_node)
+        setting = statements.setting(self, original_node, updated_node)
+        if setting is not None:
+            return setting
+        return statements.with_comments(original_node, updated_node)
 
-    def leave_IndentedBlock(self, original_node: cst.IndentedBlock, updated_node: cst.IndentedBlock) -> cst.BaseSuite:
-        return updated_node.with_changes(body=self._join(original_node.body, updated_node.body))
+    def leave_IndentedBlock(
+        self, original_node: cst.IndentedBlock, updated_node: cst.IndentedBlock
+    ) -> cst.BaseSuite:
+        return updated_node.with_changes(body=statements.join(self, original_node.body, updated_node.body))
 
     def leave_Module(self, original_node: cst.Module, updated_node: cst.Module) -> cst.Module:
-        return updated_node.with_changes(body=self._join(original_node.body, updated_node.body))
-
-    def _join(self, olds: Sequence[cst.CSTNode], news: Sequence[cst.CSTNode]) -> list[cst.CSTNode]:
-        """``loss.backward()`` and the ``optimizer.step()`` after it as one statement."""
-        if len(olds) != len(news):
-            return list(news)
-        found: list[cst.CSTNode] = []
-        k = 0
-        while k < len(news):
-            call = only_call(olds[k])
-            loss = self.joined.get(call) if call is not None else None
-            if loss is not None and k + 1 < len(news):
-                found.append(self._joined_step(call, loss, news[k], news[k + 1]))  # type: ignore[arg-type]
-                k += 2
-                continue
-            found.append(news[k])
-            k += 1
-        return found
-
-    def _joined_step(
-        self, call: cst.Call, loss: cst.BaseExpression, first: cst.SimpleStatementLine, second: cst.SimpleStatementLine
-    ) -> cst.SimpleStatementLine:
-        step = cst.ensure_type(cst.ensure_type(second.body[0], cst.Expr).value, cst.Call)
-        more = [a for a in call.args if a.keyword is not None and a.keyword.value == "retain_graph"]
-        args = [cst.Arg(loss), *(a.with_changes(comma=cst.MaybeSentinel.DEFAULT) for a in more)]
-        joined = step.with_changes(args=args)
-        leading = [*first.leading_lines]
-        trailing = first.trailing_whitespace.comment
-        if trailing is not None:
-            leading.append(cst.EmptyLine(comment=trailing))
-        return second.with_changes(
-            body=[cst.Expr(value=joined)], leading_lines=[*leading, *(line for line in second.leading_lines if line.comment)]
-        )
-
-    def _with_comments(self, original: cst.CSTNode, updated: cst.CSTNode) -> cst.BaseStatement:
-        """Comments that a change has lost stand before the statement."""
-        assert isinstance(updated, cst.BaseStatement)
-        left = comments(updated)
-        lost = []
-        for comment in comments(original):
-            if comment in left:
-                left.remove(comment)
-            else:
-                lost.append(cst.EmptyLine(comment=cst.Comment(comment)))
-        if not lost or not hasattr(updated, "leading_lines"):
-            return updated
-        return updated.with_changes(leading_lines=[*updated.leading_lines, *lost])
+        return updated_node.with_changes(body=statements.join(self, original_node.body, updated_node.body))

@@ -22,7 +22,8 @@ class Rule:
     ``target``: path below metafuse (``nn.Conv2d``); empty: the same name, where it is found; ``None``: not offered, and ``why``.
     ``parameters``: PyTorch's, where the inventory does not tell them as scripts use them.
     ``renames``: PyTorch's parameter -> metafuse's. ``dropped``: parameters that may be left out whatever their value.
-    ``added``: metafuse's parameter -> text that is written if the script does not give the corresponding one, since defaults differ.
+    ``added``: metafuse's parameter -> text that is written if the script does not give the corresponding one, since
+    defaults differ.
     ``alike``: parameters whose defaults differ in writing only.
     ``wrap``: what is written around the new call, which stands for ``{call}``. ``template``: an expression that is written in the
     place of the name if it is not called (``{mf}`` is metafuse), or of the whole call with its arguments by name.

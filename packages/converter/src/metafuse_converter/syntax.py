@@ -16,8 +16,19 @@ import libcst as cst
 __all__ = ["build", "comments", "dotted", "keyword", "literal", "path", "plain", "text"]
 
 _EMPTY = cst.Module(body=[])
-_ATOMS = (cst.Name, cst.Attribute, cst.Call, cst.Subscript, cst.List, cst.Dict, cst.Set, cst.SimpleString, cst.FormattedString)
-_LOOSE = (cst.Attribute, cst.Subscript, cst.Call, cst.BinaryOperation, cst.UnaryOperation, cst.Comparison, cst.StarredElement)
+_ATOMS = (
+    cst.Name,
+    cst.Integer,
+    cst.Float,
+    cst.Attribute,
+    cst.Call,
+    cst.Subscript,
+    cst.List,
+    cst.Dict,
+    cst.Set,
+    cst.SimpleString,
+    cst.FormattedString,
+)
 
 
 def text(node: cst.CSTNode) -> str:
@@ -43,7 +54,7 @@ def dotted(node: cst.CSTNode) -> str | None:
 
 def enclosed(node: cst.BaseExpression) -> cst.BaseExpression:
     """The expression in parentheses, if it has none and needs some beside an operator or a dot."""
-    if node.lpar or isinstance(node, _ATOMS) and "\n" not in _outside(node):
+    if node.lpar or (isinstance(node, _ATOMS) and "\n" not in _outside(node)):
         return node
     if isinstance(node, (cst.Tuple, cst.GeneratorExp)) and text(node)[:1] == "(":
         return node
@@ -74,13 +85,17 @@ class _Fill(cst.CSTTransformer):
     def leave_Name(self, original_node: cst.Name, updated_node: cst.Name) -> cst.BaseExpression:
         return self._put(updated_node, False)
 
-    def visit_Attribute(self, node: cst.Attribute) -> bool:
-        return True
+    def leave_Attribute(
+        self, original_node: cst.Attribute, updated_node: cst.Attribute
+    ) -> cst.BaseExpression:
+        value = updated_node.value
+        if isinstance(value, (cst.Integer, cst.Float)) and not value.lpar:
+            value = value.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
+        return updated_node.with_changes(value=enclosed(value))
 
-    def leave_Attribute(self, original_node: cst.Attribute, updated_node: cst.Attribute) -> cst.BaseExpression:
-        return updated_node.with_changes(value=enclosed(updated_node.value))
-
-    def leave_Subscript(self, original_node: cst.Subscript, updated_node: cst.Subscript) -> cst.BaseExpression:
+    def leave_Subscript(
+        self, original_node: cst.Subscript, updated_node: cst.Subscript
+    ) -> cst.BaseExpression:
         return updated_node.with_changes(value=enclosed(updated_node.value))
 
     def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> cst.BaseExpression:
@@ -100,7 +115,7 @@ def build(template: str, **nodes: cst.BaseExpression) -> cst.BaseExpression:
         '(a + b)[0]'
     """
     source = re.sub(r"\{(\w+)\}", r"_ph_\1", template)
-    found = cst.ensure_type(cst.parse_expression(source), cst.BaseExpression).visit(_Fill(nodes))
+    found = cst.parse_expression(source).visit(_Fill(nodes))
     assert isinstance(found, cst.BaseExpression)
     return found
 

@@ -34,7 +34,9 @@ def rows() -> Iterator[Row]:
     for module, names in lookup.inventory().items():
         listed = set(names) | {n.rpartition(".")[2] for n in lookup.TABLE if n.rpartition(".")[0] == module}
         for name in sorted(listed):
-            answer = lookup.method(kinds[module], name) if module in kinds else lookup.find(f"{module}.{name}")
+            answer = (
+                lookup.method(kinds[module], name) if module in kinds else lookup.find(f"{module}.{name}")
+            )
             if answer is not None:
                 yield Row(module, name, *_state(name, answer))
 
@@ -44,7 +46,11 @@ def _state(name: str, answer: Answer) -> tuple[str, str]:
     if not answer.offered:
         return "not offered", answer.why
     if rule.template or rule.special:
-        shown = rule.template.replace("{mf}", "mf").replace("{", "").replace("}", "") if rule.template else f"`{answer.path}`"
+        shown = (
+            rule.template.replace("{mf}", "mf").replace("{", "").replace("}", "")
+            if rule.template
+            else f"`{answer.path}`"
+        )
         return "rewritten", f"`{shown}`" if rule.template else shown if answer.path else "by what is given"
     assert answer.path is not None
     if rule.wrap or rule.added or rule.renames:

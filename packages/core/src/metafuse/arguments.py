@@ -185,6 +185,7 @@ def checked(target: T) -> T:
                 setattr(target, name, _checked(value))
             elif isinstance(value, staticmethod):
                 setattr(target, name, staticmethod(_checked(value.__func__)))
+        target.__doc__ = _with_errors(target.__doc__)
         return target
     return _checked(target)  # type: ignore[arg-type,return-value]
 
@@ -212,7 +213,15 @@ def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
                 raise _refusal(function, args, name, kind, value)
         return function(*args, **kwargs)
 
+    call.__doc__ = _with_errors(function.__doc__)
     return call
+
+
+def _with_errors(text: str | None) -> str | None:
+    """A docstring that says what every checked function raises, unless it speaks of errors itself."""
+    if not text or "Errors:" in text:
+        return text
+    return f"{text.rstrip()}\n\n    Errors:\n        WrongType: an argument is nothing that its annotation allows.\n    "
 
 
 def _refusal(

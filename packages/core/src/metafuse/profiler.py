@@ -118,7 +118,13 @@ _open: list[_Session] = []
 
 
 def running() -> bool:
-    """Whether ``start`` was called and ``stop`` was not."""
+    """Whether ``start`` was called and ``stop`` was not.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.profiler.running()
+        False
+    """
     return any(session in _open for session in _global)
 
 
@@ -146,7 +152,15 @@ def start(warmup: int = 0, rerun: int = 0) -> None:
 
 
 def stop() -> None:
-    """Measure no longer. What was measured stays for ``report``."""
+    """Measure no longer. What was measured stays for ``report``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.profiler.start()
+        >>> mf.profiler.stop()
+        >>> mf.profiler.running()
+        False
+    """
     for session in _global:
         if session in _open:
             _end(session)
@@ -158,6 +172,14 @@ def report(sort_key: str = "TotalTime") -> Report:
 
     Args:
         sort_key: a name of ``HEADER``; names ascend, numbers descend.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.profiler.start()
+        >>> _ = (mf.ones(3) * 2).numpy()
+        >>> mf.profiler.stop()
+        >>> len(mf.profiler.report()) > 1
+        True
     """
     return _global[0].report(sort_key) if _global else Report([list(HEADER)])
 

@@ -100,7 +100,13 @@ class Var:
         return len(self._node.spec.shape)
 
     def numel(self) -> int:
-        """Number of elements."""
+        """Number of elements.
+
+        Example:
+            >>> import metafuse as mf
+            >>> mf.zeros(2, 3).numel()
+            6
+        """
         return self._node.spec.size
 
     @property
@@ -120,12 +126,24 @@ class Var:
 
     # -- reading ---------------------------------------------------------------------------------------------
     def sync(self, device_sync: bool = False, weak_sync: bool = True) -> Var:
-        """Compute the value now (and, unless ``weak_sync`` is false, every older pending value that is held); see ``mf.sync``."""
+        """Compute the value now (and, unless ``weak_sync`` is false, every older pending value that is held); see ``mf.sync``.
+
+        Example:
+            >>> import metafuse as mf
+            >>> (mf.ones(2) * 3).sync().tolist()
+            [3.0, 3.0]
+        """
         sync([self], device_sync, weak_sync)
         return self
 
     def numpy(self) -> np.ndarray[Any, Any]:
-        """A copy of the value as a NumPy array of the same shape and dtype."""
+        """A copy of the value as a NumPy array of the same shape and dtype.
+
+        Example:
+            >>> import metafuse as mf
+            >>> mf.array([[1, 2]]).numpy()
+            array([[1, 2]], dtype=int32)
+        """
         for watcher in executor.watchers:
             watcher.was_read(self._node)
         return executor.read(self._node)
@@ -142,7 +160,13 @@ class Var:
         self.assign(value)
 
     def item(self) -> float | int | bool:
-        """The only element as a Python number. Errors: ``ArgumentError`` if there is not exactly one."""
+        """The only element as a Python number. Errors: ``ArgumentError`` if there is not exactly one.
+
+        Example:
+            >>> import metafuse as mf
+            >>> mf.array([2.5]).item()
+            2.5
+        """
         if self._node.spec.size != 1:
             raise ArgumentError(
                 f"[item] needs exactly one element, got shape {list(self.shape)}; index it first"
@@ -150,7 +174,13 @@ class Var:
         return self.numpy().reshape(-1)[0].item()  # type: ignore[no-any-return]
 
     def tolist(self) -> Any:
-        """The value as nested Python lists."""
+        """The value as nested Python lists.
+
+        Example:
+            >>> import metafuse as mf
+            >>> mf.array([[1, 2], [3, 4]]).tolist()
+            [[1, 2], [3, 4]]
+        """
         return self.numpy().tolist()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
@@ -181,7 +211,13 @@ class Var:
 
     # -- identity, assignment --------------------------------------------------------------------------------
     def name(self, value: str | None = None) -> Any:
-        """The name, or with an argument: set it and answer the Var."""
+        """The name, or with an argument: set it and answer the Var.
+
+        Example:
+            >>> import metafuse as mf
+            >>> mf.ones(2).name("weight").name()
+            'weight'
+        """
         if value is None:
             return self._name or ""
         self._name = str(value)
@@ -198,7 +234,14 @@ class Var:
             state.pending.append(handle)
 
     def assign(self, value: Any) -> Var:
-        """Make this Var hold ``value`` from now on (same shape; cast to its own dtype), gradient path included."""
+        """Make this Var hold ``value`` from now on (same shape; cast to its own dtype), gradient path included.
+
+        Example:
+            >>> import metafuse as mf
+            >>> x = mf.zeros(2)
+            >>> x.assign([1.0, 2.0]).tolist()
+            [1.0, 2.0]
+        """
         from .ops.creation import array
         from .ops.elementwise import cast
         from .ops.meta import identity
@@ -211,15 +254,36 @@ class Var:
         return self
 
     def update(self, value: Any) -> Var:
-        """``assign`` without a gradient path: what optimizers and running statistics do. The Var stays as trainable as it was."""
+        """``assign`` without a gradient path: what optimizers and running statistics do. The Var stays as trainable as it was.
+
+        Example:
+            >>> import metafuse as mf
+            >>> x = mf.ones(2)
+            >>> x.update(x * 3).tolist(), x.requires_grad
+            ([3.0, 3.0], True)
+        """
         if not self._node.requires_grad:
             return self.assign(value).stop_grad()
         self.assign(value.detach() if type(value) is Var else value)
         self._node.requires_grad = True
         return self
 
+    def _renew(self, value: Var) -> None:
+        """Hold what was recorded for this Var alone, as trainable as before. It costs no node; ``value`` has the old value then."""
+        requires_grad = self._node.requires_grad
+        self.swap(value)
+        self._node.requires_grad = requires_grad
+
     def swap(self, other: Var) -> Var:
-        """Exchange the values of two Vars."""
+        """Exchange the values of two Vars.
+
+        Example:
+            >>> import metafuse as mf
+            >>> x, y = mf.ones(1), mf.zeros(1)
+            >>> _ = x.swap(y)
+            >>> x.item(), y.item()
+            (0.0, 1.0)
+        """
         if not isinstance(other, Var):
             raise DTypeError(f"[swap] other must be a Var, got {type(other).__name__}")
         mine, theirs = self._node, other._node
@@ -253,23 +317,48 @@ class Var:
             self.stop_grad()
 
     def is_stop_grad(self) -> bool:
-        """Whether no gradient flows through this value."""
+        """Whether no gradient flows through this value.
+
+        Example:
+            >>> import metafuse as mf
+            >>> mf.ones(2).is_stop_grad(), mf.ones(2).stop_grad().is_stop_grad()
+            (False, True)
+        """
         return not self._node.requires_grad
 
     def stop_grad(self) -> Var:
-        """Cut the gradient path at this value; answers the Var itself."""
+        """Cut the gradient path at this value; answers the Var itself.
+
+        Example:
+            >>> import metafuse as mf
+            >>> x = mf.array([3.0])
+            >>> mf.grad(x * x + (x * x).stop_grad(), x).item()
+            6.0
+        """
         self._node.requires_grad = False
         return self
 
     def start_grad(self) -> Var:
-        """Make a floating-point value something gradients can be asked for."""
+        """Make a floating-point value something gradients can be asked for.
+
+        Example:
+            >>> import metafuse as mf
+            >>> mf.ones(2).stop_grad().start_grad().requires_grad
+            True
+        """
         if not self.dtype.is_float:
             raise DTypeError(f"[start_grad] only floating-point Vars have gradients, got {self.dtype}")
         self._node.requires_grad = True
         return self
 
     def detach(self) -> Var:
-        """The same value without a gradient path, as a new Var."""
+        """The same value without a gradient path, as a new Var.
+
+        Example:
+            >>> import metafuse as mf
+            >>> mf.ones(2).detach().requires_grad
+            False
+        """
         from .ops.meta import identity
 
         return identity(self).stop_grad()
@@ -277,13 +366,29 @@ class Var:
     def register_hook(self, hook: Callable[[Var], Var | None]) -> Var:
         """Call ``hook(gradient)`` when a gradient with respect to this Var is computed; it may answer a replacement.
 
-        Hooks are called in the order of registration. Answers the Var."""
+        Hooks are called in the order of registration. Answers the Var.
+
+        Example:
+            >>> import metafuse as mf
+            >>> x = mf.array([3.0])
+            >>> _ = x.register_hook(lambda gradient: gradient * 10)
+            >>> mf.grad(x * 2, x).item()
+            20.0
+        """
         if not callable(hook):
             raise DTypeError(f"[register_hook] hook must be callable, got {type(hook).__name__}")
         return self._set_hooks((*self._hooks, hook))
 
     def remove_hook(self, hook: Callable[[Var], Var | None] | None = None) -> Var:
-        """Take back one ``hook``, or all of them."""
+        """Take back one ``hook``, or all of them.
+
+        Example:
+            >>> import metafuse as mf
+            >>> x = mf.array([3.0])
+            >>> _ = x.register_hook(lambda gradient: gradient * 10).remove_hook()
+            >>> mf.grad(x * 2, x).item()
+            2.0
+        """
         if hook is not None and hook not in self._hooks:
             raise ArgumentError("[remove_hook] this hook is not registered")
         kept = list(self._hooks)
@@ -387,6 +492,13 @@ def sync(vh: Iterable[Var] = (), device_sync: bool = False, weak_sync: bool = Tr
         vh: Vars.
         device_sync: wait until the device is done; else the call may return while it still computes.
         weak_sync: the program also has every older pending value that is held; ``False``: nothing that ``vh`` does not need.
+
+    Example:
+        >>> import metafuse as mf
+        >>> x, y = mf.ones(2) * 2, mf.ones(2) * 3
+        >>> mf.sync([x, y])
+        >>> x.tolist(), y.tolist()
+        ([2.0, 2.0], [3.0, 3.0])
     """
     try:
         nodes = [v._node for v in vh]
@@ -404,7 +516,15 @@ def _is_true(name: str, value: Any) -> bool:
 
 
 def sync_all(device_sync: bool = False) -> None:
-    """Compute every pending value that is still held; ``device_sync``: wait until the device is done."""
+    """Compute every pending value that is still held; ``device_sync``: wait until the device is done.
+
+    Example:
+        >>> import metafuse as mf
+        >>> x = mf.ones(2) * 2
+        >>> mf.sync_all()
+        >>> x.tolist()
+        [2.0, 2.0]
+    """
     executor.evaluate(None)
     if _is_true("device_sync", device_sync):
         executor.device().backend.synchronize()

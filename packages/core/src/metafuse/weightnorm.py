@@ -32,6 +32,13 @@ class WeightNorm:
     Args:
         name: the weight's attribute name.
         dim: the dimension whose entries have a length each; ``None`` or -1: one length for all.
+
+    Example:
+        >>> import metafuse as mf
+        >>> layer = mf.weightnorm.weight_norm(mf.nn.Linear(3, 2), "weight", -1)
+        >>> rule = mf.weightnorm.WeightNorm("weight", -1)
+        >>> rule.compute_weight(layer).shape
+        (2, 3)
     """
 
     def __init__(self, name: str, dim: int | None) -> None:

@@ -24,7 +24,7 @@ import numpy as np
 from mpi4py import MPI
 
 from metafuse.config import flags
-from metafuse.dist.guard import ENDING, end_within
+from metafuse.dist.guard import ENDING, Clock, end_within
 from metafuse.graph.node import describe_origin
 from metafuse.runtime import executor
 
@@ -33,8 +33,6 @@ __all__ = ["HUNG", "Watch"]
 #: seconds between looks, from asking the others for their tracebacks to the end, and until a call may be late for one who
 #: has left
 LOOK, ANSWER, GRACE = 0.25, 2.0, 3.0
-#: what lies between two looks counts as no more than this
-LONGEST = 1.0
 #: a rank that uses less than this part of a processor does nothing, apart from looking
 IDLE = 0.01
 _BYE, _TELL, _ASK, _USED = 1, 2, 3, 4
@@ -84,7 +82,7 @@ class Watch:
         self.stop()
         self.ending = True
         self._tell_all(_BYE)
-        pause, clock = 0.001, _Clock()
+        pause, clock = 0.001, Clock()
         before: dict[int, float] | None = None
         while len(self.gone) < self.size - 1:
             self._listen()
@@ -95,7 +93,7 @@ class Watch:
                     self._end_if_idle(before)
                 before, self._used = self._used, {}
                 self._tell_all(_ASK)
-                clock = _Clock()
+                clock = Clock()
         MPI.Request.Waitall(self._requests)
 
     def _end_if_idle(self, before: dict[int, float]) -> None:
@@ -141,7 +139,7 @@ class Watch:
         wait = _Wait()
         while not self._stop.wait(LOOK):
             if flags.dist_timeout and wait.seconds(self.now) > flags.dist_timeout + 2 * ENDING:
-                end_within(ENDING)
+                end_within(ENDING, HUNG)
                 _write(f"rank {self.rank} of {self.size} can't reach the others, and ends\n")
                 self._show()
                 os._exit(HUNG)
@@ -167,7 +165,7 @@ class Watch:
 
     def _end(self, why: str) -> None:
         """Have everybody tell where they are, then end the job."""
-        end_within(ANSWER + ENDING)
+        end_within(ANSWER + ENDING, HUNG)
         _write(f"rank {self.rank} of {self.size} {why}\n")
         self._tell_all(_TELL)
         self._show()
@@ -190,31 +188,17 @@ class Watch:
         _write(f"rank {self.rank} of {self.size} is {state}:\n{stack}")
 
 
-class _Clock:
-    """Seconds since it was made, asked for often: those in which the process was stopped do not count."""
-
-    def __init__(self) -> None:
-        self._last, self._passed = time.monotonic(), 0.0
-
-    def passed(self) -> float:
-        """How many."""
-        now = time.monotonic()
-        self._passed += min(now - self._last, LONGEST)
-        self._last = now
-        return self._passed
-
-
 class _Wait:
     """How long the call has lasted that one is told of again and again."""
 
     def __init__(self) -> None:
         self._call: tuple[Any, ...] | None = None
-        self._clock = _Clock()
+        self._clock = Clock()
 
     def seconds(self, call: tuple[Any, ...] | None) -> float:
         """Seconds since ``call`` was told of first; 0 if there is none."""
         if call is not self._call or call is None:
-            self._call, self._clock = call, _Clock()
+            self._call, self._clock = call, Clock()
         return self._clock.passed() if call is not None else 0.0
 
 

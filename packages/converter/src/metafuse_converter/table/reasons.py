@@ -24,7 +24,8 @@ ABSENT: dict[str, str] = {
     r"deterministic|_threads|flush_denormal|set_default|get_default|warn_always|float32_matmul_precision|anomaly":
         "see docs/flags.md for settings",
     r"conj|[cC]omplex|imag$|real$|angle$|cfloat|cdouble|chalf|resolve_neg": "complex values are `nn.ComplexNumber`",
-    r"Tensor\.(retain|is_leaf|grad_fn|output_nr|_?grad|register_post|retains)": "a Var keeps no gradient and no record of its own",
+    r"Tensor\.(retain|is_leaf|grad_fn|output_nr|_?grad|register_post|retains)":
+        "a Var keeps no gradient and no record of its own",
     r"torchvision\.transforms\.functional|torchvision\.transforms": "not among the transforms that are offered",
     r"torchvision\.datasets": "not among the data sets that are offered; write a `Dataset`",
     r"torchvision\.models": "not among the networks of metafuse-models",

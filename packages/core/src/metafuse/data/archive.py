@@ -42,6 +42,15 @@ def extract_archive(
 
     Errors: ``ArgumentError`` for damaged archives, and before anything is written for entries that lead out of the folder, for
     links and for devices; ``FileNotFoundError``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> import pathlib, zipfile
+        >>> with zipfile.ZipFile("images.zip", "w") as archive:
+        ...     archive.writestr("a.txt", "hello")
+        >>> mf.data.extract_archive("images.zip", "images")
+        >>> pathlib.Path("images/a.txt").read_text()
+        'hello'
     """
     source = Path(from_path).expanduser()
     folder = source.parent if to_path is None else Path(to_path).expanduser()

@@ -318,4 +318,10 @@ def _array(kind: str, value: Any) -> np.ndarray[Any, Any]:
 
 
 class VarDataset(TensorDataset):
-    """``TensorDataset`` by the reference API's other name."""
+    """``TensorDataset`` by the reference API's other name.
+
+    Example:
+        >>> import metafuse as mf
+        >>> len(mf.data.VarDataset(mf.ones(5, 2)).set_attrs(batch_size=2))
+        3
+    """

@@ -68,32 +68,67 @@ def _kind(digits: str) -> Any:
 
 @checked
 def calculate_md5(file_path: str | os.PathLike[str], chunk_size: int = 1024 * 1024) -> str:
-    """The MD5 sum of a file, in 32 hexadecimal digits."""
+    """The MD5 sum of a file, in 32 hexadecimal digits.
+
+    Example:
+        >>> import pathlib, metafuse as mf
+        >>> _ = pathlib.Path("greeting.txt").write_text("hello")
+        >>> mf.data.calculate_md5("greeting.txt")
+        '5d41402abc4b2a76b9719d911017c592'
+    """
     return _digest(Path(file_path), hashlib.md5(usedforsecurity=False), chunk_size)
 
 
 @checked
 def check_md5(file_path: str | os.PathLike[str], md5: str, chunk_size: int = 1024 * 1024) -> bool:
-    """Whether a file has this sum. Errors: ``FileNotFoundError``."""
+    """Whether a file has this sum. Errors: ``FileNotFoundError``.
+
+    Example:
+        >>> import pathlib, metafuse as mf
+        >>> _ = pathlib.Path("greeting.txt").write_text("hello")
+        >>> mf.data.check_md5("greeting.txt", "5d41402abc4b2a76b9719d911017c592")
+        True
+    """
     return _digest(Path(file_path), _kind(md5), chunk_size) == md5.lower()
 
 
 @checked
 def check_integrity(fpath: str | os.PathLike[str], md5: str | None = None) -> bool:
-    """Whether a file is there, and has this sum if one is given."""
+    """Whether a file is there, and has this sum if one is given.
+
+    Example:
+        >>> import pathlib, metafuse as mf
+        >>> _ = pathlib.Path("greeting.txt").write_text("hello")
+        >>> mf.data.check_integrity("greeting.txt"), mf.data.check_integrity("nowhere.txt")
+        (True, False)
+    """
     path = Path(fpath)
     return path.is_file() if md5 is None else has_hash(path, md5)
 
 
 @checked
 def check_file_exist(file_path: str | os.PathLike[str], md5: str | None) -> bool:
-    """``check_integrity`` by the reference API's other name."""
+    """``check_integrity`` by the reference API's other name.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.data.check_file_exist("nowhere.txt", None)
+        False
+    """
     return check_integrity(file_path, md5)
 
 
 @checked
 def ensure_dir(dir_path: str | os.PathLike[str]) -> None:
-    """Make a folder and those above it, where they are missing."""
+    """Make a folder and those above it, where they are missing.
+
+    Example:
+        >>> import metafuse as mf
+        >>> import os
+        >>> mf.data.ensure_dir("images/train")
+        >>> os.path.isdir("images/train")
+        True
+    """
     os.makedirs(dir_path, exist_ok=True)
 
 

@@ -31,6 +31,18 @@ class ImageFolder(Dataset):
     Attributes: ``classes``, ``class_to_idx``, ``imgs`` (pairs of path and class).
 
     Needs Pillow. Errors: ``ArgumentError`` if there are no classes or images; at reading, naming the file, if one is damaged.
+
+    Example:
+        >>> import metafuse as mf
+        >>> import os
+        >>> from PIL import Image
+        >>> os.makedirs("photos/cat"), os.makedirs("photos/dog")
+        (None, None)
+        >>> Image.new("RGB", (4, 4)).save("photos/cat/1.png")
+        >>> Image.new("RGB", (4, 4)).save("photos/dog/1.png")
+        >>> folder = mf.data.ImageFolder("photos")
+        >>> folder.classes, folder.item_count()
+        (['cat', 'dog'], 2)
     """
 
     def __init__(self, root: str | os.PathLike[str], transform: Callable[[Any], Any] | None = None) -> None:

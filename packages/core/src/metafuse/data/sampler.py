@@ -37,7 +37,16 @@ _generator = np.random.default_rng(1)
 
 @checked
 def set_shuffle_seed(seed: int) -> None:
-    """Begin the shuffling generator anew."""
+    """Begin the shuffling generator anew.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.data.set_shuffle_seed(7)
+        >>> order = mf.data.get_random_list(9)
+        >>> mf.data.set_shuffle_seed(7)
+        >>> mf.data.get_random_list(9) == order
+        True
+    """
     global _generator
     if seed < 0:
         raise ArgumentError(f"[set_shuffle_seed] seed must be >= 0, got {seed}")
@@ -54,13 +63,25 @@ register(lambda: _generator, lambda rank: np.random.default_rng(1), _put_generat
 
 @checked
 def get_random_list(n: int) -> list[int]:
-    """The numbers 0 .. n-1 in random order."""
+    """The numbers 0 .. n-1 in random order.
+
+    Example:
+        >>> import metafuse as mf
+        >>> sorted(mf.data.get_random_list(3))
+        [0, 1, 2]
+    """
     return _numbers("get_random_list", n, lambda: _generator.permutation(int(n)).tolist())
 
 
 @checked
 def get_order_list(n: int) -> list[int]:
-    """The numbers 0 .. n-1."""
+    """The numbers 0 .. n-1.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.data.get_order_list(3)
+        [0, 1, 2]
+    """
     return _numbers("get_order_list", n, lambda: list(range(n)))
 
 
@@ -75,7 +96,16 @@ def _numbers(op: str, n: int, make: Callable[[], list[int]]) -> list[int]:
 
 @checked
 class Sampler:
-    """Base of all samplers: iterate for indices; ``len`` says how many there will be."""
+    """Base of all samplers: iterate for indices; ``len`` says how many there will be.
+
+    Example:
+        >>> import metafuse as mf
+        >>> class Backwards(mf.data.Sampler):
+        ...     def __iter__(self):
+        ...         return iter(range(len(self) - 1, -1, -1))
+        >>> list(Backwards("abc"))
+        [2, 1, 0]
+    """
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
@@ -89,7 +119,13 @@ class Sampler:
 
 @checked
 class SequentialSampler(Sampler):
-    """First to last."""
+    """First to last.
+
+    Example:
+        >>> import metafuse as mf
+        >>> list(mf.data.SequentialSampler("abc"))
+        [0, 1, 2]
+    """
 
     def __iter__(self) -> Iterator[int]:
         return iter(range(len(self)))
@@ -102,6 +138,11 @@ class RandomSampler(Sampler):
     Args:
         replacement: draw with replacement.
         num_samples: how many to draw; ``None`` means as many as there are.
+
+    Example:
+        >>> import metafuse as mf
+        >>> sorted(mf.data.RandomSampler(range(4)))
+        [0, 1, 2, 3]
     """
 
     def __init__(self, dataset: Any, replacement: bool = False, num_samples: int | None = None) -> None:
@@ -129,7 +170,13 @@ class RandomSampler(Sampler):
 
 @checked
 class SubsetRandomSampler(Sampler):
-    """Some indices, in random order."""
+    """Some indices, in random order.
+
+    Example:
+        >>> import metafuse as mf
+        >>> sorted(mf.data.SubsetRandomSampler(range(9), [5, 3]))
+        [3, 5]
+    """
 
     def __init__(self, dataset: Any, indice: Sequence[int]) -> None:
         super().__init__(dataset)
@@ -150,6 +197,11 @@ class WeightedRandomSampler(Sampler):
         weights: one number >= 0 for each item.
         num_samples: how many to draw.
         replacement: whether an index may come more than once.
+
+    Example:
+        >>> import metafuse as mf
+        >>> list(mf.data.WeightedRandomSampler([0.0, 1.0], 3))
+        [1, 1, 1]
     """
 
     def __init__(self, weights: Sequence[float], num_samples: int, replacement: bool = True) -> None:
@@ -179,7 +231,13 @@ class WeightedRandomSampler(Sampler):
 
 @checked
 class BatchSampler(Sampler):
-    """Lists of ``batch_size`` indices of another sampler; with ``drop_last`` a short last one is left out."""
+    """Lists of ``batch_size`` indices of another sampler; with ``drop_last`` a short last one is left out.
+
+    Example:
+        >>> import metafuse as mf
+        >>> list(mf.data.BatchSampler(mf.data.SequentialSampler(range(5)), 2, False))
+        [[0, 1], [2, 3], [4]]
+    """
 
     def __init__(self, sampler: Sampler, batch_size: int, drop_last: bool) -> None:
         super().__init__(getattr(sampler, "dataset", None))
@@ -206,7 +264,13 @@ class BatchSampler(Sampler):
 
 @checked
 class SkipFirstBatchesSampler(Sampler):
-    """Another (batch) sampler without its first ``num_skip_batches`` entries: to go on within an epoch."""
+    """Another (batch) sampler without its first ``num_skip_batches`` entries: to go on within an epoch.
+
+    Example:
+        >>> import metafuse as mf
+        >>> list(mf.data.SkipFirstBatchesSampler(mf.data.SequentialSampler("abcd"), 2))
+        [2, 3]
+    """
 
     def __init__(self, sampler: Sampler, num_skip_batches: int) -> None:
         super().__init__(getattr(sampler, "dataset", None))

@@ -41,7 +41,9 @@ class HookTimer:
         try:
             setattr(obj, attr, self)
         except AttributeError as error:
-            raise ArgumentError(f"[HookTimer] {attr!r} of a {type(obj).__name__} can't be replaced: {error}") from None
+            raise ArgumentError(
+                f"[HookTimer] {attr!r} of a {type(obj).__name__} can't be replaced: {error}"
+            ) from None
 
     def __call__(self, *args: Any, **kw: Any) -> Any:
         """What the function answers."""

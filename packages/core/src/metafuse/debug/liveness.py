@@ -54,19 +54,40 @@ def _is_operation(node: Node) -> bool:
 
 @checked
 def number_of_hold_vars() -> int:
-    """How many Vars the program holds."""
+    """How many Vars the program holds.
+
+    Example:
+        >>> import metafuse as mf
+        >>> x = mf.ones(2)
+        >>> mf.number_of_hold_vars() >= 1
+        True
+    """
     return sum(isinstance(x, Var) for x in _python.get_objects())
 
 
 @checked
 def number_of_lived_vars() -> int:
-    """How many values exist, stored or pending."""
+    """How many values exist, stored or pending.
+
+    Example:
+        >>> import metafuse as mf
+        >>> x = mf.ones(2)
+        >>> mf.number_of_lived_vars() >= 1
+        True
+    """
     return len(_nodes())
 
 
 @checked
 def number_of_lived_ops() -> int:
-    """How many recorded operations exist: those that have not run, and those that a gradient may go through."""
+    """How many recorded operations exist: those that have not run, and those that a gradient may go through.
+
+    Example:
+        >>> import metafuse as mf
+        >>> x = mf.ones(2) * 2
+        >>> mf.number_of_lived_ops() >= 1
+        True
+    """
     return sum(map(_is_operation, _nodes()))
 
 
@@ -134,7 +155,13 @@ def dump_all_graphs() -> DumpGraphs:
 def graph_check() -> None:
     """Check every recorded operation that has not run against its signature.
 
-    Errors: BackendError that names the operation and the line that recorded it; it would be a defect of metafuse."""
+    Errors: BackendError that names the operation and the line that recorded it; it would be a defect of metafuse.
+
+    Example:
+        >>> import metafuse as mf
+        >>> x = mf.ones(2) * 2
+        >>> mf.graph_check()
+    """
     for node in _pending():
         wrong = ""
         if tuple(x.spec for x in node.inputs) != node.sig.inputs:
@@ -149,7 +176,12 @@ def graph_check() -> None:
 
 @checked
 def gc() -> None:
-    """Free what only reference cycles hold, and give memory that backends keep for later arrays back to the system."""
+    """Free what only reference cycles hold, and give memory that backends keep for later arrays back to the system.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.gc()
+    """
     _python.collect()
     for device in list(executor._devices.values()):
         trim = getattr(device.backend, "trim", None)
@@ -159,7 +191,12 @@ def gc() -> None:
 
 @checked
 def clean() -> None:
-    """Compute everything that is pending and held, then ``gc``."""
+    """Compute everything that is pending and held, then ``gc``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.clean()
+    """
     sync_all(True)
     gc()
 
@@ -200,12 +237,24 @@ def get_mem_info() -> MemInfo:
 
 @checked
 def get_max_memory_info() -> str:
-    """How much memory arrays took at most, in words."""
+    """How much memory arrays took at most, in words.
+
+    Example:
+        >>> import metafuse as mf
+        >>> type(mf.get_max_memory_info()).__name__
+        'str'
+    """
     return f"arrays took {amount(live_bytes.peak)} at most, {amount(live_bytes.now)} now"
 
 
 @checked
 def display_max_memory_info(file: TextIO | None = None) -> None:
-    """Print ``get_max_memory_info()`` to ``file`` (stderr)."""
+    """Print ``get_max_memory_info()`` to ``file`` (stderr).
+
+    Example:
+        >>> import metafuse as mf
+        >>> import sys
+        >>> mf.display_max_memory_info(sys.stderr)
+    """
     out: Any = file if file is not None else sys.stderr
     print(get_max_memory_info(), file=out)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..arguments import checked
 from ..errors import ArgumentError, DTypeError, GradientError, ShapeError
 from ..graph.node import Node, Signature, signature, spec_of
 from ..ops.meta import check_var, fill, identity
@@ -74,9 +73,13 @@ def forget_finished() -> None:
     _recorded.waiting = [v for v in _recorded.waiting if v._node.buffer is None]
 
 
-@checked
 def settle() -> None:
-    """Run every recorded collective, so that what comes next comes next on all ranks."""
+    """Run every recorded collective, so that what comes next comes next on all ranks.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.dist.settle()
+    """
     forget_finished()
     waiting = _recorded.waiting
     if waiting:
@@ -174,7 +177,6 @@ _SAMPLES = [
 
 
 # -- operators --------------------------------------------------------------------------------------------------------
-@checked
 @operator(category="distributed", numpy=lambda x, op="add": x, samples=[*_SAMPLES, Sample((Tensor((4,)), "mean"))],
           method=True, rebinds=False)  # fmt: skip
 def mpi_all_reduce(x: Any, op: str = "add") -> Var:
@@ -201,7 +203,6 @@ def mpi_all_reduce(x: Any, op: str = "add") -> Var:
     )
 
 
-@checked
 @operator(
     category="distributed", numpy=lambda x, op="add", root=0: x, samples=_SAMPLES, method=True, rebinds=False
 )
@@ -214,6 +215,11 @@ def mpi_reduce(x: Any, op: str = "add", root: int = 0) -> Var:
 
     Returns:
         Var of the shape and type of ``x``. The gradient is that of ``root``, on every rank.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.dist.loopback.run(2, lambda rank: mf.array([rank + 1]).mpi_reduce("add", 0).tolist())
+        [[3], [0]]
     """
     x = check_var("mpi_reduce", "x", x)
     group = world()
@@ -225,7 +231,6 @@ def mpi_reduce(x: Any, op: str = "add", root: int = 0) -> Var:
     )
 
 
-@checked
 @operator(category="distributed", numpy=lambda x, root=0: x, samples=_SAMPLES, method=True, rebinds=False)
 def mpi_broadcast(x: Any, root: int = 0) -> Var:
     """The ``x`` of rank ``root``, on every rank.
@@ -233,6 +238,11 @@ def mpi_broadcast(x: Any, root: int = 0) -> Var:
     Args:
         x: of one shape and type on all ranks.
         root: the rank whose value counts; its gradient is the sum of all ranks' gradients, the others' is zero.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.dist.loopback.run(2, lambda rank: mf.array([rank]).mpi_broadcast(1).tolist())
+        [[1], [1]]
     """
     x = check_var("mpi_broadcast", "x", x)
     group = world()
@@ -244,7 +254,6 @@ def mpi_broadcast(x: Any, root: int = 0) -> Var:
     )
 
 
-@checked
 @operator(category="distributed", numpy=lambda x: x, samples=_SAMPLES, method=True, rebinds=False)
 def mpi_all_gather(x: Any) -> Var:
     """All ranks' ``x`` one after another along dimension 0: ``[size * n, ...]`` from ``[n, ...]``, on every rank.
@@ -254,6 +263,11 @@ def mpi_all_gather(x: Any) -> Var:
 
     Returns:
         Var. The gradient is the sum over ranks of what belongs to this rank.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.dist.loopback.run(2, lambda rank: mf.array([rank]).mpi_all_gather().tolist())
+        [[0, 1], [0, 1]]
     """
     x = check_var("mpi_all_gather", "x", x)
     if not x.ndim:
@@ -269,7 +283,6 @@ def mpi_all_gather(x: Any) -> Var:
     )
 
 
-@checked
 @operator(category="distributed", numpy=lambda x, op="add": x, samples=_SAMPLES, method=True, rebinds=False)
 def mpi_reduce_scatter(x: Any, op: str = "add") -> Var:
     """All ranks' ``x`` combined and cut along dimension 0: this rank's part, ``[n / size, ...]`` of ``[n, ...]``.
@@ -280,6 +293,11 @@ def mpi_reduce_scatter(x: Any, op: str = "add") -> Var:
 
     Returns:
         Var. The gradient is that of all parts, one after another.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.dist.loopback.run(2, lambda rank: mf.array([1, 2]).mpi_reduce_scatter().tolist())
+        [[2], [4]]
     """
     x = check_var("mpi_reduce_scatter", "x", x)
     group = world()
@@ -297,20 +315,27 @@ def mpi_reduce_scatter(x: Any, op: str = "add") -> Var:
     )
 
 
-@checked
 @operator(category="distributed", numpy=None, method=True, rebinds=False)
 def mpi_send(x: Any, dest: int) -> Var:
     """Send ``x`` to rank ``dest``, which calls ``mpi_recv``.
 
     Returns:
         ``x`` again. A loss that is computed from it gets, beside its own gradient, the one that the receiver sends back.
+
+    Example:
+        >>> import metafuse as mf
+        >>> def rank_main(rank):
+        ...     if rank == 0:
+        ...         return mf.array([5.0]).mpi_send(1).item()
+        ...     return mf.zeros(1).mpi_recv(0).item()
+        >>> mf.dist.loopback.run(2, rank_main)
+        [5.0, 5.0]
     """
     x = check_var("mpi_send", "x", x)
     call = Collective("send", world(), "", _other("mpi_send", "dest", dest))
     return _record("mpi_send", x, call, tuple(x.shape), _RULES["send"])
 
 
-@checked
 @operator(category="distributed", numpy=None, method=True, rebinds=False)
 def mpi_recv(like: Any, source: int) -> Var:
     """What rank ``source`` has sent.
@@ -319,6 +344,15 @@ def mpi_recv(like: Any, source: int) -> Var:
         like: a Var of the shape and type that is sent; its values do not matter. Where it takes a gradient, a backward pass sends
             the gradient of what was received back to ``source``.
         source: the rank that calls ``mpi_send``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> def rank_main(rank):
+        ...     if rank == 0:
+        ...         return mf.array([5.0]).mpi_send(1).item()
+        ...     return mf.zeros(1).mpi_recv(0).item()
+        >>> mf.dist.loopback.run(2, rank_main)
+        [5.0, 5.0]
     """
     like = check_var("mpi_recv", "like", like)
     call = Collective("recv", world(), "", _other("mpi_recv", "source", source))
@@ -333,9 +367,13 @@ def _other(op: str, name: str, value: Any) -> int:
     return other
 
 
-@checked
 def barrier() -> None:
-    """Compute everything that is recorded, then wait for all ranks."""
+    """Compute everything that is recorded, then wait for all ranks.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.dist.barrier()
+    """
     settle()
     executor.evaluate(None)
     group = world()

@@ -236,7 +236,13 @@ class CommunicatorDescriptor:
 
 
 def check_rank(op: str, name: str, value: Any, size: int) -> int:
-    """``value`` if it is a rank of a group of ``size``."""
+    """``value`` if it is a rank of a group of ``size``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.dist.contract.check_rank("broadcast", "root", 1, 2)
+        1
+    """
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 0 <= value < size:
         raise ArgumentError(f"[{op}] {name} must be a rank, 0 <= {name} < {size}, got {value!r}")
     return int(value)

@@ -17,6 +17,7 @@ import faulthandler
 import os
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -27,7 +28,7 @@ from typing import Any, TextIO
 
 from .contract import Start
 
-__all__ = ["CONNECTING", "DONE_FOLDER", "ENDING", "deadline", "end_within", "install", "leave_note"]
+__all__ = ["CONNECTING", "DONE_FOLDER", "ENDING", "Clock", "deadline", "end_within", "install", "leave_note"]
 
 #: where ``launch`` looks for files of ranks: "begun-0" with process and machine, "failed-0", and "0" if it came to its end
 DONE_FOLDER = "METAFUSE_LAUNCH_FOLDER"
@@ -59,7 +60,7 @@ class _Guard:
         if os.getpid() != self.process:
             self.former(kind, error, trace)
             return
-        end_within(ENDING)
+        end_within(ENDING, RAISED)
         leave_note(f"failed-{self.start.rank}")
         self.tell(kind, error, trace)
         abort(RAISED)
@@ -129,9 +130,41 @@ def deadline(seconds: float) -> Iterator[None]:
         faulthandler.cancel_dump_traceback_later()
 
 
-def end_within(seconds: float) -> None:
-    """End this process after so long at the latest, whatever it does, and without a word."""
-    faulthandler.dump_traceback_later(seconds, exit=True, file=_nowhere())
+class Clock:
+    """Seconds since it was made, asked for often: those in which the process was stopped do not count.
+
+    Example:
+        >>> Clock().passed() < 1
+        True
+    """
+
+    #: what lies between two questions counts as no more than this
+    LONGEST = 1.0
+
+    def __init__(self) -> None:
+        self._last, self._passed = time.monotonic(), 0.0
+
+    def passed(self) -> float:
+        """How many."""
+        now = time.monotonic()
+        self._passed += min(now - self._last, self.LONGEST)
+        self._last = now
+        return self._passed
+
+
+def end_within(seconds: float, code: int) -> None:
+    """End this process with ``code`` after so long at the latest, whatever it does.
+
+    If it does not even give the interpreter away, it takes three times as long, and the code is 1."""
+    faulthandler.dump_traceback_later(3 * seconds, exit=True, file=_nowhere())
+    threading.Thread(target=_end_after, args=(seconds, code), name="metafuse end", daemon=True).start()
+
+
+def _end_after(seconds: float, code: int) -> None:
+    clock = Clock()
+    while clock.passed() < seconds:
+        time.sleep(0.1)
+    os._exit(code)
 
 
 @lru_cache(maxsize=1)
@@ -149,7 +182,7 @@ def abort(code: int) -> None:
             group = process.world()
         except Exception:
             group = None
-    end_within(ENDING)
+    end_within(ENDING, code)
     _flush()
     if group is not None:
         group.abort(code)

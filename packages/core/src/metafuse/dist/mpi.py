@@ -30,14 +30,29 @@ _switched_off: list[Any] = []
 
 @checked
 def world_rank() -> int:
-    """The place of this process among all, from 0."""
+    """The place of this process among all, from 0.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.mpi.world_rank()
+        0
+    """
     return world().rank
 
 
 def broadcast(args: np.ndarray[Any, Any], root: int) -> None:
     """Replace the contents of a C-contiguous array by those of rank ``root``, now.
 
-    Errors: ``DTypeError`` for what is no such array."""
+    Errors: ``DTypeError`` for what is no such array.
+
+    Example:
+        >>> import metafuse as mf
+        >>> import numpy as np
+        >>> values = np.array([1.0, 2.0])
+        >>> mf.mpi.broadcast(values, 0)
+        >>> values
+        array([1., 2.])
+    """
     if (
         not isinstance(args, np.ndarray)
         or not args.flags.c_contiguous
@@ -58,7 +73,17 @@ def broadcast(args: np.ndarray[Any, Any], root: int) -> None:
 
 @checked
 def var_broadcast(x: Var, root: int = 0) -> None:
-    """Give ``x`` the value that it has on rank ``root``, on every rank, now."""
+    """Give ``x`` the value that it has on rank ``root``, on every rank, now.
+
+    Example:
+        >>> import metafuse as mf
+        >>> def rank_main(rank):
+        ...     x = mf.array([float(rank)])
+        ...     mf.mpi.var_broadcast(x, 2)
+        ...     return x.item()
+        >>> mf.dist.loopback.run(3, rank_main)
+        [2.0, 2.0, 2.0]
+    """
     check_rank("mpi.var_broadcast", "root", root, world().size)
     parallel.broadcast_vars([x], root)
 
@@ -72,31 +97,68 @@ def _replace(x: Var, value: Var) -> None:
 
 @checked
 def var_reduce(x: Var, root: int = 0) -> None:
-    """Give ``x`` the sum over all ranks, on rank ``root``, now; zeros elsewhere."""
+    """Give ``x`` the sum over all ranks, on rank ``root``, now; zeros elsewhere.
+
+    Example:
+        >>> import metafuse as mf
+        >>> def rank_main(rank):
+        ...     x = mf.array([1.0])
+        ...     mf.mpi.var_reduce(x)
+        ...     return x.item()
+        >>> mf.dist.loopback.run(3, rank_main)
+        [3.0, 0.0, 0.0]
+    """
     _replace(x, collectives.mpi_reduce(x, "add", root))
 
 
 @checked
 def var_all_reduce(x: Var) -> None:
-    """Give ``x`` the sum over all ranks, on every rank, now."""
+    """Give ``x`` the sum over all ranks, on every rank, now.
+
+    Example:
+        >>> import metafuse as mf
+        >>> def rank_main(rank):
+        ...     x = mf.array([1.0])
+        ...     mf.mpi.var_all_reduce(x)
+        ...     return x.item()
+        >>> mf.dist.loopback.run(3, rank_main)
+        [3.0, 3.0, 3.0]
+    """
     _replace(x, collectives.mpi_all_reduce(x, "add"))
 
 
 @checked
 def mpi_barrier() -> None:
-    """Wait for all ranks."""
+    """Wait for all ranks.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.mpi.mpi_barrier()
+    """
     collectives.barrier()
 
 
 @checked
 def get_state() -> bool:
-    """Whether this process computes together with others."""
+    """Whether this process computes together with others.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.mpi.get_state()
+        False
+    """
     return world().size > 1
 
 
 @checked
 def set_state(enable: bool) -> None:
-    """Compute alone from now on (``False``), or with the others again (``True``)."""
+    """Compute alone from now on (``False``), or with the others again (``True``).
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.mpi.set_state(False)
+        >>> mf.mpi.set_state(True)
+    """
     if not enable and world().size > 1:
         collectives.settle()
         _switched_off.append(world())

@@ -21,23 +21,47 @@ _SAMPLES = [Sample((Tensor((3, 5)),))]
 
 @operator(category="distributed", numpy=lambda x: x, samples=_SAMPLES, method=True, rebinds=False)
 def nccl_all_reduce(x: Any) -> Var:
-    """The sum of all ranks' ``x``, on every rank: ``mpi_all_reduce``."""
+    """The sum of all ranks' ``x``, on every rank: ``mpi_all_reduce``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.dist.loopback.run(2, lambda rank: mf.ones(1).nccl_all_reduce().tolist())
+        [[2.0], [2.0]]
+    """
     return mpi_all_reduce(x)
 
 
 @operator(category="distributed", numpy=lambda x, root=0: x, samples=_SAMPLES, method=True, rebinds=False)
 def nccl_reduce(x: Any, root: int = 0) -> Var:
-    """The sum of all ranks' ``x`` on rank ``root``, zeros elsewhere: ``mpi_reduce``."""
+    """The sum of all ranks' ``x`` on rank ``root``, zeros elsewhere: ``mpi_reduce``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.dist.loopback.run(2, lambda rank: mf.ones(1).nccl_reduce(0).tolist())
+        [[2.0], [0.0]]
+    """
     return mpi_reduce(x, "add", root)
 
 
 @operator(category="distributed", numpy=lambda x, root=0: x, samples=_SAMPLES, method=True, rebinds=False)
 def nccl_broadcast(x: Any, root: int = 0) -> Var:
-    """The ``x`` of rank ``root``, on every rank: ``mpi_broadcast``."""
+    """The ``x`` of rank ``root``, on every rank: ``mpi_broadcast``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.dist.loopback.run(2, lambda rank: mf.ones(1).nccl_broadcast(1).tolist())
+        [[1.0], [1.0]]
+    """
     return mpi_broadcast(x, root)
 
 
 @operator(category="distributed", numpy=lambda x: x, samples=_SAMPLES, method=True, rebinds=False)
 def nccl_all_gather(x: Any) -> Var:
-    """All ranks' ``x`` one after another along dimension 0: ``mpi_all_gather``."""
+    """All ranks' ``x`` one after another along dimension 0: ``mpi_all_gather``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.dist.loopback.run(2, lambda rank: mf.ones(1).nccl_all_gather().tolist())
+        [[1.0, 1.0], [1.0, 1.0]]
+    """
     return mpi_all_gather(x)

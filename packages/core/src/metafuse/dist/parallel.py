@@ -60,7 +60,12 @@ batch: dict[str, int] = {}
 
 @checked
 def set_share(share: Share | None) -> None:
-    """Say how much of the batch that comes now is this rank's; ``None``: all ranks have equally much."""
+    """Say how much of the batch that comes now is this rank's; ``None``: all ranks have equally much.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.dist.parallel.set_share(None)
+    """
     if share is None:
         batch.clear()
     else:
@@ -76,7 +81,13 @@ register(lambda: dict(batch), lambda rank: {}, _put)
 
 
 def current_share() -> Share:
-    """The share of the batch that a data set yielded last, else an equal part."""
+    """The share of the batch that a data set yielded last, else an equal part.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.dist.parallel.current_share().samples
+        1
+    """
     group = world()
     if group.size == 1 or not batch:
         return Share(1, group.size)
@@ -114,7 +125,15 @@ def batch_scope(samples: int, total: int | None = None) -> Iterator[None]:
 def shared_out(indices: Sequence[Any]) -> tuple[list[Any], Share]:
     """The part of a batch that this rank has: consecutive entries. Parts differ by one at most; by rank they are the batch.
 
-    Where there are fewer entries than ranks, a rank without one gets the first, and it counts for nothing."""
+    Where there are fewer entries than ranks, a rank without one gets the first, and it counts for nothing.
+
+    Example:
+        >>> import metafuse as mf
+        >>> def rank_main(rank):
+        ...     return mf.dist.parallel.shared_out([10, 11, 12, 13])[0]
+        >>> mf.dist.loopback.run(2, rank_main)
+        [[10, 11], [12, 13]]
+    """
     group = world()
     count = len(indices)
     if group.size == 1 or not count:
@@ -126,14 +145,30 @@ def shared_out(indices: Sequence[Any]) -> tuple[list[Any], Share]:
 
 
 def weighted(loss: Var) -> Var:
-    """``loss`` times the part of the whole mean that it is."""
+    """``loss`` times the part of the whole mean that it is.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.dist.parallel.weighted(mf.array([2.0])).item()
+        2.0
+    """
     return loss if world().size == 1 else loss * current_share().weight
 
 
 # -- equal parameters ---------------------------------------------------------------------------------------------
 @checked
 def broadcast_vars(values: Iterable[Var], root: int = 0) -> None:
-    """Give every rank the values of rank ``root``, now. Vars stay as trainable as they are."""
+    """Give every rank the values of rank ``root``, now. Vars stay as trainable as they are.
+
+    Example:
+        >>> import metafuse as mf
+        >>> def rank_main(rank):
+        ...     x = mf.array([float(rank)])
+        ...     mf.dist.parallel.broadcast_vars([x], 1)
+        ...     return x.item()
+        >>> mf.dist.loopback.run(2, rank_main)
+        [1.0, 1.0]
+    """
     group = world()
     several = list(values)
     if group.size == 1 or not several:
@@ -237,7 +272,13 @@ def _totals(numbers: Sequence[float]) -> np.ndarray[Any, Any]:
 def average(value: float | Var, count: float | None = None) -> float:
     """The mean over all ranks of a number or scalar Var that is this rank's mean over ``count`` samples; communicates now.
 
-    ``count``: ``None`` means this rank's share of the batch that a data set has just yielded."""
+    ``count``: ``None`` means this rank's share of the batch that a data set has just yielded.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.dist.average(0.5, count=4)
+        0.5
+    """
     number = float(value.item() if isinstance(value, Var) else value)
     weight = float(current_share().samples if count is None else count)
     total, samples = _totals([number * weight if weight else 0.0, weight])
@@ -246,7 +287,13 @@ def average(value: float | Var, count: float | None = None) -> float:
 
 @checked
 def global_mean(loss: Var) -> Var:
-    """The mean over the whole batch of a ``loss`` that is this rank's mean, as a recorded Var without gradient."""
+    """The mean over the whole batch of a ``loss`` that is this rank's mean, as a recorded Var without gradient.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.dist.global_mean(mf.array([2.0])).item()
+        2.0
+    """
     return mpi_all_reduce(weighted(loss.detach()))
 
 
@@ -285,7 +332,13 @@ class Average:
 
 @checked
 def gather_objects(value: Any) -> list[Any]:
-    """What every rank gave, by rank: anything that can be pickled; communicates now."""
+    """What every rank gave, by rank: anything that can be pickled; communicates now.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.dist.loopback.run(2, lambda rank: mf.dist.gather_objects(rank * 10))
+        [[0, 10], [0, 10]]
+    """
     group = world()
     if group.size == 1:
         return [value]

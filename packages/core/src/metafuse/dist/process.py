@@ -68,6 +68,11 @@ def world() -> Communicator:
     """The group of all processes that compute together: one process unless a launcher started several.
 
     Errors: ``DistributionError`` if several were started and no installed distribution can connect them.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.dist.world().size
+        1
     """
     group = _current.group
     if group is None:
@@ -78,31 +83,63 @@ def world() -> Communicator:
 
 @checked
 def set_world(group: Communicator | None) -> None:
-    """Compute together with ``group`` from now on; ``None``: find out again when it is needed."""
+    """Compute together with ``group`` from now on; ``None``: find out again when it is needed.
+
+    Example:
+        >>> import metafuse as mf
+        >>> group = mf.dist.world()
+        >>> mf.dist.set_world(group)
+        >>> mf.dist.world() is group
+        True
+    """
     _put(group)
 
 
 @checked
 def rank() -> int:
-    """The place of this process among those that compute together, from 0."""
+    """The place of this process among those that compute together, from 0.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.dist.loopback.run(3, lambda rank: mf.dist.rank())
+        [0, 1, 2]
+    """
     return world().rank
 
 
 @checked
 def world_size() -> int:
-    """How many processes compute together."""
+    """How many processes compute together.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.dist.world_size()
+        1
+    """
     return world().size
 
 
 @checked
 def local_rank() -> int:
-    """The place of this process among those on the same machine."""
+    """The place of this process among those on the same machine.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.dist.loopback.run(3, lambda rank: mf.dist.local_rank())
+        [0, 1, 2]
+    """
     return world().local_rank
 
 
 @checked
 def in_mpi() -> bool:
-    """Whether several processes compute together."""
+    """Whether several processes compute together.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.dist.in_mpi()
+        False
+    """
     return world().size > 1
 
 

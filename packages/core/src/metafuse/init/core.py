@@ -70,7 +70,13 @@ def constant(shape: Any, dtype: Any = "float32", value: float = 0.0) -> Var:
 
 @checked
 def constant_(var: Var, value: float = 0.0) -> Var:
-    """Set everything to ``value``."""
+    """Set everything to ``value``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.init.constant_(mf.zeros(2), 3.0).tolist()
+        [3.0, 3.0]
+    """
     return _put(var, constant(var.shape, var.dtype, value))
 
 
@@ -79,25 +85,49 @@ fill = constant_
 
 @checked
 def zero(shape: Any, dtype: Any = "float32") -> Var:
-    """Zeros."""
+    """Zeros.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.init.zero([2]).tolist()
+        [0.0, 0.0]
+    """
     return constant(shape, dtype, 0.0)
 
 
 @checked
 def zero_(var: Var) -> Var:
-    """Set everything to 0."""
+    """Set everything to 0.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.init.zero_(mf.ones(2)).tolist()
+        [0.0, 0.0]
+    """
     return constant_(var, 0.0)
 
 
 @checked
 def one(shape: Any, dtype: Any = "float32") -> Var:
-    """Ones."""
+    """Ones.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.init.one([2]).tolist()
+        [1.0, 1.0]
+    """
     return constant(shape, dtype, 1.0)
 
 
 @checked
 def one_(var: Var) -> Var:
-    """Set everything to 1."""
+    """Set everything to 1.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.init.one_(mf.zeros(2)).tolist()
+        [1.0, 1.0]
+    """
     return constant_(var, 1.0)
 
 
@@ -120,7 +150,13 @@ def eye(shape: Any, dtype: Any = "float32") -> Var:
 
 @checked
 def eye_(var: Var) -> Var:
-    """Set a matrix to ones on the diagonal and zeros elsewhere."""
+    """Set a matrix to ones on the diagonal and zeros elsewhere.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.init.eye_(mf.zeros(2, 2)).tolist()
+        [[1.0, 0.0], [0.0, 1.0]]
+    """
     if var.ndim != 2:
         raise ShapeError(f"[eye_] var must have 2 dimensions, got shape {tuple(var.shape)}")
     return _put(var, creation.eye(*var.shape, var.dtype))
@@ -143,39 +179,77 @@ def uniform(shape: Any, dtype: Any = "float32", low: float = 0, high: float = 1)
 
 @checked
 def uniform_(var: Var, low: float = 0, high: float = 1) -> Var:
-    """Set to uniform numbers in ``low`` .. ``high``."""
+    """Set to uniform numbers in ``low`` .. ``high``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> x = mf.init.uniform_(mf.zeros(100), 2.0, 3.0)
+        >>> bool(((x >= 2) & (x < 3)).all())
+        True
+    """
     return _put(var, uniform(var.shape, var.dtype, low, high))
 
 
 @checked
 def random_(var: Var) -> Var:
-    """Set to uniform numbers in 0 .. 1."""
+    """Set to uniform numbers in 0 .. 1.
+
+    Example:
+        >>> import metafuse as mf
+        >>> x = mf.init.random_(mf.zeros(100))
+        >>> bool(((x >= 0) & (x < 1)).all())
+        True
+    """
     return uniform_(var)
 
 
 @checked
 def invariant_uniform(shape: Any, dtype: Any = "float32", mode: str = "fan_in") -> Var:
-    """Uniform in +-``1 / sqrt(fan)``: what ``Linear`` and ``Conv`` start from."""
+    """Uniform in +-``1 / sqrt(fan)``: what ``Linear`` and ``Conv`` start from.
+
+    Example:
+        >>> import metafuse as mf
+        >>> bool((mf.init.invariant_uniform([8, 4]).abs() <= 0.5).all())
+        True
+    """
     bound = 1.0 / sqrt(_fan("invariant_uniform", _extents("invariant_uniform", shape), mode))
     return uniform(shape, dtype, -bound, bound)
 
 
 @checked
 def invariant_uniform_(var: Var, mode: str = "fan_in") -> Var:
-    """Set to ``invariant_uniform`` numbers."""
+    """Set to ``invariant_uniform`` numbers.
+
+    Example:
+        >>> import metafuse as mf
+        >>> bool((mf.init.invariant_uniform_(mf.zeros(8, 4)).abs() <= 0.5).all())
+        True
+    """
     return _put(var, invariant_uniform(var.shape, var.dtype, mode))
 
 
 @checked
 def xavier_uniform(shape: Any, dtype: Any = "float32", gain: float = 1.0) -> Var:
-    """Uniform in +-``gain * sqrt(6 / (fan_in + fan_out))`` (Glorot and Bengio 2010)."""
+    """Uniform in +-``gain * sqrt(6 / (fan_in + fan_out))`` (Glorot and Bengio 2010).
+
+    Example:
+        >>> import metafuse as mf
+        >>> bool((mf.init.xavier_uniform([4, 2]).abs() <= 1).all())
+        True
+    """
     bound = gain * sqrt(6.0 / sum(_fans("xavier_uniform", _extents("xavier_uniform", shape))))
     return uniform(shape, dtype, -bound, bound)
 
 
 @checked
 def xavier_uniform_(var: Var, gain: float = 1.0) -> Var:
-    """Set to ``xavier_uniform`` numbers."""
+    """Set to ``xavier_uniform`` numbers.
+
+    Example:
+        >>> import metafuse as mf
+        >>> bool((mf.init.xavier_uniform_(mf.zeros(4, 2)).abs() <= 1).all())
+        True
+    """
     return _put(var, xavier_uniform(var.shape, var.dtype, gain))
 
 
@@ -194,33 +268,63 @@ def gauss(shape: Any, dtype: Any = "float32", mean: float = 0.0, std: float = 1.
 
 @checked
 def gauss_(var: Var, mean: float = 0.0, std: float = 1.0) -> Var:
-    """Set to normally distributed numbers."""
+    """Set to normally distributed numbers.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.init.gauss_(mf.zeros(2, 3), 0.0, 0.1).shape
+        (2, 3)
+    """
     return _put(var, gauss(var.shape, var.dtype, mean, std))
 
 
 @checked
 def relu_invariant_gauss(shape: Any, dtype: Any = "float32", mode: str = "fan_in") -> Var:
-    """Normal with deviation ``sqrt(2 / fan)`` (He et al. 2015)."""
+    """Normal with deviation ``sqrt(2 / fan)`` (He et al. 2015).
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.init.relu_invariant_gauss([2, 3]).shape
+        (2, 3)
+    """
     fan = _fan("relu_invariant_gauss", _extents("relu_invariant_gauss", shape), mode)
     return gauss(shape, dtype, 0.0, sqrt(2.0 / fan))
 
 
 @checked
 def relu_invariant_gauss_(var: Var, mode: str = "fan_in") -> Var:
-    """Set to ``relu_invariant_gauss`` numbers."""
+    """Set to ``relu_invariant_gauss`` numbers.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.init.relu_invariant_gauss_(mf.zeros(2, 3)).shape
+        (2, 3)
+    """
     return _put(var, relu_invariant_gauss(var.shape, var.dtype, mode))
 
 
 @checked
 def xavier_gauss(shape: Any, dtype: Any = "float32", gain: float = 1.0) -> Var:
-    """Normal with deviation ``gain * sqrt(2 / (fan_in + fan_out))`` (Glorot and Bengio 2010)."""
+    """Normal with deviation ``gain * sqrt(2 / (fan_in + fan_out))`` (Glorot and Bengio 2010).
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.init.xavier_gauss([2, 3]).shape
+        (2, 3)
+    """
     std = gain * sqrt(2.0 / sum(_fans("xavier_gauss", _extents("xavier_gauss", shape))))
     return gauss(shape, dtype, 0.0, std)
 
 
 @checked
 def xavier_gauss_(var: Var, gain: float = 1.0) -> Var:
-    """Set to ``xavier_gauss`` numbers."""
+    """Set to ``xavier_gauss`` numbers.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.init.xavier_gauss_(mf.zeros(2, 3)).shape
+        (2, 3)
+    """
     return _put(var, xavier_gauss(var.shape, var.dtype, gain))
 
 
@@ -254,21 +358,39 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 
 @checked
 def calculate_std(var: Var, mode: str, nonlinearity: str, param: float = 0.01) -> float:
-    """``gain / sqrt(fan)`` of a weight."""
+    """``gain / sqrt(fan)`` of a weight.
+
+    Example:
+        >>> import metafuse as mf
+        >>> round(mf.init.calculate_std(mf.zeros(8, 4), "fan_in", "relu"), 4)
+        0.7071
+    """
     fan = _fan("calculate_std", tuple(var.shape), mode)
     return calculate_gain(nonlinearity, param) / sqrt(fan)
 
 
 @checked
 def kaiming_uniform_(var: Var, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Var:
-    """Set to uniform numbers in +-``sqrt(3) * gain / sqrt(fan)`` (He et al. 2015); ``a`` is the slope of leaky relu."""
+    """Set to uniform numbers in +-``sqrt(3) * gain / sqrt(fan)`` (He et al. 2015); ``a`` is the slope of leaky relu.
+
+    Example:
+        >>> import metafuse as mf
+        >>> bool((mf.init.kaiming_uniform_(mf.zeros(8, 6)).abs() <= 1).all())
+        True
+    """
     bound = sqrt(3.0) * calculate_std(var, mode, nonlinearity, a)
     return uniform_(var, -bound, bound)
 
 
 @checked
 def kaiming_normal_(var: Var, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Var:
-    """Set to normal numbers with deviation ``gain / sqrt(fan)`` (He et al. 2015); ``a`` is the slope of leaky relu."""
+    """Set to normal numbers with deviation ``gain / sqrt(fan)`` (He et al. 2015); ``a`` is the slope of leaky relu.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.init.kaiming_normal_(mf.zeros(8, 6), nonlinearity="relu").shape
+        (8, 6)
+    """
     return gauss_(var, 0.0, calculate_std(var, mode, nonlinearity, a))
 
 
@@ -277,6 +399,11 @@ def trunc_normal_(var: Var, mean: float = 0.0, std: float = 1.0, a: float = -2.0
     """Set to normal numbers that are all within ``a`` .. ``b``.
 
     A uniform number between the distribution function's values at ``a`` and ``b`` is put through its inverse.
+
+    Example:
+        >>> import metafuse as mf
+        >>> bool((mf.init.trunc_normal_(mf.zeros(100), a=-1.0, b=1.0).abs() <= 1).all())
+        True
     """
     if not std > 0 or not a < b:
         raise ArgumentError(f"[trunc_normal_] needs std > 0 and a < b, got std={std!r}, a={a!r}, b={b!r}")

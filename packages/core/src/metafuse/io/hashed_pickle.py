@@ -35,6 +35,12 @@ def load_pickle(path: str | os.PathLike[str] | BinaryIO) -> Any:
 
     Errors: ``FileFormatError`` if the sum is wrong or the pickle mentions anything but arrays, numbers, texts and containers;
     ``FileNotFoundError``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.safepickle([1, "text"], "list.pkl")
+        >>> mf.safeunpickle("list.pkl")
+        [1, 'text']
     """
     with reading(path) as source:
         return unpickle(source)
@@ -78,6 +84,12 @@ def save_pickle(obj: Any, path: str | os.PathLike[str]) -> None:
     """Write numbers, texts, arrays, Vars (as ndarrays; bfloat16 as float32) and containers of them in the reference API's format.
 
     Errors: ``DTypeError`` naming the place of anything else, before the file is touched.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.safepickle({"a": mf.ones(2)}, "weights.pkl")
+        >>> mf.safeunpickle("weights.pkl")["a"].tolist()
+        [1.0, 1.0]
     """
     plain = _plain(obj, "the value", 0)
     with writing(path) as file:

@@ -32,6 +32,12 @@ def load_numpy(path: str | os.PathLike[str] | BinaryIO, to: str | None = None) -
     """The array of a ``.npy`` file, or name to array of a ``.npz`` file, as ndarrays; bfloat16 as float32.
 
     Errors: ``FileFormatError`` for damaged files and arrays of objects; ``FileNotFoundError``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.io.save_numpy({"a": mf.ones(2)}, "weights.npz")
+        >>> sorted(mf.io.load_numpy("weights.npz"))
+        ['a']
     """
     check_target(to)
     with reading(path) as source:
@@ -152,6 +158,12 @@ def save_numpy(value: Any, path: str | os.PathLike[str]) -> None:
     """Write one Var or array as ``.npy``, or a mapping from names to such as ``.npz``, to exactly this name.
 
     The file appears complete or not at all. Errors: ``DTypeError``, ``ArgumentError`` before the file is touched.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.io.save_numpy({"a": mf.ones(2)}, "weights.npz")
+        >>> mf.io.load_numpy("weights.npz")["a"].tolist()
+        [1.0, 1.0]
     """
     form = np.lib.format
     if not isinstance(value, Mapping):

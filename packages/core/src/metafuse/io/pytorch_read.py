@@ -36,6 +36,12 @@ def load_pytorch(fn_name: str | os.PathLike[str] | BinaryIO, to: str | None = No
 
     Errors: ``FileFormatError`` for damaged files, for complex, quantized, sparse and 8-bit floating-point tensors, and for
     objects of any other class, which it names; ``FileNotFoundError``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.io.save_pytorch("weights.pth", {"a": mf.ones(2)})
+        >>> mf.io.load_pytorch("weights.pth", to="numpy")["a"]
+        array([1., 1.], dtype=float32)
     """
     check_target(to)
     with reading(fn_name) as source:

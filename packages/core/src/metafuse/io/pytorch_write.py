@@ -41,6 +41,12 @@ def save_pytorch(path: str | os.PathLike[str], obj: Any) -> None:
     file appears complete or not at all.
 
     Errors: ``DTypeError`` naming the place of anything else, before the file is touched.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.io.save_pytorch("weights.pth", {"a": mf.ones(2)})
+        >>> mf.io.load_pytorch("weights.pth")["a"].tolist()
+        [1.0, 1.0]
     """
     pickled = _Pickle()
     pickled.value(obj, "the value", 0)

@@ -42,6 +42,12 @@ def load_safetensors(path: str | os.PathLike[str] | BinaryIO, to: str | None = N
 
     Errors: ``FileFormatError`` if anything in the header does not fit the data, or for types that no Var can have;
     ``FileNotFoundError``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.io.save_safetensors({"a": mf.ones(2)}, "weights.safetensors")
+        >>> mf.io.load_safetensors("weights.safetensors", to="numpy")["a"]
+        array([1., 1.], dtype=float32)
     """
     check_target(to)
     with reading(path) as source:
@@ -138,6 +144,12 @@ def save_safetensors(
     """Write named Vars or arrays, and texts as ``metadata``. The file appears complete or not at all.
 
     Errors: ``ArgumentError`` if names or metadata are no texts, ``DTypeError`` for what is no array, before the file is touched.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.io.save_safetensors({"a": mf.ones(2)}, "weights.safetensors")
+        >>> mf.io.load_safetensors("weights.safetensors")["a"].tolist()
+        [1.0, 1.0]
     """
     if not isinstance(tensors, Mapping) or any(
         not isinstance(n, str) or n == "__metadata__" for n in tensors

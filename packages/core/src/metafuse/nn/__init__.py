@@ -12,6 +12,7 @@ from ..ops.complex_number import ComplexNumber, view_as_complex
 from ..ops.linalg import matmul, matmul_transpose
 from ..ops.neural import *
 from ..ops.products import kron, tensordot
+from ..ops.record_docs import complete_layer
 from ..ops.scalar import sigmoid, sign, tanh
 from ..ops.shape import flatten
 from ..optim import SGD, Adam, AdamW, Adan, LambdaLR, LRScheduler, Optimizer, RMSprop, opt_grad
@@ -128,3 +129,7 @@ __all__ = [
     *_neural.__all__,
     *(name for part in _PARTS for name in part.__all__),
 ]
+
+for _name in __all__:
+    if isinstance(globals()[_name], type) and issubclass(globals()[_name], _module.Module):
+        complete_layer(globals()[_name])

@@ -42,7 +42,13 @@ def _number(kind: str, name: str, value: Any) -> float:
 
 
 class ReLU(Module):
-    """``max(x, 0)``."""
+    """``max(x, 0)``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.ReLU()(mf.array([-2.0, 0.5])).numpy().round(3)
+        array([0. , 0.5], dtype=float32)
+    """
 
     def execute(self, x: Any) -> Any:
         return neural.relu(x)
@@ -52,14 +58,26 @@ Relu = ReLU
 
 
 class ReLU6(Module):
-    """``min(max(x, 0), 6)``."""
+    """``min(max(x, 0), 6)``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.ReLU6()(mf.array([-2.0, 0.5])).numpy().round(3)
+        array([0. , 0.5], dtype=float32)
+    """
 
     def execute(self, x: Any) -> Any:
         return neural.relu6(x)
 
 
 class LeakyReLU(Module):
-    """``x`` where it is positive, else ``scale * x``."""
+    """``x`` where it is positive, else ``scale * x``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.LeakyReLU(0.1)(mf.array([-2.0, 0.5])).numpy().round(3)
+        array([-0.2,  0.5], dtype=float32)
+    """
 
     _shown = ("scale",)
 
@@ -79,6 +97,11 @@ class PReLU(Module):
     Args:
         num_parameters: 1 or the number of channels.
         init_: the first value of the weights.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.PReLU()(mf.array([-2.0, 0.5])).numpy().round(3)
+        array([-0.5,  0.5], dtype=float32)
     """
 
     _shown = ("num_parameters",)
@@ -92,7 +115,13 @@ class PReLU(Module):
 
 
 class ELU(Module):
-    """``x`` where it is positive, else ``alpha * (exp(x) - 1)``."""
+    """``x`` where it is positive, else ``alpha * (exp(x) - 1)``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.ELU()(mf.array([-2.0, 0.5])).numpy().round(3)
+        array([-0.865,  0.5  ], dtype=float32)
+    """
 
     _shown = ("alpha",)
 
@@ -104,21 +133,39 @@ class ELU(Module):
 
 
 class GELU(Module):
-    """``x`` times the standard normal distribution function of ``x``."""
+    """``x`` times the standard normal distribution function of ``x``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.GELU()(mf.array([-2.0, 0.5])).numpy().round(3)
+        array([-0.046,  0.346], dtype=float32)
+    """
 
     def execute(self, x: Any) -> Any:
         return neural.gelu(x)
 
 
 class SiLU(Module):
-    """``x * sigmoid(x)``."""
+    """``x * sigmoid(x)``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.SiLU()(mf.array([-2.0, 0.5])).numpy().round(3)
+        array([-0.238,  0.311], dtype=float32)
+    """
 
     def execute(self, x: Any) -> Any:
         return neural.silu(x)
 
 
 class Mish(Module):
-    """``x * tanh(softplus(x))``; ``inplace`` has no effect."""
+    """``x * tanh(softplus(x))``; ``inplace`` has no effect.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.Mish()(mf.array([-2.0, 0.5])).numpy().round(3)
+        array([-0.253,  0.375], dtype=float32)
+    """
 
     def __init__(self, inplace: bool = False) -> None:
         self.inplace = inplace
@@ -128,21 +175,39 @@ class Mish(Module):
 
 
 class Sigmoid(Module):
-    """``1 / (1 + exp(-x))``."""
+    """``1 / (1 + exp(-x))``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.Sigmoid()(mf.array([-2.0, 0.5])).numpy().round(3)
+        array([0.119, 0.622], dtype=float32)
+    """
 
     def execute(self, x: Any) -> Any:
         return sigmoid(x)
 
 
 class Tanh(Module):
-    """Hyperbolic tangent."""
+    """Hyperbolic tangent.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.Tanh()(mf.array([-2.0, 0.5])).numpy().round(3)
+        array([-0.964,  0.462], dtype=float32)
+    """
 
     def execute(self, x: Any) -> Any:
         return tanh(x)
 
 
 class Softplus(Module):
-    """``log(1 + exp(beta * x)) / beta``, and ``x`` itself where ``beta * x > threshold``."""
+    """``log(1 + exp(beta * x)) / beta``, and ``x`` itself where ``beta * x > threshold``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.Softplus()(mf.array([-2.0, 0.5])).numpy().round(3)
+        array([0.127, 0.974], dtype=float32)
+    """
 
     _shown = ("beta", "threshold")
 
@@ -157,7 +222,13 @@ class Softplus(Module):
 
 
 class Softmax(Module):
-    """Softmax over ``dim`` (``None``: over everything); with ``log`` its logarithm."""
+    """Softmax over ``dim`` (``None``: over everything); with ``log`` its logarithm.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.Softmax(1)(mf.array([[0.0, 0.0]])).tolist()
+        [[0.5, 0.5]]
+    """
 
     _shown = ("dim",)
 

@@ -22,14 +22,26 @@ __all__ = [
 
 
 class SELU(Module):
-    """``scale * x`` where it is positive, else ``scale * alpha * (exp(x) - 1)``, with the self-normalising constants."""
+    """``scale * x`` where it is positive, else ``scale * alpha * (exp(x) - 1)``, with the self-normalising constants.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.SELU()(mf.array([-2.0, 0.5])).numpy().round(3)
+        array([-1.52 ,  0.525], dtype=float32)
+    """
 
     def execute(self, x: Any) -> Any:
         return neural.selu(x)
 
 
 class CELU(Module):
-    """``x`` where it is positive, else ``alpha * (exp(x / alpha) - 1)``."""
+    """``x`` where it is positive, else ``alpha * (exp(x / alpha) - 1)``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.CELU()(mf.array([-2.0, 0.5])).numpy().round(3)
+        array([-0.865,  0.5  ], dtype=float32)
+    """
 
     _shown = ("alpha",)
 
@@ -43,7 +55,13 @@ class CELU(Module):
 
 
 class Hardtanh(Module):
-    """``x`` limited to ``min_val`` .. ``max_val``."""
+    """``x`` limited to ``min_val`` .. ``max_val``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.Hardtanh()(mf.array([-2.0, 0.5])).numpy().round(3)
+        array([-1. ,  0.5], dtype=float32)
+    """
 
     _shown = ("min_val", "max_val")
 
@@ -60,35 +78,65 @@ class Hardtanh(Module):
 
 
 class Hardsigmoid(Module):
-    """``min(max(x + 3, 0), 6) / 6``."""
+    """``min(max(x + 3, 0), 6) / 6``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.Hardsigmoid()(mf.array([-2.0, 0.5])).numpy().round(3)
+        array([0.167, 0.583], dtype=float32)
+    """
 
     def execute(self, x: Any) -> Any:
         return neural.hardsigmoid(x)
 
 
 class Hardswish(Module):
-    """``x * min(max(x + 3, 0), 6) / 6``."""
+    """``x * min(max(x + 3, 0), 6) / 6``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.Hardswish()(mf.array([-2.0, 0.5])).numpy().round(3)
+        array([-0.333,  0.292], dtype=float32)
+    """
 
     def execute(self, x: Any) -> Any:
         return neural.hardswish(x)
 
 
 class Softsign(Module):
-    """``x / (1 + |x|)``."""
+    """``x / (1 + |x|)``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.Softsign()(mf.array([-2.0, 0.5])).numpy().round(3)
+        array([-0.667,  0.333], dtype=float32)
+    """
 
     def execute(self, x: Any) -> Any:
         return neural.softsign(x)
 
 
 class Tanhshrink(Module):
-    """``x - tanh(x)``."""
+    """``x - tanh(x)``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.Tanhshrink()(mf.array([-2.0, 0.5])).numpy().round(3)
+        array([-1.036,  0.038], dtype=float32)
+    """
 
     def execute(self, x: Any) -> Any:
         return neural.tanhshrink(x)
 
 
 class Softshrink(Module):
-    """``x`` moved towards 0 by ``lambd`` >= 0, and 0 where it would cross it."""
+    """``x`` moved towards 0 by ``lambd`` >= 0, and 0 where it would cross it.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.Softshrink()(mf.array([-2.0, 0.5])).numpy().round(3)
+        array([-1.5,  0. ], dtype=float32)
+    """
 
     _shown = ("lambd",)
 
@@ -102,7 +150,13 @@ class Softshrink(Module):
 
 
 class Hardshrink(Module):
-    """``x`` where ``|x| > lambd``, else 0."""
+    """``x`` where ``|x| > lambd``, else 0.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.Hardshrink()(mf.array([-2.0, 0.5])).numpy().round(3)
+        array([-2.,  0.], dtype=float32)
+    """
 
     _shown = ("lambd",)
 
@@ -114,7 +168,13 @@ class Hardshrink(Module):
 
 
 class Threshold(Module):
-    """``x`` where it is above ``threshold``, else ``value``."""
+    """``x`` where it is above ``threshold``, else ``value``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.Threshold(0.0, -1.0)(mf.array([-2.0, 0.5])).tolist()
+        [-1.0, 0.5]
+    """
 
     _shown = ("threshold", "value")
 
@@ -127,7 +187,13 @@ class Threshold(Module):
 
 
 class GLU(Module):
-    """The first half of dimension ``dim`` times the sigmoid of the second."""
+    """The first half of dimension ``dim`` times the sigmoid of the second.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.GLU()(mf.array([[1.0, 2.0, 0.0, 0.0]])).tolist()
+        [[0.5, 1.0]]
+    """
 
     _shown = ("dim",)
 
@@ -139,14 +205,26 @@ class GLU(Module):
 
 
 class LogSigmoid(Module):
-    """``log(sigmoid(x))``."""
+    """``log(sigmoid(x))``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.LogSigmoid()(mf.array([-2.0, 0.5])).numpy().round(3)
+        array([-2.127, -0.474], dtype=float32)
+    """
 
     def execute(self, x: Any) -> Any:
         return neural.log_sigmoid(x)
 
 
 class LogSoftmax(Module):
-    """Logarithm of softmax over ``dim`` (``None``: over everything)."""
+    """Logarithm of softmax over ``dim`` (``None``: over everything).
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.LogSoftmax(1)(mf.array([[0.0, 0.0]])).numpy().round(4)
+        array([[-0.6931, -0.6931]], dtype=float32)
+    """
 
     _shown = ("dim",)
 

@@ -113,7 +113,14 @@ class Sequential(Module):
 
 
 class ModuleList(Sequential):
-    """Modules in a list; the owner's ``execute`` decides how to call them (calling the list itself works as ``Sequential``)."""
+    """Modules in a list; the owner's ``execute`` decides how to call them (calling the list itself works as ``Sequential``).
+
+    Example:
+        >>> import metafuse as mf
+        >>> layers = mf.nn.ModuleList([mf.nn.Linear(3, 3), mf.nn.Linear(3, 2)])
+        >>> len(layers), layers(mf.ones([1, 3])).shape
+        (2, (1, 2))
+    """
 
     def extend(self, modules: Iterable[Module]) -> ModuleList:
         """Add several at the end."""
@@ -123,7 +130,14 @@ class ModuleList(Sequential):
 
 
 class ModuleDict(Sequential):
-    """Modules by name."""
+    """Modules by name.
+
+    Example:
+        >>> import metafuse as mf
+        >>> parts = mf.nn.ModuleDict({"head": mf.nn.Linear(3, 2), "tail": mf.nn.ReLU()})
+        >>> list(parts.keys()), parts["head"](mf.ones([1, 3])).shape
+        (['head', 'tail'], (1, 2))
+    """
 
     def __init__(self, modules: dict[str, Module] | None = None) -> None:
         if modules is not None and not isinstance(modules, dict):
@@ -208,4 +222,11 @@ class ParameterDict(Module):
 
 
 class ParameterList(ParameterDict):
-    """Vars in a list, registered as parameters under ``"0"``, ``"1"`` ..."""
+    """Vars in a list, registered as parameters under ``"0"``, ``"1"`` ...
+
+    Example:
+        >>> import metafuse as mf
+        >>> weights = mf.nn.ParameterList([mf.ones([2]), mf.ones([3])])
+        >>> [w.shape for w in weights]
+        [(2,), (3,)]
+    """

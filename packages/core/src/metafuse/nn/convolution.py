@@ -101,7 +101,13 @@ Conv2d = Conv
 
 
 class Conv1d(Conv):
-    """Convolution of sequences, ``[batch, in_channels, length]``; arguments as in ``Conv``."""
+    """Convolution of sequences, ``[batch, in_channels, length]``; arguments as in ``Conv``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.Conv1d(3, 4, 3, padding=1)(mf.ones([2, 3, 8])).shape
+        (2, 4, 8)
+    """
 
     _spatial = 1
 
@@ -110,7 +116,13 @@ class Conv1d(Conv):
 
 
 class Conv3d(Conv):
-    """Convolution of volumes, ``[batch, in_channels, depth, height, width]``; arguments as in ``Conv``."""
+    """Convolution of volumes, ``[batch, in_channels, depth, height, width]``; arguments as in ``Conv``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.Conv3d(3, 4, 3, padding=1)(mf.ones([1, 3, 4, 4, 4])).shape
+        (1, 4, 4, 4, 4)
+    """
 
     _spatial = 3
 
@@ -167,6 +179,12 @@ ConvTranspose2d = ConvTranspose
 
 
 class ConvTranspose3d(ConvTranspose):
-    """Transposed convolution of volumes; arguments as in ``ConvTranspose``."""
+    """Transposed convolution of volumes; arguments as in ``ConvTranspose``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.ConvTranspose3d(3, 4, 2, stride=2)(mf.ones([1, 3, 2, 2, 2])).shape
+        (1, 4, 4, 4, 4)
+    """
 
     _spatial = 3

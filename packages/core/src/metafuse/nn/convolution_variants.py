@@ -22,7 +22,13 @@ __all__ = ["Conv1d_sp", "ConvTranspose1d", "DepthwiseConv"]
 
 
 class ConvTranspose1d(ConvTranspose):
-    """Transposed convolution of sequences, ``[batch, in_channels, length]``; arguments as in ``ConvTranspose``."""
+    """Transposed convolution of sequences, ``[batch, in_channels, length]``; arguments as in ``ConvTranspose``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.ConvTranspose1d(3, 4, 2, stride=2)(mf.ones([2, 3, 8])).shape
+        (2, 4, 16)
+    """
 
     _spatial = 1
 

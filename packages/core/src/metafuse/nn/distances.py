@@ -25,7 +25,13 @@ _REDUCTIONS = ("mean", "sum", "none")
 
 
 class CosineSimilarity(Module):
-    """The cosine of the angle between vectors along ``dim``; lengths count as at least ``eps``."""
+    """The cosine of the angle between vectors along ``dim``; lengths count as at least ``eps``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.CosineSimilarity()(mf.array([[1.0, 0.0]]), mf.array([[2.0, 0.0]])).tolist()
+        [1.0]
+    """
 
     _shown = ("dim", "eps")
 
@@ -38,7 +44,13 @@ class CosineSimilarity(Module):
 
 
 class PairwiseDistance(Module):
-    """The ``p``-norm of ``x1 - x2 + eps`` along the last dimension."""
+    """The ``p``-norm of ``x1 - x2 + eps`` along the last dimension.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.PairwiseDistance()(mf.array([[0.0, 0.0]]), mf.array([[3.0, 4.0]])).numpy().round(3)
+        array([5.], dtype=float32)
+    """
 
     _shown = ("p", "eps", "keepdim")
 
@@ -54,7 +66,13 @@ class PairwiseDistance(Module):
 
 
 class HuberLoss(Module):
-    """Half the squared difference up to ``delta``, from there on linear."""
+    """Half the squared difference up to ``delta``, from there on linear.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.HuberLoss()(mf.array([1.0, 2.0]), mf.array([1.0, 4.0])).item()
+        0.75
+    """
 
     _shown = ("reduction", "delta")
 
@@ -81,21 +99,39 @@ class _MarginLoss(Module):
 
 
 class CosineEmbeddingLoss(_MarginLoss):
-    """``1 - cosine`` of rows that belong together (target 1), else how far the cosine exceeds ``margin`` (0)."""
+    """``1 - cosine`` of rows that belong together (target 1), else how far the cosine exceeds ``margin`` (0).
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.CosineEmbeddingLoss()(mf.array([[1.0, 0.0]]), mf.array([[0.0, 1.0]]), mf.array([1])).item()
+        1.0
+    """
 
     def execute(self, input1: Any, input2: Any, target: Any) -> Any:
         return neural.cosine_embedding_loss(input1, input2, target, self.margin, self.reduction)
 
 
 class MarginRankingLoss(_MarginLoss):
-    """``max(0, -target * (input1 - input2) + margin)``, ``margin`` being 0 if left out."""
+    """``max(0, -target * (input1 - input2) + margin)``, ``margin`` being 0 if left out.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.MarginRankingLoss()(mf.array([1.0]), mf.array([3.0]), mf.array([1])).item()
+        2.0
+    """
 
     def execute(self, input1: Any, input2: Any, target: Any) -> Any:
         return neural.margin_ranking_loss(input1, input2, target, self.margin, self.reduction)
 
 
 class HingeEmbeddingLoss(_MarginLoss):
-    """The input where the target is 1, ``max(0, margin - input)`` where it is -1; ``margin`` is 1 if left out."""
+    """The input where the target is 1, ``max(0, margin - input)`` where it is -1; ``margin`` is 1 if left out.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.HingeEmbeddingLoss()(mf.array([0.5, 0.25]), mf.array([1, -1])).item()
+        0.625
+    """
 
     _margin = 1.0
 
@@ -105,7 +141,13 @@ class HingeEmbeddingLoss(_MarginLoss):
 
 class TripletMarginLoss(Module):
     """How far a positive is from being nearer to its anchor than a negative by ``margin``; arguments as in
-    ``triplet_margin_loss``."""
+    ``triplet_margin_loss``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> round(mf.nn.TripletMarginLoss()(mf.zeros(1, 2), mf.ones(1, 2), mf.ones(1, 2)).item(), 3)
+        1.0
+    """
 
     _shown = ("margin", "p", "swap", "reduction")
 

@@ -28,7 +28,13 @@ __all__ = [
 
 
 class CrossEntropyLoss(Module):
-    """``cross_entropy_loss`` with given class weights and ignored target; the mean."""
+    """``cross_entropy_loss`` with given class weights and ignored target; the mean.
+
+    Example:
+        >>> import metafuse as mf
+        >>> round(mf.nn.CrossEntropyLoss()(mf.array([[0.0, 0.0]]), mf.array([1])).item(), 4)
+        0.6931
+    """
 
     def __init__(self, weight: Any = None, ignore_index: int | None = None) -> None:
         self.weight = weight
@@ -39,7 +45,13 @@ class CrossEntropyLoss(Module):
 
 
 class MSELoss(Module):
-    """Squared difference, reduced by ``"mean"``, ``"sum"`` or ``"none"``."""
+    """Squared difference, reduced by ``"mean"``, ``"sum"`` or ``"none"``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.MSELoss()(mf.array([1.0, 2.0]), mf.array([1.0, 4.0])).item()
+        2.0
+    """
 
     _shown = ("reduction",)
 
@@ -51,14 +63,26 @@ class MSELoss(Module):
 
 
 class L1Loss(Module):
-    """Mean absolute difference."""
+    """Mean absolute difference.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.L1Loss()(mf.array([1.0, 2.0]), mf.array([1.0, 4.0])).item()
+        1.0
+    """
 
     def execute(self, output: Any, target: Any) -> Any:
         return neural.l1_loss(output, target)
 
 
 class SmoothL1Loss(Module):
-    """Half the squared difference where it is below 1, else the absolute difference minus one half."""
+    """Half the squared difference where it is below 1, else the absolute difference minus one half.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.SmoothL1Loss()(mf.array([1.0, 2.0]), mf.array([1.0, 4.0])).item()
+        0.75
+    """
 
     _shown = ("reduction",)
 
@@ -70,7 +94,13 @@ class SmoothL1Loss(Module):
 
 
 class BCELoss(Module):
-    """Binary cross entropy of probabilities; mean, or sum without ``size_average``."""
+    """Binary cross entropy of probabilities; mean, or sum without ``size_average``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> round(mf.nn.BCELoss()(mf.array([0.9, 0.2]), mf.array([1.0, 0.0])).item(), 4)
+        0.1643
+    """
 
     def __init__(self, weight: Any = None, size_average: bool = True) -> None:
         self.weight = weight
@@ -81,7 +111,13 @@ class BCELoss(Module):
 
 
 class BCEWithLogitsLoss(Module):
-    """Binary cross entropy of logits; mean, or sum without ``size_average``."""
+    """Binary cross entropy of logits; mean, or sum without ``size_average``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> round(mf.nn.BCEWithLogitsLoss()(mf.array([2.0, -2.0]), mf.array([1.0, 0.0])).item(), 4)
+        0.1269
+    """
 
     def __init__(self, weight: Any = None, pos_weight: Any = None, size_average: bool = True) -> None:
         self.weight = weight
@@ -95,7 +131,13 @@ class BCEWithLogitsLoss(Module):
 
 
 class KLDivLoss(Module):
-    """Kullback-Leibler divergence of log probabilities from targets."""
+    """Kullback-Leibler divergence of log probabilities from targets.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.KLDivLoss()(mf.array([[0.5, 0.5]]).log(), mf.array([[0.5, 0.5]])).item()
+        0.0
+    """
 
     _shown = ("reduction",)
 
@@ -108,7 +150,13 @@ class KLDivLoss(Module):
 
 
 class NLLLoss(Module):
-    """Minus the log probability of the target class; arguments as in ``nll_loss``."""
+    """Minus the log probability of the target class; arguments as in ``nll_loss``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.NLLLoss()(mf.array([[-1.0, -2.0]]), mf.array([1])).item()
+        2.0
+    """
 
     _shown = ("reduction",)
 

@@ -101,13 +101,25 @@ class Pool(Module):
 
 
 class Pool3d(Pool):
-    """Reduce windows of volumes, ``[batch, channels, depth, height, width]``; arguments as in ``Pool``."""
+    """Reduce windows of volumes, ``[batch, channels, depth, height, width]``; arguments as in ``Pool``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.Pool3d(2)(mf.ones([1, 3, 8, 8, 8])).shape
+        (1, 3, 4, 4, 4)
+    """
 
     _spatial = 3
 
 
 class MaxPool2d(Pool):
-    """The maximum of each window; arguments as in ``Pool``."""
+    """The maximum of each window; arguments as in ``Pool``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.MaxPool2d(2)(mf.ones([1, 3, 8, 8])).shape
+        (1, 3, 4, 4)
+    """
 
     def __init__(
         self,
@@ -122,19 +134,37 @@ class MaxPool2d(Pool):
 
 
 class MaxPool1d(MaxPool2d):
-    """The maximum of each window of a sequence, ``[batch, channels, length]``; arguments as in ``Pool``."""
+    """The maximum of each window of a sequence, ``[batch, channels, length]``; arguments as in ``Pool``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.MaxPool1d(2)(mf.ones([1, 3, 8])).shape
+        (1, 3, 4)
+    """
 
     _spatial = 1
 
 
 class MaxPool3d(MaxPool2d):
-    """The maximum of each window of a volume; arguments as in ``Pool``."""
+    """The maximum of each window of a volume; arguments as in ``Pool``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.MaxPool3d(2)(mf.ones([1, 3, 8, 8, 8])).shape
+        (1, 3, 4, 4, 4)
+    """
 
     _spatial = 3
 
 
 class AvgPool2d(Pool):
-    """The mean of each window; arguments as in ``Pool``."""
+    """The mean of each window; arguments as in ``Pool``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.AvgPool2d(2)(mf.ones([1, 3, 8, 8])).shape
+        (1, 3, 4, 4)
+    """
 
     def __init__(
         self,
@@ -148,13 +178,25 @@ class AvgPool2d(Pool):
 
 
 class AvgPool1d(AvgPool2d):
-    """The mean of each window of a sequence, ``[batch, channels, length]``; arguments as in ``Pool``."""
+    """The mean of each window of a sequence, ``[batch, channels, length]``; arguments as in ``Pool``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.AvgPool1d(2)(mf.ones([1, 3, 8])).shape
+        (1, 3, 4)
+    """
 
     _spatial = 1
 
 
 class AvgPool3d(AvgPool2d):
-    """The mean of each window of a volume; arguments as in ``Pool``."""
+    """The mean of each window of a volume; arguments as in ``Pool``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.AvgPool3d(2)(mf.ones([1, 3, 8, 8, 8])).shape
+        (1, 3, 4, 4, 4)
+    """
 
     _spatial = 3
 
@@ -186,20 +228,38 @@ class AdaptiveAvgPool2d(Module):
 
 
 class AdaptiveAvgPool1d(AdaptiveAvgPool2d):
-    """Mean pooling of sequences to a given length."""
+    """Mean pooling of sequences to a given length.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.AdaptiveAvgPool1d(2)(mf.ones([1, 3, 6])).shape
+        (1, 3, 2)
+    """
 
     _spatial = 1
 
 
 class AdaptiveAvgPool3d(AdaptiveAvgPool2d):
-    """Mean pooling of volumes to a given size."""
+    """Mean pooling of volumes to a given size.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.AdaptiveAvgPool3d(2)(mf.ones([1, 3, 6, 6, 6])).shape
+        (1, 3, 2, 2, 2)
+    """
 
     _spatial = 3
 
 
 class AdaptiveMaxPool2d(AdaptiveAvgPool2d):
     """Maximum pooling to a given size; ``output_size`` as in ``AdaptiveAvgPool2d``. With ``return_indices`` also where in a
-    channel, counted row by row, the (first) maxima are."""
+    channel, counted row by row, the (first) maxima are.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.AdaptiveMaxPool2d(2)(mf.ones([1, 3, 6, 6])).shape
+        (1, 3, 2, 2)
+    """
 
     def __init__(self, output_size: Any, return_indices: bool = False) -> None:
         super().__init__(output_size)
@@ -211,13 +271,25 @@ class AdaptiveMaxPool2d(AdaptiveAvgPool2d):
 
 
 class AdaptiveMaxPool1d(AdaptiveMaxPool2d):
-    """Maximum pooling of sequences to a given length."""
+    """Maximum pooling of sequences to a given length.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.AdaptiveMaxPool1d(2)(mf.ones([1, 3, 6])).shape
+        (1, 3, 2)
+    """
 
     _spatial = 1
 
 
 class AdaptiveMaxPool3d(AdaptiveMaxPool2d):
-    """Maximum pooling of volumes to a given size."""
+    """Maximum pooling of volumes to a given size.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.AdaptiveMaxPool3d(2)(mf.ones([1, 3, 6, 6, 6])).shape
+        (1, 3, 2, 2, 2)
+    """
 
     _spatial = 3
 
@@ -253,6 +325,13 @@ class MaxUnpool2d(Module):
 
 
 class MaxUnpool3d(MaxUnpool2d):
-    """As ``MaxUnpool2d``, of volumes."""
+    """As ``MaxUnpool2d``, of volumes.
+
+    Example:
+        >>> import metafuse as mf
+        >>> y, places = mf.nn.MaxPool3d(2, return_indices=True)(mf.rand([1, 2, 4, 4, 4]))
+        >>> mf.nn.MaxUnpool3d(2)(y, places).shape
+        (1, 2, 4, 4, 4)
+    """
 
     _spatial = 3

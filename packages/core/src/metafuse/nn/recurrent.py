@@ -143,6 +143,12 @@ class RNNBase(Module):
         nonlinearity: ``"tanh"`` or ``"relu"``, of an RNN.
 
     All weights start uniform in +-1/sqrt(hidden_size).
+
+    Example:
+        >>> import metafuse as mf
+        >>> y, h = mf.nn.RNNBase("GRU", 3, 4)(mf.ones([5, 2, 3]))
+        >>> y.shape, h.shape
+        ((5, 2, 4), (1, 2, 4))
     """
 
     _shown = ("input_size", "hidden_size", "num_layers")

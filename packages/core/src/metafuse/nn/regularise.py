@@ -39,14 +39,26 @@ class Dropout(Module):
 
 
 class Dropout2d(Dropout):
-    """As ``Dropout``, but whole channels are zeroed."""
+    """As ``Dropout``, but whole channels are zeroed.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.Dropout2d(0.5).eval()(mf.ones([1, 2, 2, 2])).shape
+        (1, 2, 2, 2)
+    """
 
     def execute(self, input: Any) -> Any:
         return neural.dropout2d(input, self.p, self.is_train)
 
 
 class DropPath(Dropout):
-    """As ``Dropout``, but whole samples are zeroed."""
+    """As ``Dropout``, but whole samples are zeroed.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.DropPath(0.5).eval()(mf.ones([2, 3])).tolist()
+        [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
+    """
 
     def execute(self, x: Any) -> Any:
         return neural.droppath(x, self.p, self.is_train)

@@ -82,6 +82,11 @@ class ConstantPad2d(Module):
 
     Args:
         padding: one integer, or ``(left, right, top, bottom)``; negative numbers take away.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.ConstantPad2d(1, 0.5)(mf.ones([1, 2, 4, 4])).shape
+        (1, 2, 6, 6)
     """
 
     _mode = "constant"
@@ -98,26 +103,50 @@ class ConstantPad2d(Module):
 
 
 class ZeroPad2d(ConstantPad2d):
-    """Put zeros around images."""
+    """Put zeros around images.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.ZeroPad2d(1)(mf.ones([1, 2, 4, 4])).shape
+        (1, 2, 6, 6)
+    """
 
     def __init__(self, padding: Any) -> None:
         super().__init__(padding, 0)
 
 
 class ReflectionPad2d(ZeroPad2d):
-    """Put mirrored rows and columns around images."""
+    """Put mirrored rows and columns around images.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.ReflectionPad2d(1)(mf.ones([1, 2, 4, 4])).shape
+        (1, 2, 6, 6)
+    """
 
     _mode = "reflect"
 
 
 class ReplicationPad2d(ZeroPad2d):
-    """Put copies of the border around images."""
+    """Put copies of the border around images.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.ReplicationPad2d(1)(mf.ones([1, 2, 4, 4])).shape
+        (1, 2, 6, 6)
+    """
 
     _mode = "replicate"
 
 
 class PixelShuffle(Module):
-    """``[batch, channels * r * r, height, width]`` to ``[batch, channels, height * r, width * r]``."""
+    """``[batch, channels * r * r, height, width]`` to ``[batch, channels, height * r, width * r]``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.PixelShuffle(2)(mf.ones([1, 8, 3, 3])).shape
+        (1, 2, 6, 6)
+    """
 
     _shown = ("upscale_factor",)
 
@@ -129,55 +158,109 @@ class PixelShuffle(Module):
 
 
 class ConstantPad1d(ConstantPad2d):
-    """Put ``value`` around sequences; ``padding``: one integer or ``(left, right)``."""
+    """Put ``value`` around sequences; ``padding``: one integer or ``(left, right)``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.ConstantPad1d(1, 0.5)(mf.ones([1, 2, 4])).shape
+        (1, 2, 6)
+    """
 
     _spatial = 1
 
 
 class ConstantPad3d(ConstantPad2d):
-    """Put ``value`` around volumes; ``padding``: one integer or ``(left, right, top, bottom, front, back)``."""
+    """Put ``value`` around volumes; ``padding``: one integer or ``(left, right, top, bottom, front, back)``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.ConstantPad3d(1, 0.5)(mf.ones([1, 2, 4, 4, 4])).shape
+        (1, 2, 6, 6, 6)
+    """
 
     _spatial = 3
 
 
 class ZeroPad1d(ZeroPad2d):
-    """Put zeros around sequences."""
+    """Put zeros around sequences.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.ZeroPad1d(1)(mf.ones([1, 2, 4])).shape
+        (1, 2, 6)
+    """
 
     _spatial = 1
 
 
 class ZeroPad3d(ZeroPad2d):
-    """Put zeros around volumes."""
+    """Put zeros around volumes.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.ZeroPad3d(1)(mf.ones([1, 2, 4, 4, 4])).shape
+        (1, 2, 6, 6, 6)
+    """
 
     _spatial = 3
 
 
 class ReflectionPad1d(ReflectionPad2d):
-    """Put mirrored elements around sequences."""
+    """Put mirrored elements around sequences.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.ReflectionPad1d(1)(mf.ones([1, 2, 4])).shape
+        (1, 2, 6)
+    """
 
     _spatial = 1
 
 
 class ReflectionPad3d(ReflectionPad2d):
-    """Put mirrored elements around volumes."""
+    """Put mirrored elements around volumes.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.ReflectionPad3d(1)(mf.ones([1, 2, 4, 4, 4])).shape
+        (1, 2, 6, 6, 6)
+    """
 
     _spatial = 3
 
 
 class ReplicationPad1d(ReplicationPad2d):
-    """Put copies of the border around sequences."""
+    """Put copies of the border around sequences.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.ReplicationPad1d(1)(mf.ones([1, 2, 4])).shape
+        (1, 2, 6)
+    """
 
     _spatial = 1
 
 
 class ReplicationPad3d(ReplicationPad2d):
-    """Put copies of the border around volumes."""
+    """Put copies of the border around volumes.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.ReplicationPad3d(1)(mf.ones([1, 2, 4, 4, 4])).shape
+        (1, 2, 6, 6, 6)
+    """
 
     _spatial = 3
 
 
 class PixelUnshuffle(Module):
-    """``[batch, channels, height * r, width * r]`` to ``[batch, channels * r * r, height, width]``."""
+    """``[batch, channels, height * r, width * r]`` to ``[batch, channels * r * r, height, width]``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.PixelUnshuffle(2)(mf.ones([1, 2, 6, 6])).shape
+        (1, 8, 3, 3)
+    """
 
     _shown = ("downscale_factor",)
 
@@ -189,7 +272,13 @@ class PixelUnshuffle(Module):
 
 
 class ChannelShuffle(Module):
-    """Channels of ``groups`` groups dealt out in turn."""
+    """Channels of ``groups`` groups dealt out in turn.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.ChannelShuffle(2)(mf.ones([1, 4, 3, 3])).shape
+        (1, 4, 3, 3)
+    """
 
     _shown = ("groups",)
 

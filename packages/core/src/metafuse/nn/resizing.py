@@ -52,14 +52,26 @@ class Upsample(Module):
 
 
 class UpsamplingNearest2d(Upsample):
-    """Resize images by a factor: copies of elements."""
+    """Resize images by a factor: copies of elements.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.UpsamplingNearest2d(scale_factor=2)(mf.ones([1, 2, 3, 3])).shape
+        (1, 2, 6, 6)
+    """
 
     def __init__(self, scale_factor: Any = None) -> None:
         super().__init__(scale_factor, "nearest")
 
 
 class UpsamplingBilinear2d(Upsample):
-    """Resize images by a factor, linearly, the corners staying in place."""
+    """Resize images by a factor, linearly, the corners staying in place.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.UpsamplingBilinear2d(scale_factor=2)(mf.ones([1, 2, 3, 3])).shape
+        (1, 2, 6, 6)
+    """
 
     def __init__(self, scale_factor: Any = None) -> None:
         super().__init__(scale_factor, "bilinear", True)

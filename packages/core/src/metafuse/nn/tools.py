@@ -25,7 +25,16 @@ __all__ = ["backward", "fp32_guard", "get_init_var_rand", "polar", "skip_init", 
 
 
 def backward(v: Any, *args: Any, **kw: Any) -> None:
-    """There is no ``loss.backward()``: raises a ``GradientError`` that says what to write instead."""
+    """There is no ``loss.backward()``: raises a ``GradientError`` that says what to write instead.
+
+    Example:
+        >>> import metafuse as mf
+        >>> try:
+        ...     mf.nn.backward(mf.ones(1))
+        ... except RuntimeError as error:
+        ...     print(str(error)[:35])
+        [backward] a Var has no backward; w
+    """
     raise GradientError(
         "[backward] a Var has no backward; write optimizer.step(loss), or optimizer.backward(loss) and then "
         "optimizer.step(), or mf.grad(loss, parameters)"
@@ -55,7 +64,13 @@ def fp32_guard(func: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def get_init_var_rand(shape: Any, dtype: Any) -> Any:
-    """A Var of ``shape`` drawn from the standard normal distribution."""
+    """A Var of ``shape`` drawn from the standard normal distribution.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.get_init_var_rand([2, 3], "float32").shape
+        (2, 3)
+    """
     return init.gauss(check_shape("get_init_var_rand", shape), dtype)
 
 

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
+import numpy as np
+
 from ..errors import DTypeError, GradientError
 from ..graph.node import Node, describe_origin, state
 from ..graph.recipe import Recipe, block_of, inputs_of
@@ -70,7 +72,17 @@ class no_grad(_GradMode):  # noqa: N801 - the reference API's name
 
 
 class enable_grad(_GradMode):  # noqa: N801 - the reference API's name
-    """Gradient paths are recorded again inside a ``no_grad``."""
+    """Gradient paths are recorded again inside a ``no_grad``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> x = mf.ones(2)
+        >>> with mf.no_grad():
+        ...     with mf.enable_grad():
+        ...         y = x * 2
+        >>> y.requires_grad
+        True
+    """
 
     enabled = True
 
@@ -97,7 +109,7 @@ def grad(loss: Var, targets: Any, retain_graph: bool = True) -> Any:
         (array([27.], dtype=float32), array([18.], dtype=float32))
     """
     single = type(targets) is Var
-    if not single and (not isinstance(targets, Iterable) or isinstance(targets, (str, bytes)) or hasattr(targets, "__array_interface__")):
+    if not single and not (isinstance(targets, Iterable) and type(targets) not in (str, bytes, np.ndarray)):
         raise DTypeError(f"[grad] targets must be a Var or a list of Vars, got {type(targets).__name__}")
     wanted: Sequence[Var] = [targets] if single else list(targets)
     if type(loss) is not Var or not loss.dtype.is_float:

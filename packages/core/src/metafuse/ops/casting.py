@@ -41,7 +41,8 @@ def _register(name: str) -> None:
     function.__doc__ = (
         f"``x`` converted to {name} as in C: floats lose their fraction in integers, anything but 0 is true; wherever a "
         f"dtype is asked for, ``metafuse.{name}`` names it.\n\nErrors:\n    DTypeError: ``x`` is no array.\n\n"
-        "Source: NumPy astype."
+        "Source: NumPy astype.\n\nExample:\n    >>> import metafuse as mf\n"
+        f"    >>> mf.{name}(mf.array([0, 1])).dtype\n    metafuse.{name}\n"
     )
     function.dtype_name = name  # type: ignore[attr-defined]
     operator(

@@ -354,6 +354,14 @@ def compile_custom_op(*args: Any, **kwargs: Any) -> NoReturn:
     """Not here: operators of one's own are written with ``code``, ``numpy_code`` or ``Function``; devices are plugins.
 
     Errors: BackendError, always, with what to use.
+
+    Example:
+        >>> import metafuse as mf
+        >>> try:
+        ...     mf.compile_custom_op("", "class MyOp {};", "my")
+        ... except RuntimeError as error:
+        ...     print(str(error)[:19])
+        [compile_custom_op]
     """
     raise BackendError(
         "[compile_custom_op] C++ classes of another framework's operators can't be compiled here; put the loop into "
@@ -362,7 +370,18 @@ def compile_custom_op(*args: Any, **kwargs: Any) -> NoReturn:
 
 
 def compile_custom_ops(*args: Any, **kwargs: Any) -> NoReturn:
-    """Not here; see ``compile_custom_op``."""
+    """Not here; see ``compile_custom_op``.
+
+    Errors: BackendError, always, with what to use.
+
+    Example:
+        >>> import metafuse as mf
+        >>> try:
+        ...     mf.compile_custom_ops(["my_op.cc"])
+        ... except RuntimeError as error:
+        ...     print(str(error)[:20])
+        [compile_custom_ops]
+    """
     raise BackendError(
         "[compile_custom_ops] C++ classes of another framework's operators can't be compiled here; use metafuse.code: its "
         "cpu_header may include your files, and compile_options={'FLAGS: -I... -l...': 1} name folders and libraries"

@@ -215,21 +215,39 @@ def _like(name: str, x: Any, value: Any, dtype: Any) -> Var:
         Sample((Tensor((0, 3), "int"),))],
           method=True, differentiable=False, rebinds=False)  # fmt: skip
 def zeros_like(x: Any, dtype: Any = None) -> Var:
-    """Zeros of the shape and dtype of ``x``."""
+    """Zeros of the shape and dtype of ``x``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.zeros_like(mf.ones(2)).tolist()
+        [0.0, 0.0]
+    """
     return _like("zeros_like", x, 0, dtype)
 
 
 @operator(category="creation", numpy=lambda x: np.ones_like(x), samples=[Sample((Tensor((2, 3)),))],
           method=True, differentiable=False, rebinds=False)  # fmt: skip
 def ones_like(x: Any, dtype: Any = None) -> Var:
-    """Ones of the shape and dtype of ``x``."""
+    """Ones of the shape and dtype of ``x``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.ones_like(mf.zeros(2)).tolist()
+        [1.0, 1.0]
+    """
     return _like("ones_like", x, 1, dtype)
 
 
 @operator(category="creation", numpy=lambda x, val: np.full_like(x, val),
           samples=[Sample((Tensor((2, 3)), 7))], method=True, differentiable=False, rebinds=False)  # fmt: skip
 def full_like(x: Any, val: Any, dtype: Any = None) -> Var:
-    """``val`` everywhere, in the shape and dtype of ``x``."""
+    """``val`` everywhere, in the shape and dtype of ``x``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.full_like(mf.ones(2), 7).tolist()
+        [7.0, 7.0]
+    """
     return _like("full_like", x, val, dtype)
 
 

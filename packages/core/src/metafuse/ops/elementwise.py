@@ -22,6 +22,7 @@ from ..graph.node import Node, Signature, Spec, signature, spec_of
 from ..kernel.expr import EXACT, LEAVES, Expr, call, const, load, walk
 from ..kernel.expr import cast as cast_expr
 from ..var import Var, record
+from .record_docs import elementwise_example
 from .registry import Operator, Tensor, register
 
 __all__ = ["broadcast_shapes", "cast", "elementwise"]
@@ -344,7 +345,7 @@ def elementwise(
         "broadcast.\n\n"
         f"Returns:\n    Var of the broadcast shape; dtype by rule '{rule.__name__}' "
         f"({(rule.__doc__ or '').rstrip('.')}).\n\nErrors:\n    ShapeError if shapes do not broadcast; DTypeError for "
-        f"unsuitable dtypes.\n\nSource: {source}."
+        f"unsuitable dtypes.\n\nSource: {source}.\n\n{elementwise_example(name, numpy, domain)}"
     )
     differentiable = any(g is not None for g in gradients)
     register(

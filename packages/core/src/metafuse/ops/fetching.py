@@ -115,4 +115,18 @@ def _flush() -> None:
 
 
 Var.fetch = fetch  # type: ignore[attr-defined]
-Var.fetch_sync = Var.numpy  # type: ignore[attr-defined]
+
+
+def _fetch_sync(x: Var) -> np.ndarray[Any, Any]:
+    """The value as a NumPy array.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.ones(2).fetch_sync()
+        array([1., 1.], dtype=float32)
+    """
+    return x.numpy()
+
+
+_fetch_sync.__name__ = "fetch_sync"
+Var.fetch_sync = _fetch_sync  # type: ignore[attr-defined]

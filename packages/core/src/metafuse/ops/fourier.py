@@ -174,17 +174,35 @@ def fft2(x: Any, s: Any = None, dim: Any = (-2, -1), norm: str | None = None) ->
 
 
 def ifft2(x: Any, s: Any = None, dim: Any = (-2, -1), norm: str | None = None) -> ComplexNumber:
-    """Inverse of ``fft2``."""
+    """Inverse of ``fft2``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.fft.ifft2(mf.fft.fft2(mf.ones(2, 2))).real.tolist()
+        [[1.0, 1.0], [1.0, 1.0]]
+    """
     return _complex("fft.ifft2", x, s, dim, True, norm)
 
 
 def fftn(x: Any, s: Any = None, dim: Any = None, norm: str | None = None) -> ComplexNumber:
-    """``fft`` along several dimensions (all if ``None``); ``s``: points along each."""
+    """``fft`` along several dimensions (all if ``None``); ``s``: points along each.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.fft.fftn(mf.ones(2, 2)).real.tolist()
+        [[4.0, 0.0], [0.0, 0.0]]
+    """
     return _complex("fft.fftn", x, s, dim, False, norm)
 
 
 def ifftn(x: Any, s: Any = None, dim: Any = None, norm: str | None = None) -> ComplexNumber:
-    """Inverse of ``fftn``."""
+    """Inverse of ``fftn``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.fft.ifftn(mf.fft.fftn(mf.ones(2, 2))).real.tolist()
+        [[1.0, 1.0], [1.0, 1.0]]
+    """
     return _complex("fft.ifftn", x, s, dim, True, norm)
 
 
@@ -286,7 +304,13 @@ def irfft(x: Any, n: int | None = None, dim: int = -1, norm: str | None = None) 
 
 
 def irfft2(x: Any, s: Any = None, dim: Any = (-2, -1), norm: str | None = None) -> Var:
-    """Inverse of ``rfft2``; ``s``: points of the result along each dimension."""
+    """Inverse of ``rfft2``; ``s``: points of the result along each dimension.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.fft.irfft2(mf.fft.rfft2(mf.ones(2, 4))).tolist()
+        [[1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]]
+    """
     return _irfftn("fft.irfft2", x, s, dim, norm)
 
 
@@ -366,7 +390,13 @@ def fftshift(x: Any, dim: Any = None) -> Any:
 
 
 def ifftshift(x: Any, dim: Any = None) -> Any:
-    """Inverse of ``fftshift``."""
+    """Inverse of ``fftshift``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.fft.ifftshift(mf.array([-2, -1, 0, 1])).tolist()
+        [0, 1, -2, -1]
+    """
     return _shifted("fft.ifftshift", x, dim, -1)
 
 

@@ -75,7 +75,16 @@ def _grad(var: Var) -> Any:
 
 
 def _backward(var: Var, *args: Any, **kw: Any) -> None:
-    """There is no ``loss.backward()``: raises an error that says what to write instead."""
+    """There is no ``loss.backward()``: raises an error that says what to write instead.
+
+    Example:
+        >>> import metafuse as mf
+        >>> try:
+        ...     mf.ones(1).backward()
+        ... except RuntimeError as error:
+        ...     print(str(error)[:35])
+        [backward] a Var has no backward; w
+    """
     raise GradientError(
         "[backward] a Var has no backward; write optimizer.step(loss), or optimizer.backward(loss) and then optimizer.step(), or "
         "mf.grad(loss, parameters)"

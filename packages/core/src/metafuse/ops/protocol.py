@@ -49,13 +49,25 @@ def clone(x: Any) -> Var:
 
 @operator(category="conversion", numpy=lambda x: x, samples=_COPY, method=True)
 def contiguous(x: Any) -> Var:
-    """``x`` itself: every Var is stored row by row."""
+    """``x`` itself: every Var is stored row by row.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.ones(2, 3).t().contiguous().shape
+        (3, 2)
+    """
     return check_var("contiguous", "x", x)
 
 
 @operator(category="conversion", numpy=lambda x: x, samples=_COPY, method=True)
 def cpu(x: Any) -> Var:
-    """``x`` itself: where values are kept is the backend's matter, and reading one brings it to the host."""
+    """``x`` itself: where values are kept is the backend's matter, and reading one brings it to the host.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.ones(2).cpu().tolist()
+        [1.0, 1.0]
+    """
     return check_var("cpu", "x", x)
 
 
@@ -118,7 +130,13 @@ def detach(x: Any) -> Var:
 
 
 def detach_inplace(x: Var) -> Var:
-    """Cut the gradient path at this value; answers the Var itself."""
+    """Cut the gradient path at this value; answers the Var itself.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.ones(2).detach_inplace().requires_grad
+        False
+    """
     return x.stop_grad()
 
 
@@ -146,7 +164,13 @@ def _filled(name: str, x: Any, size: Any, value: Any) -> Var:
 
 
 def new_empty(x: Any, size: Any) -> Var:
-    """An array of shape ``size`` and the dtype of ``x`` whose values do not matter (zeros here)."""
+    """An array of shape ``size`` and the dtype of ``x`` whose values do not matter (zeros here).
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.ones(1).new_empty([2, 3]).shape
+        (2, 3)
+    """
     return _filled("new_empty", x, size, 0)
 
 
@@ -162,12 +186,24 @@ def new_zeros(x: Any, size: Any) -> Var:
 
 
 def new_ones(x: Any, size: Any) -> Var:
-    """Ones of shape ``size`` and the dtype of ``x``."""
+    """Ones of shape ``size`` and the dtype of ``x``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.arange(3).new_ones([2]).tolist()
+        [1, 1]
+    """
     return _filled("new_ones", x, size, 1)
 
 
 def new_full(x: Any, size: Any, val: Any) -> Var:
-    """``val`` everywhere, in shape ``size`` and the dtype of ``x``."""
+    """``val`` everywhere, in shape ``size`` and the dtype of ``x``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.arange(3).new_full([2], 7).tolist()
+        [7, 7]
+    """
     return _filled("new_full", x, size, val)
 
 
@@ -187,7 +223,13 @@ def new(x: Any, *args: Any) -> Var:
 
 # -- as Python sees it ------------------------------------------------------------------------------------------
 def is_var(v: Any) -> bool:
-    """Whether ``v`` is a Var."""
+    """Whether ``v`` is a Var.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.is_var(mf.ones(1)), mf.is_var(1.0)
+        (True, False)
+    """
     return isinstance(v, Var)
 
 
@@ -203,22 +245,46 @@ def size(v: Any, dim: int | None = None) -> Any:
 
 
 def get_len(var: Any) -> int:
-    """The extent of the first dimension."""
+    """The extent of the first dimension.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.get_len(mf.zeros(4, 2))
+        4
+    """
     return len(check_var("get_len", "var", var))
 
 
 def dim(x: Var) -> int:
-    """Number of dimensions."""
+    """Number of dimensions.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.zeros(2, 3).dim()
+        2
+    """
     return x.ndim
 
 
 def to_bool(v: Any) -> bool:
-    """The only element as a Python bool."""
+    """The only element as a Python bool.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.to_bool(mf.array([2]))
+        True
+    """
     return bool(check_var("to_bool", "v", v).item())
 
 
 def to_int(v: Any) -> int:
-    """The only element as a Python int."""
+    """The only element as a Python int.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.to_int(mf.array([2.7]))
+        2
+    """
     value = check_var("to_int", "v", v).item()
     if value != value or value in (float("inf"), -float("inf")):
         raise ArgumentError(f"[to_int] {value} is no whole number")
@@ -226,12 +292,24 @@ def to_int(v: Any) -> int:
 
 
 def to_float(v: Any) -> float:
-    """The only element as a Python float."""
+    """The only element as a Python float.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.to_float(mf.array([2]))
+        2.0
+    """
     return float(check_var("to_float", "v", v).item())
 
 
 def tolist(x: Any) -> Any:
-    """The value as nested Python lists."""
+    """The value as nested Python lists.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.tolist(mf.array([[1, 2]]))
+        [[1, 2]]
+    """
     return check_var("tolist", "x", x).tolist()
 
 
@@ -276,6 +354,14 @@ def from_torch(x: Any) -> Var:
 
     Errors:
         DTypeError: ``x`` is no tensor.
+
+    Example:
+        >>> import metafuse as mf
+        >>> try:
+        ...     mf.from_torch([1.0])
+        ... except TypeError as error:
+        ...     print(error)
+        [from_torch] x must be a PyTorch tensor, got list; use array for other data
     """
     if not hasattr(x, "detach") or not hasattr(x, "numpy"):
         raise DTypeError(
@@ -294,7 +380,13 @@ def _contains(x: Var, key: Any) -> bool:
 
 # -- operators by other names --------------------------------------------------------------------------------------
 def cat(*args: Any, **kw: Any) -> Var:
-    """``concat``."""
+    """``concat``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.cat([mf.ones(1), mf.zeros(2)]).tolist()
+        [1.0, 0.0, 0.0]
+    """
     return concat(*args, **kw)
 
 

@@ -109,26 +109,50 @@ def hash(input: str) -> int:
 
 # -- methods ---------------------------------------------------------------------------------------------------------
 def _location(var: Var) -> str:
-    """Name of the backend on which values are computed."""
+    """Name of the backend on which values are computed.
+
+    Example:
+        >>> import metafuse as mf
+        >>> isinstance(mf.ones(2).location(), str)
+        True
+    """
     from ..plugins.registry import registry
 
     return registry().default_backend().name
 
 
 def _debug_msg(var: Var) -> str:
-    """What a Var is and where it was recorded, in a line."""
+    """What a Var is and where it was recorded, in a line.
+
+    Example:
+        >>> import metafuse as mf
+        >>> isinstance(mf.ones(2).debug_msg(), str)
+        True
+    """
     node = var._node
     held = "pending" if node.buffer is None else "stored"
     return f"{node.sig.name} {peek_s(var)} {held}, recorded at {describe_origin(node)}"
 
 
 def _is_stop_fuse(var: Var) -> bool:
-    """Accepted without effect: always ``False``; what is fused is the compiler's choice."""
+    """Accepted without effect: always ``False``; what is fused is the compiler's choice.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.ones(2).is_stop_fuse()
+        False
+    """
     return False
 
 
 def _stop_fuse(var: Var) -> Var:
-    """Accepted without effect: what is fused is the compiler's choice; ``sync`` computes a value for itself."""
+    """Accepted without effect: what is fused is the compiler's choice; ``sync`` computes a value for itself.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.ones(2).stop_fuse().tolist()
+        [1.0, 1.0]
+    """
     return var
 
 

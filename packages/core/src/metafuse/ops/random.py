@@ -70,6 +70,14 @@ def set_global_seed(seed: int, different_seed_for_mpi: bool = True) -> None:
 
     ``different_seed_for_mpi``: each rank of a distributed run gets a seed of its own, so that dropout differs; rank 0 has
     ``seed``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.set_global_seed(5)
+        >>> x = mf.rand(3)
+        >>> mf.set_global_seed(5)
+        >>> bool((mf.rand(3) == x).all())
+        True
     """
     import random as python_random
 
@@ -87,7 +95,14 @@ set_seed = seed = set_global_seed
 
 
 def get_seed() -> int:
-    """The seed of the stream."""
+    """The seed of the stream.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.set_global_seed(5)
+        >>> mf.get_seed()
+        5
+    """
     return _stream.seed
 
 
@@ -172,12 +187,24 @@ def _shaped(name: str, x: Any, dtype: Any, type: str = "uniform") -> Var:
 
 
 def rand_like(x: Any, dtype: Any = None) -> Var:
-    """Uniform numbers of the shape of ``x``."""
+    """Uniform numbers of the shape of ``x``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.rand_like(mf.zeros(2, 3)).shape
+        (2, 3)
+    """
     return _shaped("rand_like", x, dtype)
 
 
 def randn_like(x: Any, dtype: Any = None) -> Var:
-    """Normal numbers of the shape of ``x``."""
+    """Normal numbers of the shape of ``x``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.randn_like(mf.zeros(2, 3)).shape
+        (2, 3)
+    """
     return _shaped("randn_like", x, dtype, "normal")
 
 

@@ -94,7 +94,7 @@ def user_code() -> Any:
 
 
 def recorded(function: F) -> F:
-    """A pure composition, answering one Var, that goes by recipes where it was called alike before.
+    """A pure composition, answering a Var or a tuple of Vars, that goes by recipes where it was called alike before.
 
     Example:
         >>> import metafuse as mf
@@ -137,11 +137,13 @@ def recorded(function: F) -> F:
         whole = tuple(key)
         recipe = table.get(whole)
         if recipe is not None:
-            return follow(recipe, given, user_code())[0]
+            answers = follow(recipe, given, user_code())
+            return answers[0] if len(answers) == 1 else tuple(answers)
         answer = function(*args, **kwargs)
         if whole not in table:
-            new = type(answer) is Var and not answer.__dict__ and all(answer._node is not n for n in given)
-            memory.keep(whole, Recipe.of([answer._node], given) if new else None)
+            answers = list(answer) if type(answer) is tuple else [answer]
+            new = all(type(a) is Var and not a.__dict__ and a._node not in given for a in answers)
+            memory.keep(whole, Recipe.of([a._node for a in answers], given) if new else None)
         return answer
 
     return call  # type: ignore[return-value]

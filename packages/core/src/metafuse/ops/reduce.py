@@ -112,19 +112,37 @@ def sum(x: Any, dim: Any = None, keepdims: bool = False, *, dims: Any = None) ->
 
 @operator(category="reduce", numpy=_oracle(np.prod), samples=_SAMPLES, method=("prod", "product"))
 def prod(x: Any, dim: Any = None, keepdims: bool = False, *, dims: Any = None) -> Var:
-    """Product over ``dim``."""
+    """Product over ``dim``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.array([[1.0, 5.0], [3.0, 2.0]]).prod(1).tolist()
+        [5.0, 6.0]
+    """
     return reduce(check_var("prod", "x", x), "multiply", dim, keepdims, dims=dims)
 
 
 @operator(category="reduce", numpy=_oracle(np.max), samples=_DISTINCT, method=True)
 def max(x: Any, dim: Any = None, keepdims: bool = False, *, dims: Any = None) -> Var:
-    """Largest element over ``dim``; NaN if there is one. All equal maxima receive the gradient."""
+    """Largest element over ``dim``; NaN if there is one. All equal maxima receive the gradient.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.array([[1.0, 5.0], [3.0, 2.0]]).max(1).tolist()
+        [5.0, 3.0]
+    """
     return _fold(check_var("max", "x", x), "maximum", _one_of("max", dim, dims), keepdims, "max")
 
 
 @operator(category="reduce", numpy=_oracle(np.min), samples=_DISTINCT, method=True)
 def min(x: Any, dim: Any = None, keepdims: bool = False, *, dims: Any = None) -> Var:
-    """Smallest element over ``dim``; NaN if there is one. All equal minima receive the gradient."""
+    """Smallest element over ``dim``; NaN if there is one. All equal minima receive the gradient.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.array([[1.0, 5.0], [3.0, 2.0]]).min(1).tolist()
+        [1.0, 2.0]
+    """
     return _fold(check_var("min", "x", x), "minimum", _one_of("min", dim, dims), keepdims, "min")
 
 
@@ -204,7 +222,13 @@ def std(x: Any, dim: Any = None, keepdim: bool = False, *, keepdims: bool = Fals
           samples=[Sample((Tensor((3, 4), "bool"),)), Sample((Tensor((3, 4), "bool"), 1))],
           method=("all", "all_"), differentiable=False)  # fmt: skip
 def all(x: Any, dim: Any = None, keepdims: bool = False, *, dims: Any = None) -> Var:
-    """Whether every element along ``dim`` is true (non-zero)."""
+    """Whether every element along ``dim`` is true (non-zero).
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.all(mf.array([[1, 0], [2, 3]]), 1).tolist()
+        [False, True]
+    """
     return reduce(check_var("all", "x", x), "logical_and", dim, keepdims, dims=dims)
 
 
@@ -212,7 +236,13 @@ def all(x: Any, dim: Any = None, keepdims: bool = False, *, dims: Any = None) ->
           samples=[Sample((Tensor((3, 4), "bool"),)), Sample((Tensor((3, 4), "bool"), 1))],
           method=("any", "any_"), differentiable=False)  # fmt: skip
 def any(x: Any, dim: Any = None, keepdims: bool = False, *, dims: Any = None) -> Var:
-    """Whether some element along ``dim`` is true (non-zero)."""
+    """Whether some element along ``dim`` is true (non-zero).
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.any(mf.array([[0, 0], [0, 3]]), 1).tolist()
+        [False, True]
+    """
     return reduce(check_var("any", "x", x), "logical_or", dim, keepdims, dims=dims)
 
 
@@ -274,7 +304,14 @@ def argmax(x: Any, dim: Any = None, keepdims: bool = False) -> tuple[Var, Var]:
     category="reduce", numpy=_arg_oracle(np.argmin, np.min), samples=_ARG_SAMPLES, method=True, rebinds=False
 )
 def argmin(x: Any, dim: Any = None, keepdims: bool = False) -> tuple[Var, Var]:
-    """Place and value of the smallest element along ``dim``; see ``argmax``."""
+    """Place and value of the smallest element along ``dim``; see ``argmax``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> place, value = mf.array([[1.0, 5.0, 0.5]]).argmin(1)
+        >>> place.item(), value.item()
+        (2, 0.5)
+    """
     return _arg("minimum", x, dim, keepdims)
 
 
@@ -289,7 +326,11 @@ def _install() -> None:
             return reduce(x, _op, dim, keepdims, dims=dims)
 
         function.__name__ = function.__qualname__ = f"reduce_{op}"
-        function.__doc__ = f"Fold with ``{op}`` over ``dim``; see ``reduce``."
+        value = "True" if op.startswith("logical") else "2"
+        function.__doc__ = (
+            f"Fold with ``{op}`` over ``dim`` (all dimensions if ``None``); ``reduce`` describes the arguments.\n\nExample:\n"
+            f"    >>> import metafuse as mf\n    >>> mf.array([[{value}, {value}]]).reduce_{op}(1).shape\n    (1,)\n"
+        )
         ufunc = getattr(np, op)
         kind = "bool" if op.startswith("logical") else "int" if op.startswith("bitwise") else "float"
         operator(

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 from ..errors import ArgumentError, DTypeError
 from ..var import Var
+from . import record_docs
 
 __all__ = [
     "Operator", "Sample", "Tensor", "all_operators", "find", "function_named", "function_names", "in_place", "later", "operator",
@@ -108,7 +109,8 @@ def in_place(name: str, function: Callable[..., Any]) -> Callable[..., Var]:
     apply.__name__ = apply.__qualname__ = name
     apply.__wrapped__ = function  # type: ignore[attr-defined]  # whose parameters it has
     apply.__doc__ = (
-        f"``{function.__name__}`` in place: the Var holds the answer from now on; answers the Var itself."
+        f"``{function.__name__}`` in place: the Var holds the answer from now on, with its shape and dtype; answers the Var "
+        f"itself.\n\nErrors:\n    DTypeError: the first argument is no Var. Else those of ``{function.__name__}``.\n"
     )
     return apply
 
@@ -119,7 +121,9 @@ def _names(record: Operator) -> dict[str, Callable[..., Any]]:
     if record.rebinds:
         for m in record.methods:
             if not m.startswith("_") and not m.endswith("_"):
-                found.setdefault(f"{m}_", in_place(f"{m}_", record.function))
+                variant = in_place(f"{m}_", record.function)
+                variant.__doc__ = f"{variant.__doc__}{record_docs.in_place_example(f'{m}_', record)}"
+                found.setdefault(f"{m}_", variant)
     return found
 
 
@@ -127,6 +131,7 @@ def register(record: Operator) -> Operator:
     """Enter ``record``. Errors: ``ArgumentError`` if the name is taken by another record."""
     if record.name in _operators:
         raise ArgumentError(f"[register] operator {record.name!r} exists already; choose another name")
+    record_docs.complete(record)
     names = _names(record)
     for name in names:
         if name in record.methods and name in _further:

@@ -125,7 +125,13 @@ power = elementwise(
 
 
 def pow(x: Any, y: Any) -> Var:
-    """``x ** y``: small whole exponents become products, everything else ``power``."""
+    """``x ** y``: small whole exponents become products, everything else ``power``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.pow(mf.array([2.0, 3.0]), 2).tolist()
+        [4.0, 9.0]
+    """
     if type(x) is Var and y.__class__ in (int, float):
         if y == 2:
             return sqr(x)
@@ -380,8 +386,13 @@ def _install() -> None:
     _reverse("__rpow__", pow)
     for name, function in (("__pow__", pow), ("pow", pow), ("where", where)):
         setattr(Var, name, function)
-    for name, function in (("__ipow__", pow), ("pow_", pow), ("where_", where)):
-        setattr(Var, name, in_place(name, function))
+    for name, function, shown in (
+        ("__ipow__", pow, ""), ("pow_", pow, "mf.ones(2).pow_(2)"), ("where_", where, "(mf.ones(2) > 0).where_(1.0, 0.0)"),
+    ):  # fmt: skip
+        variant = in_place(name, function)
+        lines = ("Example:", "    >>> import metafuse as mf", f"    >>> {shown}.tolist()", "    [1.0, 1.0]\n")
+        variant.__doc__ = f"{variant.__doc__}\n" + "\n".join(lines)
+        setattr(Var, name, variant)
     Var.ne = globals()["not_equal"]  # type: ignore[attr-defined]
 
 

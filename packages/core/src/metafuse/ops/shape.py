@@ -136,7 +136,13 @@ def broadcast(x: Any, shape: Any, dims: Sequence[int] = ()) -> Var:
 @operator(category="shape", numpy=lambda x, shape: np.broadcast_to(x, shape), method=True,
           samples=[Sample((Tensor((3, 1)), [2, 3, 4])), Sample((Tensor((3,)), [2, 3]))])  # fmt: skip
 def expand(x: Any, *shape: Any) -> Var:
-    """Repeat dimensions of extent 1 to ``shape``; -1 keeps an extent."""
+    """Repeat dimensions of extent 1 to ``shape``; -1 keeps an extent.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.ones(3, 1).expand(3, 4).shape, mf.ones(3, 1).expand(-1, 4).shape
+        ((3, 4), (3, 4))
+    """
     x = check_var("expand", "x", x)
     wanted = [check_integer("expand", "an extent", n) for n in _flatten_arguments(shape)]
     skip = len(wanted) - x.ndim
@@ -146,7 +152,13 @@ def expand(x: Any, *shape: Any) -> Var:
 @operator(category="shape", numpy=lambda x, dim: np.expand_dims(x, dim), method=True,
           samples=[Sample((_X, 0)), Sample((_X, -1))])  # fmt: skip
 def unsqueeze(x: Any, dim: int) -> Var:
-    """A dimension of extent 1 put in at ``dim``."""
+    """A dimension of extent 1 put in at ``dim``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.ones(2).unsqueeze(1).shape
+        (2, 1)
+    """
     x = check_var("unsqueeze", "x", x)
     return expand_dims(x, [check_dim("unsqueeze", dim, x.ndim + 1)])
 
@@ -154,7 +166,13 @@ def unsqueeze(x: Any, dim: int) -> Var:
 @operator(category="shape", numpy=lambda x, dim=None: np.squeeze(x, dim), method=True,
           samples=[Sample((Tensor((2, 1, 3)), 1)), Sample((Tensor((2, 1, 3)),))])  # fmt: skip
 def squeeze(x: Any, dim: int | None = None) -> Var:
-    """Without dimension ``dim``, which must have extent 1; without ``dim``: without all such dimensions."""
+    """Without dimension ``dim``, which must have extent 1; without ``dim``: without all such dimensions.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.ones(2, 1).squeeze(1).shape
+        (2,)
+    """
     x = check_var("squeeze", "x", x)
     if dim is None:
         return meta.reshape(x, tuple(n for n in x.shape if n != 1) or (1,))
@@ -251,7 +269,13 @@ def stack(x: Any, dim: int = 0) -> Var:
 @operator(category="shape", numpy=lambda x, dim=0: np.flip(x, dim), method=True,
           samples=[Sample((_X, 0)), Sample((_X, [0, 2]))])  # fmt: skip
 def flip(x: Any, dim: Any = 0) -> Var:
-    """Elements in reverse order along ``dim``."""
+    """Elements in reverse order along ``dim``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.array([1, 2, 3]).flip().tolist()
+        [3, 2, 1]
+    """
     x = check_var("flip", "x", x)
     dims = meta.check_dims("flip", dim, x.ndim)
     places = tuple(sub(const(n - 1), axis(d)) if d in dims else axis(d) for d, n in enumerate(x.shape))

@@ -60,6 +60,14 @@ class AdamW(Adam):
     ``p -= lr / (1-b0**n) * m / (sqrt(v / (1-b1**n)) + eps)``.
 
     Arguments as in ``Adam``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> p = mf.nn.Parameter([1.0])
+        >>> optimizer = mf.nn.AdamW([p], lr=0.1, weight_decay=0.0)
+        >>> optimizer.step(p * p)
+        >>> round(p.item(), 4)
+        0.9
     """
 
     @steady

@@ -136,7 +136,16 @@ class MultiStepLR(_Schedule):
 
 @checked
 class ExponentialLR(_Schedule):
-    """The learning rate times ``gamma`` every epoch."""
+    """The learning rate times ``gamma`` every epoch.
+
+    Example:
+        >>> import metafuse as mf
+        >>> opt = mf.optim.SGD([mf.nn.Parameter([1.0])], 1.0)
+        >>> scheduler = mf.lr_scheduler.ExponentialLR(opt, 0.5)
+        >>> scheduler.step()
+        >>> opt.lr
+        1.0
+    """
 
     def __init__(self, optimizer: Optimizer, gamma: float, last_epoch: int = -1) -> None:
         super().__init__(optimizer, last_epoch)

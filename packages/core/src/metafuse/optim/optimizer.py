@@ -44,6 +44,17 @@ class Optimizer:
 
     On several ranks (``docs/distributed.md``) parameters become those of rank 0 when they are given here, and gradients are
     those of the mean over all ranks' samples from ``step``, ``clip_grad_norm`` or ``opt_grad`` on, whichever comes first.
+
+    Example:
+        >>> import metafuse as mf
+        >>> class Plain(mf.optim.Optimizer):
+        ...     options = ("lr",)
+        ...     def update(self, p, g, state, options):
+        ...         p.update(p - g * options["lr"])
+        >>> p = mf.nn.Parameter([1.0])
+        >>> Plain([p], lr=0.25).step(p * p)
+        >>> p.item()
+        0.5
     """
 
     #: names of attributes that a group may override
@@ -345,13 +356,8 @@ class Optimizer:
 def write(var: Var, value: Var) -> None:
     """Give ``var`` the value that was recorded for it, in its own dtype, and leave it as trainable as it was.
 
-    The handles change places, which costs no node; ``value`` holds the old value afterwards, so this comes last in a rule.
-    """
-    old = var._node
-    if value._node.spec.dtype is not old.spec.dtype:
-        value = cast(value, old.spec.dtype)
-    var.swap(value)
-    var._node.requires_grad = old.requires_grad
+    ``value`` holds the old value afterwards, so this comes last in a rule."""
+    var._renew(cast(value, var.dtype))
 
 
 def _wide(value: Var) -> Var:
@@ -360,7 +366,16 @@ def _wide(value: Var) -> Var:
 
 
 def opt_grad(v: Var, opt: Optimizer) -> Var:
-    """The gradient that ``opt.backward(loss)`` has kept for ``v``."""
+    """The gradient that ``opt.backward(loss)`` has kept for ``v``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> p = mf.nn.Parameter([1.0])
+        >>> optimizer = mf.optim.SGD([p], lr=0.1)
+        >>> optimizer.backward(p * 3)
+        >>> mf.nn.opt_grad(p, optimizer).item()
+        3.0
+    """
     if not isinstance(opt, Optimizer):
         raise DTypeError(f"[opt_grad] opt must be an Optimizer, got {type(opt).__name__}")
     return opt.find_grad(v)

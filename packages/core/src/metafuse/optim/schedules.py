@@ -33,6 +33,17 @@ class LRScheduler:
     Args:
         optimizer: whose groups' learning rates are set. Each group remembers its first one as ``"initial_lr"``.
         last_epoch: the epoch that was the last one, -1 if none was; else groups must have ``"initial_lr"``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> class Halving(mf.lr_scheduler.LRScheduler):
+        ...     def get_lr(self):
+        ...         return [base / 2**self.last_epoch for base in self.base_lrs]
+        >>> opt = mf.optim.SGD([mf.nn.Parameter([1.0])], 1.0)
+        >>> scheduler = Halving(opt)
+        >>> scheduler.step()
+        >>> opt.lr
+        0.5
     """
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
@@ -142,7 +153,19 @@ class LinearLR(LRScheduler):
 
 @checked
 class ConstantLR(LRScheduler):
-    """Warm-up: the first learning rate times ``factor`` for ``total_iters`` steps, then itself."""
+    """Warm-up: the first learning rate times ``factor`` for ``total_iters`` steps, then itself.
+
+    Example:
+        >>> import metafuse as mf
+        >>> opt = mf.optim.SGD([mf.nn.Parameter([1.0])], 1.0)
+        >>> scheduler = mf.lr_scheduler.ConstantLR(opt, 0.5, total_iters=2)
+        >>> rates = [opt.lr]
+        >>> for step in range(2):
+        ...     scheduler.step()
+        ...     rates.append(opt.lr)
+        >>> rates
+        [0.5, 0.5, 1.0]
+    """
 
     def __init__(
         self, optimizer: Optimizer, factor: float = 1.0 / 3, total_iters: int = 5, last_epoch: int = -1
@@ -159,7 +182,19 @@ class ConstantLR(LRScheduler):
 @checked
 class CosineAnnealingWarmRestarts(LRScheduler):
     """Half a cosine down to ``eta_min`` over ``T_0`` steps, again from the top over ``T_0 * T_mult`` steps, and so on (Loshchilov
-    and Hutter 2017)."""
+    and Hutter 2017).
+
+    Example:
+        >>> import metafuse as mf
+        >>> opt = mf.optim.SGD([mf.nn.Parameter([1.0])], 1.0)
+        >>> scheduler = mf.lr_scheduler.CosineAnnealingWarmRestarts(opt, 2)
+        >>> rates = []
+        >>> for step in range(4):
+        ...     scheduler.step()
+        ...     rates.append(round(opt.lr, 4))
+        >>> rates
+        [0.5, 1.0, 0.5, 1.0]
+    """
 
     def __init__(
         self, optimizer: Optimizer, T_0: int, T_mult: int = 1, eta_min: float = 0.0, last_epoch: int = -1
@@ -191,6 +226,17 @@ class OneCycleLR(LRScheduler):
         anneal_strategy: ``"cos"`` or ``"linear"``.
 
     Momentum is left alone.
+
+    Example:
+        >>> import metafuse as mf
+        >>> opt = mf.optim.SGD([mf.nn.Parameter([1.0])], 0.1)
+        >>> scheduler = mf.lr_scheduler.OneCycleLR(opt, 1.0, total_steps=5)
+        >>> rates = [round(opt.lr, 4)]
+        >>> for step in range(4):
+        ...     scheduler.step()
+        ...     rates.append(round(opt.lr, 4))
+        >>> max(rates), rates[-1] < rates[0]
+        (0.9505, True)
     """
 
     def __init__(

@@ -74,6 +74,7 @@ class Group:
     before: int = 0  # bit set of groups that must run earlier
     tail: Tail | None = None  # of a contraction that the library takes
     vector: bool = False  # computes what tails need, one number per channel
+    alone: bool = False  # copies an image into another order, which is done in tiles
     serial: tuple[int, ...] = ()  # the last of the outer axes, if they are run through in order
 
     @property
@@ -109,7 +110,8 @@ def fuse(
         reads = atom.reads()
         target = None
         tail: Tail | None = None
-        for candidate in _candidates(reads, home, by_read):
+        alone = atom.kind == "map" and atom.number in graph.orders and graph.kind(atom.number) == "alias"
+        for candidate in () if alone else _candidates(reads, home, by_read):
             placed = _try_join(graph, candidate, atom, reads, home)
             if placed is not None and candidate.tail is not None:
                 tail = _longer_tail(graph, candidate, placed[0], readers, library)
@@ -119,7 +121,7 @@ def fuse(
                 break
         if target is None:
             inner = atom.inner if atom.kind not in ("map", "store") else None
-            target = Group(len(groups), atom.kind, atom.extents, inner)
+            target = Group(len(groups), atom.kind, atom.extents, inner, alone=alone)
             groups.append(target)
             outer_level = False
             if atom.kind == "contraction":
@@ -259,7 +261,8 @@ def _try_join(
     graph: ProgramGraph, group: Group, atom: Atom, reads: set[int], home: dict[int, Group]
 ) -> tuple[Atom, bool] | None:
     """The atom renumbered to the group's axes and whether it is of outer level, or ``None`` if it can't join."""
-    if group.kind in ("scatter", "store", "opaque", "empty") or atom.kind not in ("map", "reduce"):
+    joins = group.kind not in ("scatter", "store", "opaque", "empty") and not group.alone
+    if not joins or atom.kind not in ("map", "reduce"):
         return None
     if atom.expr is None or group.operations + weight(atom.expr) > MAX_GROUP_OPERATIONS:
         return None
@@ -326,6 +329,7 @@ def _absorb(group: Group, maker: Group, groups: list[Group], home: dict[int, Gro
     if (
         maker.kind != "map"
         or maker.inner is not None
+        or maker.alone
         or maker.extents != tuple(group.extents[k] for k in outer)
     ):
         return

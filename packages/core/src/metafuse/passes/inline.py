@@ -83,18 +83,13 @@ class Inliner:
         spec = graph.specs[number]
         if graph.has_storage(number) and not root:
             place = index[0] if flat else offset(index, graph.strides(number))
-            return load(
-                number, spec.dtype, *((place,) if guard is None else (place, guard, const(0, spec.dtype)))
-            )
+            return self._loaded(number, place, guard, number)
         node = graph.nodes[number]
         kind = node.sig.kind
         if kind == "map":
             return self._map(node, state, done, stack)
         if kind == "alias" and not flat and (base := graph.base(graph.inputs[number][0])) in graph.orders:
-            place = offset(index, graph.strides_as(base, spec.shape))
-            return load(
-                base, spec.dtype, *((place,) if guard is None else (place, guard, const(0, spec.dtype)))
-            )
+            return self._loaded(base, offset(index, graph.strides_as(base, spec.shape)), guard, number)
         if (
             kind == "alias"
             and not flat
@@ -111,6 +106,13 @@ class Inliner:
             return self._need((graph.inputs[number][0], below, True, guard), done, stack)
         assert kind == "reindex" and not flat, f"{kind} can't be inlined"
         return self._reindex(node, state, done, stack)
+
+    def _loaded(self, stored: int, place: Expr, guard: Expr | None, value: int) -> Expr:
+        """An element of ``stored`` in the type in which ``value`` was recorded: it may be stored in a narrower one."""
+        graph = self.graph
+        dtype = graph.specs[stored].dtype
+        found = load(stored, dtype, *((place,) if guard is None else (place, guard, const(0, dtype))))
+        return cast(found, graph.nodes[value].spec.dtype) if value < graph.count else found
 
     def _need(self, state: State, done: dict[State, Expr], stack: list[State]) -> Expr | None:
         found = done.get(state)

@@ -66,8 +66,8 @@ def _follow(graph: ProgramGraph, library: Library, seeds: set[int]) -> None:
 
 
 def _read_often(graph: ProgramGraph, number: int, spatial: frozenset[int]) -> bool:
-    """Whether the value is a row-major array seen as an image, which something larger reads: then it is better copied once into
-    the order of its reader than read across memory several times."""
+    """Whether the value is a row-major array seen as an image, which something larger or several kernels read: then it is better
+    copied once into the order of its readers than read across memory several times."""
     if number in graph.dead or graph.kind(number) != "alias" or graph.has_storage(number):
         return False
     shape, base = graph.specs[number].shape, graph.base(number)
@@ -77,21 +77,24 @@ def _read_often(graph: ProgramGraph, number: int, spatial: frozenset[int]) -> bo
         return False
     if not graph.has_storage(base) or _channels_last(graph, base, spatial) is not None:
         return False
-    return any(_larger(graph, user, number) for user in graph.users[number])
+    return _is_repeated(graph, number)
 
 
-def _larger(graph: ProgramGraph, user: int, number: int) -> bool:
-    """Whether ``user``, or what it is computed on the way to, has more elements than ``number``."""
-    stack, seen = [user], {user}
+def _is_repeated(graph: ProgramGraph, number: int) -> bool:
+    """Whether what reads the value, or is computed from it on the way, has more elements than it, or is several kernels."""
+    stack, seen, readers = [number], {number}, 0
     while stack:
-        k = stack.pop()
-        if graph.specs[k].size > graph.specs[number].size or graph.kind(k) == "scatter":
-            return True
-        if not graph.has_storage(k):
-            more = [u for u in graph.users[k] if u not in seen]
-            seen.update(more)
-            stack.extend(more)
-    return False
+        for k in graph.users[stack.pop()]:
+            if k in seen:
+                continue
+            seen.add(k)
+            if graph.specs[k].size > graph.specs[number].size or graph.kind(k) == "scatter":
+                return True
+            if graph.has_storage(k):
+                readers += 1
+            else:
+                stack.append(k)
+    return readers > 1
 
 
 def _channels_last(graph: ProgramGraph, number: int, spatial: frozenset[int]) -> tuple[int, ...] | None:

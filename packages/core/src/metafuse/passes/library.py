@@ -138,38 +138,55 @@ class Library:
                 self.found[number] = known
 
     def narrow(self, retained: frozenset[int]) -> None:
-        """With ``math`` of 16 bits: store what nothing but library operations multiplies in that type, as they would round it."""
+        """With ``math`` of 16 bits: store in that type what nothing but library operations multiplies, as they would round it,
+        and images that library operations make and nothing else reads: multiplied, or added to a result."""
         graph = self.graph
         if flags.math != "bfloat16" or not self.found:
             return
+        ends = frozenset(self.ends.values())
         for value in sorted(graph.stored):
             fixed = value in graph.roots or value in retained or value >= graph.count
-            if fixed or graph.specs[value].dtype is not float32 or not self._only_multiplied(value):
+            if fixed or graph.specs[value].dtype is not float32 or not self._stays_inside(value, ends):
                 continue
             if graph.kind(value) in ("map", "reindex", "alias"):
                 graph.specs[value] = spec_of(graph.specs[value].shape, bfloat16)
         for number in self.found:
             self.found[number] = self._classified(number) or self.found[number]
 
-    def _only_multiplied(self, value: int) -> bool:
-        """Whether every reader of a stored value is an operation of the library that multiplies it."""
+    def _stays_inside(self, value: int, ends: frozenset[int]) -> bool:
+        """Whether every reader of a stored value is an operation of the library that multiplies it, or, if one made it, that has
+        it among the operands of its tail. A maximum in between is one of the rounded numbers. ``ends``: the last values of
+        tails."""
         graph = self.graph
-        stack, seen = [value], {value}
+        stack, seen = [(value, True)], {value}
         readers: set[int] = set()
+        added = picked = False
         while stack:
-            for user in graph.users[stack.pop()]:
+            number, in_place = stack.pop()  # in_place: nothing but maps of the same shape lie between
+            for user in graph.users[number]:
+                kind, shape = graph.kind(user), graph.specs[user].shape
+                in_tail = in_place and kind == "map" and shape == graph.specs[value].shape
                 if user in self.found:
                     readers.add(user)
+                elif in_tail and user in ends:
+                    added = True
+                elif self._picks(user) and user not in graph.roots and self._stays_inside(user, ends):
+                    picked = True
                 elif (
-                    graph.has_storage(user)
-                    or user in graph.roots
-                    or graph.kind(user) not in ("map", "reindex", "alias")
+                    graph.has_storage(user) or user in graph.roots or kind not in ("map", "reindex", "alias")
                 ):
                     return False
                 elif user not in seen:
                     seen.add(user)
-                    stack.append(user)
-        return bool(readers) and all(value in self._sources(r) and value != r for r in readers)
+                    stack.append((user, in_tail))
+        if not all(value in self._sources(r) and value != r for r in readers):
+            return False
+        return value in ends if added else bool(readers) or picked
+
+    def _picks(self, number: int) -> bool:
+        """Whether a value is the largest or smallest of others."""
+        graph = self.graph
+        return graph.kind(number) == "reduce" and graph.nodes[number].sig.attrs[0] in ("maximum", "minimum")
 
     # -- tails -----------------------------------------------------------------------------------------------------
     def _store_ends(self) -> None:

@@ -209,6 +209,8 @@ def _take_pending(targets: Sequence[Node] | None, alone: bool = False) -> list[N
         else:
             node.pos = -2
             roots.append(node)
+    if len(rest) > 1:  # a handle that was bound anew several times is there several times
+        rest[:] = {id(handle): handle for handle in rest}.values()
     return roots
 
 

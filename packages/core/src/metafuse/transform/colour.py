@@ -27,6 +27,13 @@ class ColorJitter:
     Args:
         brightness, contrast, saturation: a number v for factors in max(0, 1 - v)..1 + v, or a range of factors.
         hue: a number v for -v..v, or a range, within -0.5..0.5.
+
+    Example:
+        >>> import metafuse as mf
+        >>> import numpy as np
+        >>> image = np.zeros((4, 6, 3), np.uint8)
+        >>> mf.transform.ColorJitter(brightness=0.2)(image).shape
+        (4, 6, 3)
     """
 
     def __init__(self, brightness: Any = 0, contrast: Any = 0, saturation: Any = 0, hue: Any = 0) -> None:
@@ -61,7 +68,15 @@ def _factors(name: str, value: Any) -> tuple[float, float]:
 
 @checked
 class Gray:
-    """Without colours, of 1 or 3 equal channels."""
+    """Without colours, of 1 or 3 equal channels.
+
+    Example:
+        >>> import metafuse as mf
+        >>> import numpy as np
+        >>> image = np.zeros((4, 6, 3), np.uint8)
+        >>> mf.transform.Gray()(image).shape
+        (4, 6, 1)
+    """
 
     def __init__(self, num_output_channels: int = 1) -> None:
         if num_output_channels not in (1, 3) or isinstance(num_output_channels, bool):
@@ -75,7 +90,15 @@ class Gray:
 
 @checked
 class RandomGray:
-    """Without colours with probability ``p``; the number of channels stays."""
+    """Without colours with probability ``p``; the number of channels stays.
+
+    Example:
+        >>> import metafuse as mf
+        >>> import numpy as np
+        >>> image = np.zeros((4, 6, 3), np.uint8)
+        >>> mf.transform.RandomGray(0.0)(image).shape
+        (4, 6, 3)
+    """
 
     def __init__(self, p: float = 0.1) -> None:
         self.p = check_probability("RandomGray", p)
@@ -91,7 +114,15 @@ class RandomGray:
 
 @checked
 class ToTensor:
-    """An image as a float32 array ``[channels, height, width]`` of 0..1; see ``to_tensor``."""
+    """An image as a float32 array ``[channels, height, width]`` of 0..1; see ``to_tensor``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> import numpy as np
+        >>> image = np.zeros((4, 6, 3), np.uint8)
+        >>> mf.transform.ToTensor()(image).shape
+        (3, 4, 6)
+    """
 
     def __call__(self, pic: Any) -> Any:
         """The array."""
@@ -100,7 +131,15 @@ class ToTensor:
 
 @checked
 class ToPILImage:
-    """An array or Var as an image of Pillow's; see ``to_pil_image``."""
+    """An array or Var as an image of Pillow's; see ``to_pil_image``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> import numpy as np
+        >>> image = np.zeros((4, 6, 3), np.uint8)
+        >>> mf.transform.ToPILImage()(image).size
+        (6, 4)
+    """
 
     def __init__(self, mode: str | None = None) -> None:
         if mode is not None and not isinstance(mode, str):

@@ -55,7 +55,15 @@ class Compose:
 
 @checked
 class Lambda:
-    """A function as a transform."""
+    """A function as a transform.
+
+    Example:
+        >>> import metafuse as mf
+        >>> import numpy as np
+        >>> image = np.zeros((4, 6, 3), np.uint8)
+        >>> mf.transform.Lambda(lambda image: image + 1)(image).max()
+        np.uint8(1)
+    """
 
     def __init__(self, lambd: Callable[[Any], Any]) -> None:
         if not callable(lambd):
@@ -69,7 +77,15 @@ class Lambda:
 
 @checked
 class RandomApply:
-    """All transforms in a row, with probability ``p``; else none."""
+    """All transforms in a row, with probability ``p``; else none.
+
+    Example:
+        >>> import metafuse as mf
+        >>> import numpy as np
+        >>> image = np.zeros((4, 6, 3), np.uint8)
+        >>> mf.transform.RandomApply([mf.transform.Gray()], p=0.0)(image).shape
+        (4, 6, 3)
+    """
 
     def __init__(self, transforms: Sequence[Callable[[Any], Any]], p: float = 0.5) -> None:
         self.transforms = _check("RandomApply", transforms)
@@ -85,7 +101,15 @@ class RandomApply:
 
 @checked
 class RandomChoice:
-    """One of the transforms."""
+    """One of the transforms.
+
+    Example:
+        >>> import metafuse as mf
+        >>> import numpy as np
+        >>> image = np.zeros((4, 6, 3), np.uint8)
+        >>> mf.transform.RandomChoice([mf.transform.Pad(1), mf.transform.Pad(1)])(image).shape
+        (6, 8, 3)
+    """
 
     def __init__(self, transforms: Sequence[Callable[[Any], Any]]) -> None:
         self.transforms = _check("RandomChoice", transforms)
@@ -99,7 +123,15 @@ class RandomChoice:
 
 @checked
 class RandomOrder:
-    """All transforms, in a new order each time."""
+    """All transforms, in a new order each time.
+
+    Example:
+        >>> import metafuse as mf
+        >>> import numpy as np
+        >>> image = np.zeros((4, 6, 3), np.uint8)
+        >>> mf.transform.RandomOrder([mf.transform.Pad(1), mf.transform.Pad(2)])(image).shape
+        (10, 12, 3)
+    """
 
     def __init__(self, transforms: Sequence[Callable[[Any], Any]]) -> None:
         self.transforms = _check("RandomOrder", transforms)

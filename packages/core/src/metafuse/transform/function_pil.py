@@ -31,7 +31,15 @@ __all__ = [
 # -- parts ----------------------------------------------------------------------------------------------------------
 @checked
 def crop(img: Image, top: int, left: int, height: int, width: int) -> Image:
-    """The part whose upper left corner is at row ``top``, column ``left``."""
+    """The part whose upper left corner is at row ``top``, column ``left``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> from PIL import Image
+        >>> image = Image.new("RGB", (6, 4))
+        >>> mf.transform.function_pil.crop(image, 0, 1, 2, 3).size
+        (3, 2)
+    """
     check_image("crop", img, arrays=False)
     top, left = (int(check_number("crop", n, v)) for n, v in (("top", top), ("left", left)))
     height, width = check_size("crop", (height, width), "height, width")
@@ -40,7 +48,15 @@ def crop(img: Image, top: int, left: int, height: int, width: int) -> Image:
 
 @checked
 def center_crop(img: Image, output_size: int | Sequence[int]) -> Image:
-    """The part of this size in the middle; what the image is too small for is black."""
+    """The part of this size in the middle; what the image is too small for is black.
+
+    Example:
+        >>> import metafuse as mf
+        >>> from PIL import Image
+        >>> image = Image.new("RGB", (6, 4))
+        >>> mf.transform.function_pil.center_crop(image, 2).size
+        (2, 2)
+    """
     check_image("center_crop", img, arrays=False)
     return crop(img, *center(img.size, check_size("center_crop", output_size, "output_size")))
 
@@ -55,7 +71,15 @@ def center(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int, in
 def five_crop(img: Image, size: int | Sequence[int]) -> tuple[Image, ...]:
     """The four corners (upper left, upper right, lower left, lower right) and the middle.
 
-    Errors: ``ArgumentError`` if the image is smaller."""
+    Errors: ``ArgumentError`` if the image is smaller.
+
+    Example:
+        >>> import metafuse as mf
+        >>> from PIL import Image
+        >>> image = Image.new("RGB", (6, 4))
+        >>> len(mf.transform.function_pil.five_crop(image, 2))
+        5
+    """
     check_image("five_crop", img, arrays=False)
     return tuple(
         crop(img, *place) for place in five_places("five_crop", img.size, check_size("five_crop", size))
@@ -73,7 +97,15 @@ def five_places(op: str, size: tuple[int, int], wanted: tuple[int, int]) -> list
 
 @checked
 def ten_crop(img: Image, size: int | Sequence[int], vertical_flip: bool = False) -> tuple[Image, ...]:
-    """``five_crop`` of the image and of the image mirrored left to right (or top to bottom)."""
+    """``five_crop`` of the image and of the image mirrored left to right (or top to bottom).
+
+    Example:
+        >>> import metafuse as mf
+        >>> from PIL import Image
+        >>> image = Image.new("RGB", (6, 4))
+        >>> len(mf.transform.function_pil.ten_crop(image, 2))
+        10
+    """
     check_image("ten_crop", img, arrays=False)
     mirrored = vflip(img) if vertical_flip else hflip(img)
     return five_crop(img, size) + five_crop(mirrored, size)
@@ -81,7 +113,15 @@ def ten_crop(img: Image, size: int | Sequence[int], vertical_flip: bool = False)
 
 @checked
 def pad(img: Image, padding: int | Sequence[int], fill: Any = 0) -> Image:
-    """The image with a border. ``padding``: all sides; (left and right, top and bottom); or (left, top, right, bottom)."""
+    """The image with a border. ``padding``: all sides; (left and right, top and bottom); or (left, top, right, bottom).
+
+    Example:
+        >>> import metafuse as mf
+        >>> from PIL import Image
+        >>> image = Image.new("RGB", (6, 4))
+        >>> mf.transform.function_pil.pad(image, 1).size
+        (8, 6)
+    """
     check_image("pad", img, arrays=False)
     left, top, right, bottom = check_padding("pad", padding)
     wanted = (img.size[0] + left + right, img.size[1] + top + bottom)
@@ -105,7 +145,15 @@ def check_padding(op: str, padding: Any) -> tuple[int, int, int, int]:
 # -- size and position ---------------------------------------------------------------------------------------------
 @checked
 def resize(img: Image, size: int | Sequence[int], interpolation: int = 2) -> Image:
-    """The image at another size: (height, width), or an integer: the shorter side gets that, and the shape stays."""
+    """The image at another size: (height, width), or an integer: the shorter side gets that, and the shape stays.
+
+    Example:
+        >>> import metafuse as mf
+        >>> from PIL import Image
+        >>> image = Image.new("RGB", (6, 4))
+        >>> mf.transform.function_pil.resize(image, (8, 12)).size
+        (12, 8)
+    """
     check_image("resize", img, arrays=False)
     interpolation = check_interpolation("resize", interpolation)
     if isinstance(size, (int, np.integer)) or (isinstance(size, (tuple, list)) and len(size) == 1):
@@ -131,20 +179,44 @@ def resized_crop(
     size: int | Sequence[int],
     interpolation: int = 2,
 ) -> Image:
-    """``crop``, then ``resize``."""
+    """``crop``, then ``resize``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> from PIL import Image
+        >>> image = Image.new("RGB", (6, 4))
+        >>> mf.transform.function_pil.resized_crop(image, 0, 0, 2, 2, 3).size
+        (3, 3)
+    """
     return resize(crop(img, top, left, height, width), size, interpolation)
 
 
 @checked
 def hflip(img: Image) -> Image:
-    """Mirrored left to right."""
+    """Mirrored left to right.
+
+    Example:
+        >>> import metafuse as mf
+        >>> from PIL import Image
+        >>> image = Image.new("RGB", (6, 4))
+        >>> mf.transform.function_pil.hflip(image).size
+        (6, 4)
+    """
     check_image("hflip", img, arrays=False)
     return img.transpose(pillow("hflip").Transpose.FLIP_LEFT_RIGHT)
 
 
 @checked
 def vflip(img: Image) -> Image:
-    """Mirrored top to bottom."""
+    """Mirrored top to bottom.
+
+    Example:
+        >>> import metafuse as mf
+        >>> from PIL import Image
+        >>> image = Image.new("RGB", (6, 4))
+        >>> mf.transform.function_pil.vflip(image).size
+        (6, 4)
+    """
     check_image("vflip", img, arrays=False)
     return img.transpose(pillow("vflip").Transpose.FLIP_TOP_BOTTOM)
 
@@ -160,7 +232,15 @@ def rotate(
 ) -> Image:
     """Turned by ``angle`` degrees, counter-clockwise, about ``center`` (x, y), which is the middle by default. ``expand``
     makes the
-    image large enough for all of it."""
+    image large enough for all of it.
+
+    Example:
+        >>> import metafuse as mf
+        >>> from PIL import Image
+        >>> image = Image.new("RGB", (6, 4))
+        >>> mf.transform.function_pil.rotate(image, 90).size
+        (6, 4)
+    """
     check_image("rotate", img, arrays=False)
     angle = check_number("rotate", "angle", angle)
     about = None if center is None else _point("rotate", "center", center)
@@ -183,6 +263,13 @@ def affine(
         scale: factor > 0.
         shear: degrees along x, or (along x, along y).
         resample, fillcolor: interpolation, and the colour of what lies outside.
+
+    Example:
+        >>> import metafuse as mf
+        >>> from PIL import Image
+        >>> image = Image.new("RGB", (6, 4))
+        >>> mf.transform.function_pil.affine(image, 10, (0, 0), 1.0, 0).size
+        (6, 4)
     """
     check_image("affine", img, arrays=False)
     matrix = affine_matrix(img.size, angle, translate, scale, shear)
@@ -223,7 +310,15 @@ def perspective(
 ) -> Image:
     """The image seen so that the four points (x, y) ``startpoints`` come to lie at ``endpoints``.
 
-    Errors: ``ArgumentError`` if three points of one side lie in a line, or the point (0, 0) comes from infinitely far away."""
+    Errors: ``ArgumentError`` if three points of one side lie in a line, or the point (0, 0) comes from infinitely far away.
+
+    Example:
+        >>> import metafuse as mf
+        >>> from PIL import Image
+        >>> image = Image.new("RGB", (6, 4))
+        >>> mf.transform.function_pil.perspective(image, [(0, 0), (5, 0), (5, 3), (0, 3)], [(0, 0), (5, 0), (5, 3), (0, 3)]).size
+        (6, 4)
+    """
     check_image("perspective", img, arrays=False)
     coefficients = perspective_coefficients(startpoints, endpoints)
     method: Any = check_interpolation("perspective", interpolation)
@@ -287,25 +382,57 @@ def _enhance(op: str, img: Image, kind: str, factor: Any) -> Image:
 
 @checked
 def adjust_brightness(img: Image, brightness_factor: float) -> Image:
-    """0 is black, 1 the image itself, 2 twice as bright."""
+    """0 is black, 1 the image itself, 2 twice as bright.
+
+    Example:
+        >>> import metafuse as mf
+        >>> from PIL import Image
+        >>> image = Image.new("RGB", (6, 4))
+        >>> mf.transform.function_pil.adjust_brightness(image, 0.5).size
+        (6, 4)
+    """
     return _enhance("adjust_brightness", img, "Brightness", brightness_factor)
 
 
 @checked
 def adjust_contrast(img: Image, contrast_factor: float) -> Image:
-    """0 is grey, 1 the image itself, 2 twice the contrast."""
+    """0 is grey, 1 the image itself, 2 twice the contrast.
+
+    Example:
+        >>> import metafuse as mf
+        >>> from PIL import Image
+        >>> image = Image.new("RGB", (6, 4))
+        >>> mf.transform.function_pil.adjust_contrast(image, 0.5).size
+        (6, 4)
+    """
     return _enhance("adjust_contrast", img, "Contrast", contrast_factor)
 
 
 @checked
 def adjust_saturation(img: Image, saturation_factor: float) -> Image:
-    """0 is without colour, 1 the image itself, 2 twice the saturation."""
+    """0 is without colour, 1 the image itself, 2 twice the saturation.
+
+    Example:
+        >>> import metafuse as mf
+        >>> from PIL import Image
+        >>> image = Image.new("RGB", (6, 4))
+        >>> mf.transform.function_pil.adjust_saturation(image, 0.5).size
+        (6, 4)
+    """
     return _enhance("adjust_saturation", img, "Color", saturation_factor)
 
 
 @checked
 def adjust_hue(img: Image, hue_factor: float) -> Image:
-    """Hues turned by a part of the colour circle in -0.5..0.5. Images without colours stay."""
+    """Hues turned by a part of the colour circle in -0.5..0.5. Images without colours stay.
+
+    Example:
+        >>> import metafuse as mf
+        >>> from PIL import Image
+        >>> image = Image.new("RGB", (6, 4))
+        >>> mf.transform.function_pil.adjust_hue(image, 0.1).size
+        (6, 4)
+    """
     check_image("adjust_hue", img, arrays=False)
     hue_factor = check_number("adjust_hue", "hue_factor", hue_factor, -0.5, 0.5)
     if img.mode in ("L", "1", "I", "F", "LA"):
@@ -323,7 +450,15 @@ def adjust_hue(img: Image, hue_factor: float) -> Image:
 
 @checked
 def adjust_gamma(img: Image, gamma: float, gain: float = 1) -> Image:
-    """``255 gain (x / 255) ^ gamma`` of every value x, within 0..255."""
+    """``255 gain (x / 255) ^ gamma`` of every value x, within 0..255.
+
+    Example:
+        >>> import metafuse as mf
+        >>> from PIL import Image
+        >>> image = Image.new("RGB", (6, 4))
+        >>> mf.transform.function_pil.adjust_gamma(image, 2.0).size
+        (6, 4)
+    """
     check_image("adjust_gamma", img, arrays=False)
     gamma = check_number("adjust_gamma", "gamma", gamma, 0)
     gain = check_number("adjust_gamma", "gain", gain, 0)
@@ -341,7 +476,15 @@ def adjust_gamma(img: Image, gamma: float, gain: float = 1) -> Image:
 
 @checked
 def gray(img: Image, num_output_channels: int) -> Image:
-    """Without colours, of 1 or 3 equal channels. Luma by ITU-R 601-2, as Pillow defines it: (299 R + 587 G + 114 B) / 1000."""
+    """Without colours, of 1 or 3 equal channels. Luma by ITU-R 601-2, as Pillow defines it: (299 R + 587 G + 114 B) / 1000.
+
+    Example:
+        >>> import metafuse as mf
+        >>> from PIL import Image
+        >>> image = Image.new("RGB", (6, 4))
+        >>> mf.transform.function_pil.gray(image, 1).mode
+        'L'
+    """
     check_image("gray", img, arrays=False)
     if num_output_channels not in (1, 3) or isinstance(num_output_channels, bool):
         raise ArgumentError(f"[gray] num_output_channels must be 1 or 3, got {num_output_channels!r}")

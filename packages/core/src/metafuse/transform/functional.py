@@ -65,14 +65,30 @@ def crop(img: Any, top: int, left: int, height: int, width: int) -> Any:
 
 @checked
 def center_crop(img: Any, output_size: int | Sequence[int]) -> Any:
-    """The part of this size in the middle; what the image is too small for is black."""
+    """The part of this size in the middle; what the image is too small for is black.
+
+    Example:
+        >>> import metafuse as mf
+        >>> import numpy as np
+        >>> image = np.zeros((4, 6, 3), np.uint8)
+        >>> mf.transform.center_crop(image, 2).shape
+        (2, 2, 3)
+    """
     check_image("center_crop", img)
     return crop(img, *pil.center(size_of(img), check_size("center_crop", output_size, "output_size")))
 
 
 @checked
 def five_crop(img: Any, size: int | Sequence[int]) -> tuple[Any, ...]:
-    """The four corners (upper left, upper right, lower left, lower right) and the middle."""
+    """The four corners (upper left, upper right, lower left, lower right) and the middle.
+
+    Example:
+        >>> import metafuse as mf
+        >>> import numpy as np
+        >>> image = np.zeros((4, 6, 3), np.uint8)
+        >>> len(mf.transform.five_crop(image, 2))
+        5
+    """
     check_image("five_crop", img)
     return tuple(
         crop(img, *p) for p in pil.five_places("five_crop", size_of(img), check_size("five_crop", size))
@@ -81,13 +97,29 @@ def five_crop(img: Any, size: int | Sequence[int]) -> tuple[Any, ...]:
 
 @checked
 def ten_crop(img: Any, size: int | Sequence[int], vertical_flip: bool = False) -> tuple[Any, ...]:
-    """``five_crop`` of the image and of the image mirrored left to right (or top to bottom)."""
+    """``five_crop`` of the image and of the image mirrored left to right (or top to bottom).
+
+    Example:
+        >>> import metafuse as mf
+        >>> import numpy as np
+        >>> image = np.zeros((4, 6, 3), np.uint8)
+        >>> len(mf.transform.ten_crop(image, 2))
+        10
+    """
     return five_crop(img, size) + five_crop(vflip(img) if vertical_flip else hflip(img), size)
 
 
 @checked
 def hflip(img: Any) -> Any:
-    """Mirrored left to right."""
+    """Mirrored left to right.
+
+    Example:
+        >>> import metafuse as mf
+        >>> import numpy as np
+        >>> image = np.zeros((4, 6, 3), np.uint8)
+        >>> mf.transform.hflip(image).shape
+        (4, 6, 3)
+    """
     if is_pil(img):
         return pil.hflip(img)
     return np.flip(check_image("hflip", img), _rows(img) + 1).copy()
@@ -95,7 +127,15 @@ def hflip(img: Any) -> Any:
 
 @checked
 def vflip(img: Any) -> Any:
-    """Mirrored top to bottom."""
+    """Mirrored top to bottom.
+
+    Example:
+        >>> import metafuse as mf
+        >>> import numpy as np
+        >>> image = np.zeros((4, 6, 3), np.uint8)
+        >>> mf.transform.vflip(image).shape
+        (4, 6, 3)
+    """
     if is_pil(img):
         return pil.vflip(img)
     return np.flip(check_image("vflip", img), _rows(img)).copy()
@@ -125,6 +165,13 @@ def resize(img: Any, size: int | Sequence[int], interpolation: int = 2) -> Any:
     """The image at another size: (height, width), or an integer: the shorter side gets that, and the shape stays.
 
     ``interpolation`` is Pillow's number: 0 nearest, 1 Lanczos, 2 bilinear, 3 bicubic, 4 box, 5 Hamming.
+
+    Example:
+        >>> import metafuse as mf
+        >>> import numpy as np
+        >>> image = np.zeros((4, 6, 3), np.uint8)
+        >>> mf.transform.resize(image, (8, 12)).shape
+        (8, 12, 3)
     """
     return on_pil("resize", img, lambda image: pil.resize(image, size, interpolation))
 
@@ -133,43 +180,98 @@ def resize(img: Any, size: int | Sequence[int], interpolation: int = 2) -> Any:
 def crop_and_resize(
     img: Any, top: int, left: int, height: int, width: int, size: int | Sequence[int], interpolation: int = 2
 ) -> Any:
-    """``crop``, then ``resize``."""
+    """``crop``, then ``resize``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> import numpy as np
+        >>> image = np.zeros((4, 6, 3), np.uint8)
+        >>> mf.transform.crop_and_resize(image, 0, 0, 2, 2, 3).shape
+        (3, 3, 3)
+    """
     return resize(crop(img, top, left, height, width), size, interpolation)
 
 
 @checked
 def adjust_brightness(img: Any, brightness_factor: float) -> Any:
-    """0 is black, 1 the image itself, 2 twice as bright."""
+    """0 is black, 1 the image itself, 2 twice as bright.
+
+    Example:
+        >>> import metafuse as mf
+        >>> import numpy as np
+        >>> image = np.zeros((4, 6, 3), np.uint8)
+        >>> mf.transform.adjust_brightness(image, 0.5).shape
+        (4, 6, 3)
+    """
     return on_pil("adjust_brightness", img, lambda image: pil.adjust_brightness(image, brightness_factor))
 
 
 @checked
 def adjust_contrast(img: Any, contrast_factor: float) -> Any:
-    """0 is grey, 1 the image itself, 2 twice the contrast."""
+    """0 is grey, 1 the image itself, 2 twice the contrast.
+
+    Example:
+        >>> import metafuse as mf
+        >>> import numpy as np
+        >>> image = np.zeros((4, 6, 3), np.uint8)
+        >>> mf.transform.adjust_contrast(image, 0.5).shape
+        (4, 6, 3)
+    """
     return on_pil("adjust_contrast", img, lambda image: pil.adjust_contrast(image, contrast_factor))
 
 
 @checked
 def adjust_saturation(img: Any, saturation_factor: float) -> Any:
-    """0 is without colour, 1 the image itself, 2 twice the saturation."""
+    """0 is without colour, 1 the image itself, 2 twice the saturation.
+
+    Example:
+        >>> import metafuse as mf
+        >>> import numpy as np
+        >>> image = np.zeros((4, 6, 3), np.uint8)
+        >>> mf.transform.adjust_saturation(image, 0.5).shape
+        (4, 6, 3)
+    """
     return on_pil("adjust_saturation", img, lambda image: pil.adjust_saturation(image, saturation_factor))
 
 
 @checked
 def adjust_hue(img: Any, hue_factor: float) -> Any:
-    """Hues turned by a part of the colour circle in -0.5..0.5. Images without colours stay."""
+    """Hues turned by a part of the colour circle in -0.5..0.5. Images without colours stay.
+
+    Example:
+        >>> import metafuse as mf
+        >>> import numpy as np
+        >>> image = np.zeros((4, 6, 3), np.uint8)
+        >>> mf.transform.adjust_hue(image, 0.1).shape
+        (4, 6, 3)
+    """
     return on_pil("adjust_hue", img, lambda image: pil.adjust_hue(image, hue_factor))
 
 
 @checked
 def adjust_gamma(img: Any, gamma: float, gain: float = 1) -> Any:
-    """``255 gain (x / 255) ^ gamma`` of every value x, within 0..255."""
+    """``255 gain (x / 255) ^ gamma`` of every value x, within 0..255.
+
+    Example:
+        >>> import metafuse as mf
+        >>> import numpy as np
+        >>> image = np.zeros((4, 6, 3), np.uint8)
+        >>> mf.transform.adjust_gamma(image, 2.0).shape
+        (4, 6, 3)
+    """
     return on_pil("adjust_gamma", img, lambda image: pil.adjust_gamma(image, gamma, gain))
 
 
 @checked
 def gray(img: Any, num_output_channels: int) -> Any:
-    """Without colours, of 1 or 3 equal channels."""
+    """Without colours, of 1 or 3 equal channels.
+
+    Example:
+        >>> import metafuse as mf
+        >>> import numpy as np
+        >>> mf.transform.gray(np.zeros((4, 6, 3), np.uint8), 1).shape
+        (4, 6, 1)
+    """
     return on_pil("gray", img, lambda image: pil.gray(image, num_output_channels))
 
 
@@ -222,6 +324,13 @@ def to_pil_image(pic: Any, mode: str | None = None) -> Any:
         mode: Pillow's name of what the channels mean; ``None``: L, LA, RGB or RGBA by their number.
 
     Errors: ``ArgumentError`` if the number of channels does not fit.
+
+    Example:
+        >>> import metafuse as mf
+        >>> import numpy as np
+        >>> image = np.zeros((4, 6, 3), np.uint8)
+        >>> mf.transform.to_pil_image(image).size
+        (6, 4)
     """
     if is_pil(pic):
         return pic

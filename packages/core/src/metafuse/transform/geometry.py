@@ -41,7 +41,15 @@ Size = int | Sequence[int]
 
 @checked
 class Crop:
-    """The part at row ``top``, column ``left``."""
+    """The part at row ``top``, column ``left``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> import numpy as np
+        >>> image = np.zeros((4, 6, 3), np.uint8)
+        >>> mf.transform.Crop(0, 1, 2, 3)(image).shape
+        (2, 3, 3)
+    """
 
     def __init__(self, top: int, left: int, height: int, width: int) -> None:
         self.top, self.left = (int(check_number("Crop", n, v)) for n, v in (("top", top), ("left", left)))
@@ -73,7 +81,15 @@ class CenterCrop:
 
 @checked
 class FiveCrop:
-    """The four corners and the middle, as a tuple."""
+    """The four corners and the middle, as a tuple.
+
+    Example:
+        >>> import metafuse as mf
+        >>> import numpy as np
+        >>> image = np.zeros((4, 6, 3), np.uint8)
+        >>> [part.shape for part in mf.transform.FiveCrop(2)(image)]
+        [(2, 2, 3), (2, 2, 3), (2, 2, 3), (2, 2, 3), (2, 2, 3)]
+    """
 
     def __init__(self, size: Size) -> None:
         self.size = check_size("FiveCrop", size)
@@ -85,7 +101,15 @@ class FiveCrop:
 
 @checked
 class TenCrop:
-    """``FiveCrop`` of the image and of its mirror image, as a tuple."""
+    """``FiveCrop`` of the image and of its mirror image, as a tuple.
+
+    Example:
+        >>> import metafuse as mf
+        >>> import numpy as np
+        >>> image = np.zeros((4, 6, 3), np.uint8)
+        >>> len(mf.transform.TenCrop(2)(image))
+        10
+    """
 
     def __init__(self, size: Size, vertical_flip: bool = False) -> None:
         self.size = check_size("TenCrop", size)
@@ -98,7 +122,15 @@ class TenCrop:
 
 @checked
 class Pad:
-    """A border; see ``pad``."""
+    """A border; see ``pad``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> import numpy as np
+        >>> image = np.zeros((4, 6, 3), np.uint8)
+        >>> mf.transform.Pad(1)(image).shape
+        (6, 8, 3)
+    """
 
     def __init__(self, padding: Size, fill: Any = 0) -> None:
         self.padding = pil.check_padding("Pad", padding)
@@ -116,6 +148,13 @@ class Resize:
 
     Args:
         mode: interpolation by Pillow's number: 0 nearest, 1 Lanczos, 2 bilinear, 3 bicubic, 4 box, 5 Hamming.
+
+    Example:
+        >>> import metafuse as mf
+        >>> import numpy as np
+        >>> image = np.zeros((4, 6, 3), np.uint8)
+        >>> mf.transform.Resize((8, 12))(image).shape
+        (8, 12, 3)
     """
 
     def __init__(self, size: Size, mode: int = 2) -> None:
@@ -135,6 +174,13 @@ class RandomCrop:
         padding, fill: a border that is added first.
 
     Errors: ``ArgumentError`` if the image is smaller.
+
+    Example:
+        >>> import metafuse as mf
+        >>> import numpy as np
+        >>> image = np.zeros((4, 6, 3), np.uint8)
+        >>> mf.transform.RandomCrop(2)(image).shape
+        (2, 2, 3)
     """
 
     def __init__(self, size: Size, padding: Size = 0, fill: Any = 0) -> None:
@@ -163,6 +209,13 @@ class RandomResizedCrop:
         scale: area of the part, as a range of parts of the whole.
         ratio: width / height of the part, as a range.
         interpolation: as in ``Resize``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> import numpy as np
+        >>> image = np.zeros((4, 6, 3), np.uint8)
+        >>> mf.transform.RandomResizedCrop(3)(image).size
+        27
     """
 
     def __init__(
@@ -206,7 +259,15 @@ class RandomResizedCrop:
 
 @checked
 class RandomCropAndResize(RandomResizedCrop):
-    """``RandomResizedCrop`` by another name."""
+    """``RandomResizedCrop`` by another name.
+
+    Example:
+        >>> import metafuse as mf
+        >>> import numpy as np
+        >>> image = np.zeros((4, 6, 3), np.uint8)
+        >>> mf.transform.RandomCropAndResize(3)(image).size
+        27
+    """
 
 
 RandomSizedCrop = RandomResizedCrop
@@ -214,7 +275,15 @@ RandomSizedCrop = RandomResizedCrop
 
 @checked
 class RandomHorizontalFlip:
-    """Mirrored left to right with probability ``p``."""
+    """Mirrored left to right with probability ``p``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> import numpy as np
+        >>> image = np.zeros((4, 6, 3), np.uint8)
+        >>> mf.transform.RandomHorizontalFlip()(image).shape
+        (4, 6, 3)
+    """
 
     def __init__(self, p: float = 0.5) -> None:
         self.p = check_probability("RandomHorizontalFlip", p)
@@ -226,7 +295,15 @@ class RandomHorizontalFlip:
 
 @checked
 class RandomVerticalFlip:
-    """Mirrored top to bottom with probability ``p``."""
+    """Mirrored top to bottom with probability ``p``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> import numpy as np
+        >>> image = np.zeros((4, 6, 3), np.uint8)
+        >>> mf.transform.RandomVerticalFlip()(image).shape
+        (4, 6, 3)
+    """
 
     def __init__(self, p: float = 0.5) -> None:
         self.p = check_probability("RandomVerticalFlip", p)
@@ -251,6 +328,13 @@ class RandomRotation:
     Args:
         degrees: a range of degrees (counter-clockwise), or a number for that many to both sides.
         resample, expand, center, fill: as in ``function_pil.rotate``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> import numpy as np
+        >>> image = np.zeros((4, 6, 3), np.uint8)
+        >>> mf.transform.RandomRotation(10)(image).shape
+        (4, 6, 3)
     """
 
     def __init__(
@@ -290,6 +374,13 @@ class RandomAffine:
         scale: a range of factors.
         shear: a number or range of degrees along x; or four numbers, ranges along x and y.
         resample, fillcolor: as in ``function_pil.affine``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> import numpy as np
+        >>> image = np.zeros((4, 6, 3), np.uint8)
+        >>> mf.transform.RandomAffine(10)(image).shape
+        (4, 6, 3)
     """
 
     def __init__(
@@ -344,6 +435,13 @@ class RandomPerspective:
     Args:
         distortion_scale: how far corners move inwards at most, as a part of half of the image, 0..1.
         interpolation: as in ``Resize``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> import numpy as np
+        >>> image = np.zeros((4, 6, 3), np.uint8)
+        >>> mf.transform.RandomPerspective()(image).shape
+        (4, 6, 3)
     """
 
     def __init__(self, distortion_scale: float = 0.5, p: float = 0.5, interpolation: int = 3) -> None:

@@ -41,6 +41,13 @@ def save_image(
         format: Pillow's name of the kind of file, where the path does not say it.
 
     Errors: ``PillowMissing``; those of ``make_grid``; ``ArgumentError`` for other numbers of channels.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.save_image(mf.rand(2, 3, 4, 4), "grid.png")
+        >>> import os
+        >>> os.path.exists("grid.png")
+        True
     """
     grid = make_grid(x, nrow, padding, normalize, range, scale_each, pad_value).numpy()
     values = np.clip(np.nan_to_num(grid.astype(np.float32)) * 255 + 0.5, 0, 255).astype(np.uint8)

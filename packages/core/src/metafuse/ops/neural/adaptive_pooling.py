@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import DTypeError
+from ...errors import ArgumentError, DTypeError
 from ..autograd import no_grad
 from ..creation import array
-from ..meta import check_var, with_gradient
+from ..meta import check_flag, check_var, with_gradient
 from ..registry import Sample, operator
 from . import window_oracles as oracles
 from .checks import integers, need_ndim
 from .pooling import sample_image, window_pool
-from .resizing import along
+from .resizing import FEW, along
 from .resizing_tables import Key
 from .windows import UnequalWindows, extreme, total
 
@@ -32,6 +32,10 @@ _ADAPTIVE = [Sample((sample_image(2), size)) for size in (1, (5, 3), (2, 4), (No
 ]
 
 
+#: along one dimension; where they begin is worked out on the host
+MOST_WINDOWS = 2**24
+
+
 def _adaptive(op: str, x: Any, output_size: Any, kind: str, return_indices: bool = False) -> Any:
     """Windows ``floor(i*size/out) <= j < ceil((i+1)*size/out)`` along each spatial dimension."""
     x = check_var(op, "x", x)
@@ -41,6 +45,8 @@ def _adaptive(op: str, x: Any, output_size: Any, kind: str, return_indices: bool
     if isinstance(output_size, (tuple, list)) and len(output_size) == spatial:
         output_size = [s if o is None else o for o, s in zip(output_size, size, strict=True)]
     out = integers(op, "output_size", size if output_size is None else output_size, spatial, 1)
+    if max(out) > MOST_WINDOWS:
+        raise ArgumentError(f"[{op}] output_size must be at most {MOST_WINDOWS}, got {output_size!r}")
     if all(s % o == 0 for s, o in zip(size, out, strict=True)):  # equal windows, side by side
         windows = tuple(s // o for s, o in zip(size, out, strict=True))
         return window_pool(op, x, windows, kind, return_indices=return_indices)
@@ -64,9 +70,10 @@ def _mean(windows: UnequalWindows) -> Any:
 def _mean_gradient(node: Any, upstream: Any) -> list[Any]:
     """Resizing by areas is the same mean, and knows which windows an element belongs to."""
     old, new = node.inputs[1].spec.shape, node.spec.shape
-    for d in reversed(range(2, len(old))):
-        if old[d] != new[d]:
-            upstream = along(upstream, d, Key("area", "centres", old[d], new[d]).transpose())
+    changed = [d for d in reversed(range(2, len(old))) if old[d] != new[d]]
+    for d in changed:  # all but the last, which is the largest, as sums that are stored
+        key = Key("area", "centres", old[d], new[d]).transpose()
+        upstream = along(upstream, d, key, FEW if d == changed[-1] else 0)
     return [None, upstream]
 
 
@@ -106,4 +113,5 @@ def adaptive_max_pool(x: Any, output_size: Any, return_indices: bool = False) ->
         >>> mf.nn.adaptive_max_pool(mf.ones([1, 2, 5, 7]), 1).shape
         (1, 2, 1, 1)
     """
-    return _adaptive("adaptive_max_pool", x, output_size, "maximum", check_flag("adaptive_max_pool", "return_indices", return_indices))
+    places = check_flag("adaptive_max_pool", "return_indices", return_indices)
+    return _adaptive("adaptive_max_pool", x, output_size, "maximum", places)

@@ -303,6 +303,13 @@ def multi_head_attention_forward(
 
     Errors:
         ShapeError, DTypeError, ArgumentError: arguments that do not fit, by name.
+
+    Example:
+        >>> import metafuse as mf
+        >>> layer = mf.attention.MultiheadAttention(4, 2)
+        >>> x = mf.ones([3, 1, 4])
+        >>> layer(x, x, x)[0].shape
+        (3, 1, 4)
     """
     single = check_var(_MHA, "query", query).ndim == 2
     q, k, v = _check_inputs(query, key, value, embed_dim_to_check, num_heads)

@@ -325,5 +325,11 @@ def pixel_shuffle(x: Any, upscale_factor: int) -> Any:
 
 
 def identity(input: Any) -> Any:
-    """``input`` itself."""
+    """``input`` itself.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.identity(mf.ones(2)).tolist()
+        [1.0, 1.0]
+    """
     return input

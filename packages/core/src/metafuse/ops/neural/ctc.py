@@ -1,8 +1,8 @@
 """Connectionist temporal classification: the loss of unaligned sequences.
 
 What it is: Graves' forward recursion in logarithms over what each state emits, and its gradient, a recursion backwards over the
-stored forward values. Both run as loops of their own (``ctc_loops``); gradients of gradients are those of the recursion composed of
-operators, step by step.
+stored forward values. Both run as loops of their own (``ctc_loops``); gradients of gradients are those of the recursion composed
+of operators, step by step.
 What it is not: a decoder, or a layer (``nn.losses``).
 Who calls it: users and ``nn.losses``.
 """
@@ -20,7 +20,7 @@ from ...graph.index_map import IndexMap
 from ...kernel.expr import add, axis, const
 from ...var import Var, wrap
 from ..autograd import grad, no_grad
-from ..meta import check_flag, check_var, gather, index, with_gradient
+from ..meta import check_flag, check_var, gather, identity, index, with_gradient
 from ..precision import in_float32
 from ..registry import Sample, Tensor, operator
 from ..scalar import where
@@ -183,7 +183,9 @@ def _gradient(node: Any, upstream: Any) -> list[Any]:
 
 def _second_gradient(node: Any, upstream: Any) -> list[Any]:
     """Of the gradient, which only gradients of gradients ask for: that of the composed recursion."""
-    emitted, before, jumps, uses = (wrap(x) for x in node.inputs[1:])
+    # nodes of their own, through which no other path leads
+    emitted, before = (identity(wrap(x)) for x in node.inputs[1:3])
+    jumps, uses = (wrap(x) for x in node.inputs[3:])
     inner = grad((_forward(emitted, jumps, uses) * before).sum(), [emitted])[0]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of one step, nothing depends on what is emitted

@@ -78,17 +78,21 @@ def normalise(x: Any, axes: list[int], weight: Any, bias: Any, eps: float) -> tu
     """``(y, mean, variance)`` with ``y = (x - mean) / sqrt(variance + eps) * weight + bias``; 16-bit floats are computed in
     float32."""
     wide = cast(x, accumulator(x.dtype))
-    mean, variance, deviation, offset = moments(wide, axes)
-    if not wide.numel():  # no mean either: what is NaN must not reach gradients
-        return cast(wide * weight + bias, answer_type(x.dtype)), mean, variance
-    scale = (variance + eps).sqrt()
-    scale = weight / scale
+    found = moments(wide, axes)
+    return cast(_scaled(wide, found, weight, bias, eps), answer_type(x.dtype)), *found[:2]
+
+
+def _scaled(x: Any, found: tuple[Any, Any, Any, Any], weight: Any, bias: Any, eps: float) -> Any:
+    """``x`` with its ``moments`` made 0 and 1, then scaled."""
+    _, variance, deviation, offset = found
+    if not x.numel():  # no mean either: what is NaN must not reach gradients
+        return x * weight + bias
+    scale = weight / (variance + eps).sqrt()
     if isinstance(weight, (int, float)) or tuple(weight.shape) == tuple(scale.shape):
-        y = deviation * scale + (bias - offset * scale)
-    else:  # the weight varies along the normalised axes (layer norm): keep what varies per row apart from it
-        scale = 1.0 / (variance + eps).sqrt()
-        y = (deviation * scale - offset * scale) * weight + bias
-    return cast(y, answer_type(x.dtype)), mean, variance
+        return deviation * scale + (bias - offset * scale)
+    # the weight varies along the normalised axes (layer norm): keep what varies per row apart from it
+    scale = 1.0 / (variance + eps).sqrt()
+    return (deviation * scale - offset * scale) * weight + bias
 
 
 @operator(
@@ -138,12 +142,15 @@ def batch_norm(
             if running is not None and (type(running) is not Var or tuple(running.shape) != (channels,)):
                 shown = tuple(running.shape) if type(running) is Var else type(running).__name__
                 raise ShapeError(f"[batch_norm] {name} must be a Var of shape ({channels},), got {shown}")
-        y, mean, variance = normalise(x, [0, *range(2, x.ndim)], weight, bias, eps)
-        for running, batch in ((running_mean, mean), (running_var, variance)):
-            if running is not None and x.numel():
-                old = cast(running, accumulator(running.dtype))
-                fresh = cast(batch.detach().reshape([channels]), old.dtype)
-                running.update(old + (fresh - old) * momentum)
+        if running_mean is None or running_var is None or not x.numel():
+            y, mean, variance = normalise(x, [0, *range(2, x.ndim)], weight, bias, eps)
+            for running, batch in ((running_mean, mean), (running_var, variance)):
+                if running is not None and x.numel():
+                    running._renew(_moved(running, batch, momentum))
+            return y
+        new_mean, new_var, y = _train(x, running_mean, running_var, weight, bias, momentum, eps)
+        running_mean._renew(new_mean)
+        running_var._renew(new_var)
         return y
     if running_mean is None or running_var is None:
         raise ArgumentError(
@@ -156,6 +163,26 @@ def batch_norm(
     mean, variance, wide = (cast(v, accumulator(v.dtype)) for v in (mean, variance, x))
     scale = weight / (variance + eps).sqrt()
     return cast(wide * scale + (bias - mean * scale), answer_type(x.dtype))
+
+
+def _moved(running: Any, batch: Any, momentum: float) -> Any:
+    """A running statistic after another batch."""
+    old = cast(running, accumulator(running.dtype))
+    fresh = cast(batch.detach().reshape(running.shape), old.dtype)
+    return cast(old + (fresh - old) * momentum, running.dtype).stop_grad()
+
+
+@recorded
+def _train(
+    x: Any, running_mean: Any, running_var: Any, weight: Any, bias: Any, momentum: float, eps: float
+) -> tuple[Any, Any, Any]:
+    """``batch_norm`` of a batch in training: the new running statistics, and what comes out.
+
+    The statistics are older than ``y``, so that whoever reads ``y`` has them computed too, and they do not pile up."""
+    wide = cast(x, accumulator(x.dtype))
+    found = moments(wide, [0, *range(2, x.ndim)])
+    moved = [_moved(r, b, momentum) for r, b in zip((running_mean, running_var), found, strict=False)]
+    return *moved, cast(_scaled(wide, found, weight, bias, eps), answer_type(x.dtype))  # type: ignore[return-value]
 
 
 @operator(

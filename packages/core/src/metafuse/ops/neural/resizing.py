@@ -123,10 +123,10 @@ def _sizes(old: tuple[int, ...], size: Any, scale_factor: Any) -> tuple[int, ...
     return new
 
 
-def along(x: Any, dim: int, key: Key) -> Any:
-    """``x`` with dimension ``dim`` made anew by the table of ``key``."""
+def along(x: Any, dim: int, key: Key, few: int = FEW) -> Any:
+    """``x`` with dimension ``dim`` made anew by the table of ``key``; sums of more than ``few`` elements are loops."""
     with no_grad():
-        y = _summed(x, dim, key)
+        y = _summed(x, dim, key, few)
     return with_gradient(y, [x], "resize", (dim, key), _gradient) if x.dtype.is_float else y
 
 
@@ -135,7 +135,7 @@ def _gradient(node: Any, upstream: Any) -> list[Any]:
     return [None, along(upstream, dim, key.transpose())]
 
 
-def _summed(x: Any, dim: int, key: Key) -> Any:
+def _summed(x: Any, dim: int, key: Key, few: int) -> Any:
     first, weights = table(key)
     begin, count = array(first), weights.shape[1]
     shape = tuple(len(first) if d == dim else n for d, n in enumerate(x.shape))
@@ -149,7 +149,7 @@ def _summed(x: Any, dim: int, key: Key) -> Any:
 
     if key.kind == "nearest" and not key.transposed:
         return read(const(0))
-    if count > FEW:
+    if count > few:
         rows = array(weights, x.dtype).reshape([1] * dim + [len(first), *ones, count])
         return (read(axis(x.ndim), (*shape, count)) * rows).sum(x.ndim)
     y = None

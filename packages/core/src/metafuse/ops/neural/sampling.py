@@ -1,7 +1,7 @@
 """Sampling images and volumes at free places, and the grids of such places.
 
-What it is: ``grid_sample``: reads at the corners around each place, weighted, as one element-wise kernel; ``affine_grid``;
-and the steps they are made of, which the reference API names too.
+What it is: ``grid_sample``: weighted reads at the corners around each place (``sampling_loops``) and their gradients;
+``affine_grid``; and the steps they are made of, which the reference API names too.
 What it is not: resizing to a regular grid (``resizing``), which needs no places.
 Who calls it: users.
 
@@ -15,13 +15,16 @@ from itertools import product
 from typing import Any
 
 from ...errors import DTypeError, ShapeError
+from ...var import wrap
+from ..autograd import grad, no_grad
 from ..elementwise import cast
-from ..meta import check_flag, check_var, fill, index, with_gradient
+from ..meta import check_flag, check_var, fill, identity, index, with_gradient
 from ..precision import in_float32
 from ..registry import Sample, Tensor, operator
-from ..shape import concat
+from ..shape import concat, stack
 from . import sampling_oracles as oracles
 from .checks import choice, integer, need_ndim
+from .sampling_loops import image_gradient, places_gradient, sampled
 
 __all__ = [
     "affine_grid", "affine_grid_generator_4D", "affine_grid_generator_5D", "clip_coordinates", "grid_sample",
@@ -77,7 +80,13 @@ def make_base_grid_4D(theta: Any, N: int, C: int, H: int, W: int, align_corners:
 
 
 def make_base_grid_5D(theta: Any, N: int, C: int, D: int, H: int, W: int, align_corners: bool) -> Any:
-    """``[N, D, H, W, 4]``: the place (x, y, z, 1) of every element of a volume."""
+    """``[N, D, H, W, 4]``: the place (x, y, z, 1) of every element of a volume.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.make_base_grid_5D(mf.ones([1, 3, 4]), 1, 2, 1, 2, 3, False).shape
+        (1, 1, 2, 3, 4)
+    """
     return _base_grid("make_base_grid_5D", theta, N, (D, H, W), align_corners)
 
 
@@ -106,12 +115,24 @@ def _affine(op: str, theta: Any, batch: Any, sizes: tuple[Any, ...], align_corne
 
 
 def affine_grid_generator_4D(theta: Any, N: int, C: int, H: int, W: int, align_corners: bool) -> Any:
-    """``affine_grid`` of images."""
+    """``affine_grid`` of images.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.affine_grid_generator_4D(mf.ones([1, 2, 3]), 1, 2, 4, 5, False).shape
+        (1, 4, 5, 2)
+    """
     return _affine("affine_grid_generator_4D", theta, N, (H, W), align_corners)
 
 
 def affine_grid_generator_5D(theta: Any, N: int, C: int, D: int, H: int, W: int, align_corners: bool) -> Any:
-    """``affine_grid`` of volumes."""
+    """``affine_grid`` of volumes.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.affine_grid_generator_5D(mf.ones([1, 3, 4]), 1, 2, 3, 4, 5, False).shape
+        (1, 3, 4, 5, 3)
+    """
     return _affine("affine_grid_generator_5D", theta, N, (D, H, W), align_corners)
 
 
@@ -158,7 +179,13 @@ def grid_sampler_unnormalize(coord: Any, size: int, align_corners: bool) -> Any:
 
 
 def clip_coordinates(x: Any, clip_limit: int) -> Any:
-    """Element numbers limited to ``0 .. clip_limit - 1``."""
+    """Element numbers limited to ``0 .. clip_limit - 1``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.clip_coordinates(mf.array([-1.0, 1.5, 9.0]), 4).tolist()
+        [0.0, 1.5, 3.0]
+    """
     limit = integer("clip_coordinates", "clip_limit", clip_limit, 1)
     return check_var("clip_coordinates", "x", x).maximum(0.0).minimum(float(limit - 1))
 
@@ -182,7 +209,13 @@ def reflect_coordinates(x: Any, twice_low: int, twice_high: int) -> Any:
 
 
 def grid_sampler_compute_source_index(coord: Any, size: int, padding_mode: str, align_corners: bool) -> Any:
-    """Places -1 .. 1 as element numbers, brought inside as ``padding_mode`` says."""
+    """Places -1 .. 1 as element numbers, brought inside as ``padding_mode`` says.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.grid_sampler_compute_source_index(mf.array([-2.0, 1.0]), 5, "border", True).tolist()
+        [0.0, 4.0]
+    """
     choice("grid_sampler_compute_source_index", "padding_mode", padding_mode, PADDINGS)
     coord = grid_sampler_unnormalize(coord, size, align_corners)
     if padding_mode == "border":
@@ -217,15 +250,64 @@ def _sample(op: str, x: Any, grid: Any, mode: str, padding_mode: str, align_corn
         )
         for d in range(spatial)
     ]
-    out = [x.shape[0], x.shape[1], *grid.shape[1:-1]]
+    return _at(x, cast(stack(places, -1), x.dtype), mode == "bilinear")
+
+
+def _at(x: Any, places: Any, linear: bool) -> Any:
+    """Reads at ``places`` ``[batch, *out, spatial]``, in the order of the dimensions of ``x``."""
+    with no_grad():
+        y = sampled(x, places, linear)
+    return with_gradient(y, [x, places], "grid_sample", linear, _gradient)
+
+
+def _gradient(node: Any, upstream: Any) -> list[Any]:
+    x, places = (wrap(n) for n in node.inputs[1:])
+    return [
+        None,
+        _spread(upstream, places, node.inputs[1].spec.shape, node.sig.attrs),
+        _moved(upstream, x, places, node.sig.attrs),
+    ]
+
+
+def _spread(upstream: Any, places: Any, shape: tuple[int, ...], linear: bool) -> Any:
+    """The gradient of the image. It is linear in ``upstream``, so its own gradients are reads again."""
+    with no_grad():
+        found = image_gradient(upstream, places, shape, linear)
+    return with_gradient(found, [upstream, places], "grid_sample_image", (shape, linear), _spread_gradient)
+
+
+def _spread_gradient(node: Any, upstream: Any) -> list[Any]:
+    inner, places = (wrap(n) for n in node.inputs[1:])
+    linear = node.sig.attrs[1]
+    return [None, _at(upstream, places, linear), _moved(inner, upstream, places, linear)]
+
+
+def _moved(upstream: Any, x: Any, places: Any, linear: bool) -> Any:
+    """The gradient of the places; to nearest elements it is zeros, since moving one a little changes nothing."""
+    if not linear:
+        return fill(tuple(places.shape), 0, places.dtype)
+    with no_grad():
+        found = places_gradient(upstream, x, places)
+    return with_gradient(found, [upstream, x, places], "grid_sample_places", None, _moved_gradient)
+
+
+def _moved_gradient(node: Any, upstream: Any) -> list[Any]:
+    """Which only gradients of gradients ask for: that of the reads composed of operators."""
+    # nodes of their own, through which no other path leads
+    inner, x, places = given = [identity(wrap(n)) for n in node.inputs[1:]]
+    found = grad((_composed(x, places) * inner).sum(), [places])[0]
+    return [None, *grad((found * upstream).sum(), given)]
+
+
+def _composed(x: Any, places: Any) -> Any:
+    """Linear reads as one element-wise expression over the corners around each place."""
+    spatial = x.ndim - 2
+    out = [*x.shape[:2], *places.shape[1:-1]]
     here = ",".join(["i0", *(f"i{2 + d}" for d in range(spatial))])
-    if mode == "nearest":
-        nearest = [cast(p.round(), "int32") for p in places]
-        y = x.reindex(out, ["i0", "i1", *(f"@e{d}({here})" for d in range(spatial))], 0, [], nearest)
-        return with_gradient(y, [grid], "nearest", None, _no_slope)
-    floors = [p.detach().floor() for p in places]
+    columns = [places[..., d] for d in range(spatial)]
+    floors = [p.detach().floor() for p in columns]
     begins = [cast(f, "int32") for f in floors]
-    parts = [cast(p - f, x.dtype) for p, f in zip(places, floors, strict=True)]
+    parts = [p - f for p, f in zip(columns, floors, strict=True)]
     y = None
     for corner in product((0, 1), repeat=spatial):
         at = ["i0", "i1", *(f"@e{d}({here})+{c}" for d, c in enumerate(corner))]
@@ -236,12 +318,6 @@ def _sample(op: str, x: Any, grid: Any, mode: str, padding_mode: str, align_corn
         term = x.reindex(out, at, 0, [], begins) * weight.broadcast(out, [1])  # type: ignore[union-attr]
         y = term if y is None else y + term
     return y
-
-
-def _no_slope(node: Any, upstream: Any) -> list[Any]:
-    """To the image as ever; to the places zeros, since moving one a little changes nothing."""
-    grid = node.inputs[1].spec
-    return [upstream, fill(grid.shape, 0, grid.dtype)]
 
 
 _GRID = Tensor((2, 3, 5, 2), "float", -1.3, 1.3)
@@ -280,26 +356,52 @@ def grid_sample(
 
 
 def grid_sampler(X: Any, grid: Any, mode: str, padding_mode: str, align_corners: bool) -> Any:
-    """``grid_sample`` with every argument given."""
+    """``grid_sample`` with every argument given.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.grid_sampler(mf.ones([1, 2, 4, 4]), mf.zeros([1, 3, 3, 2]), "bilinear", "zeros", False).shape
+        (1, 2, 3, 3)
+    """
     return grid_sample(X, grid, mode, padding_mode, align_corners)
 
 
 @in_float32
+@in_float32
 def grid_sampler_2d(X: Any, grid: Any, mode: str, padding_mode: str, align_corners: bool) -> Any:
-    """``grid_sample`` of images."""
+    """``grid_sample`` of images.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.grid_sampler_2d(mf.ones([1, 2, 4, 4]), mf.zeros([1, 3, 3, 2]), "bilinear", "zeros", False).shape
+        (1, 2, 3, 3)
+    """
     X = check_var("grid_sampler_2d", "X", X)
     need_ndim("grid_sampler_2d", "X", X, [4], "(batch, channels, height, width)")
     return _sample("grid_sampler_2d", X, grid, mode, padding_mode, align_corners)
 
 
 @in_float32
+@in_float32
 def grid_sampler_3d(X: Any, grid: Any, mode: str, padding_mode: str, align_corners: bool) -> Any:
-    """``grid_sample`` of volumes."""
+    """``grid_sample`` of volumes.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.grid_sampler_3d(mf.ones([1, 2, 4, 4, 4]), mf.zeros([1, 3, 3, 3, 3]), "bilinear", "zeros", False).shape
+        (1, 2, 3, 3, 3)
+    """
     X = check_var("grid_sampler_3d", "X", X)
     need_ndim("grid_sampler_3d", "X", X, [5], "(batch, channels, depth, height, width)")
     return _sample("grid_sampler_3d", X, grid, mode, padding_mode, align_corners)
 
 
 def grid_sample_v0(input: Any, grid: Any, mode: str = "bilinear", padding_mode: str = "zeros") -> Any:
-    """``grid_sample`` of images with ``align_corners``: the reference API's first version."""
+    """``grid_sample`` of images with ``align_corners``: the reference API's first version.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.nn.grid_sample_v0(mf.ones([1, 2, 4, 4]), mf.zeros([1, 3, 3, 2])).shape
+        (1, 2, 3, 3)
+    """
     return grid_sampler_2d(input, grid, mode, padding_mode, True)

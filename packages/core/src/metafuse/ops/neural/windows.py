@@ -10,6 +10,8 @@ other: the first fold reads the image row by row, and leaves little for the next
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import product
 from math import prod
 from typing import Any
 
@@ -29,6 +31,8 @@ __all__ = ["UnequalWindows", "Windows", "extreme", "total"]
 
 #: windows of more elements are folded along one dimension after the other
 LARGE = 16
+#: the elements of smaller ones that are no tiles are read one by one, without a loop
+FEW = 9
 
 
 class Windows:
@@ -79,11 +83,13 @@ class Windows:
         return []
 
     def _number(self, d: int, shape: Any, outer: int, inner: int) -> Any:
-        """``_place`` as a Var. Outside of the image it is the border, which is in the window too: an infinite element may equal
-        what is outside."""
-        place = (
-            index(shape, outer) * self.stride[d] - self.padding[d] + index(shape, inner) * self.dilation[d]
-        )
+        """``_place`` as a Var."""
+        place = index(shape, outer) * self.stride[d] - self.padding[d]
+        return self._kept(d, place + index(shape, inner) * self.dilation[d])
+
+    def _kept(self, d: int, place: Any) -> Any:
+        """Instead of a place outside of the image the border, which is in the window too: an infinite element may equal what is
+        outside."""
         return place.maximum(0).minimum(self.size[d] - 1) if self.padding[d] or self.ceil_mode else place
 
     def view(self, outside: float | int) -> tuple[Any, list[int], list[int]]:
@@ -107,6 +113,18 @@ class Windows:
         places = [f"i{k + (k > at)}" for k in range(x.ndim)]
         places[at] = self._place(d, at, at + 1)
         return x.reindex(shape, places, outside, self._beyond(d, at, at + 1))
+
+    def elements(self, outside: float | int) -> Iterator[tuple[Any, Any]]:
+        """Element number 0, 1 ... of every window, and where in its channel it is."""
+        shape = [*self.x.shape[:2], *self.out]
+        for inside in product(*map(range, self.kernel)):
+            places, flat = ["i0", "i1"], None
+            for d, k in enumerate(inside):
+                by = k * self.dilation[d] - self.padding[d]
+                places.append(f"i{2 + d}*{self.stride[d]}+{by}")
+                place = self._kept(d, index(shape, 2 + d) * self.stride[d] + by)
+                flat = place if flat is None else flat * self.size[d] + place
+            yield self.x.reindex(shape, places, outside), flat
 
     def numbers(self, shape: Any, outer: list[int], inner: list[int]) -> Any:
         """Where in a channel, counted row by row, each element of ``view`` is."""
@@ -174,6 +192,8 @@ def extreme(windows: Windows, op: str) -> tuple[Any, Any]:
                 if first is not None:
                     place = windows.along(first, d, 0) * windows.size[d] + place
                 result, first = _first(part, op, [3 + d], place)
+        elif type(windows) is Windows and not windows.tiles and prod(windows.kernel) <= FEW:
+            result, first = _one_by_one(windows, op, outside)
         else:
             result, first = _first(view, op, inner, windows.numbers(view.shape, outer, inner))
     if not x.dtype.is_float:
@@ -190,6 +210,21 @@ def _first(windows: Any, op: str, axes: list[int], numbers: Any) -> tuple[Any, A
     if windows.dtype.is_float:
         same = same.logical_or(windows != windows)  # the result is NaN where one is
     return result, where(same, numbers, 2**31 - 1).min(axes)
+
+
+def _one_by_one(windows: Windows, op: str, outside: float | int) -> tuple[Any, Any]:
+    """As ``_first``, element by element."""
+    elements = list(windows.elements(outside))
+    result = elements[0][0]
+    for value, _ in elements[1:]:
+        result = result.maximum(value) if op == "maximum" else result.minimum(value)
+    first: Any = None
+    for value, place in reversed(elements):
+        same = value == result
+        if windows.x.dtype.is_float:
+            same = same.logical_or(value != value)
+        first = place if first is None else where(same, place, first)
+    return result, first
 
 
 def _tiles_gradient(node: Any, upstream: Any) -> list[Any]:

@@ -1,33 +1,58 @@
 """Level "autograd": the gradient of every differentiable record against central differences in float64.
 
-What it is: first derivatives of all records, second derivatives of the element-wise ones (of all, in the deep profile).
+What it is: first derivatives of all records, also in the narrower floating types; second derivatives of the element-wise
+ones (of all, in the deep profile).
 What it is not: values; the levels below have settled those.
 Who calls it: ``suite``.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from ...ops.registry import Operator, all_operators
+from ...ops.autograd import grad
+from ...ops.creation import array64
+from ...ops.registry import Operator, Sample, all_operators
 from ...var import Var, sync
-from ..compare import literal, quiet, results
+from ..compare import compare, literal, quiet, results
 from ..errors import ConformanceError
 from ..gradients import Check, GradientError, check_grads
 from ..kit import Kit, level
-from ..strategies import SHIFTS, array, dtypes_for, mapped, sample_arguments, sample_tensors
+from ..strategies import SHIFTS, array, dtypes_for, mapped, named, sample_arguments, sample_tensors
+from .samples import pick
 
-__all__ = ["Call", "check_calls", "test_gradient_elementwise", "test_gradient_samples", "usual"]
+__all__ = [
+    "Call", "check_calls", "first_sample", "test_gradient_elementwise", "test_gradient_samples", "test_gradient_types", "usual",
+]  # fmt: skip
 
 
 def elementwise() -> list[tuple[str, Operator]]:
     """Differentiable records with a domain."""
     return [(r.name, r) for r in all_operators() if r.differentiable and r.arity > 0]
+
+
+#: a gradient goes through more roundings than a value
+LOOSER = 8.0
+
+
+def floating() -> list[tuple[str, Operator]]:
+    """Differentiable records that can be called."""
+    return [(r.name, r) for r in all_operators() if r.differentiable and (r.samples or r.arity)]
+
+
+def first_sample(record: Operator) -> Sample:
+    """The first sample; for an element-wise record arrays of its domain."""
+    return (
+        record.samples[0]
+        if record.samples
+        else Sample(tuple(replace(t, shape=(3, 4)) for t in record.domain))
+    )
 
 
 def sampled() -> list[tuple[str, Operator]]:
@@ -131,3 +156,59 @@ def test_gradient_samples(conformance: Kit, case: Operator) -> None:
             random = conformance.random("gradient", case.name, number)
             calls.append(Call(case, *sample_arguments(sample, lambda kind: usual(conformance, kind), random)))
     check_calls(conformance, calls, order=2 if conformance.profile.deep else 1)
+
+
+@level("autograd", cases=floating)
+def test_gradient_types(conformance: Kit, case: Operator) -> None:
+    """Gradients in every other floating type against those in float64 of the same numbers, which the tests above have settled."""
+    _needs_float64(conformance)
+    sample = first_sample(case)
+    found: list[tuple[str, list[Var], list[Var]]] = []
+    for dtype in dtypes_for("float", conformance):
+        if dtype == "float64" or not any(
+            dtype in dtypes_for(t.dtype, conformance) for t in sample_tensors(sample)
+        ):
+            continue
+        random = conformance.random("gradient types", case.name, dtype)
+        args, kwargs = sample_arguments(sample, lambda kind, d=dtype: pick(conformance, kind, d), random)  # type: ignore[misc]
+        wide = mapped((args, kwargs), lambda v: v.astype(np.float64) if _is_float(v) else v)
+        found.append((dtype, _slopes(case, args, kwargs), _slopes(case, *wide)))
+    sync([v for _, got, expected in found for v in (*got, *expected)])
+    for dtype, got, expected in found:
+        for number, (g, e) in enumerate(zip(got, expected, strict=True)):
+            problem = compare(
+                named(g.numpy(), g.dtype.name), e.numpy(), conformance, scale=True, factor=LOOSER
+            )
+            if problem:
+                where = f"gradient of floating array {number} in {dtype} on {conformance.name}"
+                raise ConformanceError(f"[{case.name}] {where}, first sample: {problem}")
+
+
+def _is_float(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind == "f"
+
+
+def _slopes(record: Operator, args: Any, kwargs: Any) -> list[Var]:
+    """Gradients of the answers' sum, weighted with numbers that every floating type has."""
+    held: list[Var] = []
+
+    def leaf(value: Any) -> Any:
+        if not isinstance(value, np.ndarray):
+            return value
+        var = array64(value)
+        if _is_float(value):
+            held.append(var)
+        return var
+
+    args, kwargs = mapped((args, kwargs), leaf)
+    total: Any = None
+    for y in results(record.function(*args, **kwargs)):
+        if y.dtype.is_float and y.requires_grad:
+            weights = 0.5 + (np.arange(y.numel()) % 9).reshape(y.shape) / 8
+            part = (y * array64(weights.astype(np.float32)).cast(y.dtype).stop_grad()).sum()
+            total = part if total is None else total + part
+    if total is None:
+        return []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of what the answers don't depend on
+        return list(grad(total, held))

@@ -15,7 +15,7 @@ from ..compare import Case, run
 from ..kit import Kit
 from ..strategies import dtypes_for, sample_arguments, sample_tensors
 
-__all__ = ["check_samples", "pick", "sampled"]
+__all__ = ["check_samples", "is_possible", "pick", "sampled"]
 
 #: category -> level; operators of every other category are compositions
 _LEVELS = {
@@ -41,10 +41,14 @@ def sampled(level: str) -> Callable[[], list[tuple[str, Operator]]]:
     return found
 
 
+def is_possible(kit: Kit, record: Operator) -> bool:
+    """Whether ``record`` is no conversion to a type that the backend does not have."""
+    return record.name not in DTYPES or kit.supports(record.name)
+
+
 def check_samples(kit: Kit, record: Operator) -> None:
-    """Every sample in the usual dtypes, the first one in all that it allows (in the deep profile: all in all). A conversion to
-    a type that the backend does not have is left out."""
-    if record.name in DTYPES and not kit.supports(record.name):
+    """Every sample in the usual dtypes, the first one in all that it allows (in the deep profile: all in all)."""
+    if not is_possible(kit, record):
         return
     cases = []
     for number, sample in enumerate(record.samples):

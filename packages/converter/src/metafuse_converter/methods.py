@@ -1,0 +1,173 @@
+"""Methods and attributes of tensors, modules, optimizers and the like, whose kind is known or guessed.
+
+What it is: what ``rewrite`` does with ``receiver.name`` and ``receiver.name(...)`` where the receiver is not PyTorch itself.
+What it is not: the kinds (``kinds``) or the table.
+Who calls it: ``rewrite``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import libcst as cst
+
+from .arguments import Refused
+from .lookup import Answer, method
+from .special import SPECIAL
+from .syntax import build, text
+from .table import TABLE
+
+if TYPE_CHECKING:
+    from .rewrite import Rewriter
+
+__all__ = ["attribute", "method_call", "receiver_kind"]
+
+#: methods of modules that nothing else has
+MODULE_ONLY = frozenset({
+    "forward", "zero_grad", "register_buffer", "register_parameter", "register_forward_pre_hook", "register_full_backward_hook",
+    "load_state_dict", "module", "buffers",
+})  # fmt: skip
+#: methods of arrays of NumPy and of Python's own types, which an unknown receiver may be
+SHARED = frozenset({
+    "max", "min", "argmax", "argmin", "argsort", "sort", "sum", "mean", "all", "any", "prod", "cumsum", "transpose",
+    "flip", "repeat",
+    "split", "index", "squeeze", "size", "fill_", "add", "sub", "div", "clip", "round", "trace", "diagonal", "nonzero",
+    "unique", "square",
+    "neg", "fix", "eq", "ne", "gt", "lt", "ge", "le", "median", "ravel", "view", "reshape", "tile", "roll", "byte",
+    "char", "short", "select",
+    "narrow", "unfold", "inverse", "train", "type", "apply", "parameters", "named_parameters", "state_dict", "compile",
+    "share_memory",
+})  # fmt: skip
+
+
+def receiver_kind(r: Rewriter, node: cst.BaseExpression, name: str) -> str | None:
+    """The kind whose methods a receiver has, as far as it matters for ``name``; ``None`` if nothing is to be done."""
+    kind = r.kinds.of(node)
+    if kind in ("optimizer", "scaler", "loader", "distsampler", "device", "tensor", "module", "parallel"):
+        return kind
+    if kind is not None:
+        return None
+    if name == "dataset":
+        return "loader" if "loader" in text(node).lower() else None
+    if name in ("zero_grad", "step"):
+        return "optimizer" if r.steps.is_optimizer(node) else "module" if name == "zero_grad" else None
+    if name == "backward":
+        return "tensor"
+    if text(node) == "super()":
+        cls = r.kinds.class_of(node)
+        return r.kinds.classes.get(cls.name.value) if cls is not None and name == "forward" else None
+    if name == "module":
+        return "parallel" if r.parallel else None
+    if name in MODULE_ONLY:
+        return "module"
+    if name == "set_epoch":
+        return "distsampler" if "sampler" in text(node).lower() else None
+    return "tensor"
+
+
+def method_call(
+    r: Rewriter, original: cst.Call, updated: cst.Call, func: cst.Attribute
+) -> cst.BaseExpression:
+    name = func.attr.value
+    given = r.kinds.of(func.value)
+    kind = receiver_kind(r, func.value, name)
+    if kind is None:
+        return updated
+    if kind == "tensor" and given is None and name in ("float", "double"):  # a module, perhaps
+        name = {"float": "float32", "double": "float64"}[name]
+        return updated.with_changes(
+            func=cst.ensure_type(updated.func, cst.Attribute).with_changes(attr=cst.Name(name))
+        )
+    answer = method("module" if kind == "parallel" and name != "no_sync" else kind, name)
+    if answer is None:
+        return updated
+    if given is None and not _sure(r, original, answer, name):
+        return updated
+    if not answer.offered:
+        if given is not None:
+            r.refuse(original, answer.name, answer.why)
+        return updated
+    try:
+        result = r.call(original, updated, answer)
+    except Refused as error:
+        if given is not None or name not in SHARED:
+            r.refuse(original, answer.name, str(error))
+        return updated
+    if answer.rule.note and not result.deep_equals(updated):
+        r.note(original, answer.rule.note)
+    return result
+
+
+def _sure(r: Rewriter, original: cst.Call, answer: Answer, name: str) -> bool:
+    """Whether a method of an unknown receiver is PyTorch's, by its name or its arguments."""
+    args = original.args
+    names = {a.keyword.value for a in args if a.keyword is not None}
+    if names & {"dim", "keepdim", "non_blocking"} or any(r.names.torch(a.value) for a in args):
+        return True
+    if answer.rule.certain:
+        return False
+    if name in ("argmax", "argmin", "argsort"):
+        r.note(original, f".{name}() is taken to be a tensor's")
+        return True
+    if name == "transpose":
+        return len(args) == 2
+    if name in ("max", "min"):
+        return True  # looks at what becomes of the answer
+    return name not in SHARED or name in (
+        "eq",
+        "ne",
+        "gt",
+        "lt",
+        "ge",
+        "le",
+        "square",
+        "tile",
+        "flip",
+        "train",
+        "split",
+        "view",
+        "repeat",
+    )
+
+
+def attribute(r: Rewriter, original: cst.Attribute, updated: cst.Attribute) -> cst.BaseExpression:
+    name = original.attr.value
+    kind = receiver_kind(r, original.value, name)
+    given = r.kinds.of(original.value)
+    if kind is None or (isinstance(r.parents[original], cst.AssignTarget) and name not in ("grad", "data")):
+        return updated
+    if kind == "module" and name == "module":
+        kind = "parallel" if given == "parallel" or (r.parallel and given is None) else ""
+    rule = TABLE.get(f"{kind}.{name}")
+    if (
+        rule is None
+        or name in ("forward",)
+        or (
+            kind in ("tensor", "module")
+            and not (
+                rule.special in ("data", "grad_of", "unwrap")
+                or rule.certain
+                or name in ("is_cuda", "is_leaf", "module")
+            )
+        )
+    ):
+        if name == "forward" and kind == "module":
+            return updated.with_changes(attr=cst.Name("execute"))
+        return updated
+    if given is None and rule.certain:
+        return updated
+    answer = method(kind, name)
+    if answer is None:
+        return updated
+    if not answer.offered:
+        r.refuse(original, answer.name, answer.why)
+        return updated
+    if rule.special:
+        return SPECIAL[rule.special](r, original, updated, answer)
+    if not rule.template:
+        return updated
+    return (
+        build(rule.template, self=updated.value, mf=r.root())
+        if "{mf}" in rule.template
+        else build(rule.template, self=updated.value)
+    )
