@@ -5,7 +5,8 @@
 A case is a text, such as ``Conv2d(64, 64, 3, padding=1)``, that both frameworks evaluate among their own layers and
 functions, and the arrays it is called with. Both sides have the same weights; values and all gradients must agree, else
 there is no ratio. No case may be slower than half of PyTorch's speed, and the geometric mean must be at least 1; what is
-below 1 is listed at the end, slowest first. ``--profile`` prints the launches of the chosen cases instead.
+below 1 is listed at the end, slowest first. Layers that are views on both sides (``Flatten``) are left out. ``--profile``
+prints the launches of the chosen cases instead.
 """
 
 from __future__ import annotations

@@ -330,6 +330,17 @@ def test_refusals(backend, name):
     assert backend.library_plan(op) is None
 
 
+@pytest.mark.parametrize(
+    "bytes_of_all", [5 << 20, 26 << 20], ids=["beyond the caches of a core", "beyond all caches"]
+)
+def test_gradients_of_weights_of_large_images(case, bytes_of_all):
+    # between a few MB and a few tens of MB, images are read from end to end first
+    batch = bytes_of_all // (2 * 4 * 8 * 64 * 64)
+    made = case(convolution("convolution_weight", (batch, 8, 64, 64), (8, 8, 3, 3), padding=ONES))
+    made.check()
+    made.check()
+
+
 def test_a_window_in_the_padding_alone(backend, case):
     op = convolution("convolution", (1, 16, 4, 4), (16, 16, 3, 3), padding=((7, 7), (7, 7)))
     made = case(op)

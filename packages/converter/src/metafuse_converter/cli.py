@@ -57,7 +57,7 @@ def _run(source: Path, options: argparse.Namespace) -> int:
     for path, target in _files(source, options.output):
         files += 1
         try:
-            text = _read(path)
+            text, encoding = _read(path)
             done = convert_source(text, target=options.target, filename=str(path))
         except SourceError as error:
             broken += 1
@@ -67,7 +67,7 @@ def _run(source: Path, options: argparse.Namespace) -> int:
         changed += done.source != text
         _tell(done)
         if not options.check:
-            _write(done.source, target)
+            _write(done.source, target, encoding)
     print(
         f"{files} files, {changed} of them with PyTorch; {left} places not converted, {broken} files unreadable",
         file=sys.stderr,
@@ -87,21 +87,21 @@ def _files(source: Path, output: str) -> Iterator[tuple[Path, Path | None]]:
         yield path, Path(output) / path.relative_to(source) if output else None
 
 
-def _read(path: Path) -> str:
-    """The text, in the encoding that its first lines tell."""
+def _read(path: Path) -> tuple[str, str]:
+    """The text, and the encoding that its first lines tell."""
     try:
         with tokenize.open(path) as file:
-            return file.read()
+            return file.read(), file.encoding
     except (SyntaxError, UnicodeDecodeError) as error:
         raise SourceError(f"[convert] {path}:1: this can't be read: {error}", 1) from None
 
 
-def _write(text: str, target: Path | None) -> None:
+def _write(text: str, target: Path | None, encoding: str) -> None:
     if target is None:
         print(text, end="")
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(text, encoding="utf-8")
+    target.write_text(text, encoding=encoding)
 
 
 def _tell(done: Conversion) -> None:

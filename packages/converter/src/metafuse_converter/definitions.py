@@ -2,8 +2,7 @@
 parameter groups.
 
 What it is: what changes where a class is defined: ``forward`` is ``execute``, ``ctx`` is the function itself, a data set
-counts its
-items by ``item_count``; and how the rate of a parameter group is read and changed.
+counts its items by ``item_count``; and how the rate of a parameter group is read and changed.
 What it is not: calls.
 Who calls it: ``rewrite``, with nodes as they were and as they are with their parts converted.
 """

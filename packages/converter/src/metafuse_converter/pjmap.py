@@ -5,8 +5,7 @@ What it is not: the table that comes with this package.
 Who calls it: users, as ``metafuse_converter.pjmap`` or ``jittor.utils.pytorch_converter``.
 
 A mapping is a dictionary ``{"pytorch": {"args": "a, b=1"}, "jittor": {"module": "nn", "name": "F", "args": "x, b=1"},
-"links": {"a": "x"},
-"extras": {"c": "2"}, "delete": ["b"]}`` under the last part of a name of PyTorch's.
+"links": {"a": "x"}, "extras": {"c": "2"}, "delete": ["b"]}`` under the last part of a name of PyTorch's.
 """
 
 from __future__ import annotations

@@ -3,8 +3,7 @@
 What it is: one record per name, by family, and patterns for names that are not offered.
 What it is not: names that are the same; those are looked up in metafuse (``lookup``).
 Who calls it: ``lookup``. Keys are full names (``torch.nn.Conv2d``); methods and attributes are found under the kind of
-their receiver
-(``tensor.argmax``, ``module.cuda``, ``optimizer.zero_grad`` ...).
+their receiver (``tensor.argmax``, ``module.cuda``, ``optimizer.zero_grad`` ...).
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..arguments import checked
 from ..dist.context import register
-from ..errors import ArgumentError, OutOfMemory
+from ..errors import ArgumentError, DTypeError, OutOfMemory
 
 __all__ = [
     "BatchSampler",
@@ -209,9 +209,9 @@ class WeightedRandomSampler(Sampler):
         found = np.asarray(weights, np.float64)
         if found.ndim != 1 or not np.isfinite(found).all() or (found < 0).any() or not found.sum() > 0:
             raise ArgumentError("[WeightedRandomSampler] weights must be numbers >= 0, not all of them 0")
-        if isinstance(num_samples, bool) or not isinstance(num_samples, int) or num_samples < 1:
+        if isinstance(num_samples, bool) or not isinstance(num_samples, int) or not 1 <= num_samples < 2**31:
             raise ArgumentError(
-                f"[WeightedRandomSampler] num_samples must be an integer >= 1, got {num_samples!r}"
+                f"[WeightedRandomSampler] num_samples must be an integer in 1..2**31-1, got {num_samples!r}"
             )
         if not replacement and num_samples > np.count_nonzero(found):
             raise ArgumentError(
@@ -289,4 +289,6 @@ class SkipFirstBatchesSampler(Sampler):
 def item_count(dataset: Any) -> int:
     """How many items a data set has (its ``len`` counts batches)."""
     count = getattr(dataset, "item_count", None)
+    if not callable(count) and not hasattr(dataset, "__len__"):
+        raise DTypeError(f"[Sampler] dataset must have a length, got {type(dataset).__name__}")
     return int(count()) if callable(count) else len(dataset)

@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from typing import TextIO
 
-from ..arguments import checked
+from ..errors import DTypeError
 from ..graph.node import Node, state
 from ..runtime import executor
 from ..runtime.buffer import live_bytes
@@ -21,7 +21,6 @@ from .text import amount, columns, origin
 __all__ = ["LiveArray", "display_memory_info", "live_arrays"]
 
 
-@checked
 @dataclass(frozen=True)
 class LiveArray:
     """A stored array: its spec as text, bytes, the operator and line that made it, and the name of the Var that holds it.
@@ -36,7 +35,6 @@ class LiveArray:
     held: bool
 
 
-@checked
 def live_arrays() -> list[LiveArray]:
     """Every stored array, the largest first.
 
@@ -67,7 +65,6 @@ def live_arrays() -> list[LiveArray]:
     return found
 
 
-@checked
 def display_memory_info(limit: int = 20, file: TextIO | None = None) -> None:
     """Print totals and the ``limit`` largest stored arrays to ``file`` (stderr): size, operator, line, name.
 
@@ -77,6 +74,10 @@ def display_memory_info(limit: int = 20, file: TextIO | None = None) -> None:
         >>> mf.debug.display_memory_info(limit=0, file=sys.stdout)  # doctest: +ELLIPSIS
         arrays: ...
     """
+    if not isinstance(limit, int) or (file is not None and not hasattr(file, "write")):
+        raise DTypeError(
+            f"[display_memory_info] needs a whole number and an open file, got a {type(limit).__name__} and a {type(file).__name__}"
+        )
     arrays = live_arrays()
     out = file if file is not None else sys.stderr
     pending = sum(handle() is not None for handle in state.pending)

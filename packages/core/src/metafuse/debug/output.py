@@ -11,7 +11,6 @@ import sys
 from contextlib import ContextDecorator
 from typing import Any
 
-from ..arguments import checked
 from ..config import flag_scope, flags
 
 __all__ = ["log_capture_scope", "put"]
@@ -20,7 +19,6 @@ __all__ = ["log_capture_scope", "put"]
 _captured: list[list[dict[str, str]]] = []
 
 
-@checked
 def put(level: str, topic: str, text: str) -> None:
     """Write one message; ``level`` is ``"i"`` for what was asked for and ``"w"`` for notices."""
     if _captured:
@@ -36,7 +34,6 @@ def put(level: str, topic: str, text: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-@checked
 class log_capture_scope(ContextDecorator):  # noqa: N801 - the reference API's name
     """Collect what metafuse tells in a ``with`` block instead of printing it, with flags that decide how much that is.
 

@@ -217,6 +217,7 @@ def run(count: int, function: Callable[[int], Any]) -> list[Any]:
     """
     if not 1 <= count <= MOST_RANKS:
         raise ArgumentError(f"[loopback.run] count must be in 1..{MOST_RANKS}, got {count}")
+    count = int(count)
     baton = _Baton(count)
     everybody = _Group(baton, list(range(count)))
     results: list[Any] = [None] * count

@@ -26,7 +26,7 @@ import numpy as np
 from ..arguments import checked
 from ..backend.contract import host_bytes
 from ..config import flags
-from ..errors import ArgumentError, DistributionError
+from ..errors import ArgumentError, DistributionError, DTypeError
 from ..ops.creation import array
 from ..var import Var, sync
 from .collectives import mpi_all_reduce, settle
@@ -344,4 +344,8 @@ def gather_objects(value: Any) -> list[Any]:
         return [value]
     settle()
     compare(group, "gather_objects()")
-    return [pickle.loads(data) for data in group.exchange(pickle.dumps(value))]
+    try:
+        own = pickle.dumps(value)
+    except (AttributeError, TypeError, pickle.PicklingError) as error:
+        raise DTypeError(f"[gather_objects] a {type(value).__name__} can't be pickled: {error}") from error
+    return [pickle.loads(data) for data in group.exchange(own)]

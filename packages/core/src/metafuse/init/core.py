@@ -145,7 +145,7 @@ def eye(shape: Any, dtype: Any = "float32") -> Var:
     extents = extents * 2 if len(extents) == 1 else extents
     if len(extents) != 2:
         raise ShapeError(f"[eye] shape must have 2 dimensions, got {extents}")
-    return _parameter(creation.eye(*extents, dtype), dtype)
+    return _parameter(creation.eye(extents[0], extents[1], dtype), dtype)
 
 
 @checked
@@ -159,7 +159,7 @@ def eye_(var: Var) -> Var:
     """
     if var.ndim != 2:
         raise ShapeError(f"[eye_] var must have 2 dimensions, got shape {tuple(var.shape)}")
-    return _put(var, creation.eye(*var.shape, var.dtype))
+    return _put(var, creation.eye(var.shape[0], var.shape[1], var.dtype))
 
 
 # -- uniform -----------------------------------------------------------------------------------------------------

@@ -136,8 +136,12 @@ def check_padding(op: str, padding: Any) -> tuple[int, int, int, int]:
     """Left, top, right, bottom."""
     given = (padding,) * 2 if isinstance(padding, (int, np.integer)) else padding
     ok = isinstance(given, (tuple, list)) and len(given) in (2, 4)
-    if not ok or any(isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 0 for n in given):
-        raise ArgumentError(f"[{op}] padding must be an integer >= 0, or 2 or 4 of such, got {padding!r}")
+    if not ok or any(
+        isinstance(n, bool) or not isinstance(n, (int, np.integer)) or not 0 <= n < 2**20 for n in given
+    ):
+        raise ArgumentError(
+            f"[{op}] padding must be an integer in 0..2**20-1, or 2 or 4 of such, got {padding!r}"
+        )
     left, top, right, bottom = [int(n) for n in given] * (1 if len(given) == 4 else 2)
     return left, top, right, bottom
 

@@ -12,6 +12,7 @@ import warnings
 from functools import lru_cache
 from typing import Any
 
+from ...dtypes import float32, float64
 from ...graph.index_map import IndexMap
 from ...kernel.expr import add, axis, const
 from ...var import wrap
@@ -21,6 +22,7 @@ from ..meta import fill, gather, index, scatter, with_gradient
 from ..scalar import sigmoid, tanh, where  # type: ignore[attr-defined]
 from ..shape import transpose
 from .basic import linear
+from .lstm_loop import lstm_values
 
 __all__ = ["forward", "run_sequence", "stacked", "step_of"]
 
@@ -134,7 +136,7 @@ def run_sequence(mode: str, reverse: bool, values: dict[str, Any]) -> tuple[Any,
     inputs = [values[n] for n in present]
     attrs: Attrs = (mode, reverse, present)
     with no_grad():
-        ys, c, *stacks = _run(attrs, inputs)
+        ys, c, *stacks = (_run_lstm if _is_loop(attrs, inputs) else _run)(attrs, inputs)
         shape = tuple(ys.shape)
         answer = ys if c is None else _flat(ys, c)
     saved = [
@@ -161,6 +163,25 @@ def _run(attrs: Attrs, inputs: list[Any]) -> list[Any]:
         h, c, saved[t] = forward(mode, step_of(v["xs"], t), linear(h, v["w_hh"], v["b_hh"]), h, c, v["w_hr"])
         outputs[t] = h
     return [stacked(outputs), c, *(stacked(list(column)) for column in zip(*saved, strict=True))]
+
+
+def _is_loop(attrs: Attrs, inputs: list[Any]) -> bool:
+    """Whether ``_run_lstm`` does it."""
+    plain = attrs[0] == "lstm" and "w_hr" not in attrs[2]
+    return plain and inputs[0].dtype in (float32, float64) and len({x.dtype for x in inputs}) == 1
+
+
+def _run_lstm(attrs: Attrs, inputs: list[Any]) -> list[Any]:
+    """As ``_run``, in one loop instead of a graph of steps."""
+    _, reverse, present = attrs
+    v = dict(zip(present, inputs, strict=True))
+    values = lstm_values(v["xs"], v["h"], v["c"], v["w_hh"], reverse)
+    length, batch, _, hidden = values.shape
+    gates = gather(
+        values, (length, batch, 4, hidden), IndexMap(tuple(axis(k) for k in range(4))), (), "gates"
+    )
+    ys, c = _slot(values, 5), _slot(values, 4)
+    return [ys, step_of(c, 0 if reverse else length - 1), gates, c]
 
 
 def _saved_gradient(node: Any, upstream: Any) -> list[Any]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 from ...errors import ShapeError
-from ..meta import check_var
+from ..autograd import no_grad
+from ..meta import check_var, with_gradient
 from ..registry import Sample, Tensor, operator
 from ..shape import transpose
 from .checks import integer, need_ndim
@@ -72,6 +73,19 @@ def channel_shuffle(x: Any, groups: int) -> Any:
         raise ShapeError(
             f"[channel_shuffle] x must be [batch, multiple of {groups}, ...], got {tuple(x.shape)}"
         )
+    return _mixed_channels(x, groups)
+
+
+def _mixed_channels(x: Any, groups: int) -> Any:
+    """One read of whole channels, which keeps the order of dimensions in memory; so does its gradient, the way back."""
     per = x.shape[1] // groups
     rest = [f"i{d}" for d in range(2, x.ndim)]
-    return x.reindex(list(x.shape), ["i0", f"i1%{groups}*{per}+i1/{groups}", *rest])
+    with no_grad():
+        mixed = x.reindex(list(x.shape), ["i0", f"i1%{groups}*{per}+i1/{groups}", *rest])
+    return (
+        with_gradient(mixed, [x], "channel_shuffle", groups, _mixed_gradient) if x.dtype.is_float else mixed
+    )
+
+
+def _mixed_gradient(node: Any, upstream: Any) -> list[Any]:
+    return [None, _mixed_channels(upstream, max(1, upstream.shape[1] // node.sig.attrs))]

@@ -32,7 +32,7 @@ __all__ = ["UnequalWindows", "Windows", "extreme", "total"]
 #: windows of more elements are folded along one dimension after the other
 LARGE = 16
 #: the elements of smaller ones that are no tiles are read one by one, without a loop
-FEW = 9
+FEW = 4
 
 
 class Windows:
