@@ -7,7 +7,7 @@ A call is text, made of the pieces below, so that what a failure prints can be p
 * a class is made by signature, then the object is called, and some of its methods.
 
 Run as a program it draws without end, for a time that it is told, and prints every defect once:
-``python illegal_kit.py SECONDS [BACKEND [PART-OF-NAME [SEED]]]``.
+``python illegal_kit.py SECONDS [BACKEND [PART-OF-NAME [SEED [ROUNDS]]]]``.
 """
 
 from __future__ import annotations
@@ -460,15 +460,18 @@ def one(public: Public, choose: Choose, evaluate: bool = True) -> tuple[str, str
     return "\n".join(lines), attempt(lines, evaluate)
 
 
-def main(seconds: float, backend: str = "reference", part: str = "", seed: int = 0) -> int:
-    """Draw until the time is over; print every defect once. Answers how many there are."""
+def main(
+    seconds: float, backend: str = "reference", part: str = "", seed: int = 0, rounds: int = 10**9
+) -> int:
+    """Draw until the time is over or every callable had ``rounds`` calls; print every defect once. Answers how many there are."""
     targets = [p for p in callables() if part in p.name and not excluded(p.name)]
     found: dict[tuple[str, str], str] = {}
     choose = random.Random(seed).choice
     end = time.monotonic() + seconds
     count = 0
     with flag_scope(backend=backend), apart():
-        while time.monotonic() < end:
+        while time.monotonic() < end and rounds > 0:
+            rounds -= 1
             for public in targets:
                 if os.environ.get("TRACE_CALLS"):
                     print(public.name, file=sys.stderr, flush=True)
@@ -486,4 +489,4 @@ def main(seconds: float, backend: str = "reference", part: str = "", seed: int =
 
 if __name__ == "__main__":
     given = sys.argv[1:]
-    sys.exit(bool(main(float(given[0]), *given[1:3], seed=int((given[3:] or ["0"])[0]))))
+    sys.exit(bool(main(float(given[0]), *given[1:3], *map(int, given[3:]))))

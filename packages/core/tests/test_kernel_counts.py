@@ -130,7 +130,7 @@ def test_sizes_strides_and_paddings_compile_nothing_new() -> None:
     before = statistics.compilations + statistics.disk_hits
     network(7, 2, 1)  # batch size
     network(4, 3, 1)  # stride
-    network(4, 2, 2)  # padding
+    network(4, 2, 3)  # padding; windows of the pooling cover the image in all of these
     assert statistics.compilations + statistics.disk_hits == before
 
 

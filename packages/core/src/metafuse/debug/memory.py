@@ -76,7 +76,7 @@ def display_memory_info(limit: int = 20, file: TextIO | None = None) -> None:
     """
     if not isinstance(limit, int) or (file is not None and not hasattr(file, "write")):
         raise DTypeError(
-            f"[display_memory_info] needs a whole number and an open file, got a {type(limit).__name__} and a {type(file).__name__}"
+            f"[display_memory_info] needs a number and an open file, got a {type(limit).__name__} and a {type(file).__name__}"
         )
     arrays = live_arrays()
     out = file if file is not None else sys.stderr

@@ -23,6 +23,13 @@ def _at(kind: str, index: int, length: int) -> int:
     return index % length
 
 
+def _named(owner: Module, entries: dict[str, Any], name: Any) -> Any:
+    try:
+        return entries[str(name)]
+    except KeyError:
+        raise KeyError(f"[{type(owner).__name__}] has no {name!r}; it has {list(entries)}") from None
+
+
 class Sequential(Module):
     """Modules called one after the other; each gets what the one before answered.
 
@@ -76,7 +83,7 @@ class Sequential(Module):
             return type(self)(dict(list(self._layers.items())[idx]))
         if isinstance(idx, int) and str(idx) not in self._layers:
             return list(self._layers.values())[_at(type(self).__name__, idx, len(self))]
-        return self._layers[str(idx)]
+        return _named(self, self._layers, idx)
 
     def __setitem__(self, idx: Any, mod: Module) -> None:
         names = list(self._layers)
@@ -124,6 +131,8 @@ class ModuleList(Sequential):
 
     def extend(self, modules: Iterable[Module]) -> ModuleList:
         """Add several at the end."""
+        if isinstance(modules, type) or not isinstance(modules, Iterable):
+            raise DTypeError(f"[ModuleList] modules must be a list, got {type(modules).__name__}")
         for module in modules:
             self.append(module)
         return self
@@ -189,7 +198,7 @@ class ParameterDict(Module):
     def __getitem__(self, idx: Any) -> Var:
         if isinstance(idx, int) and str(idx) not in self._params:
             return list(self._params.values())[_at(type(self).__name__, idx, len(self))]
-        return self._params[str(idx)]
+        return _named(self, self._params, idx)
 
     def __setitem__(self, idx: Any, var: Var) -> None:
         self.add_param(str(idx), var)

@@ -363,7 +363,7 @@ def from_torch(x: Any) -> Var:
         ...     print(error)
         [from_torch] x must be a PyTorch tensor, got list; use array for other data
     """
-    if not hasattr(x, "detach") or not hasattr(x, "numpy"):
+    if not all(hasattr(x, name) for name in ("detach", "cpu", "numpy")):
         raise DTypeError(
             f"[from_torch] x must be a PyTorch tensor, got {type(x).__name__}; use array for other data"
         )

@@ -41,7 +41,10 @@ def crop(img: Image, top: int, left: int, height: int, width: int) -> Image:
         (3, 2)
     """
     check_image("crop", img, arrays=False)
-    top, left = (int(check_number("crop", n, v)) for n, v in (("top", top), ("left", left)))
+    farthest = 2**20
+    top, left = (
+        int(check_number("crop", n, v, -farthest, farthest)) for n, v in (("top", top), ("left", left))
+    )
     height, width = check_size("crop", (height, width), "height, width")
     return img.crop((left, top, left + width, top + height))
 
