@@ -97,7 +97,7 @@ def test_kernels_of_a_sequence_do_not_depend_on_its_length():
         loss = (layer(x)[0] ** 2).sum()
         mf.sync([loss, *mf.grad(loss, layer.parameters())])
         steps = executor.last_program[0].plan.steps
-        return {step.kernel.name for step in steps}, len(steps)
+        return {step.kernel.name if hasattr(step, "kernel") else "loop" for step in steps}, len(steps)
 
     with flag_scope(backend="null"):
         layer.parameters()

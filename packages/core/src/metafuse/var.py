@@ -269,7 +269,7 @@ class Var:
         return self
 
     def _renew(self, value: Var) -> None:
-        """Hold what was recorded for this Var alone, as trainable as before. It costs no node; ``value`` has the old value then."""
+        """Hold what was recorded for this Var alone, as trainable as before; no node is made. ``value`` has the old one then."""
         requires_grad = self._node.requires_grad
         self.swap(value)
         self._node.requires_grad = requires_grad

@@ -44,7 +44,8 @@ class ProgramPlan:
 
     Slots: ``0 .. leaves - 1`` are the leaves, then outputs, then temporaries, then constants. ``outputs``: (slot, bytes) to
     allocate and keep; ``temporaries``: (slot, bytes) to allocate for the run. ``results``: (node position, slot) of values
-    handed out. ``donations``: (output slot, leaf slot whose buffer it may take over if nobody else holds it). ``constant``: what stays from run to run while the arrays it comes from do.
+    handed out. ``donations``: (output slot, leaf slot whose buffer it may take over if nobody else holds it). ``constant``:
+    what stays from run to run while the arrays it comes from do.
     """
 
     steps: tuple[PlannedStep | OpaqueStep | LibraryCall, ...]

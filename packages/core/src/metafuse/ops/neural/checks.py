@@ -18,6 +18,9 @@ from ..meta import check_var
 
 __all__ = ["choice", "fraction", "integer", "integers", "need_ndim", "slide", "window_count"]
 
+#: sizes of windows and steps are below this, so that arithmetic on them stays within 64 bits
+LIMIT = 2**31
+
 
 def integer(op: str, name: str, value: object, minimum: int) -> int:
     """``value`` as a Python integer of at least ``minimum``; bool and float are not integers."""
@@ -31,6 +34,8 @@ def integer(op: str, name: str, value: object, minimum: int) -> int:
         ) from None
     if number < minimum:
         raise ArgumentError(f"[{op}] {name} must be >= {minimum}, got {value!r}")
+    if number >= LIMIT:
+        raise ArgumentError(f"[{op}] {name} must be < 2**31, got {value!r}")
     return int(number)
 
 
@@ -50,7 +55,10 @@ def integers(op: str, name: str, value: object, count: int, minimum: int) -> tup
     try:
         return tuple(integer(op, name, v, minimum) for v in value)
     except ArgumentError as error:
-        reason = "be integers" if "must be an integer" in str(error) else f"be >= {minimum}"
+        said = str(error)
+        reason = (
+            "be integers" if "must be an integer" in said else said[said.index("be ") : said.index(", got")]
+        )
         raise ArgumentError(f"[{op}] {name} must {reason}, got {tuple(value)!r}") from None
 
 

@@ -38,7 +38,7 @@ def _samples(gates: int, lstm: bool = False, sequence: bool = False, **more: Any
 
 
 #: arguments that are always there
-_NEEDED = ("x", "h", "weight_ih", "weight_hh")
+_NEEDED = ("x", "h", "c", "weight_ih", "weight_hh")
 
 
 # -- arguments ----------------------------------------------------------------------------------------------------
