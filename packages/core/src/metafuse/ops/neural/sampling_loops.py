@@ -197,7 +197,7 @@ def _source(text: str, image: str, places: str) -> str:
 # -- the same in NumPy --------------------------------------------------------------------------------------------
 def _corners(places: Array, size: tuple[int, ...], linear: bool) -> Any:
     """Per corner: what is inside, the flat place, the weight, and its slopes; each over ``[batch, places]``."""
-    at = places.reshape(len(places), -1, len(size))
+    at = places.reshape(len(places), prod(places.shape[1:-1]), len(size))
     whole = np.floor(at) if linear else np.rint(at)
     part = at - whole
     for corner in product((0, 1), repeat=len(size)) if linear else [(0,) * len(size)]:
@@ -213,9 +213,14 @@ def _corners(places: Array, size: tuple[int, ...], linear: bool) -> Any:
         yield inside, flat, shares.prod(-1), slopes
 
 
+def _rows(image: Array) -> Array:
+    """``[batch, channels, elements]``, also where there are none."""
+    return image.reshape(*image.shape[:2], prod(image.shape[2:]))
+
+
 def _values(image: Array, places: Array, linear: int) -> Array:
     n, channels = image.shape[:2]
-    flat_image = image.reshape(n, channels, -1)
+    flat_image = _rows(image)
     found = np.zeros((n, channels, prod(places.shape[1:-1])), image.dtype)
     for inside, flat, weight, _ in _corners(places, image.shape[2:], bool(linear)):
         read = np.take_along_axis(flat_image, flat[:, None], 2)
@@ -227,7 +232,7 @@ def _image_gradient(upstream: Array, places: Array, linear: int, **size: int) ->
     n, channels = upstream.shape[:2]
     extents = tuple(size.values())
     found = np.zeros((n, channels, prod(extents)), upstream.dtype)
-    up = upstream.reshape(n, channels, -1)
+    up = _rows(upstream)
     for inside, flat, weight, _ in _corners(places, extents, bool(linear)):
         for b in range(n):
             share = np.where(inside[b], weight[b] * up[b], 0)
@@ -238,7 +243,7 @@ def _image_gradient(upstream: Array, places: Array, linear: int, **size: int) ->
 
 def _places_gradient(upstream: Array, image: Array, places: Array, linear: int) -> Array:
     n, channels = image.shape[:2]
-    flat_image, up = image.reshape(n, channels, -1), upstream.reshape(n, channels, -1)
+    flat_image, up = _rows(image), _rows(upstream)
     found = np.zeros((n, up.shape[2], image.ndim - 2), image.dtype)
     for inside, flat, _, slopes in _corners(places, image.shape[2:], True):
         share = np.where(inside, (up * np.take_along_axis(flat_image, flat[:, None], 2)).sum(1), 0)
