@@ -55,10 +55,8 @@ def integers(op: str, name: str, value: object, count: int, minimum: int) -> tup
     try:
         return tuple(integer(op, name, v, minimum) for v in value)
     except ArgumentError as error:
-        said = str(error)
-        reason = (
-            "be integers" if "must be an integer" in said else said[said.index("be ") : said.index(", got")]
-        )
+        said = str(error).split(" must ")[-1].split(", got")[0]
+        reason = said if said.startswith(("be >=", "be <")) else "be integers"
         raise ArgumentError(f"[{op}] {name} must {reason}, got {tuple(value)!r}") from None
 
 
