@@ -57,9 +57,16 @@ bool arrange(const Operation& operation, Parties& parties) {
 
 desc_t any(const Tensor& tensor, type_t type) { return desc_t(tensor.dims, type, dnnl::memory::format_tag::any); }
 
-// Channels last, or as the library likes it.
-desc_t image_desc(const Tensor& tensor, type_t type, bool last) {
-    return last ? desc_t(tensor.dims, type, dense_strides(tensor.dims, true)) : any(tensor, type);
+// A filter per channel of two-dimensional images, in whole vectors of channels.
+bool channel_by_channel(const Parties& p, type_t type) {
+    const dims_t& weight = p.weight.dims;
+    return type == type_t::f32 && weight.size() == 5 && weight[1] == 1 && weight[2] == 1 && weight[0] % 16 == 0;
+}
+
+// Channels last, or as the library likes it. Channel by channel it asks for channels last, to which copies are slower than to blocks.
+desc_t image_desc(const Parties& p, const Tensor& tensor, type_t type, bool last) {
+    if (last) return desc_t(tensor.dims, type, dense_strides(tensor.dims, true));
+    return channel_by_channel(p, type) ? desc_t(tensor.dims, type, dnnl::memory::format_tag::nChw16c) : any(tensor, type);
 }
 
 dnnl_dim_t bytes_of(const Tensor& tensor, type_t type) {
@@ -113,7 +120,7 @@ dnnl::convolution_forward::primitive_desc forward(const Parties& p, type_t type,
 
 // What gradients are made for.
 dnnl::convolution_forward::primitive_desc hint(const Parties& p, type_t type, bool last, const dnnl::primitive_attr& attributes) {
-    return forward(p, type, image_desc(p.image, type, last), image_desc(p.output, type, last), nullptr,
+    return forward(p, type, image_desc(p, p.image, type, last), image_desc(p, p.output, type, last), nullptr,
                    dnnl::prop_kind::forward_training, attributes);
 }
 
@@ -142,7 +149,7 @@ std::unique_ptr<Recipe> forward_recipe(const Operation& operation, const Parties
     const type_t type = operation.computed;
     const Epilogue epilogue = fuse ? fused(operation, true, 1) : bare();
     const desc_t bias({p.output.dims[1]}, epilogue.bias_type, dims_t{1});
-    const auto description = forward(p, type, image_desc(p.image, type, last), image_desc(p.output, operation.made(), last),
+    const auto description = forward(p, type, image_desc(p, p.image, type, last), image_desc(p, p.output, operation.made(), last),
                                      epilogue.bias < 0 ? nullptr : &bias, dnnl::prop_kind::forward_inference,
                                      epilogue.attributes);
     if (!good(description)) return nullptr;
@@ -169,8 +176,8 @@ std::unique_ptr<Recipe> data_recipe(const Operation& operation, const Parties& p
     const auto forward_description = hint(p, type, last, attributes);
     if (!forward_description) return nullptr;
     const dnnl::convolution_backward_data::primitive_desc description(
-        engine(), kDirect, image_desc(p.image, operation.made(), last), any(p.weight, type),
-        image_desc(p.output, type, last), p.stride, p.gaps, p.before, p.after, forward_description, attributes, true);
+        engine(), kDirect, image_desc(p, p.image, operation.made(), last), any(p.weight, type),
+        image_desc(p, p.output, type, last), p.stride, p.gaps, p.before, p.after, forward_description, attributes, true);
     if (!good(description)) return nullptr;
     auto recipe = std::make_unique<Recipe>();
     recipe->about = description.impl_info_str();
@@ -191,8 +198,8 @@ std::unique_ptr<Recipe> weight_recipe(const Operation& operation, const Parties&
     const auto forward_description = hint(p, type, last, attributes);
     if (!forward_description) return nullptr;
     const dnnl::convolution_backward_weights::primitive_desc description(
-        engine(), kDirect, image_desc(p.image, type, last), any(p.weight, operation.made()),
-        image_desc(p.output, type, last), p.stride, p.gaps, p.before, p.after, forward_description, attributes, true);
+        engine(), kDirect, image_desc(p, p.image, type, last), any(p.weight, operation.made()),
+        image_desc(p, p.output, type, last), p.stride, p.gaps, p.before, p.after, forward_description, attributes, true);
     if (!good(description)) return nullptr;
     auto recipe = std::make_unique<Recipe>();
     recipe->about = description.impl_info_str();
