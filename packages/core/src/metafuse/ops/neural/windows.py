@@ -114,6 +114,10 @@ class Windows:
         places[at] = self._place(d, at, at + 1)
         return x.reindex(shape, places, outside, self._beyond(d, at, at + 1))
 
+    def summed(self, x: Any, d: int) -> Any:
+        """The sums of the windows of dimension ``d`` of ``x``, which is folded along earlier ones."""
+        return self.along(x, d, 0).sum(3 + d)
+
     def elements(self, outside: float | int) -> Iterator[tuple[Any, Any]]:
         """Element number 0, 1 ... of every window, and where in its channel it is."""
         shape = [*self.x.shape[:2], *self.out]
@@ -158,6 +162,21 @@ class UnequalWindows(Windows):
         size, out = self.size[d], self.out[d]
         return [f"{self._place(d, outer, inner)} >= ((i{outer}+1)*{size}+{out - 1})/{out}"]
 
+    def summed(self, x: Any, d: int) -> Any:
+        """What all windows have is added up without a condition; they differ by few elements."""
+        at = 2 + d
+        before, after = x.shape[:at], x.shape[at + 1 :]
+        common = int(self.counts()[d].min())
+        places = [f"i{k + (k > at)}" for k in range(x.ndim)]
+        places[at] = self._place(d, at, at + 1)
+        y = x.reindex([*before, self.out[d], common, *after], places).sum(at + 1)
+        for number in range(common, self.kernel[d]):
+            places = [f"i{k}" for k in range(x.ndim)]
+            places[at], size, out = f"i{at}*{self.size[d]}/{self.out[d]}+{number}", self.size[d], self.out[d]
+            last = f"((i{at}+1)*{size}+{out - 1})/{out}"
+            y = y + x.reindex([*before, out, *after], places, 0, [f"{places[at]} >= {last}"])
+        return y
+
     def _number(self, d: int, shape: Any, outer: int, inner: int) -> Any:
         starts = array(self.starts[d].astype(np.int32)).reshape([-1] + [1] * (len(shape) - outer - 1))
         return (starts + index(shape, inner)).minimum(self.size[d] - 1)
@@ -170,7 +189,7 @@ def total(windows: Windows) -> Any:
         return view.sum(axes)
     summed = windows.x.cast(accumulator(windows.x.dtype))
     for d in range(windows.spatial):
-        summed = windows.along(summed, d, 0).sum(3 + d)
+        summed = windows.summed(summed, d)
     return summed.cast(windows.x.dtype)
 
 
