@@ -324,6 +324,8 @@ def check_var(operator: str, argument: str, value: Any) -> Var:
 
 def check_integer(operator: str, argument: str, value: Any, minimum: int | None = None) -> int:
     """``value`` as a Python integer (a Var or array of one integer will do). Errors: ``DTypeError``, ``ArgumentError``."""
+    if type(value) is int and (minimum is None or value >= minimum):
+        return value
     if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
         raise DTypeError(f"[{operator}] {argument} must be an integer, got {_brief(value)}")
     try:
@@ -361,6 +363,8 @@ def _brief(value: Any) -> str:
 
 def check_dim(operator: str, dim: Any, ndim: int) -> int:
     """A dimension number made non-negative. Errors: ``ArgumentError`` with the legal range."""
+    if type(dim) is int and 0 <= dim < ndim:
+        return dim
     number = check_integer(operator, "dim", dim)
     if not -ndim <= number < ndim:
         raise ShapeError(
@@ -391,12 +395,10 @@ def check_dims(operator: str, dims: Any, ndim: int) -> tuple[int, ...]:
 def check_shape(operator: str, shape: Any) -> tuple[int, ...]:
     """Extents as a tuple of integers >= 0. Errors: ``ShapeError``, ``DTypeError``."""
     several = shape if isinstance(shape, (tuple, list)) else (shape,)
-    extents = []
-    for extent in several:
-        extents.append(check_integer(operator, "an extent", extent))
-    if any(n < 0 for n in extents):
+    extents = [check_integer(operator, "an extent", extent) for extent in several]
+    if extents and min(extents) < 0:
         raise ShapeError(f"[{operator}] extents must be >= 0, got {extents}")
-    if prod(extents) >= 2**63 or any(n >= 2**63 for n in extents):
+    if prod(extents) >= 2**63 or (extents and max(extents) >= 2**63):
         raise ShapeError(f"[{operator}] extents must give fewer than 2**63 elements, got {extents}")
     return tuple(extents)
 
