@@ -92,5 +92,14 @@ def test_an_operator_tells_what_it_takes_raises_and_where_it_comes_from(record: 
     [p for p in PUBLIC if p.is_class and issubclass(p.value, mf.nn.Module) and p.name.startswith("metafuse.nn.")],
     ids=lambda public: public.name,
 )  # fmt: skip
-def test_a_layer_tells_what_it_raises(layer: Public) -> None:
-    assert "Errors:" in text_of(layer.value)
+def test_a_layer_tells_what_it_raises_and_where_it_comes_from(layer: Public) -> None:
+    text = text_of(layer.value)
+    assert "Errors:" in text
+    containers = (
+        mf.nn.Sequential,
+        mf.nn.ModuleList,
+        mf.nn.ModuleDict,
+        mf.nn.ParameterList,
+        mf.nn.ParameterDict,
+    )
+    assert "Source:" in text or layer.value is mf.nn.Module or issubclass(layer.value, containers)

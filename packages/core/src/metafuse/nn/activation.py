@@ -48,6 +48,8 @@ class ReLU(Module):
         >>> import metafuse as mf
         >>> mf.nn.ReLU()(mf.array([-2.0, 0.5])).numpy().round(3)
         array([0. , 0.5], dtype=float32)
+
+    Source: max(x, 0).
     """
 
     def execute(self, x: Any) -> Any:
@@ -64,6 +66,8 @@ class ReLU6(Module):
         >>> import metafuse as mf
         >>> mf.nn.ReLU6()(mf.array([-2.0, 0.5])).numpy().round(3)
         array([0. , 0.5], dtype=float32)
+
+    Source: min(max(x, 0), 6).
     """
 
     def execute(self, x: Any) -> Any:
@@ -77,6 +81,8 @@ class LeakyReLU(Module):
         >>> import metafuse as mf
         >>> mf.nn.LeakyReLU(0.1)(mf.array([-2.0, 0.5])).numpy().round(3)
         array([-0.2,  0.5], dtype=float32)
+
+    Source: x if x > 0 else scale * x.
     """
 
     _shown = ("scale",)
@@ -102,6 +108,8 @@ class PReLU(Module):
         >>> import metafuse as mf
         >>> mf.nn.PReLU()(mf.array([-2.0, 0.5])).numpy().round(3)
         array([-0.5,  0.5], dtype=float32)
+
+    Source: x if x > 0 else weight * x.
     """
 
     _shown = ("num_parameters",)
@@ -121,6 +129,8 @@ class ELU(Module):
         >>> import metafuse as mf
         >>> mf.nn.ELU()(mf.array([-2.0, 0.5])).numpy().round(3)
         array([-0.865,  0.5  ], dtype=float32)
+
+    Source: Clevert et al. 2015.
     """
 
     _shown = ("alpha",)
@@ -139,6 +149,8 @@ class GELU(Module):
         >>> import metafuse as mf
         >>> mf.nn.GELU()(mf.array([-2.0, 0.5])).numpy().round(3)
         array([-0.046,  0.346], dtype=float32)
+
+    Source: Hendrycks and Gimpel 2016, the exact form.
     """
 
     def execute(self, x: Any) -> Any:
@@ -152,6 +164,8 @@ class SiLU(Module):
         >>> import metafuse as mf
         >>> mf.nn.SiLU()(mf.array([-2.0, 0.5])).numpy().round(3)
         array([-0.238,  0.311], dtype=float32)
+
+    Source: Elfwing et al. 2017.
     """
 
     def execute(self, x: Any) -> Any:
@@ -165,6 +179,8 @@ class Mish(Module):
         >>> import metafuse as mf
         >>> mf.nn.Mish()(mf.array([-2.0, 0.5])).numpy().round(3)
         array([-0.253,  0.375], dtype=float32)
+
+    Source: Misra 2019.
     """
 
     def __init__(self, inplace: bool = False) -> None:
@@ -181,6 +197,8 @@ class Sigmoid(Module):
         >>> import metafuse as mf
         >>> mf.nn.Sigmoid()(mf.array([-2.0, 0.5])).numpy().round(3)
         array([0.119, 0.622], dtype=float32)
+
+    Source: logistic function.
     """
 
     def execute(self, x: Any) -> Any:
@@ -194,6 +212,8 @@ class Tanh(Module):
         >>> import metafuse as mf
         >>> mf.nn.Tanh()(mf.array([-2.0, 0.5])).numpy().round(3)
         array([-0.964,  0.462], dtype=float32)
+
+    Source: NumPy.
     """
 
     def execute(self, x: Any) -> Any:
@@ -207,6 +227,8 @@ class Softplus(Module):
         >>> import metafuse as mf
         >>> mf.nn.Softplus()(mf.array([-2.0, 0.5])).numpy().round(3)
         array([0.127, 0.974], dtype=float32)
+
+    Source: log(1 + exp(x)).
     """
 
     _shown = ("beta", "threshold")
@@ -228,6 +250,8 @@ class Softmax(Module):
         >>> import metafuse as mf
         >>> mf.nn.Softmax(1)(mf.array([[0.0, 0.0]])).tolist()
         [[0.5, 0.5]]
+
+    Source: exp(x - max) / sum(exp(x - max)).
     """
 
     _shown = ("dim",)

@@ -28,6 +28,8 @@ class SELU(Module):
         >>> import metafuse as mf
         >>> mf.nn.SELU()(mf.array([-2.0, 0.5])).numpy().round(3)
         array([-1.52 ,  0.525], dtype=float32)
+
+    Source: Klambauer et al. 2017.
     """
 
     def execute(self, x: Any) -> Any:
@@ -41,6 +43,8 @@ class CELU(Module):
         >>> import metafuse as mf
         >>> mf.nn.CELU()(mf.array([-2.0, 0.5])).numpy().round(3)
         array([-0.865,  0.5  ], dtype=float32)
+
+    Source: Barron 2017.
     """
 
     _shown = ("alpha",)
@@ -61,6 +65,8 @@ class Hardtanh(Module):
         >>> import metafuse as mf
         >>> mf.nn.Hardtanh()(mf.array([-2.0, 0.5])).numpy().round(3)
         array([-1. ,  0.5], dtype=float32)
+
+    Source: min(max(x, min_val), max_val).
     """
 
     _shown = ("min_val", "max_val")
@@ -84,6 +90,8 @@ class Hardsigmoid(Module):
         >>> import metafuse as mf
         >>> mf.nn.Hardsigmoid()(mf.array([-2.0, 0.5])).numpy().round(3)
         array([0.167, 0.583], dtype=float32)
+
+    Source: min(max(x + 3, 0), 6) / 6.
     """
 
     def execute(self, x: Any) -> Any:
@@ -97,6 +105,8 @@ class Hardswish(Module):
         >>> import metafuse as mf
         >>> mf.nn.Hardswish()(mf.array([-2.0, 0.5])).numpy().round(3)
         array([-0.333,  0.292], dtype=float32)
+
+    Source: Howard et al. 2019.
     """
 
     def execute(self, x: Any) -> Any:
@@ -110,6 +120,8 @@ class Softsign(Module):
         >>> import metafuse as mf
         >>> mf.nn.Softsign()(mf.array([-2.0, 0.5])).numpy().round(3)
         array([-0.667,  0.333], dtype=float32)
+
+    Source: x / (1 + |x|).
     """
 
     def execute(self, x: Any) -> Any:
@@ -123,6 +135,8 @@ class Tanhshrink(Module):
         >>> import metafuse as mf
         >>> mf.nn.Tanhshrink()(mf.array([-2.0, 0.5])).numpy().round(3)
         array([-1.036,  0.038], dtype=float32)
+
+    Source: x - tanh(x).
     """
 
     def execute(self, x: Any) -> Any:
@@ -136,6 +150,8 @@ class Softshrink(Module):
         >>> import metafuse as mf
         >>> mf.nn.Softshrink()(mf.array([-2.0, 0.5])).numpy().round(3)
         array([-1.5,  0. ], dtype=float32)
+
+    Source: soft thresholding.
     """
 
     _shown = ("lambd",)
@@ -156,6 +172,8 @@ class Hardshrink(Module):
         >>> import metafuse as mf
         >>> mf.nn.Hardshrink()(mf.array([-2.0, 0.5])).numpy().round(3)
         array([-2.,  0.], dtype=float32)
+
+    Source: hard thresholding.
     """
 
     _shown = ("lambd",)
@@ -174,6 +192,8 @@ class Threshold(Module):
         >>> import metafuse as mf
         >>> mf.nn.Threshold(0.0, -1.0)(mf.array([-2.0, 0.5])).tolist()
         [-1.0, 0.5]
+
+    Source: x if x > threshold else value.
     """
 
     _shown = ("threshold", "value")
@@ -193,6 +213,8 @@ class GLU(Module):
         >>> import metafuse as mf
         >>> mf.nn.GLU()(mf.array([[1.0, 2.0, 0.0, 0.0]])).tolist()
         [[0.5, 1.0]]
+
+    Source: Dauphin et al. 2016.
     """
 
     _shown = ("dim",)
@@ -211,6 +233,8 @@ class LogSigmoid(Module):
         >>> import metafuse as mf
         >>> mf.nn.LogSigmoid()(mf.array([-2.0, 0.5])).numpy().round(3)
         array([-2.127, -0.474], dtype=float32)
+
+    Source: -softplus(-x).
     """
 
     def execute(self, x: Any) -> Any:
@@ -224,6 +248,8 @@ class LogSoftmax(Module):
         >>> import metafuse as mf
         >>> mf.nn.LogSoftmax(1)(mf.array([[0.0, 0.0]])).numpy().round(4)
         array([[-0.6931, -0.6931]], dtype=float32)
+
+    Source: log(softmax(x)).
     """
 
     _shown = ("dim",)

@@ -78,6 +78,8 @@ class Conv(_Convolution):
         >>> import metafuse as mf
         >>> mf.nn.Conv(3, 8, 3, padding=1)(mf.ones([2, 3, 5, 5])).shape
         (2, 8, 5, 5)
+
+    Source: cross-correlation, stride, zero padding.
     """
 
     def __init__(
@@ -107,6 +109,8 @@ class Conv1d(Conv):
         >>> import metafuse as mf
         >>> mf.nn.Conv1d(3, 4, 3, padding=1)(mf.ones([2, 3, 8])).shape
         (2, 4, 8)
+
+    Source: cross-correlation, stride, zero padding.
     """
 
     _spatial = 1
@@ -122,6 +126,8 @@ class Conv3d(Conv):
         >>> import metafuse as mf
         >>> mf.nn.Conv3d(3, 4, 3, padding=1)(mf.ones([1, 3, 4, 4, 4])).shape
         (1, 4, 4, 4, 4)
+
+    Source: cross-correlation, stride, zero padding.
     """
 
     _spatial = 3
@@ -140,6 +146,8 @@ class ConvTranspose(_Convolution):
         >>> import metafuse as mf
         >>> mf.nn.ConvTranspose(3, 8, 2, stride=2)(mf.ones([2, 3, 5, 5])).shape
         (2, 8, 10, 10)
+
+    Source: gradient of conv2d to x.
     """
 
     _transposed = True
@@ -185,6 +193,8 @@ class ConvTranspose3d(ConvTranspose):
         >>> import metafuse as mf
         >>> mf.nn.ConvTranspose3d(3, 4, 2, stride=2)(mf.ones([1, 3, 2, 2, 2])).shape
         (1, 4, 4, 4, 4)
+
+    Source: gradient of conv3d to x.
     """
 
     _spatial = 3

@@ -28,6 +28,8 @@ class ConvTranspose1d(ConvTranspose):
         >>> import metafuse as mf
         >>> mf.nn.ConvTranspose1d(3, 4, 2, stride=2)(mf.ones([2, 3, 8])).shape
         (2, 4, 16)
+
+    Source: gradient of conv1d to x.
     """
 
     _spatial = 1
@@ -57,6 +59,8 @@ class Conv1d_sp(Module):  # noqa: N801 - the reference API's name
         >>> import metafuse as mf
         >>> mf.nn.Conv1d_sp(3, 8)(mf.ones([2, 3, 7])).shape
         (2, 8, 7)
+
+    Source: cross-correlation, stride, zero padding.
     """
 
     _shown = ("inchannels", "outchannels")

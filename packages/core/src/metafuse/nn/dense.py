@@ -31,6 +31,8 @@ class Linear(Module):
         >>> import metafuse as mf
         >>> mf.nn.Linear(4, 2)(mf.ones([3, 4])).shape
         (3, 2)
+
+    Source: x @ weight.T + bias.
     """
 
     _shown = ("in_features", "out_features")
@@ -53,6 +55,8 @@ class Bilinear(Module):
         >>> import metafuse as mf
         >>> mf.nn.Bilinear(3, 4, 5)(mf.ones([2, 3]), mf.ones([2, 4])).shape
         (2, 5)
+
+    Source: in1 @ weight[o] @ in2.
     """
 
     _shown = ("in1_features", "in2_features", "out_features")
@@ -84,6 +88,8 @@ class Identity(Module):
         >>> import metafuse as mf
         >>> mf.nn.Identity()(7)
         7
+
+    Source: y = x.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

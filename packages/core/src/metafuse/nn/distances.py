@@ -31,6 +31,8 @@ class CosineSimilarity(Module):
         >>> import metafuse as mf
         >>> mf.nn.CosineSimilarity()(mf.array([[1.0, 0.0]]), mf.array([[2.0, 0.0]])).tolist()
         [1.0]
+
+    Source: x1 . x2 / (|x1| |x2|).
     """
 
     _shown = ("dim", "eps")
@@ -50,6 +52,8 @@ class PairwiseDistance(Module):
         >>> import metafuse as mf
         >>> mf.nn.PairwiseDistance()(mf.array([[0.0, 0.0]]), mf.array([[3.0, 4.0]])).numpy().round(3)
         array([5.], dtype=float32)
+
+    Source: |x1 - x2 + eps|_p.
     """
 
     _shown = ("p", "eps", "keepdim")
@@ -72,6 +76,8 @@ class HuberLoss(Module):
         >>> import metafuse as mf
         >>> mf.nn.HuberLoss()(mf.array([1.0, 2.0]), mf.array([1.0, 4.0])).item()
         0.75
+
+    Source: Huber 1964.
     """
 
     _shown = ("reduction", "delta")
@@ -105,6 +111,8 @@ class CosineEmbeddingLoss(_MarginLoss):
         >>> import metafuse as mf
         >>> mf.nn.CosineEmbeddingLoss()(mf.array([[1.0, 0.0]]), mf.array([[0.0, 1.0]]), mf.array([1])).item()
         1.0
+
+    Source: cosine embedding loss.
     """
 
     def execute(self, input1: Any, input2: Any, target: Any) -> Any:
@@ -118,6 +126,8 @@ class MarginRankingLoss(_MarginLoss):
         >>> import metafuse as mf
         >>> mf.nn.MarginRankingLoss()(mf.array([1.0]), mf.array([3.0]), mf.array([1])).item()
         2.0
+
+    Source: margin ranking loss.
     """
 
     def execute(self, input1: Any, input2: Any, target: Any) -> Any:
@@ -131,6 +141,8 @@ class HingeEmbeddingLoss(_MarginLoss):
         >>> import metafuse as mf
         >>> mf.nn.HingeEmbeddingLoss()(mf.array([0.5, 0.25]), mf.array([1, -1])).item()
         0.625
+
+    Source: hinge embedding loss.
     """
 
     _margin = 1.0
@@ -147,6 +159,8 @@ class TripletMarginLoss(Module):
         >>> import metafuse as mf
         >>> round(mf.nn.TripletMarginLoss()(mf.zeros(1, 2), mf.ones(1, 2), mf.ones(1, 2)).item(), 3)
         1.0
+
+    Source: Balntas et al. 2016.
     """
 
     _shown = ("margin", "p", "swap", "reduction")

@@ -33,6 +33,8 @@ class Embedding(Module):
         >>> import metafuse as mf
         >>> mf.nn.Embedding(10, 3)(mf.array([[1, 2], [3, 4]])).shape
         (2, 2, 3)
+
+    Source: rows of weight.
     """
 
     _shown = ("num_embeddings", "embedding_dim")

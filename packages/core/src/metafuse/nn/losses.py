@@ -34,6 +34,8 @@ class CrossEntropyLoss(Module):
         >>> import metafuse as mf
         >>> round(mf.nn.CrossEntropyLoss()(mf.array([[0.0, 0.0]]), mf.array([1])).item(), 4)
         0.6931
+
+    Source: negative log-likelihood of softmax.
     """
 
     def __init__(self, weight: Any = None, ignore_index: int | None = None) -> None:
@@ -51,6 +53,8 @@ class MSELoss(Module):
         >>> import metafuse as mf
         >>> mf.nn.MSELoss()(mf.array([1.0, 2.0]), mf.array([1.0, 4.0])).item()
         2.0
+
+    Source: mean of squared differences.
     """
 
     _shown = ("reduction",)
@@ -69,6 +73,8 @@ class L1Loss(Module):
         >>> import metafuse as mf
         >>> mf.nn.L1Loss()(mf.array([1.0, 2.0]), mf.array([1.0, 4.0])).item()
         1.0
+
+    Source: mean of |x - y|.
     """
 
     def execute(self, output: Any, target: Any) -> Any:
@@ -82,6 +88,8 @@ class SmoothL1Loss(Module):
         >>> import metafuse as mf
         >>> mf.nn.SmoothL1Loss()(mf.array([1.0, 2.0]), mf.array([1.0, 4.0])).item()
         0.75
+
+    Source: Girshick 2015.
     """
 
     _shown = ("reduction",)
@@ -100,6 +108,8 @@ class BCELoss(Module):
         >>> import metafuse as mf
         >>> round(mf.nn.BCELoss()(mf.array([0.9, 0.2]), mf.array([1.0, 0.0])).item(), 4)
         0.1643
+
+    Source: cross entropy.
     """
 
     def __init__(self, weight: Any = None, size_average: bool = True) -> None:
@@ -117,6 +127,8 @@ class BCEWithLogitsLoss(Module):
         >>> import metafuse as mf
         >>> round(mf.nn.BCEWithLogitsLoss()(mf.array([2.0, -2.0]), mf.array([1.0, 0.0])).item(), 4)
         0.1269
+
+    Source: cross entropy of sigmoid.
     """
 
     def __init__(self, weight: Any = None, pos_weight: Any = None, size_average: bool = True) -> None:
@@ -137,6 +149,8 @@ class KLDivLoss(Module):
         >>> import metafuse as mf
         >>> mf.nn.KLDivLoss()(mf.array([[0.5, 0.5]]).log(), mf.array([[0.5, 0.5]])).item()
         0.0
+
+    Source: Kullback-Leibler divergence.
     """
 
     _shown = ("reduction",)
@@ -156,6 +170,8 @@ class NLLLoss(Module):
         >>> import metafuse as mf
         >>> mf.nn.NLLLoss()(mf.array([[-1.0, -2.0]]), mf.array([1])).item()
         2.0
+
+    Source: negative log-likelihood.
     """
 
     _shown = ("reduction",)
@@ -177,6 +193,8 @@ class CTCLoss(Module):
         >>> scores = mf.nn.log_softmax(mf.zeros([3, 1, 2]), dim=2)
         >>> round(mf.nn.CTCLoss()(scores, mf.array([[1]]), [3], [1]).item(), 4)
         0.2877
+
+    Source: Graves et al. 2006.
     """
 
     _shown = ("blank", "reduction")

@@ -75,6 +75,8 @@ class BatchNorm(_Norm):
         >>> bn = mf.nn.BatchNorm(3)
         >>> bn(mf.randn([4, 3, 2, 2])).shape, bn.running_mean.shape
         ((4, 3, 2, 2), (3,))
+
+    Source: Ioffe and Szegedy 2015.
     """
 
     _shown = ("num_features", "eps", "momentum")
@@ -132,6 +134,8 @@ class InstanceNorm(_Norm):
         >>> import metafuse as mf
         >>> mf.nn.InstanceNorm(3)(mf.randn([2, 3, 4, 4])).shape
         (2, 3, 4, 4)
+
+    Source: Ulyanov et al. 2016.
     """
 
     _shown = ("num_features", "eps")
@@ -169,6 +173,8 @@ class LayerNorm(_Norm):
         >>> import metafuse as mf
         >>> mf.nn.LayerNorm(8)(mf.randn([2, 5, 8])).shape
         (2, 5, 8)
+
+    Source: Ba et al. 2016.
     """
 
     _shown = ("normalized_shape", "eps")
@@ -205,6 +211,8 @@ class GroupNorm(_Norm):
         >>> import metafuse as mf
         >>> mf.nn.GroupNorm(2, 4)(mf.randn([2, 4, 3, 3])).shape
         (2, 4, 3, 3)
+
+    Source: Wu and He 2018.
     """
 
     _shown = ("num_groups", "num_channels", "eps")

@@ -53,6 +53,8 @@ class Pool(Module):
         >>> import metafuse as mf
         >>> mf.nn.Pool(2, 2)(mf.ones([1, 3, 8, 8])).shape
         (1, 3, 4, 4)
+
+    Source: window reduction.
     """
 
     _spatial = 2
@@ -107,6 +109,8 @@ class Pool3d(Pool):
         >>> import metafuse as mf
         >>> mf.nn.Pool3d(2)(mf.ones([1, 3, 8, 8, 8])).shape
         (1, 3, 4, 4, 4)
+
+    Source: window reduction.
     """
 
     _spatial = 3
@@ -119,6 +123,8 @@ class MaxPool2d(Pool):
         >>> import metafuse as mf
         >>> mf.nn.MaxPool2d(2)(mf.ones([1, 3, 8, 8])).shape
         (1, 3, 4, 4)
+
+    Source: window maximum.
     """
 
     def __init__(
@@ -140,6 +146,8 @@ class MaxPool1d(MaxPool2d):
         >>> import metafuse as mf
         >>> mf.nn.MaxPool1d(2)(mf.ones([1, 3, 8])).shape
         (1, 3, 4)
+
+    Source: window maximum.
     """
 
     _spatial = 1
@@ -152,6 +160,8 @@ class MaxPool3d(MaxPool2d):
         >>> import metafuse as mf
         >>> mf.nn.MaxPool3d(2)(mf.ones([1, 3, 8, 8, 8])).shape
         (1, 3, 4, 4, 4)
+
+    Source: window maximum.
     """
 
     _spatial = 3
@@ -164,6 +174,8 @@ class AvgPool2d(Pool):
         >>> import metafuse as mf
         >>> mf.nn.AvgPool2d(2)(mf.ones([1, 3, 8, 8])).shape
         (1, 3, 4, 4)
+
+    Source: window mean.
     """
 
     def __init__(
@@ -184,6 +196,8 @@ class AvgPool1d(AvgPool2d):
         >>> import metafuse as mf
         >>> mf.nn.AvgPool1d(2)(mf.ones([1, 3, 8])).shape
         (1, 3, 4)
+
+    Source: window mean.
     """
 
     _spatial = 1
@@ -196,6 +210,8 @@ class AvgPool3d(AvgPool2d):
         >>> import metafuse as mf
         >>> mf.nn.AvgPool3d(2)(mf.ones([1, 3, 8, 8, 8])).shape
         (1, 3, 4, 4, 4)
+
+    Source: window mean.
     """
 
     _spatial = 3
@@ -211,6 +227,8 @@ class AdaptiveAvgPool2d(Module):
         >>> import metafuse as mf
         >>> mf.nn.AdaptiveAvgPool2d(1)(mf.ones([2, 3, 5, 7])).shape
         (2, 3, 1, 1)
+
+    Source: window mean, windows floor(i*n/o) to ceil((i+1)*n/o).
     """
 
     _spatial = 2
@@ -234,6 +252,8 @@ class AdaptiveAvgPool1d(AdaptiveAvgPool2d):
         >>> import metafuse as mf
         >>> mf.nn.AdaptiveAvgPool1d(2)(mf.ones([1, 3, 6])).shape
         (1, 3, 2)
+
+    Source: window mean, windows floor(i*n/o) to ceil((i+1)*n/o).
     """
 
     _spatial = 1
@@ -246,6 +266,8 @@ class AdaptiveAvgPool3d(AdaptiveAvgPool2d):
         >>> import metafuse as mf
         >>> mf.nn.AdaptiveAvgPool3d(2)(mf.ones([1, 3, 6, 6, 6])).shape
         (1, 3, 2, 2, 2)
+
+    Source: window mean, windows floor(i*n/o) to ceil((i+1)*n/o).
     """
 
     _spatial = 3
@@ -259,6 +281,8 @@ class AdaptiveMaxPool2d(AdaptiveAvgPool2d):
         >>> import metafuse as mf
         >>> mf.nn.AdaptiveMaxPool2d(2)(mf.ones([1, 3, 6, 6])).shape
         (1, 3, 2, 2)
+
+    Source: window maximum, windows floor(i*n/o) to ceil((i+1)*n/o).
     """
 
     def __init__(self, output_size: Any, return_indices: bool = False) -> None:
@@ -277,6 +301,8 @@ class AdaptiveMaxPool1d(AdaptiveMaxPool2d):
         >>> import metafuse as mf
         >>> mf.nn.AdaptiveMaxPool1d(2)(mf.ones([1, 3, 6])).shape
         (1, 3, 2)
+
+    Source: window maximum, windows floor(i*n/o) to ceil((i+1)*n/o).
     """
 
     _spatial = 1
@@ -289,6 +315,8 @@ class AdaptiveMaxPool3d(AdaptiveMaxPool2d):
         >>> import metafuse as mf
         >>> mf.nn.AdaptiveMaxPool3d(2)(mf.ones([1, 3, 6, 6, 6])).shape
         (1, 3, 2, 2, 2)
+
+    Source: window maximum, windows floor(i*n/o) to ceil((i+1)*n/o).
     """
 
     _spatial = 3
@@ -307,6 +335,8 @@ class MaxUnpool2d(Module):
         >>> y, places = mf.nn.MaxPool2d(2, return_indices=True)(mf.rand([1, 3, 4, 4]))
         >>> mf.nn.MaxUnpool2d(2)(y, places).shape
         (1, 3, 4, 4)
+
+    Source: Zeiler and Fergus 2014.
     """
 
     _spatial = 2
@@ -332,6 +362,8 @@ class MaxUnpool3d(MaxUnpool2d):
         >>> y, places = mf.nn.MaxPool3d(2, return_indices=True)(mf.rand([1, 2, 4, 4, 4]))
         >>> mf.nn.MaxUnpool3d(2)(y, places).shape
         (1, 2, 4, 4, 4)
+
+    Source: Zeiler and Fergus 2014.
     """
 
     _spatial = 3

@@ -81,6 +81,8 @@ class RNNCell(_Cell):
         >>> import metafuse as mf
         >>> mf.nn.RNNCell(3, 4)(mf.ones([2, 3])).shape
         (2, 4)
+
+    Source: Elman 1990.
     """
 
     def __init__(
@@ -103,6 +105,8 @@ class LSTMCell(_Cell):
         >>> h, c = mf.nn.LSTMCell(3, 4)(mf.ones([2, 3]))
         >>> h.shape, c.shape
         ((2, 4), (2, 4))
+
+    Source: Hochreiter and Schmidhuber 1997.
     """
 
     _gates = 4
@@ -120,6 +124,8 @@ class GRUCell(_Cell):
         >>> import metafuse as mf
         >>> mf.nn.GRUCell(3, 4)(mf.ones([2, 3])).shape
         (2, 4)
+
+    Source: Cho et al. 2014.
     """
 
     _gates = 3
@@ -149,6 +155,8 @@ class RNNBase(Module):
         >>> y, h = mf.nn.RNNBase("GRU", 3, 4)(mf.ones([5, 2, 3]))
         >>> y.shape, h.shape
         ((5, 2, 4), (1, 2, 4))
+
+    Source: Elman 1990.
     """
 
     _shown = ("input_size", "hidden_size", "num_layers")
@@ -283,6 +291,8 @@ class RNN(RNNBase):
         >>> y, h = mf.nn.RNN(3, 4, num_layers=2)(mf.ones([5, 2, 3]))
         >>> y.shape, h.shape
         ((5, 2, 4), (2, 2, 4))
+
+    Source: Elman 1990.
     """
 
     def __init__(
@@ -315,6 +325,8 @@ class LSTM(RNNBase):
         >>> y, (h, c) = mf.nn.LSTM(3, 4, batch_first=True, bidirectional=True)(mf.ones([2, 5, 3]))
         >>> y.shape, h.shape
         ((2, 5, 8), (2, 2, 4))
+
+    Source: Hochreiter and Schmidhuber 1997.
     """
 
     def __init__(
@@ -345,6 +357,8 @@ class GRU(RNNBase):
         >>> y, h = mf.nn.GRU(3, 4)(mf.ones([5, 2, 3]))
         >>> y.shape, h.shape
         ((5, 2, 4), (1, 2, 4))
+
+    Source: Cho et al. 2014.
     """
 
     def __init__(

@@ -26,6 +26,8 @@ class Dropout(Module):
         >>> import metafuse as mf
         >>> mf.nn.Dropout(0.5)(mf.ones([3])).numpy()
         array([1., 1., 1.], dtype=float32)
+
+    Source: Srivastava et al. 2014.
     """
 
     _shown = ("p",)
@@ -45,6 +47,8 @@ class Dropout2d(Dropout):
         >>> import metafuse as mf
         >>> mf.nn.Dropout2d(0.5).eval()(mf.ones([1, 2, 2, 2])).shape
         (1, 2, 2, 2)
+
+    Source: Tompson et al. 2015.
     """
 
     def execute(self, input: Any) -> Any:
@@ -58,6 +62,8 @@ class DropPath(Dropout):
         >>> import metafuse as mf
         >>> mf.nn.DropPath(0.5).eval()(mf.ones([2, 3])).tolist()
         [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
+
+    Source: Huang et al. 2016, stochastic depth.
     """
 
     def execute(self, x: Any) -> Any:

@@ -30,6 +30,8 @@ class Flatten(Module):
         >>> import metafuse as mf
         >>> mf.nn.Flatten()(mf.ones([2, 3, 4])).shape
         (2, 12)
+
+    Source: NumPy reshape.
     """
 
     _shown = ("start_dim", "end_dim")
@@ -56,6 +58,8 @@ class Unflatten(Module):
         >>> import metafuse as mf
         >>> mf.nn.Unflatten(1, (3, -1))(mf.ones([2, 12])).shape
         (2, 3, 4)
+
+    Source: NumPy reshape.
     """
 
     _shown = ("dim", "unflattened_size")
@@ -87,6 +91,8 @@ class ConstantPad2d(Module):
         >>> import metafuse as mf
         >>> mf.nn.ConstantPad2d(1, 0.5)(mf.ones([1, 2, 4, 4])).shape
         (1, 2, 6, 6)
+
+    Source: NumPy pad.
     """
 
     _mode = "constant"
@@ -109,6 +115,8 @@ class ZeroPad2d(ConstantPad2d):
         >>> import metafuse as mf
         >>> mf.nn.ZeroPad2d(1)(mf.ones([1, 2, 4, 4])).shape
         (1, 2, 6, 6)
+
+    Source: NumPy pad.
     """
 
     def __init__(self, padding: Any) -> None:
@@ -122,6 +130,8 @@ class ReflectionPad2d(ZeroPad2d):
         >>> import metafuse as mf
         >>> mf.nn.ReflectionPad2d(1)(mf.ones([1, 2, 4, 4])).shape
         (1, 2, 6, 6)
+
+    Source: NumPy pad.
     """
 
     _mode = "reflect"
@@ -134,6 +144,8 @@ class ReplicationPad2d(ZeroPad2d):
         >>> import metafuse as mf
         >>> mf.nn.ReplicationPad2d(1)(mf.ones([1, 2, 4, 4])).shape
         (1, 2, 6, 6)
+
+    Source: NumPy pad.
     """
 
     _mode = "replicate"
@@ -146,6 +158,8 @@ class PixelShuffle(Module):
         >>> import metafuse as mf
         >>> mf.nn.PixelShuffle(2)(mf.ones([1, 8, 3, 3])).shape
         (1, 2, 6, 6)
+
+    Source: Shi et al. 2016.
     """
 
     _shown = ("upscale_factor",)
@@ -164,6 +178,8 @@ class ConstantPad1d(ConstantPad2d):
         >>> import metafuse as mf
         >>> mf.nn.ConstantPad1d(1, 0.5)(mf.ones([1, 2, 4])).shape
         (1, 2, 6)
+
+    Source: NumPy pad.
     """
 
     _spatial = 1
@@ -176,6 +192,8 @@ class ConstantPad3d(ConstantPad2d):
         >>> import metafuse as mf
         >>> mf.nn.ConstantPad3d(1, 0.5)(mf.ones([1, 2, 4, 4, 4])).shape
         (1, 2, 6, 6, 6)
+
+    Source: NumPy pad.
     """
 
     _spatial = 3
@@ -188,6 +206,8 @@ class ZeroPad1d(ZeroPad2d):
         >>> import metafuse as mf
         >>> mf.nn.ZeroPad1d(1)(mf.ones([1, 2, 4])).shape
         (1, 2, 6)
+
+    Source: NumPy pad.
     """
 
     _spatial = 1
@@ -200,6 +220,8 @@ class ZeroPad3d(ZeroPad2d):
         >>> import metafuse as mf
         >>> mf.nn.ZeroPad3d(1)(mf.ones([1, 2, 4, 4, 4])).shape
         (1, 2, 6, 6, 6)
+
+    Source: NumPy pad.
     """
 
     _spatial = 3
@@ -212,6 +234,8 @@ class ReflectionPad1d(ReflectionPad2d):
         >>> import metafuse as mf
         >>> mf.nn.ReflectionPad1d(1)(mf.ones([1, 2, 4])).shape
         (1, 2, 6)
+
+    Source: NumPy pad.
     """
 
     _spatial = 1
@@ -224,6 +248,8 @@ class ReflectionPad3d(ReflectionPad2d):
         >>> import metafuse as mf
         >>> mf.nn.ReflectionPad3d(1)(mf.ones([1, 2, 4, 4, 4])).shape
         (1, 2, 6, 6, 6)
+
+    Source: NumPy pad.
     """
 
     _spatial = 3
@@ -236,6 +262,8 @@ class ReplicationPad1d(ReplicationPad2d):
         >>> import metafuse as mf
         >>> mf.nn.ReplicationPad1d(1)(mf.ones([1, 2, 4])).shape
         (1, 2, 6)
+
+    Source: NumPy pad.
     """
 
     _spatial = 1
@@ -248,6 +276,8 @@ class ReplicationPad3d(ReplicationPad2d):
         >>> import metafuse as mf
         >>> mf.nn.ReplicationPad3d(1)(mf.ones([1, 2, 4, 4, 4])).shape
         (1, 2, 6, 6, 6)
+
+    Source: NumPy pad.
     """
 
     _spatial = 3
@@ -260,6 +290,8 @@ class PixelUnshuffle(Module):
         >>> import metafuse as mf
         >>> mf.nn.PixelUnshuffle(2)(mf.ones([1, 2, 6, 6])).shape
         (1, 8, 3, 3)
+
+    Source: Shi et al. 2016, inverted.
     """
 
     _shown = ("downscale_factor",)
@@ -278,6 +310,8 @@ class ChannelShuffle(Module):
         >>> import metafuse as mf
         >>> mf.nn.ChannelShuffle(2)(mf.ones([1, 4, 3, 3])).shape
         (1, 4, 3, 3)
+
+    Source: Zhang et al. 2017.
     """
 
     _shown = ("groups",)
@@ -296,6 +330,8 @@ class Unfold(Module):
         >>> import metafuse as mf
         >>> mf.nn.Unfold(2, stride=2)(mf.ones([1, 2, 4, 4])).shape
         (1, 8, 4)
+
+    Source: im2col.
     """
 
     _shown: tuple[str, ...] = ("kernel_size", "dilation", "padding", "stride")
@@ -318,6 +354,8 @@ class Fold(Unfold):
         >>> import metafuse as mf
         >>> mf.nn.Fold((4, 4), 2, stride=2)(mf.ones([1, 8, 4])).shape
         (1, 2, 4, 4)
+
+    Source: col2im: the gradient of unfold.
     """
 
     _shown = ("output_size", "kernel_size", "dilation", "padding", "stride")

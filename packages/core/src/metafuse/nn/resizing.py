@@ -31,6 +31,8 @@ class Upsample(Module):
         >>> import metafuse as mf
         >>> mf.nn.Upsample(2)(mf.ones([1, 3, 4, 5])).shape
         (1, 3, 8, 10)
+
+    Source: Keys 1981 for bicubic, with a = -0.75.
     """
 
     _shown = ("scale_factor", "mode")
@@ -58,6 +60,8 @@ class UpsamplingNearest2d(Upsample):
         >>> import metafuse as mf
         >>> mf.nn.UpsamplingNearest2d(scale_factor=2)(mf.ones([1, 2, 3, 3])).shape
         (1, 2, 6, 6)
+
+    Source: the nearest element.
     """
 
     def __init__(self, scale_factor: Any = None) -> None:
@@ -71,6 +75,8 @@ class UpsamplingBilinear2d(Upsample):
         >>> import metafuse as mf
         >>> mf.nn.UpsamplingBilinear2d(scale_factor=2)(mf.ones([1, 2, 3, 3])).shape
         (1, 2, 6, 6)
+
+    Source: bilinear interpolation of the four nearest elements.
     """
 
     def __init__(self, scale_factor: Any = None) -> None:
@@ -84,6 +90,8 @@ class Resize(Module):
         >>> import metafuse as mf
         >>> mf.nn.Resize((6, 7))(mf.ones([1, 3, 4, 5])).shape
         (1, 3, 6, 7)
+
+    Source: Keys 1981 for bicubic, with a = -0.75.
     """
 
     _shown = ("size", "mode")

@@ -242,7 +242,7 @@ def _image_gradient(upstream: Array, places: Array, linear: int, **size: int) ->
 
 
 def _places_gradient(upstream: Array, image: Array, places: Array, linear: int) -> Array:
-    n, channels = image.shape[:2]
+    n = len(image)
     flat_image, up = _rows(image), _rows(upstream)
     found = np.zeros((n, up.shape[2], image.ndim - 2), image.dtype)
     for inside, flat, _, slopes in _corners(places, image.shape[2:], True):
