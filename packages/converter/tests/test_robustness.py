@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from metafuse_converter import convert_source
 
-FEW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FEW = settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 IMPORTS = "import torch\nimport torch.nn as nn\nfrom torch import optim, cat as join\nfrom torch.nn import functional as F, Conv2d\n"
 
 names = st.sampled_from(["a", "b", "x", "self", "data", "torch_like", "size", "mf"])
@@ -108,6 +108,16 @@ def valid(text):
 def test_modules_without_pytorch_are_not_touched(text):
     if valid(text):
         assert convert_source(text).source == text
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["(nn.Conv2d)", "((nn).Conv2d).kernel", "(torch\n.cat).name", "f'{((nn.Conv2d).data.size)!r:>10}'"],
+)
+def test_parentheses_around_parts_of_names(name):
+    done = convert_source(f"{IMPORTS}value = {name}\n")
+    assert valid(done.source), done.source
+    assert convert_source(done.source).source == done.source
 
 
 @FEW

@@ -22,7 +22,7 @@ from .kinds import Kinds, Names
 from .lookup import HOMES, OWN, ROOTS, Answer, find, inventory, own_parameters, parse, resolve
 from .loop import Steps
 from .special import SPECIAL
-from .syntax import build, comments, literal, path, text
+from .syntax import build, comments, dotted, literal, path, text
 from .table import TABLE
 
 __all__ = ["Remark", "Rewriter"]
@@ -135,7 +135,7 @@ class Rewriter(cst.CSTTransformer):
         if isinstance(node, cst.Name):
             self.kept.add(node.value)
             return node
-        chain = (text(node).replace(" ", "")).split(".")
+        chain = (dotted(node) or text(node).replace(" ", "")).split(".")  # without parentheses around parts
         chain = chain[: len(chain) - len(tail)]
         leftmost = node
         while isinstance(leftmost, cst.Attribute):
