@@ -32,7 +32,9 @@ def a_folder_of_its_own() -> Iterator[None]:
     before = list(executor.observers), list(executor.watchers)
     with flag_scope(backend="reference"), kit.apart():
         yield
-    executor.observers[:], executor.watchers[:] = before  # some of what was called watches launches from then on
+    executor.observers[:], executor.watchers[:] = (
+        before  # some of what was called watches launches from then on
+    )
 
 
 @pytest.mark.parametrize("public", TARGETS, ids=lambda public: public.name)
