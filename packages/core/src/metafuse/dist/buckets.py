@@ -18,18 +18,15 @@ from math import prod
 from time import perf_counter
 from typing import Any
 
-from ..backend.contract import AbstractBackend
 from ..backend.optional import SupportsDevicePointers
 from ..config import flags
 from ..dtypes import DType, accumulator, uint8
-from ..graph.index_map import IndexMap
 from ..graph.node import Node, Spec, signature, spec_of
-from ..kernel.expr import add, axis, const
 from ..ops.elementwise import cast
-from ..ops.meta import gather, reshape
+from ..ops.meta import piece
 from ..ops.shape import concat
 from ..runtime import executor
-from ..runtime.buffer import Buffer
+from ..runtime.opaque import OpaqueCall
 from ..var import Var, record
 from .contract import Adder, Communicator
 from .execution import Collective, compare, fetched, place, settle
@@ -94,14 +91,7 @@ class Begin:
     early: bool = True  # for the schedule: run as soon as the inputs are there
     ordered: bool = True
 
-    def run(
-        self,
-        backend: AbstractBackend,
-        kernels: Any,
-        inputs: list[tuple[Buffer, Spec]],
-        output: tuple[Buffer, Spec],
-        scalars: tuple[Any, ...],
-    ) -> None:
+    def run(self, call: OpaqueCall) -> None:
         """Pack and begin."""
         started = perf_counter()
         line = self.line
@@ -114,8 +104,8 @@ class Begin:
         adder = line.adders[key]
         adder.wait()  # only after a run that failed between begin and take
         first = 0
-        for buffer, spec in inputs[: self.count]:
-            adder.array[first : first + spec.size] = fetched(backend, buffer, spec).reshape(-1)
+        for buffer, spec in call.inputs[: self.count]:
+            adder.array[first : first + spec.size] = fetched(call.backend, buffer, spec).reshape(-1)
             first += spec.size
         adder.begin()
         statistics.packing += perf_counter() - started
@@ -131,23 +121,16 @@ class Take:
     first: int
     ordered: bool = True
 
-    def run(
-        self,
-        backend: AbstractBackend,
-        kernels: Any,
-        inputs: list[tuple[Buffer, Spec]],
-        output: tuple[Buffer, Spec],
-        scalars: tuple[Any, ...],
-    ) -> None:
+    def run(self, call: OpaqueCall) -> None:
         """Wait and hand over."""
         started = perf_counter()
         begin = self.begin
         adder = begin.line.adders[begin.number, begin.size, begin.dtype.name]
         adder.wait()
         arrived = perf_counter()
-        target = place(backend, *output)
+        target = place(call.backend, *call.output)
         adder.take(self.first, target)
-        settle(backend, output[0], target)
+        settle(call.backend, call.output[0], target)
         statistics.waiting += arrived - started
         statistics.taking += perf_counter() - arrived
 
@@ -205,7 +188,7 @@ def _summed_on_device(line: _Line, gradients: Sequence[Var]) -> list[Var]:
         statistics.nbytes += order.nbytes
         first = 0
         for k in members:
-            found[k] = _piece(order, first, tuple(wide[k].shape))
+            found[k] = piece(order, first, tuple(wide[k].shape))
             first += prod(wide[k].shape)
     return found
 
@@ -230,10 +213,3 @@ def _cut(gradients: Sequence[Var]) -> list[list[int]]:
         nbytes += g.nbytes
         open_[g.dtype] = ([], 0) if nbytes >= flags.dist_bucket_bytes else (members, nbytes)
     return buckets
-
-
-def _piece(flat: Var, first: int, shape: tuple[int, ...]) -> Var:
-    size = prod(shape)
-    if size != flat.shape[0]:
-        flat = gather(flat, (size,), IndexMap((add(axis(0), const(first)),)), (), "part")
-    return reshape(flat, shape)

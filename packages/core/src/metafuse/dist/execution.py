@@ -20,6 +20,7 @@ from ..errors import CollectiveMismatch
 from ..graph.node import Spec, describe_origin
 from ..runtime import executor
 from ..runtime.buffer import Buffer
+from ..runtime.opaque import OpaqueCall
 from .contract import Array, Communicator
 from .device import KINDS, run_on_device
 from .process import device_group
@@ -50,26 +51,20 @@ class Collective:
             more.append(f"root={self.other}")
         return f"mpi_{self.kind}({', '.join(more)})"
 
-    def run(
-        self,
-        backend: AbstractBackend,
-        kernels: Any,
-        inputs: list[tuple[Buffer, Spec]],
-        output: tuple[Buffer, Spec],
-        scalars: tuple[Any, ...],
-    ) -> None:
+    def run(self, call: OpaqueCall) -> None:
         """Communicate. Inputs beyond the first are there to keep calls in order."""
-        spec = inputs[0][1]
+        backend, given = call.backend, call.inputs[0]
+        spec = given[1]
         if self.kind not in ("send", "recv"):
             compare(self.group, f"{self} of {spec!r}")
         if isinstance(backend, SupportsDevicePointers) and self.kind in KINDS:
             device = device_group(self.group, backend.name)
             if device is not None and (not self.op or spec.dtype.name in device.reduced):
-                run_on_device(self, device, backend, inputs[0], output)
+                run_on_device(self, device, backend, given, call.output)
                 return
-        target = place(backend, *output)
-        _CALLS[self.kind](self, fetched(backend, *inputs[0]), spec, target)
-        settle(backend, output[0], target)
+        target = place(backend, *call.output)
+        _CALLS[self.kind](self, fetched(backend, *given), spec, target)
+        settle(backend, call.output[0], target)
 
 
 def compare(group: Communicator, what: str) -> None:

@@ -21,6 +21,7 @@ from ..errors import BackendError, ShapeError
 from ..graph.node import Spec
 from ..runtime.buffer import Buffer, next_version
 from ..runtime.kernels import KernelTable
+from ..runtime.opaque import OpaqueCall
 from .several import copy_bytes, places
 
 __all__ = ["Code", "Snippet", "Text"]
@@ -139,26 +140,19 @@ class Code:
         given = inputs[: len(inputs) - self.former]
         self.snippet.obtain(backend, kernels, _kinds(given), _kinds(self.outputs))
 
-    def run(
-        self,
-        backend: AbstractBackend,
-        kernels: KernelTable,
-        inputs: list[tuple[Buffer, Spec]],
-        output: tuple[Buffer, Spec],
-        scalars: tuple[Any, ...],
-    ) -> None:
-        """Compile if new, and run. Several results lie in the buffer of ``output`` one after another."""
-        offsets = places(self.outputs)[0]
-        first = len(inputs) - self.former
-        for (buffer, spec), at in zip(inputs[first:], offsets, strict=False):
-            copy_bytes(backend, buffer, output[0], spec.nbytes, at=at)
-        outputs = [(output[0], spec) for spec in self.outputs]
+    def run(self, call: OpaqueCall) -> None:
+        """Compile if new, and run. Several results lie in the buffer of the output one after another."""
+        offsets, target = places(self.outputs)[0], call.output[0]
+        first = len(call.inputs) - self.former
+        for (buffer, spec), at in zip(call.inputs[first:], offsets, strict=False):
+            copy_bytes(call.backend, buffer, target, spec.nbytes, at=at)
+        outputs = [(target, spec) for spec in self.outputs]
         shapes = self.snippet.launch(
-            backend,
-            kernels,
-            inputs[:first],
+            call.backend,
+            call.kernels,
+            call.inputs[:first],
             outputs,
-            self.numbers(scalars),
+            self.numbers(call.scalars),
             offsets if len(outputs) > 1 else (),
         )
         for k, (shape, spec) in enumerate(zip(shapes, self.outputs, strict=True)):

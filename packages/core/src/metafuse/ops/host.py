@@ -17,6 +17,7 @@ from ..backend.contract import AbstractBackend, host_bytes
 from ..dtypes import int32
 from ..graph.node import Spec, signature, spec_of
 from ..runtime.buffer import Buffer
+from ..runtime.opaque import OpaqueCall
 from ..var import Var, record
 from .creation import array, array64
 from .elementwise import cast
@@ -47,19 +48,13 @@ class HostFunction:
     function: Callable[..., np.ndarray[Any, Any]]
     options: tuple[tuple[str, Any], ...] = ()
 
-    def run(
-        self,
-        backend: AbstractBackend,
-        kernels: Any,
-        inputs: list[tuple[Buffer, Spec]],
-        output: tuple[Buffer, Spec],
-        scalars: tuple[Any, ...],
-    ) -> None:
+    def run(self, call: OpaqueCall) -> None:
         """Copy in, compute, copy out."""
-        arrays = host_arrays(backend, inputs)
-        result = np.ascontiguousarray(output[1].dtype.encode(self.function(*arrays, **dict(self.options))))
+        arrays = host_arrays(call.backend, call.inputs)
+        buffer, spec = call.output
+        result = np.ascontiguousarray(spec.dtype.encode(self.function(*arrays, **dict(self.options))))
         if result.nbytes:
-            backend.copy_in(output[0].handle, host_bytes(result))
+            call.backend.copy_in(buffer.handle, host_bytes(result))
 
 
 def host_op(name: str, function: HostFunction, inputs: list[Var], spec: Spec) -> Var:

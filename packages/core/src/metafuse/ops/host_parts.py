@@ -19,13 +19,11 @@ import numpy as np
 
 from ..dtypes import DType
 from ..errors import ArgumentError
-from ..graph.index_map import IndexMap
 from ..graph.node import Node, signature, spec_of
-from ..kernel.expr import add, axis, const
 from ..var import Var, record, wrap
 from .complex_number import ComplexNumber
 from .host import HostFunction
-from .meta import gather, reshape
+from .meta import piece
 
 __all__ = ["Part", "Rule", "host_parts"]
 
@@ -89,20 +87,12 @@ class _Packed:
             size = prod(part.shape)
             if part.is_complex:
                 found.append(
-                    ComplexNumber(_piece(flat, start, part.shape), _piece(flat, start + size, part.shape))
+                    ComplexNumber(piece(flat, start, part.shape), piece(flat, start + size, part.shape))
                 )
             else:
-                found.append(_piece(flat, start, part.shape))
+                found.append(piece(flat, start, part.shape))
             start += part.size
         return found
-
-
-def _piece(flat: Var, start: int, shape: tuple[int, ...]) -> Var:
-    """``flat[start : start + size]`` under ``shape``."""
-    size = prod(shape)
-    if size != flat.shape[0]:
-        flat = gather(flat, (size,), IndexMap((add(axis(0), const(start)),)), (), "part")
-    return reshape(flat, shape)
 
 
 def _gradient(node: Node, upstream: Var) -> list[Var | None]:

@@ -25,9 +25,8 @@ from ..var import Var, record, wrap
 from .elementwise import KNOWN_LIMIT, cast
 
 __all__ = [
-    "IndexMap", "broadcast_to", "expand_dims", "fill", "gather", "identity", "index", "reduce_dims", "reshape",
-    "scatter", "sum_to",
-    "with_gradient",
+    "IndexMap", "broadcast_to", "expand_dims", "fill", "gather", "identity", "index", "piece", "reduce_dims", "reshape",
+    "scatter", "sum_to", "with_gradient",
 ]  # fmt: skip
 
 
@@ -264,6 +263,14 @@ def with_gradient(
     nodes = (output._node, *(x._node for x in inputs))
     sig = signature("alias", name, attrs, tuple(n.spec for n in nodes), output._node.spec, None, (), gradient)
     return record(sig, nodes)
+
+
+def piece(flat: Var, start: int, shape: tuple[int, ...]) -> Var:
+    """``flat[start : start + size]`` under ``shape``; ``flat`` has one dimension."""
+    size = prod(shape)
+    if size != flat._node.spec.size:
+        flat = gather(flat, (size,), IndexMap((add(axis(0), const(start)),)), (), "part")
+    return reshape(flat, shape)
 
 
 # -- sources -------------------------------------------------------------------------------------------------------

@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ..backend.contract import AbstractBackend
 from ..backend.optional import SupportsCodeOp
 from ..graph.node import Spec, signature
-from ..runtime.buffer import Buffer
+from ..runtime.opaque import OpaqueCall
 from ..var import Var, record
 from .code_source import Snippet, Text
 from .host import HostFunction
@@ -32,20 +31,14 @@ class _NativeLoop:
     function: Callable[..., np.ndarray[Any, Any]]
     options: tuple[tuple[str, int], ...] = ()
 
-    def run(
-        self,
-        backend: AbstractBackend,
-        kernels: Any,
-        inputs: list[tuple[Buffer, Spec]],
-        output: tuple[Buffer, Spec],
-        scalars: tuple[Any, ...],
-    ) -> None:
+    def run(self, call: OpaqueCall) -> None:
         """Fill ``output``."""
+        backend = call.backend
         if isinstance(backend, SupportsCodeOp) and backend.code_language == "cpu":
             numbers = {name: float(value) for name, value in self.options}
-            self.snippet.launch(backend, kernels, inputs, [output], numbers)
+            self.snippet.launch(backend, call.kernels, call.inputs, [call.output], numbers)
         else:
-            HostFunction(self.function, self.options).run(backend, kernels, inputs, output, scalars)
+            HostFunction(self.function, self.options).run(call)
 
 
 def native_loop(

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from ..backend.contract import AbstractBackend, host_bytes
+from ..backend.contract import host_bytes
 from ..dtypes import DType, as_dtype
 from ..errors import ArgumentError, DTypeError
 from ..graph.node import Spec, spec_of
-from ..runtime.buffer import Buffer
+from ..runtime.opaque import OpaqueCall
 from ..var import Var
 from .host import host_arrays
 from .meta import check_shape, check_var
@@ -40,23 +40,16 @@ class _Call:
     outputs: tuple[Spec, ...]
     number: int | None = None
 
-    def run(
-        self,
-        backend: AbstractBackend,
-        kernels: Any,
-        inputs: list[tuple[Buffer, Spec]],
-        output: tuple[Buffer, Spec],
-        scalars: tuple[Any, ...],
-    ) -> None:
+    def run(self, call: OpaqueCall) -> None:
         """Copy in, call back, copy out; several results lie one after another."""
-        arrays = host_arrays(backend, inputs)
+        arrays = host_arrays(call.backend, call.inputs)
         offsets, total = places(self.outputs)
         whole = np.zeros(total, np.uint8)
         for at, spec, value in zip(offsets, self.outputs, self._results(arrays), strict=True):
             encoded = np.ascontiguousarray(spec.dtype.encode(value))
             whole[at : at + spec.nbytes] = encoded.reshape(-1).view(np.uint8)
         if total:
-            backend.copy_in(output[0].handle, host_bytes(whole))
+            call.backend.copy_in(call.output[0].handle, host_bytes(whole))
 
     def _results(self, arrays: list[Any]) -> list[Any]:
         given = iter(arrays)

@@ -27,6 +27,8 @@ __all__ = ["Memory", "exact", "follow", "recorded", "settings", "user_code"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 _PLAIN = (bool, int, float, str, type(None))
+#: of a call that was not made before: no recipe
+_UNKNOWN = (None, False)
 
 
 class Memory:
@@ -135,15 +137,16 @@ def recorded(function: F) -> F:
         if len(set(given)) != len(given) or not state.limit:
             return function(*args, **kwargs)
         whole = tuple(key)
-        recipe = table.get(whole)
+        recipe, several = table.get(whole, _UNKNOWN)
         if recipe is not None:
             answers = follow(recipe, given, user_code())
-            return answers[0] if len(answers) == 1 else tuple(answers)
+            return tuple(answers) if several else answers[0]
         answer = function(*args, **kwargs)
         if whole not in table:
-            answers = list(answer) if type(answer) is tuple else [answer]
+            several = type(answer) is tuple
+            answers = list(answer) if several else [answer]
             new = all(type(a) is Var and not a.__dict__ and a._node not in given for a in answers)
-            memory.keep(whole, Recipe.of([a._node for a in answers], given) if new else None)
+            memory.keep(whole, (Recipe.of([a._node for a in answers], given) if new else None, several))
         return answer
 
     return call  # type: ignore[return-value]

@@ -19,6 +19,7 @@ from ..backend.optional import SupportsHostView
 from ..dtypes import float64, uint8
 from ..graph.node import Node, Spec, signature, spec_of
 from ..runtime.buffer import Buffer
+from ..runtime.opaque import OpaqueCall
 from ..var import Var, record, wrap
 
 __all__ = ["Rule", "attach", "copy_bytes", "places", "record_several"]
@@ -70,16 +71,10 @@ class Result:
 
     offset: int
 
-    def run(
-        self,
-        backend: AbstractBackend,
-        kernels: Any,
-        inputs: list[tuple[Buffer, Spec]],
-        output: tuple[Buffer, Spec],
-        scalars: tuple[Any, ...],
-    ) -> None:
+    def run(self, call: OpaqueCall) -> None:
         """Copy it."""
-        copy_bytes(backend, inputs[0][0], output[0], output[1].nbytes, self.offset)
+        target, spec = call.output
+        copy_bytes(call.backend, call.inputs[0][0], target, spec.nbytes, self.offset)
 
 
 def record_several(

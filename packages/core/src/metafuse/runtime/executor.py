@@ -30,6 +30,7 @@ from ..passes.plan import OpaqueStep, PlannedStep, ProgramPlan
 from ..plugins.registry import registry
 from .buffer import Buffer, next_version
 from .kernels import KernelTable, statistics
+from .opaque import OpaqueCall
 from .pending import Graph, Route, is_held, needed_by_gradients
 
 __all__ = ["Program", "evaluate", "last_program", "observers", "preview", "read", "upload", "view"]
@@ -513,7 +514,8 @@ def _run_opaque(step: OpaqueStep, dev: _Device, slots: list[Buffer], nodes: Sequ
     node = running = nodes[step.position]
     inputs = [(slots[s], i.spec) for s, i in zip(step.inputs, node.inputs, strict=True)]
     try:
-        node.sig.attrs.run(dev.backend, dev.kernels, inputs, (slots[step.output], node.spec), node.scalars)
+        output = slots[step.output], node.spec
+        node.sig.attrs.run(OpaqueCall(dev.backend, dev.kernels, inputs, output, node.scalars))
     except MetafuseError as error:
         raise type(error)(f"{error}\nrecorded at {describe_origin(node)}") from error
     finally:

@@ -74,12 +74,10 @@ def moments(x: Any, axes: list[int]) -> tuple[Any, Any, Any, Any]:
     return mean, variance, deviation, offset
 
 
-def normalise(x: Any, axes: list[int], weight: Any, bias: Any, eps: float) -> tuple[Any, Any, Any]:
-    """``(y, mean, variance)`` with ``y = (x - mean) / sqrt(variance + eps) * weight + bias``; 16-bit floats are computed in
-    float32."""
+def normalise(x: Any, axes: list[int], weight: Any, bias: Any, eps: float) -> Any:
+    """``(x - mean) / sqrt(variance + eps) * weight + bias``; 16-bit floats are computed in float32."""
     wide = cast(x, accumulator(x.dtype))
-    found = moments(wide, axes)
-    return cast(_scaled(wide, found, weight, bias, eps), answer_type(x.dtype)), *found[:2]
+    return cast(_scaled(wide, moments(wide, axes), weight, bias, eps), answer_type(x.dtype))
 
 
 def _scaled(x: Any, found: tuple[Any, Any, Any, Any], weight: Any, bias: Any, eps: float) -> Any:
@@ -142,15 +140,10 @@ def batch_norm(
             if running is not None and (type(running) is not Var or tuple(running.shape) != (channels,)):
                 shown = tuple(running.shape) if type(running) is Var else type(running).__name__
                 raise ShapeError(f"[batch_norm] {name} must be a Var of shape ({channels},), got {shown}")
-        if running_mean is None or running_var is None or not x.numel():
-            y, mean, variance = normalise(x, [0, *range(2, x.ndim)], weight, bias, eps)
-            for running, batch in ((running_mean, mean), (running_var, variance)):
-                if running is not None and x.numel():
-                    running._renew(_moved(running, batch, momentum))
-            return y
-        new_mean, new_var, y = _train(x, running_mean, running_var, weight, bias, momentum, eps)
-        running_mean._renew(new_mean)
-        running_var._renew(new_var)
+        kept = (running_mean, running_var) if x.numel() else (None, None)
+        *moved, y = _train(x, kept[0], kept[1], weight, bias, momentum, eps)
+        for running, new in zip([r for r in kept if r is not None], moved, strict=True):
+            running._renew(new)
         return y
     if running_mean is None or running_var is None:
         raise ArgumentError(
@@ -175,14 +168,15 @@ def _moved(running: Any, batch: Any, momentum: float) -> Any:
 @recorded
 def _train(
     x: Any, running_mean: Any, running_var: Any, weight: Any, bias: Any, momentum: float, eps: float
-) -> tuple[Any, Any, Any]:
-    """``batch_norm`` of a batch in training: the new running statistics, and what comes out.
+) -> tuple[Any, ...]:
+    """``batch_norm`` of a batch in training: the new running statistics, of those that there are, and what comes out.
 
     The statistics are older than ``y``, so that whoever reads ``y`` has them computed too, and they do not pile up."""
     wide = cast(x, accumulator(x.dtype))
     found = moments(wide, [0, *range(2, x.ndim)])
-    moved = [_moved(r, b, momentum) for r, b in zip((running_mean, running_var), found, strict=False)]
-    return *moved, cast(_scaled(wide, found, weight, bias, eps), answer_type(x.dtype))  # type: ignore[return-value]
+    pairs = ((running_mean, found[0]), (running_var, found[1]))
+    moved = [_moved(running, batch, momentum) for running, batch in pairs if running is not None]
+    return *moved, cast(_scaled(wide, found, weight, bias, eps), answer_type(x.dtype))
 
 
 @operator(
@@ -219,7 +213,7 @@ def instance_norm(
     shape = [x.shape[1] if d == 1 else 1 for d in range(x.ndim)]
     weight = _affine("instance_norm", "weight", weight, x.shape[1], shape)
     bias = _affine("instance_norm", "bias", bias, x.shape[1], shape)
-    return normalise(x, list(range(2, x.ndim)), weight, bias, eps)[0]
+    return normalise(x, list(range(2, x.ndim)), weight, bias, eps)
 
 
 @operator(
@@ -263,7 +257,7 @@ def layer_norm(
         weight, bias = 1, 0
     weight = _affine("layer_norm", "weight", weight, size, list(sizes))
     bias = _affine("layer_norm", "bias", bias, size, list(sizes))
-    return normalise(x, list(range(x.ndim - count, x.ndim)), weight, bias, eps)[0]
+    return normalise(x, list(range(x.ndim - count, x.ndim)), weight, bias, eps)
 
 
 @operator(
@@ -298,4 +292,4 @@ def group_norm(x: Any, num_groups: int, weight: Any = 1, bias: Any = 0, eps: flo
     weight = _affine("group_norm", "weight", weight, channels, shape)
     bias = _affine("group_norm", "bias", bias, channels, shape)
     grouped = x.reshape([batch, groups, channels // groups, *x.shape[2:]])
-    return normalise(grouped, list(range(2, grouped.ndim)), weight, bias, eps)[0].reshape(x.shape)
+    return normalise(grouped, list(range(2, grouped.ndim)), weight, bias, eps).reshape(x.shape)
