@@ -37,6 +37,7 @@ from metafuse.config import flag_scope
 from metafuse.errors import BackendError, MetafuseError, OutOfMemory
 from metafuse.graph.node import state
 from metafuse.ops.registry import Sample, Tensor, find
+from metafuse.runtime import executor
 from metafuse.testing.surface import Public, callables, methods_of
 
 Choose = Callable[[Any], Any]  # one of a sequence
@@ -438,14 +439,17 @@ def memory_limit(more: int = 4 << 30) -> Iterator[None]:
 
 @contextlib.contextmanager
 def apart() -> Iterator[None]:
-    """A folder of its own, and no more memory than a few GiB (where the platform can say so)."""
+    """A folder of its own, no more memory than a few GiB (where the platform can say so), and nobody who watches launches
+    afterwards."""
     here = os.getcwd()
+    before = list(executor.observers), list(executor.watchers)
     with memory_limit(), tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         try:
             yield
         finally:
             os.chdir(here)
+            executor.observers[:], executor.watchers[:] = before
 
 
 def one(public: Public, choose: Choose, evaluate: bool = True) -> tuple[str, str]:

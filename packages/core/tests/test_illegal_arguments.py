@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 import illegal_kit as kit
 from metafuse.config import flag_scope
 from metafuse.errors import ArgumentError
-from metafuse.runtime import executor
 from metafuse.testing.surface import Public, callables
 
 DRAWS = 6
@@ -29,12 +28,8 @@ SECONDS = float(os.environ.get("METAFUSE_FUZZ_SECONDS", "0"))
 
 @pytest.fixture(scope="module", autouse=True)
 def a_folder_of_its_own() -> Iterator[None]:
-    before = list(executor.observers), list(executor.watchers)
     with flag_scope(backend="reference"), kit.apart():
         yield
-    executor.observers[:], executor.watchers[:] = (
-        before  # some of what was called watches launches from then on
-    )
 
 
 @pytest.mark.parametrize("public", TARGETS, ids=lambda public: public.name)

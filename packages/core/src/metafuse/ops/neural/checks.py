@@ -20,44 +20,47 @@ __all__ = ["choice", "fraction", "integer", "integers", "need_ndim", "slide", "w
 
 #: sizes of windows and steps are below this, so that arithmetic on them stays within 64 bits
 LIMIT = 2**31
+_WHOLE = "an integer"
+
+
+def _missing(value: object, minimum: int) -> str:
+    """What ``value`` would have to be to be an integer of at least ``minimum``; empty if it is one."""
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except (TypeError, ArgumentError):  # also a Var of several elements
+        number = None
+    if number is None:
+        return _WHOLE
+    if number < minimum:
+        return f">= {minimum}"
+    return "< 2**31" if number >= LIMIT else ""
 
 
 def integer(op: str, name: str, value: object, minimum: int) -> int:
     """``value`` as a Python integer of at least ``minimum``; bool and float are not integers."""
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        number = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise ArgumentError(
-            f"[{op}] {name} must be an integer, got {value!r}; give a whole number >= {minimum}"
-        ) from None
-    if number < minimum:
-        raise ArgumentError(f"[{op}] {name} must be >= {minimum}, got {value!r}")
-    if number >= LIMIT:
-        raise ArgumentError(f"[{op}] {name} must be < 2**31, got {value!r}")
-    return int(number)
+    missing = _missing(value, minimum)
+    if missing:
+        hint = f"; give a whole number >= {minimum}" if missing is _WHOLE else ""
+        raise ArgumentError(f"[{op}] {name} must be {missing}, got {value!r}{hint}")
+    return operator.index(value)  # type: ignore[arg-type]
 
 
 def integers(op: str, name: str, value: object, count: int, minimum: int) -> tuple[int, ...]:
     """``value``, one integer or ``count`` of them, as a tuple of ``count`` integers of at least ``minimum``."""
     if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
-        try:
-            return (integer(op, name, value, minimum),) * count
-        except ArgumentError as error:
-            if "must be an integer" not in str(error):
-                raise
+        if _missing(value, minimum) is _WHOLE:
             raise ArgumentError(
                 f"[{op}] {name} must be an integer or {count} integers, got {value!r}; give whole numbers >= {minimum}"
-            ) from None
+            )
+        return (integer(op, name, value, minimum),) * count
     if len(value) != count:
         raise ArgumentError(f"[{op}] {name} must be an integer or {count} integers, got {tuple(value)!r}")
-    try:
-        return tuple(integer(op, name, v, minimum) for v in value)
-    except ArgumentError as error:
-        said = str(error).split(" must ")[-1].split(", got")[0]
-        reason = said if said.startswith(("be >=", "be <")) else "be integers"
-        raise ArgumentError(f"[{op}] {name} must {reason}, got {tuple(value)!r}") from None
+    for v in value:
+        missing = _missing(v, minimum)
+        if missing:
+            reason = "integers" if missing is _WHOLE else missing
+            raise ArgumentError(f"[{op}] {name} must be {reason}, got {tuple(value)!r}")
+    return tuple(map(operator.index, value))
 
 
 def fraction(op: str, name: str, value: object) -> float:
