@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..backend.contract import host_bytes
-from ..graph.node import Node, Signature, Spec, leaf, new_node, next_order, signature
+from ..graph.node import Node, Signature, Spec, leaf, make_node, next_order, signature
 from ..runtime import executor
 from ..runtime.buffer import Buffer
 from ..runtime.executor import Program
@@ -375,13 +375,11 @@ def skeleton(program: Program, nodes: list[Node], scalars: list[Any]) -> list[No
     used = 0
     found: list[Node] = []
     for node in nodes:
-        copy = new_node(Node)
-        copy.sig, copy.spec, copy.origin, copy.order = node.sig, node.spec, node.origin, node.order
+        copy = make_node(node.sig, False, node.order, node.origin)
         copy.scalars = tuple(scalars[used : used + len(node.scalars)])
         used += len(node.scalars)
         copy.inputs = tuple(_shape_of(x) for x in node.inputs) if node.sig.kind == "opaque" else ()
-        copy.buffer = copy.handle = copy.rule = None
-        copy.pos, copy.released, copy.requires_grad = 0, True, False
+        copy.released = True
         found.append(copy)
     return found
 

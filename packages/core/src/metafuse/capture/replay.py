@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..graph.node import Node, Spec, new_node, next_order, signature
+from ..graph.node import Node, Spec, make_node, next_order, signature
 from ..ops.random import _stream
 from ..runtime import executor
 from ..runtime.buffer import Buffer, next_version
@@ -87,23 +87,14 @@ class _Maker:
     __slots__ = ("cut", "requires_grad", "sig", "source", "spec")
 
     def __init__(self, made: Made) -> None:
-        self.source, self.spec, self.requires_grad, self.cut = (
-            made.source,
-            made.spec,
-            made.requires_grad,
-            made.cut,
-        )
+        self.source, self.requires_grad, self.cut = made.source, made.requires_grad, made.cut
         self.sig = cut_signature(made.spec) if made.cut else signature("leaf", "array", None, (), made.spec)
 
     def node(self, buffer: Buffer) -> Node:
         """The node of a value in ``buffer``."""
-        node = new_node(Node)
-        node.sig, node.spec, node.buffer = self.sig, self.spec, buffer
-        node.requires_grad, node.released = self.requires_grad, self.cut
+        node = make_node(self.sig, self.requires_grad, next_order(), None)
+        node.buffer, node.released = buffer, self.cut
         node.inputs = node.scalars = ()
-        node.handle = node.rule = node.origin = None
-        node.pos = 0
-        node.order = next_order()
         return node
 
 

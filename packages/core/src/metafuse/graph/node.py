@@ -24,7 +24,18 @@ from ..kernel.expr import Expr, walk, weight
 if TYPE_CHECKING:
     from ..runtime.buffer import Buffer
 
-__all__ = ["KINDS", "Node", "Signature", "Spec", "describe_origin", "leaf", "signature", "spec_of", "state"]
+__all__ = [
+    "KINDS",
+    "Node",
+    "Signature",
+    "Spec",
+    "describe_origin",
+    "leaf",
+    "make_node",
+    "signature",
+    "spec_of",
+    "state",
+]
 
 #: kind of a node -> what its attributes mean. The set is closed; everything else is composed from it.
 KINDS: dict[str, str] = {
@@ -204,21 +215,31 @@ next_order = itertools.count().__next__
 new_node = Node.__new__
 
 
-def leaf(spec: Spec, buffer: Buffer, requires_grad: bool) -> Node:
-    """A node for an array that is already stored."""
-    node = new_node(Node)
-    node.sig = signature("leaf", "array", None, (), spec)
-    node.spec = spec
-    node.inputs = ()
-    node.scalars = ()
-    node.buffer = buffer
+def make_node(
+    sig: Signature, requires_grad: bool, order: float, origin: Any, kind: type[Node] = Node
+) -> Node:
+    """A node that waits to run, still without inputs and numbers.
+
+    ``var.record`` says the same in place: it is on the path of every operation."""
+    node = new_node(kind)
+    node.sig = sig
+    node.spec = sig.spec
+    node.requires_grad = requires_grad
+    node.buffer = None
+    node.order = order
     node.handle = None
+    node.origin = origin
     node.pos = 0
     node.released = False
     node.rule = None
-    node.order = next_order()
-    node.requires_grad = requires_grad
-    node.origin = None
+    return node
+
+
+def leaf(spec: Spec, buffer: Buffer, requires_grad: bool) -> Node:
+    """A node for an array that is already stored."""
+    node = make_node(signature("leaf", "array", None, (), spec), requires_grad, next_order(), None)
+    node.inputs = node.scalars = ()
+    node.buffer = buffer
     return node
 
 

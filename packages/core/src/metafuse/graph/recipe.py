@@ -17,7 +17,7 @@ from operator import itemgetter
 from typing import Any
 from weakref import ReferenceType, ref
 
-from .node import Node, Signature, new_node, next_order
+from .node import Node, Signature, make_node, next_order
 
 __all__ = ["Block", "BlockNode", "Recipe", "block_of", "inputs_of"]
 
@@ -125,7 +125,7 @@ class Block:
             if node is None:
                 step = place - count
                 sig, _, _, requires_grad = recipe.steps[step]
-                node = _node(BlockNode, sig, requires_grad, order - recipe.ages[step], self.origin)
+                node = make_node(sig, requires_grad, order - recipe.ages[step], self.origin, BlockNode)
                 _set_inputs(node, (self, step))
                 self.nodes.append((step, ref(node)))
                 known[place] = node
@@ -164,7 +164,7 @@ class Block:
                 node = known.get((sig, inputs, id(scalars), requires_grad))
                 if node is None:
                     order = self.order - self.recipe.ages[number]
-                    node = _node(Node, sig, requires_grad, order, self.origin)
+                    node = make_node(sig, requires_grad, order, self.origin)
                     node.buffer = self.values.get(number)
                     node.inputs = inputs
                     node.scalars = scalars
@@ -228,21 +228,6 @@ block_of: Callable[[Node], tuple[Block, int]] = Node.inputs.__get__  # type: ign
 def inputs_of(node: Node) -> tuple[Node, ...]:
     """What a node reads, or what the block that it belongs to was given; expands nothing."""
     return node.inputs if type(node) is Node else block_of(node)[0].given
-
-
-def _node(kind: type[Node], sig: Signature, requires_grad: bool, order: float, origin: Any) -> Node:
-    node = new_node(kind)
-    node.sig = sig
-    node.spec = sig.spec
-    node.requires_grad = requires_grad
-    node.buffer = None
-    node.order = order
-    node.handle = None
-    node.origin = origin
-    node.pos = 0
-    node.released = False
-    node.rule = None
-    return node
 
 
 def _picker(places: list[int]) -> Pick:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Container
 
 from ..graph.index_map import IndexMap
-from ..graph.node import Node, signature
+from ..graph.node import Node, make_node, signature
 from ..kernel.expr import Expr, add, axis, call, const, mul
 from .affine import Affine, as_affine
 from .contraction import is_zero_fill
@@ -44,12 +44,10 @@ def invert(graph: ProgramGraph, matches: Container[int]) -> None:
 
 def _reading(node: Node, where: IndexMap) -> Node:
     """The reindex that stands for the scatter ``node``."""
-    made = Node()
     source = node.inputs[-1]
-    made.sig = signature("reindex", node.sig.name, where, (source.spec,), node.spec)
-    made.spec, made.inputs, made.scalars = node.spec, (source,), ()
-    made.requires_grad, made.buffer, made.handle, made.rule = False, None, None, None
-    made.order, made.origin, made.pos, made.released = node.order, node.origin, node.pos, False
+    sig = signature("reindex", node.sig.name, where, (source.spec,), node.spec)
+    made = make_node(sig, False, node.order, node.origin)
+    made.inputs, made.scalars, made.pos = (source,), (), node.pos
     return made
 
 

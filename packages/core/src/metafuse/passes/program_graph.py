@@ -32,13 +32,12 @@ class ProgramGraph:
         self.specs: list[Spec] = [n.spec for n in nodes] + [n.spec for n in leaves]
         self.leaves = len(leaves)
         self.inputs: list[tuple[int, ...]] = [tuple(number[i] for i in n.inputs) for n in nodes]
+        #: filled by the simplify pass: value -> the nodes that read it
         self.users: list[list[int]] = [[] for _ in self.specs]
         self.scalar_base: list[int] = []
         scalars = 0
         kinds: list[str] = []
-        for k, n in enumerate(nodes):
-            for i in self.inputs[k]:
-                self.users[i].append(k)
+        for n in nodes:
             self.scalar_base.append(scalars)
             scalars += len(n.scalars)
             kinds.extend("f" if d.is_float else "i" for d in n.sig.scalars)
