@@ -37,7 +37,6 @@ from metafuse.config import flag_scope
 from metafuse.errors import BackendError, MetafuseError, OutOfMemory
 from metafuse.graph.node import state
 from metafuse.ops.registry import Sample, Tensor, find
-from metafuse.runtime import executor
 from metafuse.testing.surface import Public, callables, methods_of
 
 Choose = Callable[[Any], Any]  # one of a sequence
@@ -439,17 +438,16 @@ def memory_limit(more: int = 4 << 30) -> Iterator[None]:
 
 @contextlib.contextmanager
 def apart() -> Iterator[None]:
-    """A folder of its own, no more memory than a few GiB (where the platform can say so), and nobody who watches launches
+    """A folder of its own, no more memory than a few GiB (where the platform can say so), and no profiler that goes on
     afterwards."""
     here = os.getcwd()
-    before = list(executor.observers), list(executor.watchers)
     with memory_limit(), tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         try:
             yield
         finally:
             os.chdir(here)
-            executor.observers[:], executor.watchers[:] = before
+            mf.profiler.stop()
 
 
 def one(public: Public, choose: Choose, evaluate: bool = True) -> tuple[str, str]:
