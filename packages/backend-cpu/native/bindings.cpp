@@ -61,7 +61,7 @@ void copy(void* target, const void* source, std::size_t bytes) {
     py::gil_scoped_release unlocked;
     const int parts = bytes < kCopyParallel ? 1 : threads() * 4;
     CopyJob job{static_cast<char*>(target), static_cast<const char*>(source), bytes, parts};
-    parallel(parts, true, copy_part, &job);
+    parallel(parts, true, true, copy_part, &job);
 }
 
 void check_room(void* block, std::size_t bytes, const char* verb) {

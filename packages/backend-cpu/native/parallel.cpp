@@ -116,12 +116,13 @@ public:
     }
 
     // Runs a loop with helpers; answers false, having done nothing, where another thread is running one.
-    bool run(int parts, bool wake, Body body, void* context) {
+    bool run(int parts, bool wake, bool streams, Body body, void* context) {
         std::unique_lock<std::mutex> only(running_, std::try_to_lock);
         if (!only.owns_lock()) return false;
         start_helpers(threads() - 1);
         if (!wake && sleepers_.load(std::memory_order_relaxed) == helpers_) return false;
         cores_.clear_mine(helpers_);
+        streams_.store(streams, std::memory_order_relaxed);
         publish(0, parts, body, context);
         // A helper that is just falling asleep may miss this; its parts are then done here.
         if (wake && sleepers_.load() > 0 && sleeping_.try_lock()) call_sleepers();
@@ -222,7 +223,7 @@ private:
     void help(int number) {
         for (;;) {
             while (wanted(number) && watch(number)) {
-                while (take(false)) {
+                while (take(streams_.load(std::memory_order_relaxed))) {
                 }
             }
             sleep(number);
@@ -270,6 +271,7 @@ private:
     alignas(64) std::atomic<int> pending_{0};
     std::atomic<Body> body_{nullptr};
     std::atomic<void*> context_{nullptr};
+    std::atomic<bool> streams_{false};  // only where helpers begin depends on it: an old value does no harm
     alignas(64) std::atomic<int> sleepers_{0};  // changed under sleeping_
     std::mutex sleeping_;
     std::uint64_t calls_ = 0;  // guarded by sleeping_
@@ -293,10 +295,10 @@ int threads_for_snippet() {
     return threads();
 }
 
-void parallel(int parts, bool wake, Body body, void* context) {
+void parallel(int parts, bool wake, bool streams, Body body, void* context) {
     if (parts > 1 && parts <= kMostParts && threads() > 1) {
         threads_were_used.store(true, std::memory_order_relaxed);
-        if (Team::instance().run(parts, wake, body, context)) return;
+        if (Team::instance().run(parts, wake, streams, body, context)) return;
     }
     for (int part = 0; part < parts; ++part) body(context, part);
 }

@@ -14,6 +14,9 @@ namespace {
 // get less of the machine take fewer of them.
 constexpr long long kElementsPerPart = 16384;
 constexpr long long kPartsPerThread = 4;
+// Steps of so many innermost points read or write more than caches hold; their parts may be smaller.
+constexpr long long kElementsToStream = 1 << 23;
+constexpr long long kPartsOfStream = 8;
 // Fewer innermost points, in all the steps still to come, are not worth waking a sleeping thread.
 constexpr long long kElementsToWake = 131072;
 
@@ -96,8 +99,9 @@ std::shared_ptr<const Program::Plan> Program::plan() const {
     if (plan_ != nullptr && plan_->generation == generation) return plan_;
     auto fresh = std::make_shared<Plan>();
     fresh->generation = generation;
-    const long long most = threads() > 1 ? threads() * kPartsPerThread : 1;
     for (const Step& step : steps_) {
+        const long long share = step.elements >= kElementsToStream ? kPartsOfStream : kPartsPerThread;
+        const long long most = threads() > 1 ? threads() * share : 1;
         const long long worth = step.library ? 1 : std::max(step.elements / kElementsPerPart, 1LL);
         divide(step, static_cast<int>(std::min(most, worth)), *fresh);
     }
@@ -202,7 +206,8 @@ void Program::run(void* const* table, std::size_t count, const Scalar* scalars, 
         if (current->parts[s] == 1) {
             run_part(&region, 0);
         } else {
-            parallel(current->parts[s], current->wake[s] != 0, run_part, &region);
+            const bool streams = step.elements >= kElementsToStream;
+            parallel(current->parts[s], current->wake[s] != 0, streams, run_part, &region);
         }
     }
 }

@@ -68,20 +68,23 @@ const long long SYMBOL_grain = GRAIN;
 @pytest.mark.parametrize("grain", [1, 8, 100, 10_000])
 @pytest.mark.parametrize("units", [1, 7, 100, 1001])
 @pytest.mark.parametrize("number", [1, 2, 5])
-def test_chunks_cover_all_units_once_and_respect_the_grain(backend, table, threads, grain, units, number):
+@pytest.mark.parametrize(("elements", "parts"), [(1_000_000, 4), (10_000_000, 8)])
+def test_chunks_cover_all_units_once_and_respect_the_grain(
+    backend, table, threads, grain, units, number, elements, parts
+):
     threads(number)
     kernel = Kernel(1, 0, (BufferParam(int64, True, False),), 1, (), ())
     name = f"record_{grain}"
     binary = backend.compile([RECORD.replace("SYMBOL", name).replace("GRAIN", str(grain))])
     loaded = backend.load(binary, {name: kernel})[name]
     slot = table.add(np.full((units, 2), -1, np.int64))
-    backend.launch(Step(kernel, loaded, (Call((slot,), (units,), (), 10_000_000),)), table.handles, [])
+    backend.launch(Step(kernel, loaded, (Call((slot,), (units,), (), elements),)), table.handles, [])
     ranges = sorted({(int(begin), int(end)) for begin, end in table.get(slot)})
     assert ranges[0][0] == 0
     assert ranges[-1][1] == units
     assert all(left[1] == right[0] for left, right in pairwise(ranges))
     assert all(begin % grain == 0 for begin, _ in ranges)
-    assert len(ranges) <= 4 * number
+    assert len(ranges) <= parts * number
     assert (len(ranges) > 1) == (number > 1 and units >= 2 * grain) or units < 2 * grain
 
 
