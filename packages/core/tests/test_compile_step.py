@@ -174,6 +174,32 @@ def test_the_update_alone_is_compiled_too():
     twins(make, calls=10, between=between, replayed=4)
 
 
+def test_the_update_writes_into_the_old_parameters_also_while_it_is_recorded():
+    """Otherwise the calls that record need memory for two copies of all parameters."""
+    x = mf.randn(4, 8)
+
+    def kept(compiled):
+        """Per call which parameters keep their memory. A new buffer is made while the old one is there: their ids differ."""
+        net = nn.Linear(8, 8)
+        optimizer = nn.SGD(net.parameters(), lr=0.1, momentum=0.9)
+
+        def step(x):
+            optimizer.step((net(x) ** 2).mean())
+
+        step = mf.compile(step) if compiled else step
+        found = []
+        for _ in range(6):
+            before = [id(p._node.buffer) for p in net.parameters()]
+            step(x)
+            found.append([id(p._node.buffer) == b for p, b in zip(net.parameters(), before, strict=True)])
+        assert not compiled or step.replayed
+        return found
+
+    plain = kept(False)
+    assert any(plain[1])
+    assert kept(True) == plain
+
+
 def test_flags_that_are_set_inside_only():
     def make(world: World) -> Callable[..., Any]:
         step = trainer()(world)

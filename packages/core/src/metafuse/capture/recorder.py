@@ -113,16 +113,17 @@ class Recorder:
         self.order = next_order()
         self.tape = Tape()
         self.recording = Recording(walk, self.tape, followed=followed)
-        self._sources: dict[Node, Source] = {}
+        #: by the order of nodes, which no two share: a node that was held here could not give its memory away
+        self._sources: dict[float, Source] = {}
         for kind, vars in (("argument", arguments), ("state", walk.vars)):
             for k, var in enumerate(vars):
-                self._sources.setdefault(var._node, (kind, k))
+                self._sources.setdefault(var._node.order, (kind, k))
         self._before = [(("argument", k), v) for k, v in enumerate(arguments)]
         self._before += [(("state", k), v) for k, v in enumerate(walk.vars)]
         self._targets = {id(v): source for source, v in reversed(self._before)}
         self._flags = [v._node.requires_grad for _, v in self._before]
-        self._uploaded: set[Node] = set()
-        self._rebound: dict[int, tuple[Var, Node]] = {}
+        self._uploaded: set[float] = set()
+        self._rebound: dict[int, Var] = {}
         self._outputs: dict[int, tuple[int, Var]] = {}
         self._code_numbers: dict[str, int] = {}
         self._places: list[tuple[int, Place, Any, Number]] = []
@@ -175,12 +176,12 @@ class Recorder:
         if get_ident() == self.thread and id(var) not in self._rebound:
             node = getattr(var, "_node", None)
             if node is not None and node.order < self.order:
-                self._rebound[id(var)] = (var, node)
+                self._rebound[id(var)] = var
 
     def uploaded(self, node: Node) -> None:
         """An array was made from host data."""
         if get_ident() == self.thread:
-            self._uploaded.add(node)
+            self._uploaded.add(node.order)
 
     def was_read(self, node: Node) -> None:
         """Somebody takes a value to the host."""
@@ -215,7 +216,7 @@ class Recorder:
         )
         for position, slot in program.plan.results:
             # a value that is nothing but an alias of what the program was given comes from there
-            self._sources[nodes[position]] = sources[slot] if slot < len(sources) else ("made", number, slot)
+            self._sources[nodes[position].order] = sources[slot] if slot < len(sources) else ("made", number, slot)
 
     def _code(self, value: Number) -> str:
         if value.tape is not self.tape:
@@ -223,15 +224,15 @@ class Recorder:
         return value.code
 
     def _source(self, node: Node, buffer: Buffer) -> Source:
-        found = self._sources.get(node)
+        found = self._sources.get(node.order)
         if found is None:
             found = ("constant", len(self.recording.constants))
-            if node not in self._uploaded:
+            if node.order not in self._uploaded:
                 name = node.sig.name
                 self.refuse(
                     f"it depends on a value ({name} {node.spec!r}) that is neither an argument nor in visible state"
                 )
-            self._sources[node] = found
+            self._sources[node.order] = found
             self.recording.constants.append((node.spec, _content(buffer, node.spec)))
         return found
 
@@ -249,10 +250,10 @@ class Recorder:
         _unshared([result, *(value for *_, value in found)], seen)
         for change in found:
             recording.changes.append(self._change(change, seen))
-        held = {id(v): v for v, _ in self._rebound.values()}
+        held = dict(self._rebound)
         held.update((id(v), v) for _, v in self._outputs.values())
         behind = cut(list(held.values()))
-        for key, (var, _) in self._rebound.items():
+        for key, var in self._rebound.items():
             if key not in self._targets:
                 raise Unseen(
                     f"it assigns to {var.name() or 'a Var'} that is neither an argument nor in visible state"
@@ -288,7 +289,7 @@ class Recorder:
                 self.recording.given.append(source)
             return -1 - self.recording.given.index(source)
         if id(var) not in self._outputs:
-            if var._node.order < self.order and var._node not in self._sources:
+            if var._node.order < self.order and var._node.order not in self._sources:
                 raise Unseen("it hands out a Var that is neither an argument nor in visible state")
             var._origin = None  # what is handed out stands for itself
             self._outputs[id(var)] = (len(self._outputs), var)
@@ -303,7 +304,7 @@ class Recorder:
 
     def _made(self, var: Var, cut: bool) -> Made:
         node = var._node
-        source = self._sources.get(node)
+        source = self._sources.get(node.order)
         if source is None:
             assert node.buffer is not None
             source = self._source(node, node.buffer)

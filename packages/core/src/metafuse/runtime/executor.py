@@ -231,7 +231,7 @@ def _run(roots: list[Node]) -> None:
             graph, route = _find_route(dev, graph, key)
         statistics.programs += 1
         leaves, scalars = _in_order(graph, route)
-        donate = bool(route.donations) and not state.pending and not watchers and graph.unshared(route)
+        donate = bool(route.donations) and not state.pending and graph.unshared(route)
         program = route.program
         slots = _bind(program, dev, leaves, route.donations if donate else ())
         for watcher in watchers:
@@ -409,6 +409,8 @@ def _bind(
         node = leaves[leaf]
         # the node is referred to by the leaf list, `node`, the argument of getrefcount and the inputs of the graph's units;
         # the buffer by its node, the slot table and the argument; anything more is somebody else
+        if watchers and node.buffer.order is not None:  # type: ignore[union-attr]
+            continue  # a recorder notes the order that arrays have when they are read
         if not is_held(node) and sys.getrefcount(node) <= uses + 3 and sys.getrefcount(node.buffer) <= 3:
             slots[output] = node.buffer
             node.buffer.order = None  # type: ignore[union-attr]
