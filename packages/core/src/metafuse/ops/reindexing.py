@@ -61,7 +61,11 @@ def _index_map(
         not (p.op == "axis" and space[p.value] == n) and not (p.op == "const" and 0 <= p.value < n)
         for p, n in zip(places, target, strict=True)
     )
-    return IndexMap(places, tests, guard, overflow)
+    return _shared(places, tests, guard, overflow)
+
+
+#: one map of one meaning, however it was written: signatures compare their parts, and what is the same is not compared
+_shared = lru_cache(maxsize=4096, typed=True)(IndexMap)
 
 
 def _texts(operator: str, argument: str, values: Any) -> tuple[str, ...]:
