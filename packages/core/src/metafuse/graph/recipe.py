@@ -24,7 +24,7 @@ __all__ = ["Block", "BlockNode", "Recipe", "block_of", "inputs_of"]
 #: recipes of fewer nodes are recorded as ordinary ones
 BLOCK_SIZE = 3
 
-Pick = Callable[[list[Node]], tuple[Node, ...]]
+Pick = Callable[[Sequence[Node]], tuple[Node, ...]]
 Step = tuple[Signature, Pick, tuple[Any, ...], bool]
 
 
@@ -32,13 +32,15 @@ class Recipe:
     """Nodes in order of creation. ``steps``: (signature, picks its inputs, numbers, gradient flag); places count the given
     nodes first, then the steps. ``results``: places of what is handed out. ``scalars``: the numbers of all steps. ``repeats``:
     whether steps may be the same as nodes behind the given ones: a backward pass reads the forward pass, of which it is given
-    what stands at the ends of blocks. Where the block is expanded it takes the nodes that are there."""
+    what stands at the ends of blocks. Where the block is expanded it takes the nodes that are there. ``takes`` picks the given
+    nodes that the steps read, or behind which their like are found."""
 
-    __slots__ = ("ages", "repeats", "results", "scalars", "steps", "whole")
+    __slots__ = ("ages", "repeats", "results", "scalars", "steps", "takes", "whole")
 
-    def __init__(self, steps: list[Step], results: list[int], repeats: bool = False) -> None:
+    def __init__(self, steps: list[Step], results: list[int], takes: Pick, repeats: bool = False) -> None:
         self.steps = steps
         self.results = results
+        self.takes = takes
         self.repeats = repeats
         self.scalars = [number for step in steps for number in step[2]]
         # what a node is older than the last one of its block, less than 1, so that orders still tell who came first
@@ -49,13 +51,14 @@ class Recipe:
     @classmethod
     def of(cls, results: Sequence[Node], given: Sequence[Node], repeats: bool = False) -> Recipe | None:
         """The recipe of ``results`` from ``given``; ``None`` if they also depend on anything else."""
-        place = {node: k for k, node in enumerate(given)}
+        known = set(given)
+        read: set[Node] = known.intersection(results)
         found: list[Node] = []
         stack = list(dict.fromkeys(results))  # two results may be one node
         seen = set(stack)
         while stack:
             node = stack.pop()
-            if node in place:
+            if node in known:
                 continue
             if (
                 node.buffer is not None
@@ -66,26 +69,31 @@ class Recipe:
             ):
                 return None
             found.append(node)
+            read.update(known.intersection(node.inputs))
             for x in node.inputs:
                 if x not in seen:
                     seen.add(x)
                     stack.append(x)
         found.sort(key=lambda n: n.order)
+        if repeats:
+            read |= _ahead(given, set(found))
+        takes = [k for k, node in enumerate(given) if node in read]
+        place = {given[k]: number for number, k in enumerate(takes)}
         steps: list[Step] = []
         for node in found:
             inputs = [place[x] for x in node.inputs]
             steps.append((node.sig, _picker(inputs), node.scalars, node.requires_grad))
             place[node] = len(place)
-        return cls(steps, [place[r] for r in results], repeats)
+        return cls(steps, [place[r] for r in results], _picker(takes), repeats)
 
     def bare(self) -> Recipe:
         """The same without numbers: ``follow`` is told them each time. Each step still says how many it has."""
         steps = [(sig, pick, (0,) * len(scalars), flag) for sig, pick, scalars, flag in self.steps]
-        return Recipe(steps, self.results, self.repeats)
+        return Recipe(steps, self.results, self.takes, self.repeats)
 
     def follow(self, given: Sequence[Node], origin: Any, scalars: Sequence[Any] | None = None) -> list[Node]:
         """Record the nodes again, from other given ones and with other numbers, if any; answers the results."""
-        block = Block(self, tuple(given), origin, self.scalars if scalars is None else scalars)
+        block = Block(self, self.takes(given), origin, self.scalars if scalars is None else scalars)
         nodes = block.made(self.results)
         if not self.whole:
             block.expand()
@@ -176,6 +184,22 @@ class Block:
                 node.released = True
                 consumed.add(node)
         return nodes[len(self.given) :]
+
+
+def _ahead(given: Sequence[Node], wanted: set[Node]) -> set[Node]:
+    """Those of ``given`` behind which ``_between`` finds everything of ``wanted`` that it finds behind all of them."""
+    ends = set(given)
+    chosen: set[Node] = set()
+    for start in reversed(given):
+        stack = [x for x in start.inputs if x not in ends] if start.requires_grad else []
+        while stack:
+            node = stack.pop()
+            if node not in ends:
+                ends.add(node)
+                if node in wanted:
+                    chosen.add(start)
+                stack.extend(node.inputs)
+    return chosen
 
 
 def _between(given: tuple[Node, ...]) -> dict[Any, Node]:
