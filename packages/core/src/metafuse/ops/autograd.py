@@ -109,9 +109,11 @@ def grad(loss: Var, targets: Any, retain_graph: bool = True) -> Any:
         (array([27.], dtype=float32), array([18.], dtype=float32))
     """
     single = type(targets) is Var
-    if not single and not (isinstance(targets, Iterable) and type(targets) not in (str, bytes, np.ndarray)):
-        raise DTypeError(f"[grad] targets must be a Var or a list of Vars, got {type(targets).__name__}")
-    wanted: Sequence[Var] = [targets] if single else list(targets)
+    wanted: Sequence[Var] = [targets] if single else targets
+    if type(wanted) is not list:
+        if not isinstance(targets, Iterable) or type(targets) in (str, bytes, np.ndarray):
+            raise DTypeError(f"[grad] targets must be a Var or a list of Vars, got {type(targets).__name__}")
+        wanted = list(targets)
     if type(loss) is not Var or not loss.dtype.is_float:
         raise DTypeError(
             f"[grad] loss must be a floating Var, got {getattr(loss, 'dtype', type(loss).__name__)}"
