@@ -13,6 +13,7 @@ from metafuse.dtypes import DType, float32
 from metafuse.kernel.cstyle import Dialect
 
 from .polynomials import polynomial
+from .remainder import remainder
 
 __all__ = ["CpuDialect"]
 
@@ -31,6 +32,8 @@ class CpuDialect(Dialect):
     vector_math: bool = True
 
     def function(self, name: str, dtype: DType) -> tuple[str, str]:
+        if dtype is float32 and name == "cmod":
+            return "mf_cmodf", remainder(self.inline)
         ours = dtype is float32 and (name == "exp" or not self.vector_math)
         own = polynomial(name, self.inline) if ours else ""
         if own:
