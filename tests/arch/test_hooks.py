@@ -29,7 +29,10 @@ def test_hook_is_described_typed_and_documented(name):
 
 @pytest.mark.parametrize("name", HOOKS)
 def test_hook_is_used_by_a_plugin_that_ships(name):
-    names = [*BUILT_IN.values(), "metafuse_backend_cpu.plugin", "metafuse_dist_mpi.plugin"]
+    names = [
+        *BUILT_IN.values(),
+        *(f"metafuse_{package}.plugin" for package in ("backend_cpu", "dist_mpi", "converter")),
+    ]
     modules = [importlib.import_module(module) for module in names]
     assert any(callable(getattr(module, name, None)) for module in modules)
 

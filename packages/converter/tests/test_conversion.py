@@ -122,6 +122,21 @@ def test_methods_of_others_stay():
         ("torch.autograd.grad(y, x)[0]", "mf.grad(y, [x])[0]"),
         ("torch.cuda.amp.autocast()", 'mf.amp.autocast(dtype="float16")'),
         ("nn.DataParallel(net, device_ids=[0, 1])", "net"),
+        ("nn.CrossEntropyLoss(label_smoothing=0.1)", "nn.CrossEntropyLoss(label_smoothing=0.1, ignore_index=-100)"),
+        ("F.cross_entropy(x, y, w, None, 7)", "F.cross_entropy_loss(x, y, w, 7)"),
+        ("nn.TransformerEncoderLayer(8, 2, 16, 0.0, 'gelu', 1e-5, True, device=d)",
+         "nn.TransformerEncoderLayer(8, 2, 16, 0.0, 'gelu', 1e-5, True)"),
+        ("nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)", "nn.TransformerEncoder(layer, 2)"),
+        ("nn.Transformer.generate_square_subsequent_mask(n, device=d)", "nn.Transformer.generate_square_subsequent_mask(n)"),
+        ("optim.NAdam(ps, 0.1, (0.9, 0.99), foreach=True)", "optim.NAdam(ps, 0.1, betas=(0.9, 0.99))"),
+        ("torch.vstack(tensors=(a, b))", "mf.vstack(arrays=(a, b))"),
+        ("torch.fmod(a, b)", "mf.fmod(a, b)"),
+        ("torch.arange(4.0)", 'mf.arange(4.0, dtype="float32")'),
+        ("torch.arange(0, 1, 0.5)", "mf.arange(0, 1, 0.5)"),
+        ("torch.utils.data.random_split(d, [1, 2], generator=torch.Generator().manual_seed(4))",
+         "mf.data.random_split(d, [1, 2], generator=None)"),
+        ("for k, p in sorted(net.named_parameters()): p.data.mul_(2)", "for k, p in sorted(net.named_parameters()): p.mul_(2)"),
+        ("unknown.data.fill_(0)", "unknown.fill_(0)"),
         ("torch.optim.lr_scheduler.StepLR(o, 3)", "mf.optim.lr_scheduler.StepLR(o, 3, last_epoch=0)"),
     ],
 )  # fmt: skip
@@ -156,6 +171,45 @@ def test_what_stands_between_keeps_them_apart():
     assert lines(text).splitlines()[2:] == [
         "opt_b.zero_grad()", "opt_b.backward(first)", "opt_b.step(second, retain_graph=True)",
         "opt_a.backward(loss)", "opt_a.clip_grad_norm(1.0)", "opt_a.step()",
+    ]  # fmt: skip
+
+
+def test_limits_on_elements_of_gradients():
+    text = (
+        "opt = optim.RAdam(net.parameters())\nloss.backward()\nnn.utils.clip_grad_value_(net.parameters(), clip_value=2)\n"
+        "opt.step()\n"
+    )
+    assert lines(text).splitlines()[1:] == ["opt.backward(loss)", "opt.clip_grad_value(2)", "opt.step()"]
+    done = convert_source(HEADER + "nn.utils.clip_grad_value_(ps, 2)\n")
+    assert "write optimizer.clip_grad_value(clip_value)" in done.report[0]
+
+
+def test_parts_of_data_sets_are_data_sets():
+    text = (
+        "from torch.utils.data import ConcatDataset, Subset, TensorDataset, random_split\nwhole = TensorDataset(x)\n"
+        "g = torch.Generator()\ng.manual_seed(1)\na, b = random_split(whole, [3, len(whole) - 3], g)\n"
+        "parts = random_split(whole, (0.5, 0.5))\nsizes = [len(a), len(parts[1]), *(len(p) for p in parts)]\n"
+        "more = len(ConcatDataset([a, Subset(b, [0])]))\n"
+    )
+    assert lines(text).splitlines()[1:] == [
+        "g = None", "g", "a, b = random_split(whole, [3, whole.item_count() - 3], g)", "parts = random_split(whole, (0.5, 0.5))",
+        "sizes = [a.item_count(), parts[1].item_count(), *(p.item_count() for p in parts)]",
+        "more = ConcatDataset([a, Subset(b, [0])]).item_count()",
+    ]  # fmt: skip
+
+
+def test_going_up_is_not_converted_into_going_down():
+    done = convert_source(
+        HEADER + "a = optim.SGD(ps, lr=0.1, maximize=True)\nb = optim.Adagrad(ps, maximize=False)\n"
+    )
+    assert [r.name for r in done.unconverted] == ["torch.optim.SGD"]
+    assert "b = optim.Adagrad(ps)" in done.source
+
+
+def test_what_was_converted_is_told():
+    done = convert_source("import torch\ny = torch.cat([a]).item()\nz = torch.stft(y)\nw = numbers.sum()\n")
+    assert [(r.line, r.name, r.why) for r in done.converted] == [
+        (2, "torch.Tensor.item", "same: Var.item"), (2, "torch.cat", "renamed: concat"),
     ]  # fmt: skip
 
 

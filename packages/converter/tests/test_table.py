@@ -11,7 +11,17 @@ from metafuse_converter import lookup, tables
 from metafuse_converter.lookup import TABLE, Answer
 from metafuse_converter.special import SPECIAL
 
-KINDS = ("tensor", "module", "optimizer", "parallel", "scaler", "loader", "distsampler", "device")
+KINDS = (
+    "tensor",
+    "module",
+    "optimizer",
+    "parallel",
+    "scaler",
+    "loader",
+    "distsampler",
+    "device",
+    "generator",
+)
 #: rules whose arguments a special function orders by itself
 FREE = {"loader", "network", "clip", "extreme", "norm", "all_reduce", "autocast", "meshgrid", "buffer"}
 
@@ -92,14 +102,15 @@ def test_the_published_table():
 
 #: what scripts are written with; none of these may be lost
 COMMON = """
-torch: tensor zeros ones cat stack randn arange matmul einsum no_grad save load device manual_seed max argmax sum mean sigmoid tanh exp where
+torch: tensor zeros ones cat stack randn arange matmul einsum no_grad save load device manual_seed max argmax sum mean sigmoid tanh exp where vstack hstack dstack fmod Generator
 torch.nn: Module Linear Conv2d BatchNorm2d ReLU Dropout Sequential ModuleList Embedding LSTM GRU LayerNorm CrossEntropyLoss MSELoss MaxPool2d
- AdaptiveAvgPool2d ConvTranspose2d MultiheadAttention Parameter Identity GELU Sigmoid BCEWithLogitsLoss DataParallel UpsamplingBilinear2d
+ AdaptiveAvgPool2d ConvTranspose2d MultiheadAttention TransformerEncoderLayer TransformerEncoder Transformer TransformerDecoder Parameter Identity GELU Sigmoid BCEWithLogitsLoss DataParallel UpsamplingBilinear2d
 torch.nn.functional: relu softmax cross_entropy mse_loss dropout interpolate pad max_pool2d adaptive_avg_pool2d one_hot normalize gelu
 torch.nn.init: kaiming_normal_ xavier_uniform_ constant_ normal_ zeros_ ones_ trunc_normal_
-torch.optim: SGD Adam AdamW RMSprop
+torch.optim: SGD Adam AdamW RMSprop Adagrad Adamax NAdam RAdam
+torch.nn.utils: clip_grad_norm_ clip_grad_value_
 torch.optim.lr_scheduler: StepLR MultiStepLR CosineAnnealingLR LambdaLR OneCycleLR ReduceLROnPlateau
-torch.utils.data: DataLoader Dataset TensorDataset
+torch.utils.data: DataLoader Dataset TensorDataset Subset random_split ConcatDataset
 torch.fft: fft ifft rfft irfft fft2
 torch.distributed: init_process_group get_rank get_world_size barrier all_reduce
 torch.nn.parallel: DistributedDataParallel

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+import types
+from importlib.metadata import EntryPoint
+
 import pytest
 
 from metafuse.cli import main, table
 from metafuse.config import SETTINGS, flag_scope
+from metafuse.errors import ArgumentError
 from metafuse.ops.registry import all_operators
+from metafuse.plugins.commands import Command
+from metafuse.plugins.hookspecs import hookimpl
+from metafuse.plugins.manager import Plugins
+from metafuse.plugins.registry import registry
 
 
 def test_table_aligns_columns():
@@ -68,3 +77,107 @@ def test_version_and_wrong_command_lines(capsys):
     with pytest.raises(SystemExit) as wrong:
         main(["no-such-command"])
     assert wrong.value.code == 2
+
+
+def _hook(answer):
+    def metafuse_commands():
+        return answer() if callable(answer) else answer
+
+    return metafuse_commands
+
+
+# -- commands of plugins -------------------------------------------------------------------------------------------------
+@pytest.fixture
+def plugins(monkeypatch):
+    """Sets the plugins of this process: ``plugins(name=what its hook answers, or a function that does)``."""
+
+    def use(**answers):
+        points = []
+        for name, answer in answers.items():
+            module = types.ModuleType(f"made_up_{name}")
+
+            module.metafuse_commands = hookimpl(_hook(answer))
+            monkeypatch.setitem(sys.modules, module.__name__, module)
+            points.append(EntryPoint(name, module.__name__, "metafuse"))
+        found = Plugins(points)
+        monkeypatch.setattr(registry(), "plugins", found)
+        return found
+
+    return use
+
+
+def greet(words):
+    if words[:1] == ["--fail"]:
+        raise ArgumentError("[greet] nobody is here")
+    print("hello", *words)
+    return 3
+
+
+GREET = Command("greet", "Greet somebody.", greet)
+
+
+def test_a_plugin_adds_a_command(capsys, plugins):
+    plugins(friendly=[GREET])
+    assert main(["greet", "you", "--loudly", "-h"]) == 3
+    assert capsys.readouterr().out == "hello you --loudly -h\n"
+    assert main(["greet", "--fail"]) == 1
+    assert capsys.readouterr().err == "error: [greet] nobody is here\n"
+    with pytest.raises(SystemExit) as told:
+        main(["--help"])
+    assert told.value.code == 0
+    assert "greet     Greet somebody." in capsys.readouterr().out
+
+
+def test_plugins_are_looked_for_only_where_their_commands_may_be_meant(capsys, plugins):
+    asked = []
+    plugins(watching=lambda: asked.append(1) or [GREET])
+    for words in (["version"], ["flags"], ["cache"]):
+        assert main(words) == 0
+    assert asked == []
+    assert main(["greet"]) == 3
+    assert asked == [1]
+
+
+def broken():
+    raise RuntimeError("out of order")
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (broken, "raised RuntimeError: out of order"),
+        (GREET, "must answer a list of Command, not Command"),
+        ([len], "which is no Command"),
+        ([Command("--greet", "", greet)], "a command can't be called '--greet'"),
+        ([GREET, Command("version", "Mine.", greet)], "the command 'version' is one of metafuse's own"),
+    ],
+)
+def test_a_broken_plugin_breaks_nothing(capsys, plugins, answer, why):
+    plugins(bad=answer, good=[Command("wave", "Wave.", lambda words: 0)])
+    assert main(["wave"]) == 0
+    assert main(["version"]) == 0
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    told = capsys.readouterr().out
+    assert "Wave." in told
+    assert "Greet" not in told
+    with pytest.raises(SystemExit) as wrong:
+        main(["greet"])
+    assert wrong.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("broken plugin: bad (made_up_bad): ")
+    assert why in error
+    assert main(["plugins"]) == 1
+    assert why in capsys.readouterr().out
+
+
+def test_the_first_of_two_plugins_keeps_a_name(capsys, plugins):
+    found = plugins(
+        a=[GREET], b=[Command("greet", "Mine.", lambda words: 9), Command("wave", "Wave.", lambda words: 0)]
+    )
+    assert main(["greet"]) == 3
+    (record,) = [r for r in found.records() if r.name == "b"]
+    assert record.status == "broken"
+    assert record.reason == "the command 'greet' is already brought by the plugin 'a'"
+    with pytest.raises(SystemExit):
+        main(["wave"])

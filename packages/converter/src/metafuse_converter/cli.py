@@ -1,13 +1,16 @@
-"""The command line: ``python -m metafuse_converter FILE_OR_FOLDER [-o OUT] [--target jittor] [--check]``.
+"""The command line: ``python -m metafuse convert FILE_OR_FOLDER [-o OUT] [--diff] [--report] [--check] [--target jittor]``.
 
 What it is: reading and writing files, and telling what was not converted.
 What it is not: conversion.
-Who calls it: people. The exit code is 0 if everything was converted, 1 if something was not, 2 for a wrong command line.
+Who calls it: people, also as ``python -m metafuse_converter``; ``plugin``.
+
+The exit code is 0 if everything was converted, 1 if something was not, 2 for a wrong command line.
 """
 
 from __future__ import annotations
 
 import argparse
+import difflib
 import sys
 import tokenize
 from collections.abc import Iterator, Sequence
@@ -20,9 +23,9 @@ from .conversion import TARGETS, Conversion, SourceError, convert_source
 __all__ = ["main"]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; answers the exit code."""
-    options = _parser().parse_args(arguments)
+def main(arguments: Sequence[str] | None = None, program: str = "python -m metafuse_converter") -> int:
+    """Run the command, which is called ``program`` in messages; answers the exit code."""
+    options = _parser(program).parse_args(arguments)
     source = Path(options.source)
     if not source.exists():
         print(f"error: there is no {source}", file=sys.stderr)
@@ -34,14 +37,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m metafuse_converter",
-        description="Convert PyTorch programs to metafuse, or to the reference API.",
+        prog=program, description="Convert PyTorch programs to metafuse, or to the reference API."
     )
     parser.add_argument("source", help="a file, or a folder of which every .py file is converted")
     parser.add_argument(
         "-o", "--output", default="", help="the file or folder to write; without it a file is printed"
+    )
+    parser.add_argument("--diff", action="store_true", help="print what changes, line by line, not the text")
+    parser.add_argument(
+        "--report", action="store_true", help="print what becomes of each of PyTorch's names, not the text"
     )
     parser.add_argument("--target", choices=sorted(TARGETS), default="metafuse", help="what to convert to")
     parser.add_argument(
@@ -51,8 +57,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(source: Path, options: argparse.Namespace) -> int:
-    if source.is_dir() and not options.output and not options.check:
-        raise ArgumentError("[convert] a folder needs -o, the folder to write, or --check")
+    shows = options.check or options.diff or options.report
+    if source.is_dir() and not options.output and not shows:
+        raise ArgumentError(
+            "[convert] a folder needs -o, the folder to write, or --check, --diff or --report"
+        )
     files = broken = left = changed = 0
     for path, target in _files(source, options.output):
         files += 1
@@ -65,9 +74,17 @@ def _run(source: Path, options: argparse.Namespace) -> int:
             continue
         left += len(done.unconverted)
         changed += done.source != text
-        _tell(done)
-        if not options.check:
-            _write(done.source, target, encoding)
+        if options.diff:
+            _diff(text, done)
+        if options.report:
+            _report(done)
+        else:
+            _tell(done)
+        if target is not None and not options.check:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(done.source, encoding=encoding)
+        elif not shows:
+            print(done.source, end="")
     print(
         f"{files} files, {changed} of them with PyTorch; {left} places not converted, {broken} files unreadable",
         file=sys.stderr,
@@ -96,16 +113,31 @@ def _read(path: Path) -> tuple[str, str]:
         raise SourceError(f"[convert] {path}:1: this can't be read: {error}", 1) from None
 
 
-def _write(text: str, target: Path | None, encoding: str) -> None:
-    if target is None:
-        print(text, end="")
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(text, encoding=encoding)
-
-
 def _tell(done: Conversion) -> None:
     for line in done.report:
         print(line, file=sys.stderr)
     for remark in done.notes:
         print(f"{done.filename}:{remark.line}: note: {remark.why}", file=sys.stderr)
+
+
+def _diff(text: str, done: Conversion) -> None:
+    lines = difflib.unified_diff(
+        text.splitlines(True), done.source.splitlines(True), done.filename, f"{done.filename} (converted)"
+    )
+    for line in lines:
+        print(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n", end="")
+
+
+def _report(done: Conversion) -> None:
+    """What became of each name, those that were not converted first; then the notes."""
+    uses: dict[tuple[bool, str, str], list[int]] = {}
+    for converted, remarks in ((False, done.unconverted), (True, done.converted)):
+        for r in remarks:
+            uses.setdefault((converted, r.name, r.why), []).append(r.line)
+    total = sum(map(len, uses.values()))
+    print(f"{done.filename}: {total} uses of PyTorch's names, {total - len(done.unconverted)} converted")
+    for (converted, name, why), lines in sorted(uses.items()):
+        places = ", ".join(map(str, sorted(set(lines))))
+        print(f"  {name}: {why if converted else f'not converted: {why}'} (line {places})")
+    for remark in done.notes:
+        print(f"  line {remark.line}: note: {remark.why}")

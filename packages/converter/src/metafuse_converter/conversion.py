@@ -40,12 +40,14 @@ class Conversion:
     """A converted text: its ``source``, ``notes`` about lines that were converted, and what was not: ``unconverted``.
 
     Lines are those of the original. Each remark has ``name`` (PyTorch's full name; empty in notes), ``line`` and ``why``.
+    ``converted`` has one remark for each use of a name that was; its ``why`` says what the name became.
     """
 
     source: str
     notes: tuple[Remark, ...]
     unconverted: tuple[Remark, ...]
     filename: str = "<source>"
+    converted: tuple[Remark, ...] = ()
 
     @property
     def report(self) -> list[str]:
@@ -103,7 +105,8 @@ def convert_source(text: str, *, target: str = "metafuse", filename: str = "<sou
         )
     notes = tuple(sorted(rewriter.notes, key=lambda r: (r.line, r.why)))
     unconverted = tuple(sorted(rewriter.unconverted, key=lambda r: (r.line, r.name)))
-    return Conversion(source, notes, unconverted, filename)
+    converted = tuple(sorted(rewriter.converted, key=lambda r: (r.line, r.name)))
+    return Conversion(source, notes, unconverted, filename, converted)
 
 
 def _problem(text: str) -> SyntaxError | None:

@@ -30,7 +30,7 @@ MADE = {
 NO_TENSOR = {
     "device": "device", "load": "other", "save": "other", "no_grad": "other", "is_tensor": "number", "numel": "number",
     "Size": "shape",
-    "finfo": "other", "iinfo": "other", "Generator": "other", "split": "other", "chunk": "other", "unbind": "other", "max": None,
+    "finfo": "other", "iinfo": "other", "split": "other", "chunk": "other", "unbind": "other", "max": None,
     "min": None, "sort": "other", "topk": "other", "meshgrid": "other", "compile": None, "allclose": "number",
     "manual_seed": "other",
     "set_grad_enabled": "other", "median": None, "kthvalue": "other", "equal": "number", "is_grad_enabled": "number",
@@ -203,9 +203,7 @@ class Kinds:
             return (
                 kind
                 if kind in ("tensor", "array", "module", "dataset")
-                else "number"
-                if kind == "shape"
-                else None
+                else {"shape": "number", "datasets": "dataset"}.get(kind or "")
             )
         if isinstance(node, cst.IfExp):
             return self._one({self.of(node.body), self.of(node.orelse)})
@@ -311,6 +309,8 @@ class Kinds:
                 ):
                     return receiver
                 return None
+            if receiver == "generator" and name == "manual_seed":
+                return receiver
             if name in ("item", "numel"):
                 return "number"
             if name in ("detach", "cuda", "cpu", "backward"):
@@ -370,6 +370,8 @@ class _Assignments(cst.CSTVisitor):
                 if isinstance(value, (cst.Tuple, cst.List)) and len(value.elements) == len(target.elements):
                     for left, right in zip(target.elements, value.elements):
                         kinds.hold(left.value, kinds.of(right.value), target)
+                elif kind == "datasets":
+                    kinds.hold(target, "dataset", target)
                 elif kind in ("tensor", None) and self._yields_tensors(value):
                     kinds.hold(target, "tensor", target)
                 else:
@@ -418,7 +420,11 @@ class _Assignments(cst.CSTVisitor):
     def _iterate(self, target: cst.CSTNode, source: cst.BaseExpression) -> None:
         kinds = self.kinds
         called = text(source.func) if isinstance(source, cst.Call) else ""
-        if called in ("enumerate", "tqdm", "iter") and isinstance(source, cst.Call) and source.args:
+        if (
+            called in ("enumerate", "tqdm", "iter", "list", "sorted", "reversed")
+            and isinstance(source, cst.Call)
+            and source.args
+        ):
             inner = source.args[0].value
             if called == "enumerate" and isinstance(target, cst.Tuple) and len(target.elements) == 2:
                 kinds.hold(target.elements[0].value, "number", target)
@@ -430,6 +436,8 @@ class _Assignments(cst.CSTVisitor):
         kind = kinds.of(source)
         if kind in ("loader", "tensor", "parameters"):
             kinds.hold(target, "tensor", target)
+        elif kind == "datasets":
+            kinds.hold(target, "dataset", target)
         elif kind == "named_parameters" and isinstance(target, cst.Tuple) and len(target.elements) == 2:
             kinds.hold(target.elements[0].value, "text", target)
             kinds.hold(target.elements[1].value, "tensor", target)

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["attribute", "method_call", "receiver_kind"]
 
+#: kinds whose methods have rules
+RECEIVERS = frozenset({
+    "optimizer", "scaler", "loader", "distsampler", "device", "tensor", "module", "parallel", "generator",
+})  # fmt: skip
 #: methods of modules that nothing else has
 MODULE_ONLY = frozenset({
     "forward", "zero_grad", "register_buffer", "register_parameter", "register_forward_pre_hook", "register_full_backward_hook",
@@ -43,7 +47,7 @@ SHARED = frozenset({
 def receiver_kind(r: Rewriter, node: cst.BaseExpression, name: str) -> str | None:
     """The kind whose methods a receiver has, as far as it matters for ``name``; ``None`` if nothing is to be done."""
     kind = r.kinds.of(node)
-    if kind in ("optimizer", "scaler", "loader", "distsampler", "device", "tensor", "module", "parallel"):
+    if kind in RECEIVERS:
         return kind
     if kind is not None:
         return None
@@ -95,6 +99,8 @@ def method_call(
         return updated
     if answer.rule.note and not result.deep_equals(updated):
         r.note(original, answer.rule.note)
+    if given is not None or not result.deep_equals(updated):
+        r.tell(original, answer)
     return result
 
 
@@ -130,6 +136,15 @@ def _sure(r: Rewriter, original: cst.Call, answer: Answer, name: str) -> bool:
     )
 
 
+def _changed_in_place(r: Rewriter, node: cst.Attribute) -> bool:
+    """Whether a method like ``copy_`` of an attribute is called, which only tensors have."""
+    parent = r.parents[node]
+    if not isinstance(parent, cst.Attribute) or not isinstance(r.parents[parent], cst.Call):
+        return False
+    name = parent.attr.value
+    return name.endswith("_") and not name.startswith("_") and method("tensor", name) is not None
+
+
 def attribute(r: Rewriter, original: cst.Attribute, updated: cst.Attribute) -> cst.BaseExpression:
     name = original.attr.value
     kind = receiver_kind(r, original.value, name)
@@ -154,7 +169,7 @@ def attribute(r: Rewriter, original: cst.Attribute, updated: cst.Attribute) -> c
         if name == "forward" and kind == "module":
             return updated.with_changes(attr=cst.Name("execute"))
         return updated
-    if given is None and rule.certain:
+    if given is None and rule.certain and not (name == "data" and _changed_in_place(r, original)):
         return updated
     answer = method(kind, name)
     if answer is None:
@@ -162,12 +177,12 @@ def attribute(r: Rewriter, original: cst.Attribute, updated: cst.Attribute) -> c
     if not answer.offered:
         r.refuse(original, answer.name, answer.why)
         return updated
+    result: cst.BaseExpression = updated
     if rule.special:
-        return SPECIAL[rule.special](r, original, updated, answer)
-    if not rule.template:
-        return updated
-    return (
-        build(rule.template, self=updated.value, mf=r.root())
-        if "{mf}" in rule.template
-        else build(rule.template, self=updated.value)
-    )
+        result = SPECIAL[rule.special](r, original, updated, answer)
+    elif rule.template:
+        root = {"mf": r.root()} if "{mf}" in rule.template else {}
+        result = build(rule.template, self=updated.value, **root)
+    if result is not updated:
+        r.tell(original, answer)
+    return result

@@ -24,6 +24,7 @@ from .loop import Steps
 from .special import SPECIAL
 from .syntax import build, comments, dotted, literal, path, text
 from .table import TABLE
+from .tables import summary
 
 __all__ = ["Remark", "Rewriter"]
 
@@ -59,6 +60,7 @@ class Rewriter(cst.CSTTransformer):
         self.steps = Steps(self.module, self.kinds)
         self.notes: list[Remark] = []
         self.unconverted: list[Remark] = []
+        self.converted: list[Remark] = []
         self.joined: dict[cst.Call, cst.BaseExpression] = {}
         self.needs_root = False
         self.needs_stand_in = False
@@ -88,6 +90,12 @@ class Rewriter(cst.CSTTransformer):
         remark = Remark(name, self.line(node), why)
         if remark not in self.unconverted:
             self.unconverted.append(remark)
+
+    def tell(self, node: cst.CSTNode, answer: Answer) -> None:
+        """A use of a name has been converted, unless it was refused meanwhile."""
+        line = self.line(node)
+        if not any((r.name, r.line) == (answer.name, line) for r in self.unconverted):
+            self.converted.append(Remark(answer.name, line, summary(answer)))
 
     def is_statement(self, node: cst.CSTNode) -> bool:
         """Whether an expression's value is not used."""
@@ -289,6 +297,7 @@ class Rewriter(cst.CSTTransformer):
                 original,
                 f"{full} is handed on as a value; its counterpart takes other arguments or answers otherwise",
             )
+        self.tell(original, answer)
         for name in tail:
             base = cst.Attribute(value=base, attr=cst.Name(name))
         return base
@@ -340,6 +349,7 @@ class Rewriter(cst.CSTTransformer):
                 result = self.call(original, updated, answer)
                 if answer.rule.note:
                     self.note(original, answer.rule.note)
+                self.tell(original, answer)
                 return result
             except Refused as error:
                 why = str(error)

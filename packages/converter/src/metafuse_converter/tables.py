@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from . import lookup
 from .lookup import Answer
 
-__all__ = ["STATES", "Row", "rows"]
+__all__ = ["STATES", "Row", "rows", "summary"]
 
 STATES = ("same", "renamed", "arguments changed", "rewritten", "not offered")
 
@@ -39,6 +39,12 @@ def rows() -> Iterator[Row]:
             )
             if answer is not None:
                 yield Row(module, name, *_state(name, answer))
+
+
+def summary(answer: Answer) -> str:
+    """What became of one name, as a line of text: ``renamed: concat``."""
+    state, how = _state(answer.name.rpartition(".")[2], answer)
+    return f"{state}: {how.replace('`', '')}"
 
 
 def _state(name: str, answer: Answer) -> tuple[str, str]:

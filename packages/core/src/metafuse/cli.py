@@ -1,7 +1,7 @@
 """The command line: ``python -m metafuse <command>``, or ``metafuse <command>``.
 
 What it is: small commands that show what is installed, what works here and why not, that clean the cache, and that start a script
-on several ranks.
+on several ranks; and the way to commands of plugins, which are looked for only when a word is none of these or help is asked for.
 What it is not: those things themselves.
 Who calls it: people. Each command prints plain text; the exit code is 0 if what was asked for is fine, 1 if not,
 2 for a wrong command line.
@@ -15,7 +15,11 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .plugins.commands import Command
 
 __all__ = ["main"]
 
@@ -39,12 +43,20 @@ def table(rows: Iterable[Sequence[str]], header: Sequence[str] = ()) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; answers the exit code."""
-    options = _parser().parse_args(arguments)
-    command: Callable[[argparse.Namespace], int] = options.command
     from .errors import MetafuseError
 
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parser, own = _parser()
+    further = {} if words and words[0] in own.choices else _of_plugins(own.choices)
+    for command in further.values():
+        own.add_parser(command.name, help=command.summary)
     try:
-        return command(options)
+        if words and words[0] in further:
+            return further[words[0]].run(words[1:])
+        if words and words[0] not in own.choices and not words[0].startswith("-"):
+            print(*_broken_plugins(), sep="", end="", file=sys.stderr)  # one of them may have had the command
+        options = parser.parse_args(words)
+        return int(options.command(options))
     except MetafuseError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -53,7 +65,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _of_plugins(own: Collection[str]) -> dict[str, Command]:
+    """The commands that plugins add to those of ``own``."""
+    from .plugins.commands import commands
+    from .plugins.registry import registry
+
+    return commands(registry().plugins, own)
+
+
+def _broken_plugins() -> list[str]:
+    """A line for each plugin that can't be used."""
+    from .plugins.registry import registry
+
+    records = registry().plugins.records()
+    return [f"broken plugin: {r.name} ({r.module}): {r.reason}\n" for r in records if r.status == "broken"]
+
+
+def _parser() -> tuple[argparse.ArgumentParser, Any]:
+    """The parser, and its part to which commands are added."""
     parser = argparse.ArgumentParser(prog="metafuse", description="Show what metafuse finds on this machine.")
     commands = parser.add_subparsers(required=True, metavar="command")
 
@@ -98,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     launch.add_argument("script", nargs=argparse.REMAINDER, help="a script and its arguments")
     command("version", _version, "Versions of metafuse, Python and NumPy.")
-    return parser
+    return parser, commands
 
 
 def _backends(options: argparse.Namespace) -> int:
@@ -129,9 +158,8 @@ def _backends(options: argparse.Namespace) -> int:
     print(f"platform: {platform.system()} {platform.release()}, {platform.machine()}, {os.cpu_count()} CPUs")
     for line in _compilers():
         print(line)
-    broken = [record for record in registry().plugins.records() if record.status == "broken"]
-    for record in broken:
-        print(f"broken plugin: {record.name} ({record.module}): {record.reason}")
+    broken = _broken_plugins()
+    print(*broken, sep="", end="")
     return 1 if broken else code
 
 
@@ -175,6 +203,7 @@ def _plugins(options: argparse.Namespace) -> int:
     from .plugins.registry import registry
 
     registry().backends()  # calls the hooks, which may show that a plugin is broken
+    _of_plugins(_parser()[1].choices)
     records = registry().plugins.records()
     rows = [(r.name, r.status, r.distribution, r.module, r.reason) for r in records]
     print(table(rows, ("plugin", "status", "distribution", "module", "reason")))

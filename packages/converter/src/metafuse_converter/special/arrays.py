@@ -179,14 +179,20 @@ def requires_grad(r: Rewriter, original: cst.Call, updated: cst.Call, answer: An
 
 @special
 def arange(r: Rewriter, original: cst.Call, updated: cst.Call, answer: Answer) -> cst.BaseExpression:
-    """Bounds may be given by name."""
-    return r.ordinary(
+    """Bounds may be given by name; ``3.0`` makes fractions too, though it is whole."""
+    new = r.ordinary(
         original,
         updated,
         answer,
         own="start, end, step, dtype=None",
         theirs="start, end, step, *, dtype=None, device=None, requires_grad=False",
     )
+    names = {a.keyword.value for a in original.args if a.keyword is not None}
+    floats = [x for a in original.args if isinstance(x := literal(a.value), float)]
+    if not floats or not all(x.is_integer() for x in floats) or "dtype" in names:
+        return new
+    made = cst.ensure_type(new, cst.Call)
+    return made.with_changes(args=separated([*made.args, keyword("dtype", cst.SimpleString('"float32"'))]))
 
 
 @special

@@ -31,9 +31,10 @@ def first(r: Rewriter, original: cst.Call, updated: cst.Call, answer: Answer) ->
 
 @special
 def decorator(r: Rewriter, original: Any, updated: Any, answer: Answer) -> cst.BaseExpression:
-    """A decorator that does nothing here, or a call with a function."""
-    if isinstance(updated, cst.Call) and updated.args:
-        return updated.args[0].value
+    """A decorator that does nothing here, or a call with a function; other arguments are options."""
+    for arg in updated.args if isinstance(updated, cst.Call) else ():
+        if arg.keyword is None or arg.keyword.value in ("obj", "fn"):
+            return arg.value
     return cst.parse_expression("(lambda function: function)")
 
 

@@ -69,20 +69,23 @@ def zero_grad(r: Rewriter, original: cst.Call, updated: cst.Call, answer: Answer
 
 @special
 def clip(r: Rewriter, original: cst.Call, updated: cst.Call, answer: Answer) -> cst.BaseExpression:
-    """``clip_grad_norm_(parameters, max_norm)`` on the optimizer that steps next."""
+    """``clip_grad_norm_(parameters, max_norm)`` or ``clip_grad_value_(parameters, clip_value)`` on the optimizer that steps
+    next."""
     if not isinstance(updated, cst.Call):
         raise Refused("only calls of it are converted")
+    name = (answer.path or "").rpartition(".")[2]
+    limit = "max_norm" if name == "clip_grad_norm" else "clip_value"
     given = bound(updated, answer)
     optimizers = r.steps.next_optimizers(original)
-    if not optimizers or "max_norm" not in given:
+    if not optimizers or limit not in given:
         raise Refused(
-            "no optimizer was found whose step uses these gradients; write optimizer.clip_grad_norm(max_norm)"
+            f"no optimizer was found whose step uses these gradients; write optimizer.{name}({limit})"
         )
-    if not r.is_statement(original):
+    if name == "clip_grad_norm" and not r.is_statement(original):
         r.note(original, "clip_grad_norm answers nothing, PyTorch's answers the norm")
-    args = [cst.Arg(given["max_norm"]), *([cst.Arg(given["norm_type"])] if "norm_type" in given else [])]
+    args = [cst.Arg(given[part]) for part in (limit, "norm_type") if part in given]
     return cst.Call(
-        func=cst.ensure_type(cst.parse_expression(f"{optimizers[0]}.clip_grad_norm"), cst.Attribute),
+        func=cst.ensure_type(cst.parse_expression(f"{optimizers[0]}.{name}"), cst.Attribute),
         args=separated(args),
     )
 

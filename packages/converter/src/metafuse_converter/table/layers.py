@@ -9,6 +9,8 @@ __all__ = ["RULES"]
 _F = "torch.nn.functional"
 #: parameters that old versions had in the place of ``reduction``
 _OLD = ("size_average", "reduce")
+#: a target that is left out where nothing else is said
+_IGNORED = {"ignore_index": "-100"}
 _RECURRENT = (
     "input_size, hidden_size, num_layers=1, bias=True, batch_first=False, dropout=0.0, bidirectional=False, "
     "proj_size=0, device=None, dtype=None"
@@ -34,7 +36,6 @@ RULES: dict[str, Rule] = {
     "torch.nn.MaxPool3d": becomes("",
         "kernel_size, stride=None, padding=0, dilation=1, return_indices=False, ceil_mode=False", alike=("dilation",
         "return_indices")),
-    "torch.nn.MultiheadAttention": becomes("attention.MultiheadAttention"),
     "torch.nn.SyncBatchNorm": becomes("nn.BatchNorm"),
     "torch.nn.SyncBatchNorm.convert_sync_batchnorm": by("{module}", "module, process_group=None", special="first"),
     "torch.nn.Upsample": becomes("", alike=("align_corners",), special="upsample"),
@@ -42,15 +43,17 @@ RULES: dict[str, Rule] = {
     "torch.nn.Buffer": absent("write `register_buffer`"),
     "torch.nn.DataParallel": by("{module}", "module, device_ids=None, output_device=None, dim=0", special="first",
         kind="parallel", note="scripts are data parallel as they are: python -m metafuse launch"),
-    "torch.nn.TransformerEncoderLayer": absent("write it with `attention.MultiheadAttention`"),
-    "torch.nn.TransformerEncoder": absent("write it with `attention.MultiheadAttention`"),
-    "torch.nn.Transformer": absent("write it with `attention.MultiheadAttention`"),
+    "torch.nn.TransformerEncoder": becomes("",
+        "encoder_layer, num_layers, norm=None, enable_nested_tensor=True, mask_check=True",
+        dropped=("enable_nested_tensor", "mask_check")),
+    "torch.nn.Transformer.generate_square_subsequent_mask": becomes("nn.Transformer.generate_square_subsequent_mask",
+        "sz, device=None, dtype=None", kind="tensor"),
     "torch.nn.RMSNorm": absent("write `x * (x.sqr().mean(-1, True) + eps).rsqrt()`"),
     "torch.nn.Dropout1d": absent("write `Dropout2d` on 4 dimensions"),
     # -- losses
     "torch.nn.CrossEntropyLoss": becomes("",
         "weight=None, size_average=None, ignore_index=-100, reduce=None, reduction='mean', label_smoothing=0.0",
-        dropped=_OLD, alike=("ignore_index",)),
+        dropped=_OLD, added=_IGNORED),
     "torch.nn.MSELoss": becomes("", "size_average=None, reduce=None, reduction='mean'", dropped=_OLD),
     "torch.nn.L1Loss": becomes("", "size_average=None, reduce=None, reduction='mean'", dropped=_OLD),
     "torch.nn.SmoothL1Loss": becomes("", "size_average=None, reduce=None, reduction='mean', beta=1.0", dropped=_OLD),
@@ -63,7 +66,7 @@ RULES: dict[str, Rule] = {
         "weight=None, size_average=None, reduce=None, reduction='mean', pos_weight=None", special="averaged",
         alike=("size_average",)),
     # -- functions
-    f"{_F}.cross_entropy": becomes("nn.cross_entropy_loss", dropped=_OLD, alike=("ignore_index",)),
+    f"{_F}.cross_entropy": becomes("nn.cross_entropy_loss", dropped=_OLD, added=_IGNORED),
     f"{_F}.nll_loss": becomes("", dropped=_OLD), f"{_F}.mse_loss": becomes("", dropped=(*_OLD, "weight")),
     f"{_F}.l1_loss": becomes("", dropped=_OLD),
     f"{_F}.smooth_l1_loss": becomes("", "input, target, size_average=None, reduce=None, reduction='mean', beta=1.0",
@@ -146,7 +149,8 @@ RULES: dict[str, Rule] = {
         "parameters, max_norm, norm_type=2.0, error_if_nonfinite=False, foreach=None", special="clip", kind="other"),
     "torch.nn.utils.clip_grad_norm": becomes("optim.Optimizer.clip_grad_norm",
         "parameters, max_norm, norm_type=2.0, error_if_nonfinite=False, foreach=None", special="clip", kind="other"),
-    "torch.nn.utils.clip_grad_value_": absent("clip by the norm: `optimizer.clip_grad_norm`"),
+    "torch.nn.utils.clip_grad_value_": becomes("optim.Optimizer.clip_grad_value",
+        "parameters, clip_value, foreach=None", special="clip", kind="other"),
     "torch.nn.utils.weight_norm": absent("see `metafuse.weightnorm.weight_norm(module, name, dim)`"),
     "torch.nn.utils.spectral_norm": absent("has no counterpart"),
 }  # fmt: skip

@@ -142,6 +142,13 @@ _OTHERS: dict[str, dict[str, Rule]] = {
     "scaler": {"scale": becomes("", ""), "step": becomes("", "")},
     "loader": {"dataset": by("{self}"), "sampler": absent("ranks read their parts by themselves")},
     "distsampler": {"set_epoch": by("None", "epoch", dropped=("epoch",))},
+    "generator": {
+        "manual_seed": by("{self}", "seed", dropped=("seed",)),
+        **{
+            name: absent("random numbers have no generators of their own")
+            for name in ("seed", "initial_seed", "get_state", "set_state")
+        },
+    },
     "device": {"type": by('{self}.split(":")[0]'), "index": by("0")},
 }
 

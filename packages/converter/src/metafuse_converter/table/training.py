@@ -13,7 +13,7 @@ _FROM_0: dict[str, object] = {"special": "schedule", "added": {"last_epoch": "0"
 
 RULES: dict[str, Rule] = {
     # -- optimizers: the rules of both are the same; defaults of rates are written
-    "torch.optim.SGD": becomes("", added={"lr": "0.001"}, dropped=("maximize",)),
+    "torch.optim.SGD": becomes("", added={"lr": "0.001"}),
     "torch.optim.Adam": becomes("", added={"lr": "0.001"}),
     "torch.optim.AdamW": becomes("", added={"lr": "0.001", "weight_decay": "0.01"}),
     "torch.optim.lr_scheduler._LRScheduler": becomes("optim.LRScheduler"),
@@ -35,10 +35,11 @@ RULES: dict[str, Rule] = {
     "torch.autograd.Variable": by("{data}", "data, requires_grad=False, volatile=False", special="first", kind="tensor"),
     "torch.autograd.no_grad": becomes("no_grad"), "torch.autograd.enable_grad": becomes("enable_grad"),
     "torch.autograd.set_detect_anomaly": by("{mf}.enable_grad()", "mode, check_nan=True", kind="other"),
-    "torch.autograd.function.once_differentiable": by("{func}", "func", special="decorator"),
+    "torch.autograd.function.once_differentiable": by("{fn}", "fn", special="decorator"),
     "torch.autograd.backward": absent("write `optimizer.backward(loss)`, or `metafuse.grad(loss, parameters)`"),
-    **{f"torch.jit.{name}": by("{obj}", "obj", special="decorator") for name in ("script", "export", "ignore", "unused",
-        "script_method")},
+    "torch.jit.script": by("{obj}", "obj", special="decorator"),
+    **{f"torch.jit.{name}": by("{fn}", "fn", special="decorator") for name in ("export", "unused", "script_method")},
+    "torch.jit.ignore": by("{drop}", "drop=False", special="decorator"),
     "torch.utils.checkpoint.checkpoint": by("{function}", "function, *args", special="checkpoint", kind="tensor",
         note="what is kept and what is computed again is the compiler's choice"),
     # -- mixed precision
@@ -85,9 +86,8 @@ RULES: dict[str, Rule] = {
     "torch.utils.data.DistributedSampler": by("None", special="fixed", kind="distsampler",
         note="ranks read their own part of every batch; batch_size counts the samples of all ranks"),
     "torch.utils.data.IterableDataset": absent("write a `Dataset` with `__getitem__`"),
-    "torch.utils.data.Subset": absent("give the loader a `SubsetRandomSampler`"),
-    "torch.utils.data.random_split": absent("give loaders a `SubsetRandomSampler` each"),
-    "torch.utils.data.ConcatDataset": absent("write a `Dataset` over both"),
+    "torch.utils.data.Subset": becomes("", kind="dataset"), "torch.utils.data.ConcatDataset": becomes("", kind="dataset"),
+    "torch.utils.data.random_split": becomes("", kind="datasets"),
     "torch.utils.data.SubsetRandomSampler": absent("takes the data set first: `SubsetRandomSampler(dataset, indices)`"),
     "torch.utils.data.RandomSampler": becomes("", renames={"data_source": "dataset"}),
     "torch.utils.data.SequentialSampler": becomes("", renames={"data_source": "dataset"}),

@@ -21,6 +21,7 @@ from .download import (
 )
 from .folder import ImageFolder
 from .mnist import EMNIST, MNIST
+from .parts import ConcatDataset, Subset, random_split
 from .pool import WorkerError
 from .sampler import (
     BatchSampler,
@@ -38,13 +39,15 @@ from .utils import HookTimer
 from .voc import VOC
 
 __all__ = [
-    "CIFAR10", "CIFAR100", "EMNIST", "MNIST", "VOC", "BatchSampler", "DataLoader", "Dataset", "DownloadError", "HookTimer",
+    "CIFAR10", "CIFAR100", "EMNIST", "MNIST", "VOC", "BatchSampler", "ConcatDataset", "DataLoader", "Dataset", "DownloadError",
+    "HookTimer",
     "ImageFolder",
-    "RandomSampler", "Sampler", "SequentialSampler", "SkipFirstBatchesSampler", "SubsetRandomSampler", "TensorDataset",
+    "RandomSampler", "Sampler", "SequentialSampler", "SkipFirstBatchesSampler", "Subset",
+    "SubsetRandomSampler", "TensorDataset",
     "VarDataset",
     "WeightedRandomSampler", "WorkerError", "calculate_md5", "check_file_exist", "check_integrity", "check_md5",
     "collate_batch",
     "download_and_extract_archive", "download_url_to_local", "ensure_dir", "extract_archive", "get_order_list",
-    "get_random_list",
+    "get_random_list", "random_split",
     "set_shuffle_seed", "utils",
 ]  # fmt: skip

@@ -15,7 +15,21 @@ from ..ops.products import kron, tensordot
 from ..ops.record_docs import complete_layer
 from ..ops.scalar import sigmoid, sign, tanh
 from ..ops.shape import flatten
-from ..optim import SGD, Adam, AdamW, Adan, LambdaLR, LRScheduler, Optimizer, RMSprop, opt_grad
+from ..optim import (
+    SGD,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    Adan,
+    LambdaLR,
+    LRScheduler,
+    NAdam,
+    Optimizer,
+    RAdam,
+    RMSprop,
+    opt_grad,
+)
 from . import (
     activation as _activation,
 )
@@ -47,6 +61,9 @@ from . import (
     module as _module,
 )
 from . import (
+    multihead as _multihead,
+)
+from . import (
     norm as _norm,
 )
 from . import (
@@ -67,6 +84,9 @@ from . import (
 from . import (
     tools as _tools,
 )
+from . import (
+    transformer as _transformer,
+)
 from .activation import *
 from .activation_variants import *
 from .containers import *
@@ -77,6 +97,7 @@ from .distances import *
 from .lookup import *
 from .losses import *
 from .module import *
+from .multihead import *
 from .norm import *
 from .pooling import *
 from .recurrent import *
@@ -84,6 +105,7 @@ from .regularise import *
 from .reshaping import *
 from .resizing import *
 from .tools import *
+from .transformer import *
 
 _PARTS = (
     _activation,
@@ -96,6 +118,7 @@ _PARTS = (
     _lookup,
     _losses,
     _module,
+    _multihead,
     _norm,
     _pooling,
     _recurrent,
@@ -103,17 +126,22 @@ _PARTS = (
     _reshaping,
     _resizing,
     _tools,
+    _transformer,
 )
 
 __all__ = [
     "SGD",
+    "Adagrad",
     "Adam",
     "AdamW",
+    "Adamax",
     "Adan",
     "ComplexNumber",
     "LRScheduler",
     "LambdaLR",
+    "NAdam",
     "Optimizer",
+    "RAdam",
     "RMSprop",
     "flatten",
     "init",

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..ops import neural
 from ..ops.meta import check_flag
-from ..ops.neural.checks import choice, integer
+from ..ops.neural.checks import choice, fraction, integer
 from .module import Module
 
 __all__ = [
@@ -28,7 +28,13 @@ __all__ = [
 
 
 class CrossEntropyLoss(Module):
-    """``cross_entropy_loss`` with given class weights and ignored target; the mean.
+    """``cross_entropy_loss`` with given class weights, ignored target, reduction and label smoothing.
+
+    Args:
+        weight: ``[classes]``: the importance of each class.
+        ignore_index: targets of this value do not count.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+        label_smoothing: in [0, 1]: which share of the target's probability is spread evenly over all classes.
 
     Example:
         >>> import metafuse as mf
@@ -38,12 +44,22 @@ class CrossEntropyLoss(Module):
     Source: negative log-likelihood of softmax.
     """
 
-    def __init__(self, weight: Any = None, ignore_index: int | None = None) -> None:
+    def __init__(
+        self,
+        weight: Any = None,
+        ignore_index: int | None = None,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
+    ) -> None:
         self.weight = weight
         self.ignore_index = ignore_index
+        self.reduction = choice("CrossEntropyLoss", "reduction", reduction, ("mean", "sum", "none"))
+        self.label_smoothing = fraction("CrossEntropyLoss", "label_smoothing", label_smoothing)
 
     def execute(self, output: Any, target: Any) -> Any:
-        return neural.cross_entropy_loss(output, target, self.weight, self.ignore_index)
+        return neural.cross_entropy_loss(
+            output, target, self.weight, self.ignore_index, self.reduction, self.label_smoothing
+        )
 
 
 class MSELoss(Module):

@@ -169,6 +169,12 @@ InstanceNorm1d = InstanceNorm2d = InstanceNorm3d = InstanceNorm
 class LayerNorm(_Norm):
     """Normalise over the trailing dimensions ``normalized_shape`` and scale each of their elements.
 
+    Args:
+        normalized_shape: extents of the trailing dimensions, or one extent.
+        eps: added to the variance.
+        elementwise_affine: whether each element is scaled and shifted by learned numbers.
+        bias: whether it is shifted too, where it is scaled.
+
     Example:
         >>> import metafuse as mf
         >>> mf.nn.LayerNorm(8)(mf.randn([2, 5, 8])).shape
@@ -179,7 +185,13 @@ class LayerNorm(_Norm):
 
     _shown = ("normalized_shape", "eps")
 
-    def __init__(self, normalized_shape: Any, eps: float = 1e-05, elementwise_affine: bool = True) -> None:
+    def __init__(
+        self,
+        normalized_shape: Any,
+        eps: float = 1e-05,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+    ) -> None:
         kind = type(self).__name__
         count = len(normalized_shape) if isinstance(normalized_shape, (tuple, list)) else 1
         if count == 0:
@@ -190,6 +202,8 @@ class LayerNorm(_Norm):
         self.eps = _eps(kind, eps)
         self.elementwise_affine = check_flag(type(self).__name__, "elementwise_affine", elementwise_affine)
         self._affine(list(self.normalized_shape), self.elementwise_affine)
+        if not check_flag(kind, "bias", bias):
+            self.bias = 0.0
 
     def execute(self, x: Any) -> Any:
         return neural.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)

@@ -7,7 +7,7 @@ Who calls it: users through ``metafuse`` and ``Var``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import ceil
 from typing import Any
 
@@ -20,11 +20,11 @@ from .creation import array
 from .meta import check_dim, check_integer, check_shape, check_var, reshape
 from .registry import Sample, Tensor, operator
 from .selection import check_index, index_select
-from .shape import broadcast, check_pieces, flip, narrow, split, transpose
+from .shape import broadcast, check_pieces, concat, flip, narrow, split, transpose
 
 __all__ = [
-    "chunk", "expand_as", "meshgrid", "movedim", "repeat", "repeat_interleave", "rot90", "swapaxes", "t", "tile", "unbind",
-    "view_as",
+    "chunk", "dstack", "expand_as", "hstack", "meshgrid", "movedim", "repeat", "repeat_interleave", "rot90", "swapaxes", "t",
+    "tile", "unbind", "view_as", "vstack",
 ]  # fmt: skip
 
 _X = Tensor((2, 3, 4))
@@ -182,6 +182,86 @@ def chunk(x: Any, chunks: int, dim: int = 0) -> tuple[Var, ...]:
     count = check_integer("chunk", "chunks", chunks, 1)
     number = check_dim("chunk", dim, x.ndim)
     return split(x, max(ceil(x.shape[number] / count), 1), number)
+
+
+# -- joined ----------------------------------------------------------------------------------------------------------
+def _at_least(
+    operator_name: str, arrays: Any, shape: Callable[[tuple[int, ...]], tuple[int, ...]]
+) -> list[Var]:
+    """A list of arrays, each under the shape that ``shape`` makes of its own."""
+    if not isinstance(arrays, (tuple, list)) or not arrays:
+        given = "an empty one" if isinstance(arrays, (tuple, list)) else type(arrays).__name__
+        raise ArgumentError(f"[{operator_name}] needs a list of at least one array, got {given}")
+    found = [check_var(operator_name, f"arrays[{k}]", a) for k, a in enumerate(arrays)]
+    return [reshape(a, shape(tuple(a.shape))) for a in found]
+
+
+def _agree(operator_name: str, arrays: list[Var], dim: int) -> Var:
+    """Arrays one after the other along ``dim``, with the caller's name in the message where they do not fit."""
+    first = [n for d, n in enumerate(arrays[0].shape) if d != dim]
+    for k, a in enumerate(arrays):
+        if a.ndim != arrays[0].ndim or [n for d, n in enumerate(a.shape) if d != dim] != first:
+            raise ShapeError(
+                f"[{operator_name}] arrays[{k}] counts as {list(a.shape)}, arrays[0] as {list(arrays[0].shape)}; "
+                f"they may differ in dimension {dim} only"
+            )
+    return concat(arrays, dim)
+
+
+@operator(category="shape", numpy=np.vstack, source="NumPy vstack",
+          samples=[Sample(([_MATRIX, Tensor((2, 4))],)), Sample(([Tensor((3,)), Tensor((3,))],)),
+                   Sample(([Tensor((3,)), Tensor((2, 3)), Tensor((0, 3))],)), Sample(([_X, _X],))])  # fmt: skip
+def vstack(arrays: Sequence[Any]) -> Var:
+    """Arrays one below the other: along dimension 0; a vector ``[n]`` counts as the row ``[1, n]``.
+
+    Args:
+        arrays: list of at least one array; the extents of all dimensions but 0 must agree.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.vstack([mf.array([1, 2]), mf.array([[3, 4], [5, 6]])]).tolist()
+        [[1, 2], [3, 4], [5, 6]]
+    """
+    rows = _at_least("vstack", arrays, lambda s: s if len(s) > 1 else (1, *(s or (1,))))
+    return _agree("vstack", rows, 0)
+
+
+@operator(category="shape", numpy=np.hstack, source="NumPy hstack",
+          samples=[Sample(([_MATRIX, Tensor((3, 2))],)), Sample(([Tensor((3,)), Tensor((2,))],)),
+                   Sample(([_X, Tensor((2, 1, 4)), _X],))])  # fmt: skip
+def hstack(arrays: Sequence[Any]) -> Var:
+    """Arrays side by side: along dimension 1; vectors one after the other.
+
+    Args:
+        arrays: list of at least one array; the extents of the other dimensions must agree.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.hstack([mf.array([1, 2]), mf.array([3])]).tolist()
+        [1, 2, 3]
+    """
+    pieces = _at_least("hstack", arrays, lambda s: s or (1,))
+    return _agree("hstack", pieces, 0 if pieces[0].ndim == 1 else 1)
+
+
+@operator(category="shape", numpy=np.dstack, source="NumPy dstack",
+          samples=[Sample(([_X, Tensor((2, 3, 1))],)), Sample(([_MATRIX, _MATRIX],)),
+                   Sample(([Tensor((3,)), Tensor((3,))],))])  # fmt: skip
+def dstack(arrays: Sequence[Any]) -> Var:
+    """Arrays one behind the other: along dimension 2; ``[m, n]`` counts as ``[m, n, 1]`` and ``[n]`` as ``[1, n, 1]``.
+
+    Args:
+        arrays: list of at least one array; the extents of the other dimensions must agree.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.dstack([mf.array([1, 2]), mf.array([3, 4])]).tolist()
+        [[[1, 3], [2, 4]]]
+    """
+    layers = _at_least(
+        "dstack", arrays, lambda s: s if len(s) > 2 else (*s, 1) if len(s) == 2 else (1, *(s or (1,)), 1)
+    )
+    return _agree("dstack", layers, 2)
 
 
 # -- repetition -----------------------------------------------------------------------------------------------------

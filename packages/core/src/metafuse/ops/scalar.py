@@ -65,6 +65,12 @@ mod = elementwise(
     gradients=[lambda g, a, b, y: g, lambda g, a, b, y: -g * floor(a / b)],
     domain=[Tensor((), "number", 0.1, 0.9), Tensor((), "number", 1, 5)], methods=["mod", "__mod__"],
 )  # fmt: skip
+fmod = elementwise(
+    "fmod", "Remainder with the sign of ``x`` (``x - trunc(x / y) * y``); of integers by zero it is 0.",
+    lambda a, b: call("cmod", a, b), rule=same, numpy=np.fmod,
+    gradients=[lambda g, a, b, y: g, lambda g, a, b, y: -g * trunc(a / b)],
+    domain=[Tensor((), "number", -7.9, -7.2), Tensor((), "number", 2.7, 3.5)], methods=["fmod"],
+)  # fmt: skip
 maximum = elementwise(
     "maximum", "The larger of ``x`` and ``y``; NaN if either is.", lambda a, b: call("max", a, b), rule=keep,
     numpy=np.maximum,
@@ -250,7 +256,7 @@ for _name, _numpy, _text in (
         _name, _text, lambda a, _n=_name: call(_n, a) if a.dtype.is_float else a, rule=same, numpy=_numpy,
         gradients=[None], domain=[_FRACTIONS],
     )  # fmt: skip
-floor = globals()["floor"]
+floor, trunc = globals()["floor"], globals()["trunc"]
 
 # -- tests ---------------------------------------------------------------------------------------------------------
 for _name, _code, _numpy, _dunder, _text in (

@@ -5,11 +5,16 @@ What it is not: differentiation (``metafuse.grad``), or the other schedulers (``
 Who calls it: users; ``nn`` re-exports the rules.
 """
 
+from .adagrad import Adagrad
 from .adam import Adam, AdamW
+from .adam_variants import Adamax, NAdam, RAdam
 from .adan import Adan
 from .optimizer import Optimizer, opt_grad
 from .rmsprop import RMSprop
 from .schedules import LambdaLR, LRScheduler
 from .sgd import SGD
 
-__all__ = ["SGD", "Adam", "AdamW", "Adan", "LRScheduler", "LambdaLR", "Optimizer", "RMSprop", "opt_grad"]
+__all__ = [
+    "SGD", "Adagrad", "Adam", "AdamW", "Adamax", "Adan", "LRScheduler", "LambdaLR", "NAdam", "Optimizer", "RAdam",
+    "RMSprop", "opt_grad",
+]  # fmt: skip

@@ -30,8 +30,8 @@ class Adam(Optimizer):
         0.5
     """
 
-    options = ("lr", "eps", "betas", "weight_decay")
-    slots = ("values", "m")
+    options: tuple[str, ...] = ("lr", "eps", "betas", "weight_decay")
+    slots: tuple[str, ...] = ("values", "m")
 
     def __init__(
         self, params: Any, lr: float, eps: float = 1e-08, betas: Any = (0.9, 0.999), weight_decay: float = 0

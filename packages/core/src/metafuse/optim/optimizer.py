@@ -59,7 +59,7 @@ class Optimizer:
 
     #: names of attributes that a group may override
     options: tuple[str, ...] = ("lr",)
-    #: names of the state Vars that each parameter has; they start as zeros
+    #: names of the state Vars that each parameter has; they start as ``_first_state`` says
     slots: tuple[str, ...] = ()
 
     def __init__(self, params: Iterable[Any], lr: float, param_sync_iter: int = 10000) -> None:
@@ -215,6 +215,16 @@ class Optimizer:
             for group, k in held:
                 group["grads"][k] = _wide(group["grads"][k]) * factor
 
+    def clip_grad_value(self, clip_value: float) -> None:
+        """Limit every element of all kept gradients to ``-clip_value`` .. ``clip_value``; NaN stays."""
+        limit = check_number("clip_grad_value", "clip_value", clip_value)
+        self.sync_gradients()
+        with no_grad():
+            for group in self.param_groups:
+                group["grads"] = [
+                    None if g is None else g.maximum(-limit).minimum(limit) for g in group["grads"]
+                ]
+
     # -- the step ---------------------------------------------------------------------------------------------------
     def pre_step(self, loss: Var | None, retain_graph: bool = False) -> None:
         """What comes before the updates: ``backward`` if a loss is given, and counting."""
@@ -308,10 +318,13 @@ class Optimizer:
             values = group.setdefault(name, [])
             values.extend([None] * (len(group["params"]) - len(values)))
             if values[k] is None:
-                p = group["params"][k]
-                values[k] = zeros(p.shape, dtype=accumulator(p.dtype)).stop_grad()
+                values[k] = self._first_state(name, group["params"][k]).stop_grad()
             found[name] = values[k]
         return found
+
+    def _first_state(self, name: str, p: Var) -> Var:
+        """With what the state ``name`` of the parameter ``p`` begins: zeros, unless a subclass says otherwise."""
+        return zeros(p.shape, dtype=accumulator(p.dtype))
 
     # -- saving -----------------------------------------------------------------------------------------------------
     def state_dict(self) -> dict[str, Any]:
@@ -337,7 +350,7 @@ class Optimizer:
             for name in self.slots:
                 arrays = entry["state"].get(name, [])
                 for k, (p, a) in enumerate(zip(group["params"], arrays)):
-                    if a is not None and p.shape != np.shape(a):
+                    if a is not None and self._first_state(name, p).shape != np.shape(a):
                         raise ArgumentError(
                             f"[{kind}] state {name!r} of parameter {p.name() or k} has shape {np.shape(a)}, "
                             f"the parameter {tuple(p.shape)}"

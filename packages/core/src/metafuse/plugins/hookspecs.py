@@ -15,8 +15,9 @@ from ..backend.contract import Descriptor
 
 if TYPE_CHECKING:
     from ..dist.contract import CommunicatorDescriptor
+    from .commands import Command
 
-__all__ = ["hookimpl", "hookspec", "metafuse_backends", "metafuse_communicators"]
+__all__ = ["hookimpl", "hookspec", "metafuse_backends", "metafuse_commands", "metafuse_communicators"]
 
 hookspec = pluggy.HookspecMarker("metafuse")
 hookimpl = pluggy.HookimplMarker("metafuse")
@@ -25,6 +26,11 @@ hookimpl = pluggy.HookimplMarker("metafuse")
 @hookspec
 def metafuse_backends() -> list[Descriptor]:  # type: ignore[empty-body]
     """Name the backends that this plugin brings; nothing heavy is imported before one is used."""
+
+
+@hookspec
+def metafuse_commands() -> list[Command]:  # type: ignore[empty-body]
+    """Name the commands that this plugin adds to ``python -m metafuse``; nothing heavy is imported before one is run."""
 
 
 @hookspec

@@ -78,9 +78,11 @@ class Plugins:
     def call(self, hook: str) -> list[tuple[PluginRecord, Any]]:
         """What each loaded plugin answers to ``hook``; one that raises becomes broken and is left out."""
         answers: list[tuple[PluginRecord, Any]] = []
-        loaded = [record for record in self.records() if record.status == "loaded"]
-        for record in loaded:
-            others = [other.plugin for other in loaded if other is not record]
+        known = [
+            record for record in self.records() if record.plugin is not None
+        ]  # one may have broken since
+        for record in [r for r in known if r.status == "loaded"]:
+            others = [other.plugin for other in known if other is not record]
             try:
                 results = self._manager.subset_hook_caller(hook, others)()
             except Exception as error:

@@ -2,7 +2,7 @@
 
 What it is: ``scaled_dot_product_attention`` and ``multi_head_attention_forward`` as compositions of matrix products and
 softmax, and the reading of masks.
-What it is not: the layer with parameters (``metafuse.attention``).
+What it is not: the layer with parameters (``nn.multihead``).
 Who calls it: users and that layer.
 
 A mask of bools says different things in the two functions, as in the API they come from: what may take part
@@ -306,7 +306,7 @@ def multi_head_attention_forward(
 
     Example:
         >>> import metafuse as mf
-        >>> layer = mf.attention.MultiheadAttention(4, 2)
+        >>> layer = mf.nn.MultiheadAttention(4, 2)
         >>> x = mf.ones([3, 1, 4])
         >>> layer(x, x, x)[0].shape
         (3, 1, 4)

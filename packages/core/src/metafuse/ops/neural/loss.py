@@ -21,7 +21,7 @@ from ..registry import Sample, Tensor, operator
 from ..scalar import where
 from . import oracles
 from .activation import softmax
-from .checks import choice
+from .checks import choice, fraction
 
 __all__ = [
     "bce_loss",
@@ -96,23 +96,48 @@ def _chosen_gradient(node: Any, upstream: Any) -> list[Any]:
     return [None, where(chosen, upstream.broadcast(values.shape, [1]), 0.0), None]
 
 
-def _pick(logs: Any, target: Any, weight: Any, ignore_index: int | None, reduction: str, shape: Any) -> Any:
-    """Minus the log probability of each target class, weighted and reduced."""
-    loss = -_chosen(logs, target)
+def _scale(logs: Any, target: Any, weight: Any, ignore_index: int | None) -> Any:
+    """How much each target counts; ``None``: all count alike."""
     if weight is None and ignore_index is None:
-        return _reduce(loss, reduction) if reduction != "none" else loss.reshape(shape)
+        return None
     if weight is None:
-        left_out = (target == ignore_index) | (target < 0) | (target >= logs.shape[1])
-        scale = where(left_out, 0.0, fill(tuple(target.shape), 1, logs.dtype))
-    else:
-        scale = _chosen(
-            check_var("nll_loss", "weight", weight).broadcast(logs.shape, [0, *range(2, logs.ndim)]), target
-        )
-        if ignore_index is not None:
-            scale = where(target == ignore_index, 0.0, scale)
-    loss = loss * scale
+        return where(_counts(logs, target, ignore_index), fill(tuple(target.shape), 1, logs.dtype), 0.0)
+    scale = _chosen(_spread(logs, weight), target)
+    return scale if ignore_index is None else where(target == ignore_index, 0.0, scale)
+
+
+def _counts(logs: Any, target: Any, ignore_index: int | None) -> Any:
+    """Whether a target is a class, and one that is not to be ignored."""
+    a_class = (target >= 0) & (target < logs.shape[1])
+    return a_class if ignore_index is None else a_class & (target != ignore_index)
+
+
+def _spread(logs: Any, weight: Any) -> Any:
+    """The importance of classes under the shape of ``logs``."""
+    return check_var("nll_loss", "weight", weight).broadcast(logs.shape, [0, *range(2, logs.ndim)])
+
+
+def _pick(
+    logs: Any,
+    target: Any,
+    weight: Any,
+    ignore_index: int | None,
+    reduction: str,
+    shape: Any,
+    smoothing: float = 0.0,
+) -> Any:
+    """Minus the log probability of each target class, weighted and reduced; a share ``smoothing`` of it is that of the mean
+    over all classes."""
+    loss = -_chosen(logs, target)
+    scale = _scale(logs, target, weight, ignore_index)
+    if scale is not None:
+        loss = loss * scale
+    if smoothing:
+        every = (logs if weight is None else logs * _spread(logs, weight)).sum(1)
+        every = where(_counts(logs, target, ignore_index), every, 0.0)
+        loss = loss * (1.0 - smoothing) - every * (smoothing / logs.shape[1])
     if reduction == "mean":
-        return loss.sum() / scale.sum()
+        return loss.mean() if scale is None else loss.sum() / scale.sum()
     return loss.sum() if reduction == "sum" else loss.reshape(shape)
 
 
@@ -124,13 +149,23 @@ def _pick(logs: Any, target: Any, weight: Any, ignore_index: int | None, reducti
         Sample((_X, _T), {"reduction": "none"}),
         Sample((_X, _T), {"reduction": "sum", "weight": Tensor((3,), "float", 0.5, 2.0)}),
         Sample((Tensor((2, 3, 2, 2)), Tensor((2, 2, 2), "int32", 0, 2)), {"ignore_index": 1}),
+        Sample((_X, _T), {"label_smoothing": 0.2}),
+        Sample(
+            (Tensor((2, 3, 2, 1)), Tensor((2, 2, 1), "int32", 0, 2), Tensor((3,), "float", 0.5, 2.0), 1),
+            {"label_smoothing": 0.3},
+        ),
     ],
     source="negative log-likelihood of softmax",
 )
 @recorded
 @in_float32
 def cross_entropy_loss(
-    output: Any, target: Any, weight: Any = None, ignore_index: int | None = None, reduction: str = "mean"
+    output: Any,
+    target: Any,
+    weight: Any = None,
+    ignore_index: int | None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
 ) -> Any:
     """Minus the logarithm of the softmax probability of the target class.
 
@@ -140,6 +175,8 @@ def cross_entropy_loss(
         weight: ``[classes]``: the importance of each class. A mean is then a weighted mean.
         ignore_index: targets of this value do not count.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+        label_smoothing: in [0, 1]: which share of the target's probability is spread evenly over all classes (Szegedy et
+            al. 2016); with ``weight`` each class has its own importance there too.
 
     Example:
         >>> import metafuse as mf
@@ -147,9 +184,10 @@ def cross_entropy_loss(
         1.3863
     """
     reduction = _reduction("cross_entropy_loss", reduction)
+    smoothing = fraction("cross_entropy_loss", "label_smoothing", label_smoothing)
     given = target
     output, target = _classes("cross_entropy_loss", output, target, weight)
-    return _pick(softmax(output, 1, True), target, weight, ignore_index, reduction, given.shape)
+    return _pick(softmax(output, 1, True), target, weight, ignore_index, reduction, given.shape, smoothing)
 
 
 @operator(

@@ -157,12 +157,24 @@ def nll_loss(
 
 
 def cross_entropy_loss(
-    output: Array, target: Array, weight: Any = None, ignore_index: int | None = None, reduction: str = "mean"
+    output: Array,
+    target: Array,
+    weight: Any = None,
+    ignore_index: int | None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
 ) -> Array:
-    """Log-softmax, then the loss above."""
-    return nll_loss(
-        softmax(output, 1, True), target, weight, -100 if ignore_index is None else ignore_index, reduction
-    )
+    """Cross entropy of log-softmax with the distribution that has ``1 - label_smoothing`` on the target and the rest on all."""
+    logs, classes = softmax(output, 1, True), output.shape[1]
+    target = target.reshape(output.shape[0], *output.shape[2:])
+    valid = (target != (-100 if ignore_index is None else ignore_index)) & (target >= 0) & (target < classes)
+    safe = np.where(valid, target, 0)
+    importance = np.ones(classes) if weight is None else weight
+    wanted = np.moveaxis(np.eye(classes)[safe], -1, 1) * (1 - label_smoothing) + label_smoothing / classes
+    wanted = wanted * importance.reshape(-1, *[1] * (output.ndim - 2))
+    loss = -(wanted * logs).sum(1) * valid
+    scale = (importance[safe] * valid).sum()
+    return np.atleast_1d(loss.sum() / scale) if reduction == "mean" else _reduced(loss, reduction)
 
 
 def mse_loss(output: Array, target: Array, reduction: str = "mean") -> Array:
