@@ -14,8 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from metafuse.backend.contract import Machine
-from metafuse.dtypes import DType, bfloat16, int64
-from metafuse.kernel.cstyle import LIBRARY, guarded, rounded, stored, type_name, unsigned_of
+from metafuse.dtypes import DType, bfloat16, float16, int64
+from metafuse.kernel.cstyle import LIBRARY, guarded, rounded, stored, unsigned_of
 from metafuse.kernel.expr import Expr, add, axis, load, mul, walk
 from metafuse.kernel.ir import Contraction, Kernel, Operand, Stage
 from metafuse.kernel.scope import Printer, Scope, affine
@@ -95,6 +95,8 @@ def _element_type(dtype: DType, total: str) -> str:
     """Integers of the sum's width are read as the sum's type, which wraps like theirs."""
     if dtype is bfloat16:
         return BFLOAT16
+    if dtype is float16:
+        return "_Float16"
     return total if dtype.is_integer and dtype.itemsize >= 4 and unsigned_of(dtype) == total else dtype.c_name
 
 
@@ -238,7 +240,7 @@ class _Epilogue:
 
     def _bind_value(self, body: Scope, stage: Stage, text: str, total: str) -> None:
         dtype, printer = stage.expr.dtype, body.printer
-        same = type_name(dtype, printer.dialect) == total and dtype is not bfloat16
+        same = dtype.c_name == total
         text = text if same else rounded(text, dtype, printer.dialect, printer.needs)
         body.bind("value", stage.result, text, lazy=True)
 

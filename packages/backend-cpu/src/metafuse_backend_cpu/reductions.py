@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from metafuse.backend.contract import Machine
-from metafuse.dtypes import DType, float16, float32, float64
+from metafuse.dtypes import DType, float32, float64
 from metafuse.kernel.cstyle import literal, rounded, type_name, unsigned_of
 from metafuse.kernel.expr import Expr, walk, weight
 from metafuse.kernel.ir import IDENTITY, Kernel, Stage
@@ -234,8 +234,7 @@ def _strips(
         _prefetch(whole, stages, axis, strip)
         with whole.block(f"for (int l = 0; l < {strip}; ++l)", pragma=SIMD) as body:
             _point(body, stages, places, axis)
-    buffers = scope.printer.kernel.buffers
-    masked = machine.vector_bytes >= _MASKED and not any(buffer.dtype is float16 for buffer in buffers)
+    masked = machine.vector_bytes >= _MASKED
     step = width if masked else strip
     with scope.block(f"for (; at < {stop}; at += {step})") as rest:
         rest.line(f"const int left = {stop} - at < {step} ? (int)({stop} - at) : {step};")

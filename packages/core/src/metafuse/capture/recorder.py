@@ -216,7 +216,9 @@ class Recorder:
         )
         for position, slot in program.plan.results:
             # a value that is nothing but an alias of what the program was given comes from there
-            self._sources[nodes[position].order] = sources[slot] if slot < len(sources) else ("made", number, slot)
+            self._sources[nodes[position].order] = (
+                sources[slot] if slot < len(sources) else ("made", number, slot)
+            )
 
     def _code(self, value: Number) -> str:
         if value.tape is not self.tape:

@@ -48,11 +48,10 @@ _ROUNDING = frozenset({"floor", "ceil", "round", "trunc"})
 class Dialect:
     """What differs between the languages of the C family.
 
-    ``inline`` qualifies helper functions, ``half`` names the 16-bit float, ``infinity``, ``nan`` are float32 literals.
+    ``inline`` qualifies helper functions, ``infinity``, ``nan`` are float32 literals.
     """
 
     inline: str = "static inline"
-    half: str = "_Float16"
     infinity: str = "__builtin_inff()"
     nan: str = '__builtin_nanf("")'
 
@@ -66,28 +65,35 @@ class Dialect:
 
 def type_name(dtype: DType, dialect: Dialect) -> str:
     """The C type of a local variable of ``dtype``. It differs from the type in memory, ``DType.c_name``, for bool (``unsigned
-    char`` there) and bfloat16: a ``float`` whose value is a bfloat16 here, ``unsigned short`` there."""
+    char`` there) and floats of 16 bits: a ``float`` whose value has so few bits here, ``unsigned short`` there. Compilers
+    vectorise that, which they do for no 16-bit type of their own without arithmetic for it in the processor."""
     if dtype.kind == "b":
         return "bool"
-    return "float" if dtype is bfloat16 else dialect.half if dtype is float16 else dtype.c_name
+    return "float" if _short(dtype) else dtype.c_name
+
+
+def _short(dtype: DType) -> bool:
+    return dtype.is_float and dtype.itemsize == 2
 
 
 def loaded(memory: str, dtype: DType, dialect: Dialect, needs: dict[str, str]) -> str:
     """What was read from ``memory`` as a local variable's value."""
-    if dtype is bfloat16:
-        return f"{_helper('bfloat16_value', dialect, needs)}({memory})"
+    if _short(dtype):
+        return f"{_helper(f'{dtype.name}_value', dialect, needs)}({memory})"
     return f"{memory} != 0" if dtype.kind == "b" else memory
 
 
 def stored(value: str, dtype: DType, dialect: Dialect, needs: dict[str, str]) -> str:
     """A local variable's value as it is written to memory."""
-    return f"{_helper('bfloat16_bits', dialect, needs)}({value})" if dtype is bfloat16 else value
+    return f"{_helper(f'{dtype.name}_bits', dialect, needs)}({value})" if _short(dtype) else value
 
 
 def rounded(value: str, dtype: DType, dialect: Dialect, needs: dict[str, str]) -> str:
     """An arithmetic value (of a wider type, perhaps) as a local variable's value of ``dtype``."""
     if dtype is bfloat16:
         return f"{_helper('bfloat16_round', dialect, needs)}((float)({value}))"
+    if dtype is float16:
+        return f"{_helper('float16_round', dialect, needs)}({value})"
     return f"({type_name(dtype, dialect)}){value}"
 
 
@@ -105,8 +111,9 @@ def literal(value: float | int | bool, dtype: DType, dialect: Dialect) -> str:
     """
     if dtype.kind == "b":
         return "true" if value else "false"
-    if dtype is bfloat16:
-        return literal(float(dtype.convert(value)), float32, dialect)
+    if _short(dtype):
+        with np.errstate(over="ignore"):
+            return literal(float(dtype.convert(value)), float32, dialect)
     if dtype.is_float:
         with np.errstate(over="ignore"):
             number = dtype.numpy.type(value)
@@ -118,7 +125,6 @@ def literal(value: float | int | bool, dtype: DType, dialect: Dialect) -> str:
         text = str(number)
         text = text if any(c in text for c in ".e") else text + ".0"
         text = text if dtype is float64 else text + "f"
-        text = text if dtype.itemsize > 2 else f"({kind}){text}"
         return f"({text})" if text[0] in "-(" else text
     number = int(
         np.array(int(value) & (2 ** (8 * dtype.itemsize) - 1), f"u{dtype.itemsize}").view(dtype.numpy)
@@ -158,7 +164,10 @@ def operation(node: Expr, args: Sequence[str], dialect: Dialect, needs: dict[str
         return _helper("uniform", dialect, needs) + f"({', '.join(args)})"
     if op == "not" or (op == "bitnot" and dtype.kind == "b"):
         return f"!{args[0]}"
-    if dtype is bfloat16:
+    if op == "cdiv" and dtype is float16:  # NumPy rounds the quotient before it is cut
+        quotient = rounded(f"({args[0]} / {args[1]})", dtype, dialect, needs)
+        return _library("trunc", float32, dialect, needs) + f"({quotient})"
+    if _short(dtype):
         text = _floating(_in_float(node), args, dialect, needs)
         return text if op in EXACT else rounded(text, dtype, dialect, needs)
     if dtype.is_float:
@@ -169,7 +178,7 @@ def operation(node: Expr, args: Sequence[str], dialect: Dialect, needs: dict[str
 def _cast(source: DType, dtype: DType, x: str, dialect: Dialect, needs: dict[str, str]) -> str:
     if dtype.kind == "b":
         return f"{x} != 0"
-    if dtype is bfloat16 and source.itemsize > 1:  # eight bits are kept
+    if _short(dtype) and source.itemsize > 1:  # eight bits are kept
         return rounded(x, dtype, dialect, needs)
     kind = type_name(dtype, dialect)
     if source.is_float and dtype.is_integer and dtype.itemsize < 8:
@@ -193,12 +202,6 @@ def _floating(node: Expr, args: Sequence[str], dialect: Dialect, needs: dict[str
         return f"({args[0]} {sign} {args[1]}) | ({args[1]} != {args[1]}) ? {args[1]} : {args[0]}"
     if op == "pow" and node.args[1].op == "const" and node.args[1].value in (1, 2, 3):
         return " * ".join([args[0]] * int(node.args[1].value))
-    if dtype.itemsize == 2 and op == "cdiv":
-        trunc = _library("trunc", float32, dialect, needs)
-        return f"({dialect.half}){trunc}((float)({dialect.half})({args[0]} / {args[1]}))"
-    if dtype.itemsize == 2:  # the C library has no half functions
-        inner = _floating(_in_float(node), [f"(float){a}" for a in args], dialect, needs)
-        return f"({dialect.half})({inner})"
     if op in ("floordiv", "mod"):
         fmod = _library("cmod", dtype, dialect, needs)
         floor = _library("floor", dtype, dialect, needs)
@@ -282,6 +285,46 @@ HELPERS: dict[str, str] = {
     number.bits = (value == value ? near : quiet) & 0xffff0000U;
     return number.value;
 }
+""",
+    # subnormal ones come right by the multiplication
+    "float16_value": """INLINE float mf_float16_value(unsigned short bits) {
+    union { unsigned int bits; float value; } number;
+    number.bits = (bits & 0x7fffU) << 13;
+    number.value *= 0x1p112f;
+    number.bits |= (bits & 0x7c00U) == 0x7c00U ? 0x7f800000U : 0U;
+    number.bits |= (bits & 0x8000U) << 16;
+    return number.value;
+}
+""",
+    # of a number that is a float16 already; its subnormal numbers become those of float
+    "float16_bits": """INLINE unsigned short mf_float16_bits(float value) {
+    union { float value; unsigned int bits; } number, scaled;
+    number.value = value;
+    scaled.value = __builtin_fabsf(value) * 0x1p-112f;
+    return (unsigned short)((scaled.bits >> 13 & 0x7fffU) | (number.bits >> 16 & 0x8000U));
+}
+""",
+    # to the nearest, ties to even, infinity from 65520 on. Added to a power of two that has no digits beyond those to be kept,
+    # a number loses the others. A double is first cut to a float that remembers in its last bit that something was cut off, so
+    # that nothing is rounded twice.
+    "float16_round": """INLINE float mf_float16_round(float value) {
+    union { float value; unsigned int bits; } number, power;
+    const float size = __builtin_fabsf(value);
+    number.value = 131072.0f < size ? 131072.0f : size;
+    power.bits = number.bits & 0x7f800000U;
+    power.bits = (power.bits < 0x38800000U ? 0x38800000U : power.bits) + (13U << 23);
+    const float near = (number.value + power.value) - power.value;
+    return __builtin_copysignf(near >= 65536.0f ? __builtin_inff() : near, value);
+}
+INLINE float mf_float16_round(double value) {
+    union { float value; unsigned int bits; } number;
+    number.value = (float)value;
+    const double back = number.value;
+    const unsigned int beyond = __builtin_fabs(back) > __builtin_fabs(value), cut = back != value;
+    number.bits = value == value ? (number.bits - beyond) | cut : number.bits;
+    return mf_float16_round(number.value);
+}
+template <class T> INLINE float mf_float16_round(T value) { return mf_float16_round((float)value); }
 """,
     "cdiv": """template <class T> INLINE T mf_cdiv(T a, T b) {
     if (b == 0) return 0;
