@@ -37,7 +37,6 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 import metafuse as mf  # noqa: E402
-from metafuse.debug import record_launches  # noqa: E402
 
 LEAST, MEAN = 0.5, 1.0
 RANDOM = np.random.default_rng(0)
@@ -314,22 +313,12 @@ def measure(table: harness.Table, case: Case, ratios: dict[str, float]) -> None:
         )
 
 
-def profile(case: Case, steps: int = 5) -> None:
-    """Print the launches of one case, the fastest of some runs."""
+def profile(case: Case) -> None:
+    """Print the launches of one case."""
     sides = Sides(case)
     for way, call in (("forward", sides.forward), ("and backward", sides.both)):
-        call()
-        call()
-        runs = []
-        for _ in range(steps):
-            begin = time.perf_counter()
-            with record_launches() as launches:
-                call()
-            runs.append((time.perf_counter() - begin, launches))
-        seconds, launches = min(runs, key=lambda run: run[0])
-        print(f"\n{case.name}, {way}: {seconds * 1e3:.3f} ms")
-        for x in sorted(launches, key=lambda x: -x.seconds)[:25]:
-            print(f"  {x.seconds * 1e3:8.3f} ms  {x.nbytes / max(x.seconds, 1e-9) / 1e9:6.1f} GB/s  {x.name}")
+        print(f"\n{case.name}, {way}\n")
+        harness.profile(call, most=25)
 
 
 def chosen() -> list[Case]:

@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -115,23 +114,6 @@ def gigaflops(run: Callable[[], Any]) -> float:
     with record_launches() as launches:
         run()
     return sum(2 * x.elements for x in launches if x.name.startswith("library ")) / 1e9
-
-
-def profile(run: Callable[[], Any], steps: int = 5) -> None:
-    rows: dict[int, list[Any]] = defaultdict(list)
-    run()  # packs what is constant
-    for _ in range(steps):
-        with record_launches() as launches:
-            run()
-        for number, launch in enumerate(launches):
-            rows[number].append(launch)
-    best = [min(found, key=lambda x: x.seconds) for found in rows.values()]
-    total = sum(x.seconds for x in best)
-    print("| launch | ms | share | GB/s | GFLOP/s |\n|---|---|---|---|---|")
-    for x in sorted(best, key=lambda x: -x.seconds):
-        print(f"| {x.name} | {x.seconds * 1e3:.3f} | {x.seconds / total:.1%} | {x.nbytes / x.seconds / 1e9:.1f} "
-              f"| {2 * x.elements / x.seconds / 1e9:.0f} |")  # fmt: skip
-    print(f"\nall launches {total * 1e3:.2f} ms")
 
 
 #: what a new process does: seconds from the network's creation to the first result
@@ -244,7 +226,7 @@ def main() -> int:
         for name in chosen():
             for batch in batches:
                 print(f"\n### {name}, batch {batch}\n")
-                profile(runner(build(name)[0], images(name, batch)))
+                harness.profile(runner(build(name)[0], images(name, batch)))
         return 0
     if OPTIONS.extra.cold:
         print("| network | batch | empty cache, s: median (best) | new process, s |\n|---|---|---|---|")

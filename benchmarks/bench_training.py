@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -36,7 +35,6 @@ import torch  # noqa: E402
 import metafuse as mf  # noqa: E402
 import peers  # noqa: E402
 from metafuse import nn  # noqa: E402
-from metafuse.debug import record_launches  # noqa: E402
 
 WIDTH, HEADS, LENGTH, LAYERS = 256, 8, 128, 6
 
@@ -175,25 +173,6 @@ def torch_step(way: str, model: Any, images: Any, labels: Any) -> Callable[[], f
     return step
 
 
-def profile(step: Callable[[], Any]) -> None:
-    """Time by kernel name, best of three steps."""
-    best: dict[str, list[float]] = {}
-    for _ in range(3):
-        with record_launches() as rows:
-            step()
-        now: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0, 0.0])
-        for x in rows:
-            for k, value in enumerate((x.seconds, 1, x.nbytes, x.elements)):
-                now[x.name][k] += value
-        best = {k: min(v, best.get(k, v)) for k, v in now.items()}
-    total = sum(v[0] for v in best.values())
-    print("| launches | times | ms | share | GB/s | GFLOP/s |\n|---|---|---|---|---|---|")
-    for name, (seconds, times, nbytes, points) in sorted(best.items(), key=lambda i: -i[1][0]):
-        print(f"| {name} | {times:.0f} | {seconds * 1e3:.3f} | {seconds / total:.1%} | {nbytes / seconds / 1e9:.1f} "
-              f"| {2 * points / seconds / 1e9:.0f} |")  # fmt: skip
-    print(f"\nall launches {total * 1e3:.2f} ms")
-
-
 def peak(side: str, case: str) -> None:
     """MiB that three steps add to the peak of this process."""
     import resource
@@ -218,7 +197,7 @@ def main() -> int:
         OPTIONS.extra.plain = True
         for case in cases:
             print(f"\n### {case}\n")
-            profile(our_step(build(case)[0], *data(case)))
+            harness.profile(our_step(build(case)[0], *data(case)), by_name=True, runs=3)
         return 0
     ways = [w for w in OPTIONS.extra.peers.split(",") if w]
     print(

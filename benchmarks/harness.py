@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Options", "Sample", "Table", "agree", "interleave", "kernels", "machine", "start"]
+__all__ = ["Options", "Sample", "Table", "agree", "interleave", "kernels", "machine", "profile", "start"]
 
 
 #: cores used by other programs from which on a measurement is marked
@@ -254,6 +254,33 @@ def kernels(call: Callable[[], Any]) -> list[str]:
         kernel = getattr(step, "kernel", None)
         names.append(kernel.name if kernel is not None else getattr(step, "name", "opaque"))
     return names
+
+
+def profile(call: Callable[[], Any], *, by_name: bool = False, runs: int = 5, most: int = 1000) -> None:
+    """Print what metafuse launches in ``call``, slowest first, each at its best of some runs; ``by_name``: launches of one
+    name together."""
+    from metafuse.debug import record_launches
+
+    best: dict[Any, tuple[float, ...]] = {}
+    call()  # packs what is constant
+    for _ in range(runs):
+        with record_launches() as launches:
+            call()
+        now: dict[Any, tuple[float, ...]] = {}
+        for number, x in enumerate(launches):
+            key = x.name if by_name else (number, x.name)
+            before = now.get(key, (0.0, 0.0, 0.0, 0.0))
+            now[key] = tuple(a + b for a, b in zip(before, (x.seconds, 1, x.nbytes, x.elements), strict=True))
+        best = {key: min(found, best.get(key, found)) for key, found in now.items()}
+    total = sum(found[0] for found in best.values())
+    print("| launches | times | ms | share | GB/s | GFLOP/s |\n|---|---|---|---|---|---|")
+    for key, (seconds, times, nbytes, elements) in sorted(best.items(), key=lambda item: -item[1][0])[:most]:
+        name, passed = key if by_name else key[1], max(seconds, 1e-9)
+        print(
+            f"| {name} | {times:.0f} | {seconds * 1e3:.3f} | {seconds / total:.1%} | {nbytes / passed / 1e9:.1f} "
+            f"| {2 * elements / passed / 1e9:.0f} |"
+        )
+    print(f"\nall launches {total * 1e3:.2f} ms")
 
 
 class Table:

@@ -90,3 +90,24 @@ def test_every_benchmark_is_on_the_page_and_in_the_readme(harness):
     assert set(runner.sections(page)) == scripts
     for name in scripts:
         assert f"## {runner.title(name)}\n" in page
+
+
+def test_a_profile_has_a_row_per_launch_or_per_name(harness, capsys):
+    import metafuse as mf
+
+    x = mf.array(np.ones((30, 40), np.float32)).sync()
+
+    def call():
+        mf.sync([(x * 2).sum(0), (x * 3).sum(1)])
+        x.exp().sync()
+
+    for by_name in (False, True):
+        harness.profile(call, by_name=by_name, runs=2)
+        lines = capsys.readouterr().out.splitlines()
+        rows = [[part.strip() for part in line.split("|")[1:-1]] for line in lines[2:-2]]
+        assert lines[0].startswith("| launches | times |") and lines[-1].startswith("all launches ")
+        assert sum(int(row[1]) for row in rows) >= 2 and len({row[0] for row in rows}) <= len(rows)
+        assert not by_name or len({row[0] for row in rows}) == len(rows)
+        assert [float(row[2]) for row in rows] == sorted((float(row[2]) for row in rows), reverse=True)
+    harness.profile(call, most=1)
+    assert len(capsys.readouterr().out.splitlines()) == 5

@@ -179,6 +179,9 @@ py::object find_snippet(const Module& module, const std::string& symbol) {
     void* run = module.find(symbol + "_snippet");
     const void* signature = module.find(symbol + "_signature");
     if (run == nullptr || signature == nullptr) return py::none();
+    if (void* services = module.find(symbol + "_services")) {
+        *static_cast<SnippetServices*>(services) = {members, begin_region, end_region};
+    }
     return py::cast(Snippet(symbol, run, static_cast<const long long*>(signature)));
 }
 

@@ -3,6 +3,7 @@
 //                      const double* values, long long count, int threads, char* message, long long capacity);
 //   const long long SYMBOL_signature[] = {inputs, outputs, rank and itemsize of each input, then of each output};
 // It answers 0, or 1 with a message; exceptions of user code are caught inside it.
+//   SnippetServices SYMBOL_services;  // only where its OpenMP regions run on the runtime's threads (code_threads.py)
 #pragma once
 
 #include <cstddef>
@@ -12,6 +13,13 @@
 #include <vector>
 
 namespace metafuse_cpu {
+
+// As in library.hpp; filled in when the snippet is found.
+struct SnippetServices {
+    int (*members)();
+    void (*begin_region)(int members, void (*body)(void* context, int number), void* context);
+    void (*end_region)();
+};
 
 class Snippet {
 public:

@@ -115,6 +115,7 @@ print(time.perf_counter() - start)
 """
 
 
+@pytest.mark.serial
 def test_a_warm_process_loads_a_kernel_within_5_ms(backend, tmp_path):
     from metafuse.config import flags
 
@@ -195,6 +196,7 @@ def test_a_keyboard_interrupt_arrives_after_the_program(backend, axpy, table):
     assert done.stdout == "True\n", done.stderr
 
 
+@pytest.mark.serial
 def test_kernels_leave_the_interpreter_lock(backend, axpy, table):
     """Another Python thread goes on while a program runs."""
     import threading

@@ -7,6 +7,7 @@ import pytest
 
 from metafuse.dtypes import DTYPES, as_dtype, float32, float64, int32
 from metafuse.errors import ArgumentError, BackendError, CompileError, KernelError
+from metafuse_backend_cpu.code_threads import threads
 
 pytestmark = pytest.mark.compiler
 RNG = np.random.default_rng(3)
@@ -333,3 +334,91 @@ def test_included_files_are_found(tmp_path, monkeypatch):
     assert included(texts, []) == found
     (tmp_path / "below" / "c.h").write_text("int d;")
     assert [a == b for a, b in zip(included(texts, []), found, strict=True)] == [True, True, False]
+
+
+ROWS = """
+long total = 0, most = 0;
+double sum = 0;
+#pragma omp parallel if (in0_shape0 > 1) reduction(+ : total, sum)  // two results: their lock too
+{
+    const int mine = omp_get_thread_num();
+    for (int step = 0; step < 200; ++step) {
+        #pragma omp for collapse(2) schedule(static)
+        for (int i = 0; i < in0_shape0; ++i)
+            for (int j = 0; j < in0_shape1; ++j)
+                @out(i, j) = (step ? @out(i, j) : 0) + @in0((i + step) % in0_shape0, j);
+    }
+    #pragma omp barrier
+    #pragma omp for
+    for (int i = 0; i < in0_shape0; ++i) total += @out(i, 0), sum += @out(i, 1);
+    #pragma omp critical
+    most = max(most, (long)mine + 1);
+}
+@out1(0) = total;
+@out1(1) = sum;
+@out1(2) = most <= omp_get_max_threads();
+"""
+
+
+@pytest.mark.parametrize("extra", ["", "#pragma omp parallel\n#pragma omp single\n{}\n"])
+def test_regions_of_openmp(run, extra):
+    """On the runtime's threads, and (with what those do not know) on OpenMP's own."""
+    x = RNG.integers(0, 9, (7, 3)).astype(np.float32)
+    found, numbers = run(ROWS + extra, [x], [((7, 3), "float32"), ((3,), "int64")])
+    expected = sum(np.roll(x, -step, 0) for step in range(200))
+    assert np.array_equal(found, expected)
+    assert list(numbers) == [expected[:, 0].sum(), expected[:, 1].sum(), 1]
+
+
+def test_regions_within_regions_have_one_thread(run):
+    source = """
+    #pragma omp parallel for
+    for (int i = 0; i < out_shape0; ++i) {
+        int sum = 0;
+        #pragma omp parallel for reduction(+ : sum) num_threads(4)
+        for (int k = 0; k < 100; ++k) sum += k * omp_get_num_threads();
+        @out(i) = sum;
+    }
+    """
+    (found,) = run(source, [], [((9,), "int32")])
+    assert list(found) == [4950] * 9
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#pragma omp parallel for schedule(dynamic)\nfor (;;) {}", "#pragma omp single", "#pragma omp task",
+        "#pragma omp parallel for ordered", "#pragma omp sections", "omp_set_num_threads(3);\n#pragma omp parallel",
+        "#include \"mine.h\"\n#pragma omp parallel", "#include <Eigen/Dense>\n#pragma omp parallel", "int x = 1;",
+        "#pragma omp parallel for \\\n schedule(guided, 4)", "_Pragma(\"omp single\")\n#pragma omp parallel",
+    ],
+)  # fmt: skip
+def test_what_the_runtimes_threads_do_not_know_stays_with_openmp(text):
+    assert threads("f", [text], ()) == ""
+    assert threads("f", ["#pragma omp parallel"], ["-DN=2"]) == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#pragma omp parallel", "# pragma omp parallel for simd reduction(max : a, b) if (n > (3))  // note",
+        "#pragma omp parallel for schedule(static, 4) \\\n collapse(2) firstprivate(x)", "#include <vector>\n#pragma omp for",
+        "#pragma omp atomic update", "#pragma omp parallel\n#pragma omp critical (name)\n#pragma omp barrier",
+    ],
+)  # fmt: skip
+def test_what_the_runtimes_threads_know(text):
+    assert "GOMP_parallel" in threads("f", [text], ())
+
+
+def test_functions_that_vectorise(run):
+    x = RNG.uniform(-3, 3, 500).astype(np.float32)
+    source = """
+    #pragma omp simd
+    for (int i = 0; i < in0_shape0; ++i) {
+        @out(0, i) = mf_expf(@in0(i));
+        @out(1, i) = mf_tanhf(@in0(i));
+        @out(2, i) = mf_logf(mf_expf(@in0(i)));
+    }
+    """
+    (found,) = run(source, [x], [((3, 500), "float32")])
+    np.testing.assert_allclose(found, [np.exp(x), np.tanh(x), x], rtol=2e-6, atol=1e-6)

@@ -165,7 +165,6 @@ def test_rows_with_gaps_and_broadcast_by_stride(case):
 
 
 NUMBERS = [
-    PostOp("linear", alpha=2, beta=0.5),
     PostOp("relu"),
     PostOp("relu", alpha=0.1),
     PostOp("clip", alpha=-0.5, beta=6),
@@ -176,7 +175,6 @@ NUMBERS = [
     PostOp("hardswish", alpha=1 / 6, beta=0.5),
     PostOp("gelu_erf"),
     PostOp("gelu_tanh"),
-    PostOp("elu", alpha=0.7),
 ]
 
 

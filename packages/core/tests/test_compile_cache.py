@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from metafuse import config
+from metafuse.runtime import cache_total, compile_cache
 from metafuse.runtime.compile_cache import MAGIC, CompileCache
 
 KERNEL = "void f();"
@@ -142,7 +143,7 @@ def test_clear_and_size(directory):
     (directory / "notes.txt").write_text("not ours")
     cache.clear()
     assert cache.size() == 0
-    assert (directory / "notes.txt").exists()
+    assert (directory / "notes.txt").exists() and not (directory / "total").exists()
     assert cache.lookup("g++ 12", KERNEL) is None
 
 
@@ -183,9 +184,125 @@ def test_remains_of_dead_processes_are_removed(directory):
     old.write_bytes(b"half a module")
     young.write_bytes(b"half a module")
     os.utime(old, (time.time() - 7200,) * 2)
+    listed(directory, 90_000)
     CompileCache(directory).store("g++ 12", ["void h();"], b"x")
     assert not old.exists()
     assert young.exists()
+
+
+# -- the total ----------------------------------------------------------------------------------------------------
+def listed(directory: Path, seconds: float, total: int = 0) -> None:
+    """As if the directory had been listed so many seconds ago and held ``total`` bytes."""
+    (directory / "total").write_bytes(cache_total.HEAD + b"%d %d" % (int(time.time() - seconds), total))
+
+
+@pytest.fixture
+def listings(monkeypatch):
+    """How often directories were listed."""
+    seen: list[str] = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: seen.append(path) or scandir(path))
+    return seen
+
+
+def test_other_processes_need_not_list_the_directory(directory, listings):
+    store(directory)
+    assert len(listings) == 3  # one per folder
+    for number in range(3):
+        cache = CompileCache(directory)
+        cache.put_text("text", "words")
+        cache.store("g++ 12", [f"kernel {number}"], b"binary")
+    assert len(listings) == 3
+
+
+@pytest.mark.parametrize("seconds", [90_000, -90_000])
+def test_a_count_of_another_day_is_made_again(directory, listings, seconds):
+    store(directory)
+    listed(directory, seconds)
+    del listings[:]
+    store(directory, b"another")
+    assert len(listings) == 3
+    store(directory, b"a third")
+    assert len(listings) == 3
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"metafuse", b"metafuse-cache-total-1 x y", b"metafuse-cache-total-1 5"]
+)
+def test_a_damaged_count_is_made_again(directory, listings, content):
+    store(directory)
+    (directory / "total").write_bytes(content)
+    del listings[:]
+    store(directory, b"another")
+    store(directory, b"a third")
+    assert len(listings) == 3
+
+
+def test_what_all_processes_write_counts(directory, listings):
+    """Two instances in turn, as two processes would."""
+    caches = [CompileCache(directory, 50_000) for _ in range(2)]
+    sizes = []
+    for number in range(40):
+        caches[number % 2].store("g++", [f"kernel {number}"], bytes([number]) * 4000)
+        sizes.append(caches[0].size())
+    assert max(sizes) <= 50_000 and sizes[-1] > 30_000
+    del listings[:]
+    caches[0].store("g++", ["one more"], b"x")
+    assert len(listings) <= 3
+
+
+def test_a_half_written_record_leaves_a_sum(directory):
+    total = cache_total.Total(directory, directory)
+    directory.mkdir()
+    total.begin(1000)
+    with open(directory / "total", "ab") as stream:
+        stream.write(b"+")
+    assert cache_total.Total(directory, directory).add(7) == 1007
+    assert total.add(0) == 1007
+
+
+def test_a_long_count_is_written_as_one_sum(directory):
+    directory.mkdir()
+    total = cache_total.Total(directory, directory)
+    total.begin(10)
+    with open(directory / "total", "ab") as stream:
+        stream.write(b"+1" * 40_000)
+    assert total.add(5) == 40_015
+    assert (directory / "total").stat().st_size < 100
+    assert cache_total.Total(directory, directory).add(0) == 40_015
+
+
+def test_a_count_that_can_not_be_kept_is_the_processes_own(directory, listings, monkeypatch):
+    cache = CompileCache(directory, 50_000)
+    cache.store("g++", ["first"], b"x")
+    (directory / "total").unlink()
+    (directory / "total").mkdir()
+    del listings[:]
+    for number in range(5):
+        cache.store("g++", [f"kernel {number}"], bytes(4000))
+    assert len(listings) == 3
+    for number in range(5, 40):
+        cache.store("g++", [f"kernel {number}"], bytes([number]) * 4000)
+        assert cache.size() <= 50_000
+
+
+def test_a_count_that_can_only_be_read(directory, listings, monkeypatch):
+    store(directory)
+    del listings[:]
+    cache, real = CompileCache(directory, 20_000), os.open
+
+    def refuse(path, flags, *more, **options):
+        if flags & os.O_APPEND:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return real(path, flags, *more, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+    for number in range(3):
+        cache.store("g++", [f"kernel {number}"], bytes([number]) * 4000)
+    assert listings == []
+    for number in range(3, 10):
+        cache.store("g++", [f"kernel {number}"], bytes([number]) * 4000)
+        assert cache.size() <= 20_000
 
 
 # -- disks that refuse --------------------------------------------------------------------------------------------
@@ -341,6 +458,20 @@ def test_threads(directory):
     assert cache.size() <= 60_000
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_process_forked_while_another_thread_stores(directory):
+    with compile_cache._counting:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)
+            store(directory)
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert CompileCache(directory).lookup("g++ 12", KERNEL) == b"binary"
+
+
+@pytest.mark.serial
 def test_a_warm_lookup_is_cheap(directory):
     CompileCache(directory).store("g++", [KERNEL], bytes(20_000))
     best = 1.0

@@ -53,11 +53,40 @@ def test_matmul_with_bias_and_relu_is_one_operation(library: LibraryBackend) -> 
     assert [p.kind for p in library.ops[0].post] == ["add", "relu"]
 
 
-@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "gelu", "silu", "relu6", "relu"])
-def test_activations(library: LibraryBackend, activation: str) -> None:
+@pytest.mark.parametrize(
+    ("activation", "kind"),
+    [
+        ("sigmoid", "sigmoid"), ("tanh", "tanh"), ("gelu", "gelu_erf"), ("silu", "swish"), ("relu6", "clip"), ("relu", "relu"),
+        ("gelu_tanh", "gelu_tanh"), ("quick_gelu", "swish"), ("hardswish", "hardswish"),
+    ],
+)  # fmt: skip
+def test_activations(library: LibraryBackend, activation: str, kind: str) -> None:
     function = getattr(nn, activation)
-    both(lambda x, w, b: function(x @ w + b), rand(4, 6) * 3, rand(6, 5), rand(5), backend=library)
-    assert len(library.ops) == 1 and len(library.ops[0].post) == 2
+    arrays = rand(4, 6) * 3, rand(6, 5), rand(5)
+    both(lambda x, w, b: function(x @ w + b), *arrays, backend=library)
+    assert len(library.ops) == 1 and [p.kind for p in library.ops[0].post] == ["add", kind]
+    x, w, b = map(mf.array, arrays)
+    with mf.flag_scope(backend=library.name), record_launches() as launches:
+        function(x @ w + b).sync()
+    assert len(launches) == 1
+
+
+def test_what_looks_like_an_activation_but_is_another_one(library: LibraryBackend) -> None:
+    """Other numbers, and a factor that is not what the gate depends on."""
+    for function in (
+        lambda v: v * ((v + 2.0).maximum(0).minimum(6) / 6.0),
+        lambda v: v * ((v + 3.0).maximum(0).minimum(5) / 6.0),
+        lambda v: v * (((v * v * 0.05 + 1.0) * v * 0.7978845608028654).tanh() + 1.0) * 0.5,
+        lambda v: (v + 1.0) * (v * 1.702).sigmoid(),
+    ):
+        both(lambda x, w, f=function: f(x @ w), rand(4, 6) * 3, rand(6, 5), backend=library)
+
+
+def test_slopes_of_hardswish_beside_its_kinks() -> None:
+    x = mf.array([-5.0, -3.001, -2.999, 0.0, 2.999, 3.001, 5.0])
+    np.testing.assert_allclose(
+        mf.grad(nn.hardswish(x), x).numpy(), [0, 0, -0.49967, 0.5, 1.49967, 1, 1], atol=1e-5
+    )
 
 
 def test_batch_norm_is_folded(library: LibraryBackend) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 import metafuse as mf
 from metafuse import nn
-from metafuse.ops.neural import ctc_loops, lstm_loop, sampling_loops
+from metafuse.debug import record_launches
+from metafuse.ops.neural import ctc_loops, recurrent_loops, sampling_loops
+from metafuse.var import wrap
 
 RANDOM = np.random.default_rng(3)
 
@@ -46,11 +49,83 @@ def test_ctc():
     )
 
 
-def test_lstm():
-    arrays = values(5, 7, 4 * 19), values(7, 19), values(7, 19), values(4 * 19, 19)
-    for reverse in (False, True):
-        found = lstm_loop.lstm_values(*variables(*arrays), reverse).numpy()
-        np.testing.assert_allclose(found, lstm_loop._values(*arrays, int(reverse)), atol=1e-12)
+def sequence(mode, length, batch, hidden, dtype):
+    """What goes into the loop of a recurrent network."""
+    gates = recurrent_loops.GATES[mode]
+    shapes = {
+        "xs": (length, batch, gates * hidden), "h": (batch, hidden), "c": (batch, hidden),
+        "w_hh": (gates * hidden, hidden), "b_hh": (gates * hidden,),
+    }  # fmt: skip
+    found = {name: mf.array(0.5 * values(*shape), dtype=dtype) for name, shape in shapes.items()}
+    return found if mode == "lstm" else found | {"c": None}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("mode", recurrent_loops.GATES)
+def test_recurrent_loops(mode, dtype):
+    """Rows and columns that fill no vector, several units, a batch of nothing."""
+    number, tolerance = list(recurrent_loops.GATES).index(mode), 1e-12 if dtype == "float64" else 2e-5
+    for length, batch, hidden in ((5, 7, 19), (1, 1, 1), (2, 25, 70), (2, 0, 3)):
+        v = sequence(mode, length, batch, hidden, dtype)
+        for reverse in (False, True):
+            whole = recurrent_loops.all_values(mode, v, reverse, True)
+            expected = recurrent_loops._values(*given(whole), mode=number, reverse=reverse, keep=1)
+            np.testing.assert_allclose(whole.numpy(), expected, atol=tolerance)
+            short = recurrent_loops.all_values(mode, v, reverse, False).numpy()
+            np.testing.assert_allclose(short, expected[: len(short)], atol=tolerance)
+            upstream = mf.array(values(*short.shape), dtype=dtype)
+            back = recurrent_loops.inner_gradients(mode, upstream, whole, v, reverse)
+            expected = recurrent_loops._gradients(*given(back), mode=number, reverse=reverse, steps=length)
+            np.testing.assert_allclose(back.numpy(), expected, atol=10 * tolerance)
+
+
+def given(loop):
+    """The arrays that a loop reads."""
+    return [np.array(wrap(node).numpy()) for node in loop._node.inputs]
+
+
+def test_not_a_number_stays_one_in_recurrent_loops():
+    for mode in recurrent_loops.GATES:
+        v = sequence(mode, 2, 3, 20, "float32")
+        xs = v["xs"].numpy().copy()
+        xs[0, 1, 7] = np.nan
+        ys = (
+            recurrent_loops.all_values(mode, v | {"xs": mf.array(xs)}, False, False)
+            .numpy()[:6]
+            .reshape(2, 3, 20)
+        )
+        assert np.isnan(ys[0, 1, 7]) and np.isnan(ys[1, 1]).all() and not np.isnan(ys[:, [0, 2]]).any()
+
+
+@pytest.mark.parametrize("name", ["rnn", "gru", "lstm"])
+def test_states_of_recurrent_networks_that_depend_on_each_other(name):
+    """Gradients of gradients where the input, the first state and weights come from one array."""
+    gates = recurrent_loops.GATES.get(name, 1)
+    function = getattr(nn, f"{name}_sequence")
+
+    def loss(x, w):
+        h = x[0, :, :2].tanh()
+        states = (h, h * 2) if name == "lstm" else (h,)
+        first, last = function(x, *states, w[:, :3], w[:, 1:3] * 2)[:2]
+        return (first**3).sum() + last.sqr().sum()
+
+    found, expected = second_order(loss, values(3, 2, 3), values(2 * gates, 3))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_values_for_a_gradient_are_kept_only_where_one_may_follow():
+    layer, x = nn.LSTM(3, 4), mf.array(values(5, 2, 3), dtype="float32")
+
+    def run():
+        with record_launches() as launches:
+            y = layer(x)[0].numpy()
+        return y, next(launch.nbytes for launch in launches if launch.name == "lstm_steps")
+
+    y, nbytes = run()
+    with mf.no_grad():
+        alone, fewer = run()
+    np.testing.assert_array_equal(y, alone)
+    assert nbytes - fewer == 5 * (5 * 2 * 4) * 4  # four gates and c of each step, in float32
 
 
 def second_order(function, *arrays, step=1e-6):

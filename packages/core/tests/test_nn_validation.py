@@ -17,23 +17,31 @@ def x(*shape):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "error", "message"),
     [
-        ({"stride": (0, 1)}, r"\[conv2d\] stride must be >= 1, got \(0, 1\)"),
-        ({"stride": -1}, r"\[conv2d\] stride must be >= 1, got -1"),
-        ({"padding": -1}, r"\[conv2d\] padding must be >= 0, got -1"),
-        ({"dilation": 0}, r"\[conv2d\] dilation must be >= 1, got 0"),
-        ({"groups": 0}, r"\[conv2d\] groups must be >= 1, got 0"),
-        ({"groups": 3}, r"\[conv2d\] x has 4 channels, .* takes 12"),
-        ({"stride": 1.5}, r"\[conv2d\] stride must be an integer or 2 integers, got 1.5"),
-        ({"stride": "a"}, r"\[conv2d\] stride must be an integer or 2 integers, got 'a'"),
-        ({"stride": True}, r"\[conv2d\] stride must be an integer"),
-        ({"stride": (1, 2, 3)}, r"\[conv2d\] stride must be an integer or 2 integers, got \(1, 2, 3\)"),
-        ({"dilation": 9}, r"\[conv2d\] the window does not fit"),
+        ({"stride": (0, 1)}, ArgumentError, r"stride must be >= 1, got \(0, 1\)"),
+        ({"stride": -1}, ArgumentError, r"stride must be >= 1, got -1"),
+        ({"padding": -1}, ArgumentError, r"padding must be >= 0, got -1"),
+        ({"dilation": 0}, ArgumentError, r"dilation must be >= 1, got 0"),
+        ({"groups": 0}, ArgumentError, r"groups must be >= 1, got 0"),
+        ({"groups": 3}, ArgumentError, r"x has 4 channels, .* takes 12"),
+        ({"stride": (1, 2, 3)}, ArgumentError, r"stride must be an integer or 2 integers, got \(1, 2, 3\)"),
+        ({"dilation": 9}, ArgumentError, r"the window does not fit"),
+        ({"stride": (1, 2**31)}, ArgumentError, r"stride must be < 2147483648, got \(1, 2147483648\)"),
+        ({"groups": 2**31}, ArgumentError, r"groups must be < 2147483648, got 2147483648"),
+        ({"stride": 1.5}, DTypeError, r"stride must be an integer or 2 integers, got 1.5"),
+        ({"stride": "a"}, DTypeError, r"stride must be an integer or 2 integers, got 'a'"),
+        ({"stride": True}, DTypeError, r"stride must be an integer"),
+        (
+            {"stride": (1, "b")},
+            DTypeError,
+            r"stride must be integers, got \(1, 'b'\); give whole numbers >= 1",
+        ),
+        ({"groups": 1.0}, DTypeError, r"groups must be an integer, got 1.0; give a whole number >= 1"),
     ],
 )
-def test_conv2d_arguments(arguments, message):
-    with pytest.raises(ArgumentError, match=message):
+def test_conv2d_arguments(arguments, error, message):
+    with pytest.raises(error, match=r"\[conv2d\] " + message):
         nn.conv2d(x(*X), x(*W), **arguments)
 
 
@@ -127,7 +135,7 @@ def test_functions(call, error):
     ],
 )
 def test_layers_refuse_when_made(make):
-    with pytest.raises(ArgumentError) as caught:
+    with pytest.raises((ArgumentError, DTypeError)) as caught:
         make()
     assert str(caught.value).startswith("["), caught.value
 

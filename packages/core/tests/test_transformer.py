@@ -158,7 +158,7 @@ def test_a_layer_norm_without_bias():
             "norm_first",
         ),
         (lambda: nn.TransformerEncoder(3, 2), DTypeError, r"\[TransformerEncoder\] needs a layer, got int"),
-        (lambda: nn.TransformerDecoder(nn.Identity(), 1.5), ArgumentError, "num_layers"),
+        (lambda: nn.TransformerDecoder(nn.Identity(), 1.5), DTypeError, "num_layers"),
         (lambda: nn.TransformerEncoder(nn.Identity(), 1, 3), DTypeError, "norm must be a module"),
         (lambda: nn.Transformer.generate_square_subsequent_mask(-1), ArgumentError, "sz"),
     ],

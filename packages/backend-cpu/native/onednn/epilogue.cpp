@@ -12,11 +12,10 @@ struct Named {
 constexpr Named kBinary[] = {{"add", algorithm::binary_add}, {"sub", algorithm::binary_sub}, {"mul", algorithm::binary_mul},
                              {"max", algorithm::binary_max}, {"min", algorithm::binary_min}};
 constexpr Named kElementwise[] = {
-    {"linear", algorithm::eltwise_linear},       {"relu", algorithm::eltwise_relu},
-    {"clip", algorithm::eltwise_clip},           {"sigmoid", algorithm::eltwise_logistic},
-    {"tanh", algorithm::eltwise_tanh},           {"swish", algorithm::eltwise_swish},
-    {"hardswish", algorithm::eltwise_hardswish}, {"gelu_erf", algorithm::eltwise_gelu_erf},
-    {"gelu_tanh", algorithm::eltwise_gelu_tanh}, {"elu", algorithm::eltwise_elu},
+    {"relu", algorithm::eltwise_relu},         {"clip", algorithm::eltwise_clip},
+    {"sigmoid", algorithm::eltwise_logistic},  {"tanh", algorithm::eltwise_tanh},
+    {"swish", algorithm::eltwise_swish},       {"hardswish", algorithm::eltwise_hardswish},
+    {"gelu_erf", algorithm::eltwise_gelu_erf}, {"gelu_tanh", algorithm::eltwise_gelu_tanh},
 };
 
 template <std::size_t Count>

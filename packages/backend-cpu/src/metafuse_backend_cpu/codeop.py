@@ -7,7 +7,8 @@ Who calls it: ``metafuse.runtime``, through the backend.
 A snippet is the body of a function. It sees, for every array ``x`` among ``in0 in1 ... out0 out1 ... out`` and the aliases:
 ``x_p`` (pointer), ``x_type``, ``x_dim``, ``x_shapeK`` (int), ``x_strideK`` (in elements), ``x`` itself (``x->num``,
 ``x->shape[k]``, ``x->ptr<T>()``, and for outputs ``x->set_shape({n, ...})``, which may shrink dimension 0), and
-``data["name"]`` for run-time numbers. The standard library and OpenMP may be used; exceptions become ``KernelError``.
+``data["name"]`` for run-time numbers. The standard library and OpenMP may be used; exceptions become ``KernelError``. Loops
+that call ``mf_expf``, ``mf_logf``, ``mf_tanhf`` or ``mf_erff`` in place of ``std::exp`` ... of floats can be vectorised.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from metafuse.dtypes import DType
 from metafuse.errors import ArgumentError, BackendError
 
 from .code_prelude import PRELUDE
+from .code_threads import threads
 from .compiler import CODE_MARKER
 from .headers import included
 from .macro_scope import Scope, declare
 from .macros import expand
+from .polynomials import FUNCTIONS, polynomial
 
 __all__ = ["CodeOps"]
 
@@ -82,12 +85,16 @@ class CodeOps:
         asked = f" {shlex.join(options)}" if options else ""
         # a header that changes is another text, and so is compiled again
         known_files = "".join(f"// {path} {digest}\n" for path, digest in included(written, options))
+        functions = [
+            polynomial(name, "static inline") for name in FUNCTIONS if f"mf_{name}f" in header + source
+        ]
         types = [f"using {role}{k}_type = {_type_name(dtype)};" for role, k, dtype, _ in arrays]
         types += [f"using {name}_type = {array.canonical}_type;" for name, array in scope.aliases.items()]
         return "\n".join(
             [
-                f"{CODE_MARKER}{asked}\n{known_files}{PRELUDE}",
+                f"{CODE_MARKER}{asked}\n{known_files}{PRELUDE}{threads(symbol, (header, source), options)}",
                 *types,
+                *functions,
                 f'#line 1 "{files[0]}"\n{header}',
                 '#line 1 "wrapper"',
                 _body(symbol, arrays, scope, source, files[1]),

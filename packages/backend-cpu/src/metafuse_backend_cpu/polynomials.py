@@ -4,14 +4,14 @@ What it is: the text of branch-free functions, each within 3 units in the last p
 and subnormal numbers as in the C library. Coefficients are minimax fits in float64, rounded to float32.
 What it is not: the usual way with g++ and glibc but for the exponential: vector functions of the C library exist for everything
 there. The exponential is faster here even so: within a loop it leaves the registers of other values alone.
-Who calls it: ``dialect``.
+Who calls it: ``dialect``, and ``codeop`` for snippets that ask for one.
 """
 
 from __future__ import annotations
 
 from metafuse.kernel.cstyle import guarded
 
-__all__ = ["polynomial"]
+__all__ = ["FUNCTIONS", "polynomial"]
 
 #: x = n log 2 + r; 2 e^r = 2 + 2r + r^2 P(r). Adding 1.5 * 2^23 rounds to the integer n, and 253 on top of it leaves the biased
 #: exponents of two factors of 2^(n - 1), since n reaches -150 and 128. The upper limit is taken on the bits, for compilers make
@@ -96,6 +96,7 @@ _ERF = """INLINE float mf_erff(float x) {
 #: intrinsic -> names of the functions it needs, in order of definition
 _NEEDS = {"exp": ("exp",), "log": ("log",), "tanh": ("exp", "tanh"), "erf": ("exp", "erf")}
 _TEXTS = {"exp": _EXP, "log": _LOG, "tanh": _TANH, "erf": _ERF}
+FUNCTIONS = tuple(_TEXTS)
 
 
 def polynomial(name: str, inline: str) -> str:

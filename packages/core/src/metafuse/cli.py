@@ -224,7 +224,7 @@ def _cache(options: argparse.Namespace) -> int:
         cache.clear()
         print(f"cleared: {_size(freed)}")
         return 0
-    files = sum(1 for path in cache.path.rglob("*") if path.is_file())
+    files = sum(1 for path in cache.path.glob("*/*") if path.is_file())
     print(f"files: {files}")
     print(f"size: {_size(cache.size())} of at most {_size(flags.cache_limit_bytes)}")
     return 0

@@ -26,7 +26,6 @@ _MOST_BYTES = 1 << 40
 _CONVOLUTIONS = ("convolution", "convolution_data", "convolution_weight")
 _BINARY = ("add", "sub", "mul", "max", "min")
 _ELEMENTWISE = (
-    "linear",
     "relu",
     "clip",
     "sigmoid",
@@ -35,7 +34,6 @@ _ELEMENTWISE = (
     "hardswish",
     "gelu_erf",
     "gelu_tanh",
-    "elu",
 )
 #: products per number that a conversion to bfloat16 takes: below, it costs more than it saves
 _FEWEST_USES = 16

@@ -57,12 +57,9 @@ class PostOp:
     """One step applied to the result before it is stored, in order.
 
     ``kind``: ``add``, ``sub`` (value - operand), ``mul``, ``max``, ``min`` with operand number ``operand`` of
-    ``LibraryOp.operands``
-    (broadcast to the result's shape), or, with numbers: ``linear`` (alpha * v + beta), ``relu`` (v > 0 ? v : alpha * v),
-    ``clip`` (between alpha and
-    beta), ``sigmoid``, ``tanh``, ``swish`` (v * sigmoid(alpha * v)), ``hardswish`` (v * clip(alpha * v + beta, 0, 1)),
-    ``gelu_erf``, ``gelu_tanh``,
-    ``elu`` (v > 0 ? v : alpha * (exp(v) - 1)).
+    ``LibraryOp.operands`` (broadcast to the result's shape), or, with numbers: ``relu`` (v > 0 ? v : alpha * v), ``clip``
+    (between alpha and beta), ``sigmoid``, ``tanh``, ``swish`` (v * sigmoid(alpha * v)), ``hardswish``
+    (v * clip(alpha * v + beta, 0, 1)), ``gelu_erf``, ``gelu_tanh``.
     """
 
     kind: str

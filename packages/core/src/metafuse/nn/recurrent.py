@@ -244,11 +244,18 @@ class RNNBase(Module):
         count = self.num_layers * (2 if self.bidirectional else 1)
         batch = input.shape[1]
         h, c = _pair(kind, hx) if self.mode == "LSTM" else (hx, None)
-        h = _checked(kind, "h", h, (count, batch, self.proj_size or self.hidden_size), input)
+        h = self._rows_of("h", h, (count, batch, self.proj_size or self.hidden_size), input)
         if self.mode != "LSTM":
-            return [h[k] for k in range(count)]
-        c = _checked(kind, "c", c, (count, batch, self.hidden_size), input)
-        return [(h[k], c[k]) for k in range(count)]
+            return h
+        c = self._rows_of("c", c, (count, batch, self.hidden_size), input)
+        return list(zip(h, c, strict=True))
+
+    def _rows_of(self, name: str, given: Any, wanted: tuple[int, ...], like: Any) -> list[Any]:
+        """A state per level and direction, zeros if it is ``None``."""
+        if given is None:
+            return [zeros(wanted[1:], dtype=like.dtype) for _ in range(wanted[0])]
+        given = _checked(type(self).__name__, name, given, wanted, like)
+        return [given[k] for k in range(wanted[0])]
 
     def execute(self, input: Any, hx: Any = None) -> Any:
         kind = type(self).__name__

@@ -329,18 +329,32 @@ def check_var(operator: str, argument: str, value: Any) -> Var:
         raise DTypeError(f"[{operator}] {argument}: {error}") from None
 
 
-def check_integer(operator: str, argument: str, value: Any, minimum: int | None = None) -> int:
-    """``value`` as a Python integer (a Var or array of one integer will do). Errors: ``DTypeError``, ``ArgumentError``."""
-    if type(value) is int and (minimum is None or value >= minimum):
-        return value
+def whole_number(value: Any) -> int | None:
+    """``value`` as a Python integer if it is one, or a Var or array of one; bool and float are none."""
     if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
-        raise DTypeError(f"[{operator}] {argument} must be an integer, got {_brief(value)}")
+        return None
     try:
-        number = int(value.__index__())
+        return int(value.__index__())
     except (TypeError, ValueError):  # an array that is no single integer
-        raise DTypeError(f"[{operator}] {argument} must be an integer, got {_brief(value)}") from None
+        return None
+
+
+def check_integer(
+    operator: str, argument: str, value: Any, minimum: int | None = None, limit: int | None = None
+) -> int:
+    """``value`` as a Python integer (a Var or array of one integer will do), at least ``minimum`` and below ``limit``.
+
+    Errors: ``DTypeError`` if it is no integer, else ``ArgumentError``."""
+    number = value if type(value) is int else whole_number(value)
+    if number is None:
+        wanted = "" if minimum is None else f" >= {minimum}"
+        raise DTypeError(
+            f"[{operator}] {argument} must be an integer, got {_brief(value)}; give a whole number{wanted}"
+        )
     if minimum is not None and number < minimum:
         raise ArgumentError(f"[{operator}] {argument} must be >= {minimum}, got {number}")
+    if limit is not None and number >= limit:
+        raise ArgumentError(f"[{operator}] {argument} must be < {limit}, got {number}")
     return number
 
 

@@ -12,6 +12,7 @@ norm, however it was written, becomes one scale and one bias.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import pi
 
 from ..dtypes import float32
 from ..kernel.expr import Expr, call, cast, const, walk
@@ -186,11 +187,24 @@ def _activation(x: Expr, inside: set[Expr]) -> tuple[Step, Expr] | None:
         return None
     for v, gate in (x.args, x.args[::-1]):
         if v in inside and gate in inside:
-            if _sigmoid_of(gate) == v:
-                return Step("swish", None, 1.0), v
-            if _is_normal(gate, v):
-                return Step("gelu_erf"), v
+            step = _gate(gate, v)
+            if step is not None:
+                return step, v
     return None
+
+
+def _gate(gate: Expr, v: Expr) -> Step | None:
+    """What the product of ``v`` and ``gate``, which depends on it, is."""
+    inner = _sigmoid_of(gate)
+    if inner == v:
+        return Step("swish", None, 1.0)
+    if inner is not None and inner.op == "mul" and inner.args[0] == v and inner.args[1].op == "const":
+        return Step("swish", None, float(inner.args[1].value))
+    if _is_normal(gate, v):
+        return Step("gelu_erf")
+    if _is_bent_normal(gate, v):
+        return Step("gelu_tanh")
+    return Step("hardswish", None, 1 / 6, 0.5) if _is_ramp(gate, v) else None
 
 
 def _sigmoid_of(x: Expr) -> Expr | None:
@@ -205,13 +219,28 @@ def _sigmoid_of(x: Expr) -> Expr | None:
 
 def _is_normal(x: Expr, v: Expr) -> bool:
     """Whether ``x`` is ``(erf(v * sqrt(1/2)) + 1) * 0.5``."""
-    if x.op != "mul" or not _is_number(x.args[1], 0.5) or x.args[0].op != "add":
+    spread = _is_by(_is_by(x, "mul", 0.5), "add", 1.0)
+    return spread is not None and spread.op == "erf" and _is_by(spread.args[0], "mul", 0.5**0.5) == v
+
+
+def _is_bent_normal(x: Expr, v: Expr) -> bool:
+    """Whether ``x`` is ``(tanh((v * v * 0.044715 + 1) * v * sqrt(2 / pi)) + 1) * 0.5``."""
+    bent = _is_by(_is_by(x, "mul", 0.5), "add", 1.0)
+    product = _is_by(bent.args[0], "mul", (2 / pi) ** 0.5) if bent is not None and bent.op == "tanh" else None
+    if product is None or product.op != "mul" or product.args[1] != v:
         return False
-    spread, one = x.args[0].args
-    if not _is_number(one, 1.0) or spread.op != "erf" or spread.args[0].op != "mul":
-        return False
-    inner, root = spread.args[0].args
-    return inner == v and _is_number(root, 0.5**0.5)
+    square = _is_by(_is_by(product.args[0], "add", 1.0), "mul", 0.044715)
+    return square is not None and square.op == "mul" and square.args == (v, v)
+
+
+def _is_ramp(x: Expr, v: Expr) -> bool:
+    """Whether ``x`` is ``min(max(v + 3, 0), 6) / 6``."""
+    return _is_by(_is_by(_is_by(_is_by(x, "div", 6.0), "min", 6.0), "max", 0.0), "add", 3.0) == v
+
+
+def _is_by(x: Expr | None, op: str, value: float) -> Expr | None:
+    """What ``op`` joins with this number in ``x``, if that is what ``x`` is."""
+    return x.args[0] if x is not None and x.op == op and _is_number(x.args[1], value) else None
 
 
 def _is_number(x: Expr, value: float) -> bool:

@@ -8,7 +8,8 @@ processes that store the same key are both right, and whatever can't be read bac
 Who calls it: ``runtime.executor`` for modules; compilers of backends for small facts about a toolchain (``get_text``).
 
 Layout below ``path``: ``keys/<key>`` holds the digest of a module, ``modules/<digest>`` a header and the binary,
-``texts/<key>`` a small text. Reading touches the modification time, from which the least recently used is evicted.
+``texts/<key>`` a small text, ``total`` how many bytes these are (``cache_total``). Reading touches the modification time, from
+which the least recently used is evicted.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from .. import config
+from .cache_total import Total
 
 __all__ = ["CompileCache"]
 
@@ -35,6 +38,18 @@ STALE_SECONDS = 3600.0
 #: modules read last that stay in memory
 RECENT_MODULES = 8
 _FOLDERS = ("keys", "modules", "texts")
+#: held while totals change
+_counting = threading.Lock()
+
+
+def _forget() -> None:
+    """In a process that was forked while another thread held the lock, nobody would give it back."""
+    global _counting
+    _counting = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 def _default_directory() -> Path | None:
@@ -69,7 +84,8 @@ class CompileCache:
         self.path: Path | None = Path(directory) if directory is not None else _default_directory()
         self.limit_bytes = config.flags.cache_limit_bytes if limit_bytes is None else limit_bytes
         self._recent: dict[str, bytes] = {}  # several programs may ask for kernels of one module
-        self._total: int | None = None  # bytes on disk as far as this process knows; None: not counted yet
+        self._total = None if self.path is None else Total(self.path, self.path / "modules")
+        self._written = 0  # bytes that the total doesn't know of
 
     # -- modules --------------------------------------------------------------------------------------------------
     @staticmethod
@@ -165,7 +181,8 @@ class CompileCache:
         for name, _, _ in self._files():
             self._unlink(name)
         self._recent.clear()
-        self._total = None
+        if self._total is not None:
+            self._total.forget()
 
     # -- files ----------------------------------------------------------------------------------------------------
     def _read(self, folder: str, name: str) -> bytes | None:
@@ -209,8 +226,8 @@ class CompileCache:
                 self._unlink(temporary)
             self._notice(error.strerror or type(error).__name__)
             return False
-        if self._total is not None:
-            self._total += len(content) + len(MAGIC) + 32
+        with _counting:
+            self._written += len(content) + len(MAGIC) + 32
         return True
 
     def _drop(self, folder: str, name: str) -> None:
@@ -241,9 +258,17 @@ class CompileCache:
         return found
 
     def _evict(self) -> None:
-        """Bring the size below the limit. The directory is listed once per process, then only when the sum says so."""
-        if self._total is not None and self._total <= self.limit_bytes:
+        """Bring the size below the limit. The directory is listed where the total says so, or nobody has for a day."""
+        if self._total is None or not self._written:
             return
+        with _counting:
+            known = self._total.add(self._written)
+            self._written = 0
+            if known is None or known > self.limit_bytes:
+                self._total.begin(self._cleaned())
+
+    def _cleaned(self) -> int:
+        """List the directory, remove what is left of dead processes and what is too much; answers the bytes that stay."""
         files = self._files()
         now = time.time()
         for name, modified, _ in files:
@@ -257,7 +282,7 @@ class CompileCache:
                     break
                 self._unlink(name)
                 total -= size
-        self._total = total
+        return total
 
     def _notice(self, reason: str) -> None:
         where = "" if self.path is None else f" in {str(self.path)!r}"

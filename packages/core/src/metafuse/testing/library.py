@@ -115,7 +115,6 @@ def post_operation(v: Array, post: PostOp, operand: Array | None) -> Array:
         "mul": lambda: v * w,
         "max": lambda: np.maximum(v, w),  # type: ignore[arg-type]
         "min": lambda: np.minimum(v, w),  # type: ignore[arg-type]
-        "linear": lambda: a * v + b,
         "relu": lambda: np.where(v > 0, v, a * v),
         "clip": lambda: np.clip(v, a, b),
         "sigmoid": lambda: 1 / (1 + np.exp(-v)),
@@ -124,7 +123,6 @@ def post_operation(v: Array, post: PostOp, operand: Array | None) -> Array:
         "hardswish": lambda: v * np.clip(a * v + b, 0, 1),
         "gelu_erf": lambda: 0.5 * v * (1 + np.vectorize(math.erf)(v / math.sqrt(2))),
         "gelu_tanh": lambda: 0.5 * v * (1 + np.tanh(math.sqrt(2 / math.pi) * (v + 0.044715 * v**3))),
-        "elu": lambda: np.where(v > 0, v, a * np.expm1(np.minimum(v, 0))),
     }
     result: Array = meaning[post.kind]()
     return result

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from ...errors import ArgumentError, DTypeError, ShapeError
+from ...kernel.expr import Expr, call, const
+from ..elementwise import elementwise, floating
 from ..meta import check_dim, check_var
 from ..registry import Sample, Tensor, operator
 from ..scalar import where
@@ -76,34 +78,47 @@ def celu(x: Any, alpha: float = 1.0) -> Any:
     return where(x > 0, x, (x.minimum(0) / alpha).expm1() * alpha)
 
 
-@operator(
-    category="nn", source="Hendrycks and Gimpel 2016, the form with tanh", samples=_samples(-4, 4),
+def _number(value: float, like: Expr) -> Expr:
+    return const(value, like.dtype)
+
+
+# Known numbers in one expression, by which a library recognises them behind a product.
+def _gelu_tanh(a: Expr) -> Expr:
+    cubic = call("add", call("mul", call("mul", a, a), _number(0.044715, a)), _number(1, a))
+    bent = call("tanh", call("mul", call("mul", cubic, a), _number(_ROOT_TWO_OVER_PI, a)))
+    return call("mul", a, call("mul", call("add", bent, _number(1, a)), _number(0.5, a)))
+
+
+def _gelu_tanh_gradient(g: Any, x: Any, y: Any) -> Any:
+    square = x * x
+    bent = ((square * 0.044715 + 1.0) * x * _ROOT_TWO_OVER_PI).tanh()
+    slope = (square * (3 * 0.044715) + 1.0) * _ROOT_TWO_OVER_PI
+    return g * 0.5 * (bent + 1.0 + x * (1.0 - bent * bent) * slope)
+
+
+gelu_tanh = elementwise(
+    "gelu_tanh", "``gelu`` with the normal distribution approximated by a tanh.", _gelu_tanh, rule=floating,
     numpy=lambda x: x * 0.5 * (1 + np.tanh(_ROOT_TWO_OVER_PI * (x + 0.044715 * x**3))),
+    gradients=[_gelu_tanh_gradient], domain=[Tensor((), "float", -4, 4)], methods=(),
+    source="Hendrycks and Gimpel 2016, the form with tanh", category="nn",
 )  # fmt: skip
-def gelu_tanh(x: Any) -> Any:
-    """``gelu`` with the normal distribution approximated by a tanh.
-
-    Example:
-        >>> import metafuse as mf
-        >>> mf.nn.gelu_tanh(mf.array([0.0])).numpy()
-        array([0.], dtype=float32)
-    """
-    x = _real("gelu_tanh", x)
-    return x * (((x * x * 0.044715 + 1.0) * x * _ROOT_TWO_OVER_PI).tanh() + 1.0) * 0.5
 
 
-@operator(category="nn", source="x * sigmoid(1.702 * x)", samples=_samples(-4, 4),
-          numpy=lambda x: x / (1 + np.exp(-1.702 * x)))  # fmt: skip
-def quick_gelu(x: Any) -> Any:
-    """``gelu`` with the normal distribution approximated by a sigmoid: ``x * sigmoid(1.702 * x)``.
+def _quick_gelu(a: Expr) -> Expr:
+    power = call("exp", call("neg", call("mul", a, _number(1.702, a))))
+    return call("mul", a, call("div", _number(1, a), call("add", _number(1, a), power)))
 
-    Example:
-        >>> import metafuse as mf
-        >>> mf.nn.quick_gelu(mf.array([0.0])).numpy()
-        array([0.], dtype=float32)
-    """
-    x = _real("quick_gelu", x)
-    return x * (x * 1.702).sigmoid()
+
+def _quick_gelu_gradient(g: Any, x: Any, y: Any) -> Any:
+    gate = (x * 1.702).sigmoid()
+    return g * gate * (x * 1.702 * (1.0 - gate) + 1.0)
+
+
+quick_gelu = elementwise(
+    "quick_gelu", "``gelu`` with the normal distribution approximated by a sigmoid: ``x * sigmoid(1.702 * x)``.", _quick_gelu,
+    rule=floating, numpy=lambda x: x / (1 + np.exp(-1.702 * x)), gradients=[_quick_gelu_gradient],
+    domain=[Tensor((), "float", -4, 4)], methods=(), source="x * sigmoid(1.702 * x)", category="nn",
+)  # fmt: skip
 
 
 @operator(category="nn", source="min(max(x + 3, 0), 6) / 6", samples=_samples(-5, 5),
@@ -119,17 +134,16 @@ def hardsigmoid(x: Any) -> Any:
     return (_real("hardsigmoid", x) + 3.0).maximum(0).minimum(6) / 6.0
 
 
-@operator(category="nn", source="Howard et al. 2019", samples=_samples(-5, 5),
-          numpy=lambda x: x * np.clip(x + 3, 0, 6) / 6)  # fmt: skip
-def hardswish(x: Any) -> Any:
-    """``x * hardsigmoid(x)``.
+def _hardswish(a: Expr) -> Expr:
+    ramp = call("max", call("add", a, _number(3, a)), _number(0, a))
+    return call("mul", a, call("div", call("min", ramp, _number(6, a)), _number(6, a)))
 
-    Example:
-        >>> import metafuse as mf
-        >>> mf.nn.hardswish(mf.array([-4.0, 4.0])).numpy()
-        array([-0.,  4.], dtype=float32)
-    """
-    return _real("hardswish", x) * hardsigmoid(x)
+
+hardswish = elementwise(
+    "hardswish", "``x * hardsigmoid(x)``.", _hardswish, rule=floating, numpy=lambda x: x * np.clip(x + 3, 0, 6) / 6,
+    gradients=[lambda g, x, y: g * where(x < -3, 0.0, where(x <= 3, x * (1 / 3) + 0.5, 1.0))],
+    domain=[Tensor((), "float", -2.5, 2.5)], methods=(), source="Howard et al. 2019", category="nn",
+)  # fmt: skip
 
 
 @operator(category="nn", source="x / (1 + |x|)", samples=_samples(-4, 4), numpy=lambda x: x / (1 + np.abs(x)))

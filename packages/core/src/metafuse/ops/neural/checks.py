@@ -8,59 +8,44 @@ Who calls it: ``ops.neural`` when an operator is called, ``nn`` when a layer is 
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import Any
 
-from ...errors import ArgumentError, ShapeError
+from ...errors import ArgumentError, DTypeError, ShapeError
 from ...var import Var
-from ..meta import check_var
+from ..meta import check_integer, check_var, whole_number
 
 __all__ = ["choice", "fraction", "integer", "integers", "need_ndim", "slide", "window_count"]
 
 #: sizes of windows and steps are below this, so that arithmetic on them stays within 64 bits
 LIMIT = 2**31
-_WHOLE = "an integer"
-
-
-def _missing(value: object, minimum: int) -> str:
-    """What ``value`` would have to be to be an integer of at least ``minimum``; empty if it is one."""
-    try:
-        number = None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
-    except (TypeError, ArgumentError):  # also a Var of several elements
-        number = None
-    if number is None:
-        return _WHOLE
-    if number < minimum:
-        return f">= {minimum}"
-    return "< 2**31" if number >= LIMIT else ""
 
 
 def integer(op: str, name: str, value: object, minimum: int) -> int:
-    """``value`` as a Python integer of at least ``minimum``; bool and float are not integers."""
-    missing = _missing(value, minimum)
-    if missing:
-        hint = f"; give a whole number >= {minimum}" if missing is _WHOLE else ""
-        raise ArgumentError(f"[{op}] {name} must be {missing}, got {value!r}{hint}")
-    return operator.index(value)  # type: ignore[arg-type]
+    """``check_integer`` for sizes, steps and counts."""
+    return check_integer(op, name, value, minimum, LIMIT)
 
 
 def integers(op: str, name: str, value: object, count: int, minimum: int) -> tuple[int, ...]:
     """``value``, one integer or ``count`` of them, as a tuple of ``count`` integers of at least ``minimum``."""
-    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
-        if _missing(value, minimum) is _WHOLE:
-            raise ArgumentError(
+    if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
+        if whole_number(value) is None:
+            raise DTypeError(
                 f"[{op}] {name} must be an integer or {count} integers, got {value!r}; give whole numbers >= {minimum}"
             )
         return (integer(op, name, value, minimum),) * count
     if len(value) != count:
         raise ArgumentError(f"[{op}] {name} must be an integer or {count} integers, got {tuple(value)!r}")
-    for v in value:
-        missing = _missing(v, minimum)
-        if missing:
-            reason = "integers" if missing is _WHOLE else missing
-            raise ArgumentError(f"[{op}] {name} must be {reason}, got {tuple(value)!r}")
-    return tuple(map(operator.index, value))
+    numbers = [whole_number(v) for v in value]
+    found = tuple(n for n in numbers if n is not None)
+    if len(found) < count:
+        raise DTypeError(
+            f"[{op}] {name} must be integers, got {tuple(value)!r}; give whole numbers >= {minimum}"
+        )
+    if any(not minimum <= n < LIMIT for n in found):
+        wanted = f">= {minimum}" if min(found) < minimum else f"< {LIMIT}"
+        raise ArgumentError(f"[{op}] {name} must be {wanted}, got {tuple(value)!r}")
+    return found
 
 
 def fraction(op: str, name: str, value: object) -> float:

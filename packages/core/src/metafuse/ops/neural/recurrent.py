@@ -16,11 +16,13 @@ from typing import Any
 from ...errors import DTypeError, ShapeError
 from ..meta import check_flag, check_var
 from ..precision import in_float32
+from ..recipe import recorded
 from ..registry import Sample, Tensor, operator
 from . import recurrent_oracles as oracles
 from .basic import linear
 from .checks import choice, need_ndim
-from .recurrent_steps import forward, run_sequence
+from .recurrent_sequences import run_sequence
+from .recurrent_steps import forward
 
 __all__ = ["gru_cell", "gru_sequence", "lstm_cell", "lstm_sequence", "rnn_cell", "rnn_sequence"]
 
@@ -81,6 +83,7 @@ def _projected(*leading: int) -> Sample:
 # -- one step -----------------------------------------------------------------------------------------------------
 @operator(category="nn", numpy=oracles.rnn_cell, samples=_samples(1) + _samples(1, nonlinearity="relu"),
           source="Elman 1990")  # fmt: skip
+@recorded
 @in_float32
 def rnn_cell(
     x: Any,
@@ -113,6 +116,7 @@ def rnn_cell(
 
 @operator(category="nn", numpy=oracles.lstm_cell, samples=[*_samples(4, True), _projected(3)],
           source="Hochreiter and Schmidhuber 1997")  # fmt: skip
+@recorded
 @in_float32
 def lstm_cell(
     x: Any,
@@ -145,6 +149,7 @@ def lstm_cell(
 
 
 @operator(category="nn", numpy=oracles.gru_cell, samples=_samples(3), source="Cho et al. 2014")
+@recorded
 @in_float32
 def gru_cell(x: Any, h: Any, weight_ih: Any, weight_hh: Any, bias_ih: Any = None, bias_hh: Any = None) -> Any:
     """One step of a GRU.
@@ -171,18 +176,23 @@ def _step(mode: str, v: dict[str, Any]) -> tuple[Any, Any]:
 # -- sequences ----------------------------------------------------------------------------------------------------
 def _sequence(mode: str, v: dict[str, Any], reverse: bool) -> tuple[Any, Any, Any]:
     """Outputs, last h, last c of checked arguments."""
-    # what GRU's new gate gets from h is scaled before it is added, so its bias can't join that of x
-    both = v["bias_ih"]
-    if mode != "gru" and v["bias_hh"] is not None:
-        both = v["bias_hh"] if both is None else both + v["bias_hh"]
+    x, b_ih, b_hh = v["x"], v["bias_ih"], v["bias_hh"]
+    if mode != "gru" and b_ih is not None and b_hh is not None:
+        b_ih, b_hh = (
+            None,
+            b_ih + b_hh,
+        )  # GRU's new gate scales what it gets from h before it adds what it gets from x
+    length, batch, inputs = x.shape
+    xs = linear(x.reshape([length * batch, inputs]), v["weight_ih"], b_ih)
+    xs = xs.reshape([length, batch, xs.shape[1]])
     return run_sequence(mode, check_flag(mode, "reverse", reverse), {
-        "xs": linear(v["x"], v["weight_ih"], both), "h": v["h"], "c": v.get("c"), "w_hh": v["weight_hh"],
-        "b_hh": v["bias_hh"] if mode == "gru" else None, "w_hr": v.get("weight_hr"),
+        "xs": xs, "h": v["h"], "c": v.get("c"), "w_hh": v["weight_hh"], "b_hh": b_hh, "w_hr": v.get("weight_hr"),
     })  # fmt: skip
 
 
 @operator(category="nn", numpy=oracles.rnn_sequence, source="Elman 1990",
           samples=_samples(1, sequence=True) + _samples(1, sequence=True, nonlinearity="relu", reverse=True))  # fmt: skip
+@recorded
 @in_float32
 def rnn_sequence(
     x: Any,
@@ -219,6 +229,7 @@ def rnn_sequence(
 
 @operator(category="nn", numpy=oracles.lstm_sequence, source="Hochreiter and Schmidhuber 1997",
           samples=[*_samples(4, True, True), *_samples(4, True, True, reverse=True), _projected(4, 3)])  # fmt: skip
+@recorded
 @in_float32
 def lstm_sequence(
     x: Any,
@@ -260,6 +271,7 @@ def lstm_sequence(
 
 @operator(category="nn", numpy=oracles.gru_sequence, source="Cho et al. 2014",
           samples=_samples(3, sequence=True) + _samples(3, sequence=True, reverse=True))  # fmt: skip
+@recorded
 @in_float32
 def gru_sequence(
     x: Any,

@@ -1,18 +1,17 @@
-"""The steps of recurrent networks, and whole sequences of them as one node with a gradient of its own.
+"""The steps of recurrent networks, one by one.
 
-What it is: the element-wise part of one step forward and backward, and ``run_sequence``. The gradient walks back over stored gate
-values and ends in one large product per weight, not one per step.
-What it is not: checks of arguments or the product with the input (``recurrent``).
-Who calls it: ``recurrent``.
+What it is: the element-wise part of one step forward and backward, and a whole sequence as a graph of steps. The gradient walks
+back over stored gate values and ends in one large product per weight, not one per step.
+What it is not: the loop that usually does a sequence (``recurrent_sequences``).
+Who calls it: ``recurrent`` for one step; ``recurrent_sequences``.
 """
 
 from __future__ import annotations
 
 import warnings
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
-from ...dtypes import float32, float64
 from ...graph.index_map import IndexMap
 from ...kernel.expr import add, axis, const
 from ...var import wrap
@@ -22,9 +21,11 @@ from ..meta import fill, gather, index, scatter, with_gradient
 from ..scalar import sigmoid, tanh, where  # type: ignore[attr-defined]
 from ..shape import transpose
 from .basic import linear
-from .lstm_loop import lstm_values
 
-__all__ = ["forward", "run_sequence", "stacked", "step_of"]
+__all__ = [
+    "NAMES", "Attrs", "forward", "gate_of", "gradients_of", "run_again", "run_steps", "slot", "split_gates", "stand_ins",
+    "step_of", "walk_back", "weights_gradients",
+]  # fmt: skip
 
 
 def step_of(x: Any, t: int) -> Any:
@@ -44,13 +45,13 @@ def _gate(k: int) -> IndexMap:
     return IndexMap((axis(0), const(k), axis(1)))
 
 
-def _part(x: Any, k: int) -> Any:
+def gate_of(x: Any, k: int) -> Any:
     """``x[:, k]``: gate number ``k`` of ``[batch, gates, hidden]``."""
     batch, _, hidden = x.shape
     return gather(x, (batch, hidden), _gate(k), (), "gate")
 
 
-def _gates(x: Any, count: int) -> Any:
+def split_gates(x: Any, count: int) -> Any:
     """``[batch, gates * hidden]`` as ``[batch, gates, hidden]``."""
     return x.reshape([x.shape[0], count, x.shape[1] // count])
 
@@ -72,17 +73,17 @@ def forward(
 ) -> tuple[Any, Any, tuple[Any, ...]]:
     """New h, new c and what the gradient needs, from both products of a step."""
     if mode == "lstm":
-        sums = _gates(from_x + from_h, 4)
+        sums = split_gates(from_x + from_h, 4)
         gates = where(index(sums.shape, 1) == 2, tanh(sums), sigmoid(sums))
-        c = _part(gates, 1) * c + _part(gates, 0) * _part(gates, 2)
-        h = _part(gates, 3) * tanh(c)
+        c = gate_of(gates, 1) * c + gate_of(gates, 0) * gate_of(gates, 2)
+        h = gate_of(gates, 3) * tanh(c)
         return (h if weight_hr is None else linear(h, weight_hr)), c, (gates, c)
     if mode == "gru":
-        a, b = _gates(from_x, 3), _gates(from_h, 3)
-        reset = sigmoid(_part(a, 0) + _part(b, 0))
-        update = sigmoid(_part(a, 1) + _part(b, 1))
-        last = _part(b, 2)
-        new = tanh(_part(a, 2) + reset * last)
+        a, b = split_gates(from_x, 3), split_gates(from_h, 3)
+        reset = sigmoid(gate_of(a, 0) + gate_of(b, 0))
+        update = sigmoid(gate_of(a, 1) + gate_of(b, 1))
+        last = gate_of(b, 2)
+        new = tanh(gate_of(a, 2) + reset * last)
         return new + update * (h - new), None, (reset, update, new, last)
     total = from_x + from_h
     return (tanh(total) if mode == "rnn_tanh" else total.maximum(0)), None, ()
@@ -94,7 +95,7 @@ def backward(
     """Gradients of both products, of c before, and the part of h before that goes by no product. ``dh`` is before projection."""
     if mode == "lstm":
         gates, c = saved
-        i, f, g, o = (_part(gates, k) for k in range(4))
+        i, f, g, o = (gate_of(gates, k) for k in range(4))
         bent = tanh(c)
         dc = dc + dh * o * (1.0 - bent * bent)
         slope = where(index(gates.shape, 1) == 2, 1.0 - gates * gates, gates * (1.0 - gates))
@@ -116,45 +117,33 @@ def backward(
 
 
 # -- sequences ----------------------------------------------------------------------------------------------------
-_NAMES = ("xs", "h", "c", "w_hh", "b_hh", "w_hr")
+#: what goes into a sequence (``recurrent_sequences``); ``Attrs``: mode, whether it begins with the last step, what is there
+NAMES = ("xs", "h", "c", "w_hh", "b_hh", "w_hr")
 Attrs = tuple[str, bool, tuple[str, ...]]
 
 
-def run_sequence(mode: str, reverse: bool, values: dict[str, Any]) -> tuple[Any, Any, Any]:
-    """All steps of one direction.
-
-    Args:
-        mode: ``"rnn_tanh"``, ``"rnn_relu"``, ``"lstm"`` or ``"gru"``.
-        reverse: begin with the last step.
-        values: ``xs`` ``[length, batch, gates * hidden]``, the input's product with its weights; ``h``, ``c`` (LSTM),
-            ``w_hh``, ``b_hh`` (GRU) and ``w_hr`` (projection), or ``None``.
-
-    Returns:
-        Outputs ``[length, batch, width]``, the last h and the last c (``None`` but for an LSTM).
-    """
-    present = tuple(n for n in _NAMES if values.get(n) is not None)
-    inputs = [values[n] for n in present]
-    attrs: Attrs = (mode, reverse, present)
+def run_steps(attrs: Attrs, inputs: list[Any]) -> tuple[Any, Any]:
+    """Outputs and last c as a graph of steps."""
+    mode = attrs[0]
     with no_grad():
-        ys, c, *stacks = (_run_lstm if _is_loop(attrs, inputs) else _run)(attrs, inputs)
+        ys, c, *stacks = run_again(attrs, inputs)
         shape = tuple(ys.shape)
         answer = ys if c is None else _flat(ys, c)
     saved = [
         with_gradient(s, inputs, f"{mode}_saved", (attrs, k), _saved_gradient) for k, s in enumerate(stacks)
     ]
-    answer = with_gradient(answer, [*inputs, *saved], mode, (attrs, shape), _sequence_gradient)
-    ys, c = (answer, None) if c is None else _unflat(answer, shape, tuple(c.shape))
-    return ys, step_of(ys, 0 if reverse else shape[0] - 1), c
+    answer = with_gradient(answer, [*inputs, *saved], mode, (attrs, shape), _steps_gradient)
+    return (answer, None) if c is None else _unflat(answer, shape, tuple(c.shape))
 
 
 def _order(length: int, reverse: bool) -> list[int]:
     return list(range(length))[:: -1 if reverse else 1]
 
 
-def _run(attrs: Attrs, inputs: list[Any]) -> list[Any]:
+def run_again(attrs: Attrs, inputs: list[Any]) -> list[Any]:
     """The outputs, the last c, and the stacks that the gradient needs."""
     mode, reverse, present = attrs
-    v: dict[str, Any] = dict.fromkeys(_NAMES) | dict(zip(present, inputs, strict=True))
+    v: dict[str, Any] = dict.fromkeys(NAMES) | dict(zip(present, inputs, strict=True))
     h, c = v["h"], v["c"]
     length = v["xs"].shape[0]
     outputs: list[Any] = [None] * length
@@ -165,47 +154,62 @@ def _run(attrs: Attrs, inputs: list[Any]) -> list[Any]:
     return [stacked(outputs), c, *(stacked(list(column)) for column in zip(*saved, strict=True))]
 
 
-def _is_loop(attrs: Attrs, inputs: list[Any]) -> bool:
-    """Whether ``_run_lstm`` does it."""
-    plain = attrs[0] == "lstm" and "w_hr" not in attrs[2]
-    return plain and inputs[0].dtype in (float32, float64) and len({x.dtype for x in inputs}) == 1
-
-
-def _run_lstm(attrs: Attrs, inputs: list[Any]) -> list[Any]:
-    """As ``_run``, in one loop instead of a graph of steps."""
-    _, reverse, present = attrs
-    v = dict(zip(present, inputs, strict=True))
-    values = lstm_values(v["xs"], v["h"], v["c"], v["w_hh"], reverse)
-    length, batch, _, hidden = values.shape
-    gates = gather(
-        values, (length, batch, 4, hidden), IndexMap(tuple(axis(k) for k in range(4))), (), "gates"
-    )
-    ys, c = _slot(values, 5), _slot(values, 4)
-    return [ys, step_of(c, 0 if reverse else length - 1), gates, c]
-
-
 def _saved_gradient(node: Any, upstream: Any) -> list[Any]:
     """Of a stored stack, which only gradients of gradients ask for: of the same steps, recorded one by one."""
     attrs, k = node.sig.attrs
-    inputs = [wrap(x) for x in node.inputs[1:]]
-    again = _run(attrs, inputs)[2 + k]
+    inputs = stand_ins(node)
+    return [None, *gradients_of(run_again(attrs, inputs)[2 + k], inputs, upstream)]
+
+
+def stand_ins(node: Any) -> list[Any]:
+    """Its inputs but the first, each as a value of its own: where one was computed from another one, that is no path here."""
+    return [with_gradient(x, [x], "stand_in", None, _of_stand_in) for x in map(wrap, node.inputs[1:])]
+
+
+def _of_stand_in(node: Any, upstream: Any) -> list[Any]:
+    return [None, upstream]
+
+
+def gradients_of(again: Any, inputs: list[Any], upstream: Any) -> list[Any]:
+    """Of what was recorded a second time for this."""
     again.register_hook(lambda ones: upstream)  # a factor would be differentiated too
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of one step, nothing depends on a projection
-        return [None, *grad(again, inputs)]
+        return list(grad(again, inputs))
 
 
-def _sequence_gradient(node: Any, upstream: Any) -> list[Any]:
+def _steps_gradient(node: Any, upstream: Any) -> list[Any]:
     (mode, reverse, present), shape = node.sig.attrs
     given = [wrap(x) for x in node.inputs[1:]]
     saved = given[len(present) :]
-    v: dict[str, Any] = dict.fromkeys(_NAMES) | dict(zip(present, given, strict=False))
+    v: dict[str, Any] = dict.fromkeys(NAMES) | dict(zip(present, given, strict=False))
     ys: Any = wrap(node)
     d_ys, dc = upstream, None
     if mode == "lstm":
         ys, _ = _unflat(ys, shape, tuple(v["c"].shape))
         d_ys, dc = _unflat(upstream, shape, tuple(v["c"].shape))
-    length = shape[0]
+    walk = walk_back(mode, reverse, v, ys, d_ys, dc, saved)
+    found = {"h": walk.h, "c": walk.c} | weights_gradients(mode, reverse, v, ys, walk.xs, walk.hs)
+    if v["w_hr"] is not None:
+        found["w_hr"] = _product(walk.outputs, slot(saved[0], 3) * tanh(saved[1]))
+    return [None, *(found[n] for n in present), *[None] * len(saved)]
+
+
+class _Walk(NamedTuple):
+    """Gradients of all products with x and with h, of outputs, and of the first states."""
+
+    xs: Any
+    hs: Any
+    outputs: Any
+    h: Any
+    c: Any
+
+
+def walk_back(
+    mode: str, reverse: bool, v: dict[str, Any], ys: Any, d_ys: Any, dc: Any, saved: list[Any]
+) -> _Walk:
+    """From the last step to the first."""
+    length = ys.shape[0]
     d_x: list[Any] = [None] * length
     d_h: list[Any] = [None] * length
     d_out: list[Any] = [None] * length
@@ -223,22 +227,27 @@ def _sequence_gradient(node: Any, upstream: Any) -> list[Any]:
         dh = matmul(d_h[t], v["w_hh"])
         dh = dh if rest is None else dh + rest
     d_xs = stacked(d_x)
-    d_hs = d_xs if d_h[0] is d_x[0] else stacked(d_h)
-    found = {"xs": d_xs, "h": dh, "c": dc, "w_hh": _product(d_hs, _before(ys, v["h"], reverse))}
+    return _Walk(d_xs, d_xs if d_h[0] is d_x[0] else stacked(d_h), stacked(d_out), dh, dc)
+
+
+def weights_gradients(
+    mode: str, reverse: bool, v: dict[str, Any], ys: Any, d_xs: Any, d_hs: Any
+) -> dict[str, Any]:
+    """Gradients that are one product or sum over all steps."""
+    found = {"xs": d_xs, "w_hh": _product(d_hs, _before(ys, v["h"], reverse))}
     if v["b_hh"] is not None:
-        found["b_hh"] = d_hs.sum((0, 1))
-    if v["w_hr"] is not None:
-        found["w_hr"] = _product(stacked(d_out), _slot(saved[0], 3) * tanh(saved[1]))
-    return [None, *(found[n] for n in present), *[None] * len(saved)]
+        found["b_hh"] = d_hs.reshape([d_hs.shape[0] * d_hs.shape[1], d_hs.shape[2]]).sum(0)
+    return found
 
 
+# -- stacks -------------------------------------------------------------------------------------------------------
 def _product(a: Any, b: Any) -> Any:
     """``sum over steps and batch of a[t, b, i] * c[t, b, j]``."""
     rows = a.shape[0] * a.shape[1]
     return matmul(transpose(a.reshape([rows, a.shape[2]])), b.reshape([rows, b.shape[2]]))
 
 
-def _slot(gates: Any, k: int) -> Any:
+def slot(gates: Any, k: int) -> Any:
     """``gates[:, :, k]``."""
     length, batch, _, hidden = gates.shape
     return gather(gates, (length, batch, hidden), IndexMap((axis(0), axis(1), const(k), axis(2))), (), "gate")
