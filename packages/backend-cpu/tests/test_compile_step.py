@@ -179,3 +179,26 @@ def test_shapes_that_only_values_know_are_not_captured():
         )
         np.testing.assert_array_equal(step(mf.array(x)).numpy(), x[x > 0])
     assert step.replayed == 0 and step.plain > 0
+
+
+def test_poolings_that_begin_or_cease_to_tile_compile_nothing_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    from metafuse.runtime.kernels import KernelTable
+
+    needed: list[set[object]] = []
+    obtain = KernelTable.obtain
+
+    def noted(self: KernelTable, kernels: list[object]) -> list[object]:
+        needed[-1].update(kernels)
+        return obtain(self, kernels)
+
+    monkeypatch.setattr(KernelTable, "obtain", noted)
+    for batch, padding in ((4, 1), (4, 0), (5, 2), (5, 0)):  # all windows cover the image in the first alone
+        needed.append(set())
+        features = nn.Sequential(
+            nn.Conv(1, 8, 3, padding=padding), nn.ReLU(), nn.Pool(2, 2),
+            nn.Conv(8, 16, 3, padding=padding), nn.ReLU(), nn.Pool(2, 2),
+        )  # fmt: skip
+        loss = (features(mf.random((batch, 1, 28, 28))) ** 2).mean()
+        mf.optim.SGD(features.parameters(), 0.01, 0.9).step(loss)
+        mf.sync([loss, *features.parameters()])
+    assert needed[0] and all(kernels == needed[0] for kernels in needed)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 
 import metafuse as mf
+from metafuse.backend.contract import Loaded
 from metafuse.config import flag_scope
 from metafuse.graph.node import Node
+from metafuse.kernel.ir import Kernel
 from metafuse.plugins.registry import registry
 from metafuse.runtime import executor
 from metafuse.runtime.buffer import live_bytes
-from metafuse.runtime.kernels import statistics
+from metafuse.runtime.kernels import KernelTable, statistics
 
 RANDOM = np.random.default_rng(0)
 
@@ -130,8 +132,64 @@ def test_sizes_strides_and_paddings_compile_nothing_new() -> None:
     before = statistics.compilations + statistics.disk_hits
     network(7, 2, 1)  # batch size
     network(4, 3, 1)  # stride
-    network(4, 2, 3)  # padding; windows of the pooling cover the image in all of these
+    network(4, 2, 3)  # padding
+    network(4, 2, 2)  # the windows of the pooling leave a rest of the image from here on
+    network(5, 2, 2)
+    network(4, 2, 1)
     assert statistics.compilations + statistics.disk_hits == before
+
+
+def kernels_of(call: Callable[..., None], *arguments: object) -> set[Kernel]:
+    """All kernels that programs need which are planned meanwhile."""
+    found: set[Kernel] = set()
+    obtain = KernelTable.obtain
+
+    def noted(self: KernelTable, kernels: Sequence[Kernel]) -> list[Loaded]:
+        found.update(kernels)
+        return obtain(self, kernels)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(KernelTable, "obtain", noted)
+        call(*arguments)
+        mf.sync_all()
+    return found
+
+
+def pooled(op: str, size: int, kernel: int, stride: int, padding: int, last: bool) -> None:
+    """Pooling and its gradient, of a row-major image or of one between convolutions, which lies channels last."""
+    x, weight = values(2, 6, size, size).start_grad(), values(6, 6, 1, 1)
+    y = mf.nn.pool(mf.nn.conv2d(x, weight) if last else x, kernel, op, padding, stride)
+    y = mf.nn.conv2d(y, weight) if last else y
+    mf.sync([y, *mf.grad((y * y).sum(), [x])])
+    with mf.no_grad():
+        mf.nn.pool(x, kernel, op, padding, stride).sync()
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("kernel, stride", [(2, 2), (3, 2), (3, 3)])
+@pytest.mark.parametrize("op", ["maximum", "mean"])
+def test_pooling_that_tiles_and_pooling_that_does_not_have_the_same_kernels(
+    op: str, kernel: int, stride: int, last: bool
+) -> None:
+    sizes_and_paddings = [(12, 0), (13, 0), (12, 1), (13, 1)]  # tiles, a rest, windows that stick out, both
+    several = [kernels_of(pooled, op, n, kernel, stride, p, last) for n, p in sizes_and_paddings]
+    assert several[0] and all(found == several[0] for found in several)
+
+
+def digits(batch: int, padding: int) -> None:
+    """A step of training of a network of convolutions and poolings."""
+    model = mf.nn.Sequential(
+        mf.nn.Conv(1, 8, 3, padding=padding), mf.nn.ReLU(), mf.nn.Pool(2, 2),
+        mf.nn.Conv(8, 16, 3, padding=padding), mf.nn.ReLU(), mf.nn.Pool(2, 2), mf.nn.Flatten(),
+    )  # fmt: skip
+    loss = (model(values(batch, 1, 28, 28)) ** 2).mean()
+    mf.optim.SGD(model.parameters(), 0.01, 0.9).step(loss)
+    mf.sync([loss, *model.parameters()])
+
+
+def test_a_network_whose_poolings_begin_or_cease_to_tile_compiles_nothing_new() -> None:
+    several = [kernels_of(digits, batch, p) for batch, p in ((4, 3), (4, 2), (5, 2), (5, 4))]
+    assert several[0] and all(found == several[0] for found in several)
 
 
 class Net(mf.nn.Module):

@@ -14,7 +14,9 @@ from dataclasses import dataclass, field, replace
 from metafuse.kernel.expr import Expr, add, call, const, rewrite, walk
 from metafuse.kernel.ir import Kernel, Stage
 
-__all__ = ["Interior", "interior"]
+from .conditions import assuming, conjuncts
+
+__all__ = ["Interior", "interior", "linear"]
 
 #: ``b OP e`` as ``e OP b``
 _TURNED = {"ge": "le", "gt": "lt", "le": "ge", "lt": "gt"}
@@ -31,26 +33,30 @@ class Interior:
     conditions: list[Expr] = field(default_factory=list)
     #: what takes the place of clamped positions
     plain: dict[Expr, Expr] = field(default_factory=dict)
+    #: what is asked before elements are read: the whole of it where all reads ask the same, and its parts
+    guard: Expr | None = None
+    several: bool = False
+    tests: list[Expr] = field(default_factory=list)
 
     def within(self, stages: Sequence[Stage]) -> list[Stage]:
         """The same stages for places inside."""
 
-        def rule(x: Expr) -> Expr | None:
+        facts = dict.fromkeys(self.tests, True)
+
+        def plain(x: Expr) -> Expr | None:
             if x.op == "load" and len(x.args) == 3:
                 return Expr("load", x.args[:1], x.dtype, x.value)
             return self.plain.get(x)
 
-        return [replace(stage, expr=rewrite(stage.expr, rule)) for stage in stages]
+        return [replace(stage, expr=rewrite(assuming(stage.expr, facts), plain)) for stage in stages]
 
     def beyond(self, stages: Sequence[Stage]) -> list[Stage]:
-        """The same stages for places outside: where nothing is clamped, what is checked is not read there."""
-        if self.plain:
+        """The same stages for places outside: where nothing is clamped, what is checked by one condition is not read there."""
+        if self.plain or self.several:
             return list(stages)
 
-        def rule(x: Expr) -> Expr | None:
-            return x.args[2] if x.op == "load" and len(x.args) == 3 else None
-
-        return [replace(stage, expr=rewrite(stage.expr, rule)) for stage in stages]
+        facts = {self.guard: False} if self.guard is not None else {}
+        return [replace(stage, expr=assuming(stage.expr, facts)) for stage in stages]
 
 
 def interior(kernel: Kernel, lane: int) -> Interior | None:
@@ -58,19 +64,22 @@ def interior(kernel: Kernel, lane: int) -> Interior | None:
     loads = {x for stage in kernel.stages for x in walk(stage.expr) if x.op == "load"}
     guards = {x.args[1] for x in loads if len(x.args) == 3}
     written = {number for number, buffer in enumerate(kernel.buffers) if buffer.writes}
-    if len(guards) > 1 or any(x.value in written for x in loads):
+    if any(x.value in written for x in loads):
         return None
-    found = Interior()
+    found = Interior(guard=next(iter(guards), None), several=len(guards) > 1)
     for x in loads:
         if _uses(x.args[0], lane):
             rewrite(x.args[0], lambda node: _unclamped(node, lane, found))
     for guard in guards:
+        found.tests += conjuncts(guard)
         plain = rewrite(guard, lambda node: _unclamped(node, lane, found))
-        for test in _conjuncts(plain):
+        for test in conjuncts(plain):
             if not _uses(test, lane):
                 found.conditions.append(test)
             elif not _test(test, lane, found):
                 return None
+    for places in (found.lower, found.upper, found.conditions):  # several guards ask the same
+        places[:] = dict.fromkeys(places)
     bounds = len(found.lower) + len(found.upper)
     return found if 0 < bounds + len(found.conditions) and bounds <= _MOST else None
 
@@ -79,19 +88,12 @@ def _uses(x: Expr, lane: int) -> bool:
     return any(node.op == "axis" and node.value == lane for node in walk(x))
 
 
-def _conjuncts(x: Expr) -> list[Expr]:
-    """What a condition demands all of."""
-    if x.op == "and":
-        return [part for argument in x.args for part in _conjuncts(argument)]
-    return [] if x.op == "const" and x.value else [x]
-
-
-def _linear(x: Expr, lane: int) -> tuple[int, Expr] | None:
-    """(sign, rest) if ``x`` is plus or minus the lane plus something without it."""
+def linear(x: Expr, lane: int) -> tuple[int, Expr] | None:
+    """(sign, rest) if int64 expression ``x`` is plus or minus the lane plus something without it."""
     if x.op == "axis" and x.value == lane:
         return 1, const(0)
     if x.op in ("add", "sub") and _uses(x, lane):
-        a, b = (_linear(argument, lane) for argument in x.args)
+        a, b = (linear(argument, lane) for argument in x.args)
         if a is not None and not _uses(x.args[1], lane):
             return a[0], call(x.op, a[1], x.args[1])
         if b is not None and not _uses(x.args[0], lane):
@@ -101,10 +103,10 @@ def _linear(x: Expr, lane: int) -> tuple[int, Expr] | None:
 
 def _holds(x: Expr, op: str, limit: Expr, lane: int, found: Interior) -> bool:
     """Note where ``x OP limit`` holds; ``False`` if that can't be told."""
-    linear = _linear(x, lane)
-    if linear is None or op not in _TURNED or _uses(limit, lane):
+    found_at = linear(x, lane)
+    if found_at is None or op not in _TURNED or _uses(limit, lane):
         return False
-    sign, rest = linear
+    sign, rest = found_at
     place = call("sub", limit, rest) if sign > 0 else call("sub", rest, limit)
     op = op if sign > 0 else _TURNED[op]  # now: lane OP place
     if op in ("le", "gt"):

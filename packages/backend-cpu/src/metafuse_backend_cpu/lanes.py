@@ -9,17 +9,21 @@ Who calls it: ``codegen``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial, reduce
+from itertools import product
 
 from metafuse.backend.contract import Machine
+from metafuse.dtypes import int64
 from metafuse.kernel.cstyle import type_name
-from metafuse.kernel.expr import Expr, rewrite, walk
+from metafuse.kernel.expr import Expr, axis, call, const, rewrite, walk
 from metafuse.kernel.ir import IDENTITY, Kernel, Stage
 from metafuse.kernel.scope import Scope, affine
 
 from .access import Schedule, stages_of
+from .conditions import assuming, conjuncts
 from .loops import SIMD, decode, extent, loop, statements
 from .reductions import Accumulator, runs_inner
 from .reuse import invariants
@@ -57,9 +61,11 @@ class _Lanes:
         """The current lane's element of an array."""
         return f"{letter}{number}[i{self.axis} - lane0]"
 
-    def open(self, scope: Scope, stack: ExitStack, pragma: str = SIMD) -> Scope:
-        """The body of a loop over the lanes."""
-        body = stack.enter_context(scope.block(loop(f"i{self.axis}", "lane0", "lane1"), pragma=pragma))
+    def open(
+        self, scope: Scope, stack: ExitStack, pragma: str = SIMD, start: str = "lane0", stop: str = "lane1"
+    ) -> Scope:
+        """The body of a loop over the lanes, or some of them."""
+        body = stack.enter_context(scope.block(loop(f"i{self.axis}", start, stop), pragma=pragma))
         body.bind("axis", self.axis, f"i{self.axis}")
         for number in self.ready:
             body.bind("value", number, self.place("v", number), lazy=True)
@@ -87,8 +93,12 @@ def emit_lanes(kernel: Kernel, root: Scope, machine: Machine, schedule: Schedule
                 body.line(f"{kind} {name}[{most}] __attribute__((aligned(64)));")
             for _, inner_stages, outer_stages in stages_of(kernel):
                 _phase(lanes, body, inner_stages, outer_stages)
-        # a known number of lanes keeps what the inner loops carry in registers
-        unit.line(f"; stop - lane0 == {_FEWEST_LANES} ? run(lane0 + {_FEWEST_LANES}) : run(stop);")
+        inner_stages = [stage for stage in kernel.stages if stage.level == "inner"]
+        condition = _only_condition(inner_stages)
+        if condition is not None and _depends(condition, lanes.axis):  # the code is there twice already
+            unit.line("; run(stop);")
+        else:  # a known number of lanes keeps what the inner loops carry in registers
+            unit.line(f"; stop - lane0 == {_FEWEST_LANES} ? run(lane0 + {_FEWEST_LANES}) : run(stop);")
     product = "".join(f" * sizes[{number}]" for number in others)
     return [*tile, f"return (sizes[{lanes.axis}] + tile - 1) / tile{product};"], 1
 
@@ -185,58 +195,138 @@ def _inner(lanes: _Lanes, unit: Scope, stages: list[Stage], found: dict[int, Acc
                 for expr, name in ahead.items():
                     body.line(f"{name}[i{lanes.axis} - lane0] = {body.value(expr)};")
             guard.under_condition = True
-        for number in lanes.inner:
-            scope = stack.enter_context(scope.block(loop(f"i{number}", "0", extent(scope, number))))
-            scope.bind("axis", number, f"i{number}")
-        _prefetch(lanes, guard, scope, stages)
         pragma = SIMD + (_PICKED if _picks(lanes, stages) else "")
 
-        def run(place: Scope, todo: Sequence[Stage]) -> None:
+        def run(place: Scope, todo: Sequence[Stage], start: str = "lane0", stop: str = "lane1") -> None:
             with ExitStack() as inside:
-                body = lanes.open(place, inside, pragma)
+                body = lanes.open(place, inside, pragma, start, stop)
                 for expr, name in ahead.items():
                     body.give(expr, f"{name}[i{lanes.axis} - lane0]")
                 statements(body, todo, fold)
 
-        condition = _same_for_all_lanes(stages, lanes.axis)
-        if condition is None:
-            run(scope, stages)
-        else:  # a branch outside of the loop over the lanes instead of a choice for each
-            with scope.block(f"if ({scope.value(condition)})", holds_loads=True) as inside:
-                run(inside, _loading(stages, condition, True))
-            missed = [s for s in _loading(stages, condition, False) if not _is_neutral(s)]
-            if missed:
-                with scope.block(f"if (!{scope.value(condition)})", holds_loads=True) as outside:
-                    run(outside, missed)
-        if blocked:
-            moves = " ".join(f"a{k}[k] += p{k}[k]; p{k}[k] = 0;" for k in blocked)
-            scope.line(f"if (++filled == {_BLOCK}) {{ filled = 0;")
-            scope.lines += [
-                f"    {SIMD}",
-                f"    for (long long k = 0; k < lane1 - lane0; ++k) {{ {moves} }}",
-                "}",
-            ]
+        condition = _only_condition(stages)
+        everywhere = None if condition is None else _everywhere(lanes, guard, conjuncts(condition))
+        for head, todo in _versions(guard, stages, condition, everywhere):
+            with ExitStack() as loops:
+                scope = loops.enter_context(guard.block(head, holds_loads=True)) if head else guard
+                top = scope
+                for number in lanes.inner:
+                    scope = loops.enter_context(scope.block(loop(f"i{number}", "0", extent(scope, number))))
+                    scope.bind("axis", number, f"i{number}")
+                _prefetch(lanes, top, scope, todo)
+                asked = _only_condition(todo)
+                if asked is None:
+                    run(scope, todo)
+                else:
+                    _where_it_holds(lanes, scope, todo, asked, run)
+                if blocked:
+                    _add_block(scope, blocked)
 
 
-def _same_for_all_lanes(stages: Sequence[Stage], lane: int) -> Expr | None:
-    """The one condition under which all conditional loads are made, if it does not depend on the lane."""
+def _add_block(scope: Scope, blocked: Sequence[int]) -> None:
+    """Every so many inner points their sum joins the total."""
+    moves = " ".join(f"a{k}[k] += p{k}[k]; p{k}[k] = 0;" for k in blocked)
+    scope.line(f"if (++filled == {_BLOCK}) {{ filled = 0;")
+    scope.lines += [
+        f"    {SIMD}",
+        f"    for (long long k = 0; k < lane1 - lane0; ++k) {{ {moves} }}",
+        "}",
+    ]
+
+
+def _versions(
+    scope: Scope, stages: list[Stage], condition: Expr | None, everywhere: Expr | None
+) -> list[tuple[str, list[Stage]]]:
+    """The stages, or if it can be told whether their condition holds at all inner points of a tile, those for either case and
+    the head of their block."""
+    if condition is None or everywhere is None:
+        return [("", stages)]
+    name = scope.value(everywhere)
+    held = _held(stages, condition)
+    return [(f"if ({name})", held), (f"if (!{name})", stages)]
+
+
+def _held(stages: Sequence[Stage], condition: Expr) -> list[Stage]:
+    """The stages where the condition holds."""
+    facts = dict.fromkeys(conjuncts(condition), True)
+    return [replace(s, expr=assuming(s.expr, facts)) for s in stages]
+
+
+def _everywhere(lanes: _Lanes, scope: Scope, tests: Sequence[Expr]) -> Expr | None:
+    """Whether all ``tests`` hold at all inner points and lanes of a tile: each holds on one side of a line, so that the corners
+    tell. ``None`` if that can't be told so, or if no test depends on the lane: then asking at every point costs little."""
+    if not any(_depends(x, lanes.axis) for x in tests):
+        return None
+    first, last = (axis(lanes.kernel.outer + lanes.kernel.inner + k) for k in range(2))
+    scope.bind("axis", first.value, "lane0")
+    scope.bind("axis", last.value, "(lane1 - 1)")
+    ends = {axis(lanes.axis): (first, last)}
+    for number in lanes.inner:
+        ends[axis(number)] = (const(0), call("sub", Expr("size", (), int64, number), const(1)))
+    found: dict[Expr, None] = {}
+    for test in tests:
+        moving = [x for x in ends if _depends(test, x.value)]
+        if not all(_is_half_line(test, x.value) for x in moving):
+            return None
+        for corner in product(*(ends[x] for x in moving)):
+            memo = dict(zip(moving, corner, strict=True))
+            found[rewrite(test, lambda x: None, memo)] = None
+    return reduce(partial(call, "and"), found)
+
+
+def _depends(x: Expr, number: int) -> bool:
+    return any(node.op == "axis" and node.value == number for node in walk(x))
+
+
+def _only_condition(stages: Sequence[Stage]) -> Expr | None:
+    """The one condition under which all conditional loads are made."""
     found = {node.args[1] for node in _loads(stages) if len(node.args) == 3}
     if len(found) != 1:
         return None
     (condition,) = found
-    constant = not any(n.op == "load" or (n.op == "axis" and n.value == lane) for n in walk(condition))
-    return condition if constant else None
+    return None if any(n.op in ("load", "value") for n in walk(condition)) else condition
 
 
-def _loading(stages: Sequence[Stage], condition: Expr, holds: bool) -> list[Stage]:
-    """``stages`` where ``condition`` is known to hold or not."""
+def _where_it_holds(
+    lanes: _Lanes, scope: Scope, stages: list[Stage], condition: Expr, run: Callable[..., None]
+) -> None:
+    """The loop over those lanes for which ``condition`` holds, which are neighbours, then over the others; if it can't be told
+    which lanes those are, a choice for each lane."""
+    tests = conjuncts(condition)
+    moving = [x for x in tests if _depends(x, lanes.axis)]
+    if not all(_is_half_line(x, lanes.axis) for x in moving):
+        run(scope, stages)
+        return
+    held = _held(stages, condition)
+    missed = [replace(s, expr=assuming(s.expr, {condition: False})) for s in stages]
+    missed = [s for s in missed if not _is_neutral(s)]
+    same = [x for x in tests if x not in moving]
+    fixed = scope.value(reduce(partial(call, "and"), same)) if same else ""
+    if not moving:  # a branch outside of the loop over the lanes
+        for head, todo in ((f"if ({fixed})", held), (f"if (!{fixed})", missed)):
+            if todo:
+                with scope.block(head, holds_loads=True) as branch:
+                    run(branch, todo)
+        return
+    scope.line(f"long long low = {f'{fixed} ? lane0 : lane1' if fixed else 'lane0'}, high = lane1;")
+    for head, lane in (("low < high; ++low", "low"), ("high > low; --high", "high - 1")):
+        with scope.block(f"for (; {head})", holds_loads=True) as end:
+            end.line(f"const long long lane = {lane};")
+            end.bind("axis", lanes.axis, "lane")
+            end.line(f"if ({' && '.join(end.value(x) for x in moving)}) break;")
+    with scope.block("", holds_loads=True) as inside:
+        run(inside, held, "low", "high")
+    if missed:
+        with scope.block("for (int side = 0; side < 2; ++side)", holds_loads=True) as outside:
+            outside.line("const long long from = side ? high : lane0, to = side ? lane1 : low;")
+            run(outside, missed, "from", "to")
 
-    def rule(x: Expr) -> Expr | None:
-        if x.op != "load" or len(x.args) != 3 or x.args[1] != condition:
-            return None
-        return Expr("load", x.args[:1], x.dtype, x.value) if holds else x.args[2]
 
-    return [replace(stage, expr=rewrite(stage.expr, rule)) for stage in stages]
+def _is_half_line(test: Expr, lane: int) -> bool:
+    """Whether a comparison holds for all lanes up to one, or from one on."""
+    if test.op not in ("lt", "le", "gt", "ge") or test.args[0].dtype.is_float:
+        return False
+    return all(affine(side).stride(lane) != "gather" for side in test.args)
 
 
 def _is_neutral(stage: Stage) -> bool:

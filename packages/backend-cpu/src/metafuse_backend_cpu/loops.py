@@ -19,6 +19,7 @@ from metafuse.kernel.scope import Scope
 
 from .access import Schedule, stages_of
 from .interior import interior
+from .residues import MOST, Residues, residues
 
 __all__ = ["SIMD", "Definer", "decode", "emit_elements", "extent", "loop", "statements"]
 
@@ -139,6 +140,63 @@ def _body_loop(
 
 
 def _row(kernel: Kernel, scope: Scope, axes: Sequence[int], start: str, stop: str) -> None:
+    """The loop along a row: two loops, if places are divided."""
+    steps = residues(kernel, axes[-1])
+    if steps is None:
+        _parts(kernel, scope, axes, start, stop)
+        return
+    divisor, *others = map(scope.value, steps.divisors)
+    shift, lane = scope.value(steps.shift), scope.printer.vector_axis
+    same = "".join(f" && {other} == {divisor}" for other in others)
+    scope.line(f"const bool split = {divisor} > 0 && {start} + {shift} >= 0{same};")
+    with scope.block(f"if (split && {divisor} == 2)", holds_loads=True) as two:
+        two.line(f"const long long start = ({start} + {shift} + 1) / 2, stop = ({stop} + {shift}) / 2;")
+        two.printer.vector_axis = steps.step
+        _parts(steps.pairs, two, [steps.step], "start", "stop")
+        two.printer.vector_axis = lane
+        with two.block("for (int side = 0; side < 2; ++side)", holds_loads=True) as rest:
+            rest.line(f"const long long first = side ? 2 * stop - {shift} : {start};")
+            rest.line(f"const long long last = side ? {stop} : 2 * start - {shift};")
+            _body_loop(kernel, rest, axes, "first", "last")
+    few = f"{divisor} != 2 && {divisor} <= {MOST}"
+    with scope.block(f"if (split && {few})", holds_loads=True) as block:
+        _by_residue(steps, block, divisor, shift, start, stop)
+    with scope.block(f"if (split && {divisor} > {MOST})", holds_loads=True) as block:
+        _by_step(steps, block, divisor, shift, start, stop)
+    scope.printer.vector_axis = lane
+    with scope.block("if (!split)", holds_loads=True) as rest:
+        _parts(kernel, rest, axes, start, stop)
+
+
+def _by_residue(steps: Residues, scope: Scope, divisor: str, shift: str, start: str, stop: str) -> None:
+    """Along the row once per residue: steps are lanes."""
+    residue = f"i{steps.step + 1}"
+    with scope.block(loop(residue, "0", divisor), holds_loads=True) as outer:
+        outer.bind("axis", steps.step + 1, residue)
+        outer.line(f"const long long above = {divisor} - 1 - {residue} + {shift};")
+        outer.line(
+            f"const long long step0 = ({start} + above) / {divisor}, step1 = ({stop} + above) / {divisor};"
+        )
+        outer.printer.vector_axis = steps.step
+        _parts(steps.kernel, outer, [steps.step], "step0", "step1")
+
+
+def _by_step(steps: Residues, scope: Scope, divisor: str, shift: str, start: str, stop: str) -> None:
+    """Along the row step by step: residues are lanes."""
+    step = f"i{steps.step}"
+    head = f"for (long long {step} = ({start} + {shift}) / {divisor}; {step} * {divisor} < {stop} + {shift}; ++{step})"
+    with scope.block(head, holds_loads=True) as outer:
+        outer.bind("axis", steps.step, step)
+        outer.line(f"const long long here = {shift} - {step} * {divisor};")
+        outer.line(f"const long long begins = {start} + here, ends = {stop} + here;")
+        outer.line(
+            f"const long long low0 = begins > 0 ? begins : 0, high0 = ends < {divisor} ? ends : {divisor};"
+        )
+        outer.printer.vector_axis = steps.step + 1
+        _parts(steps.kernel, outer, [steps.step + 1], "low0", "high0")
+
+
+def _parts(kernel: Kernel, scope: Scope, axes: Sequence[int], start: str, stop: str) -> None:
     """The loop along a row: in three parts, if reads need no checks away from its ends."""
     inside = interior(kernel, axes[-1])
     if inside is None:

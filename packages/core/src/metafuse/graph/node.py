@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..runtime.buffer import Buffer
 
 __all__ = [
+    "BY_ITSELF",
     "KINDS",
     "Node",
     "Signature",
@@ -37,6 +38,8 @@ __all__ = [
     "state",
 ]
 
+#: name of an alias whose value is computed in a kernel of its own
+BY_ITSELF = "by_itself"
 #: kind of a node -> what its attributes mean. The set is closed; everything else is composed from it.
 KINDS: dict[str, str] = {
     "leaf": "an array that exists; no attributes",

@@ -16,7 +16,7 @@ import numpy as np
 from ..dtypes import DType, accumulator, as_dtype, int32
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..graph.index_map import IndexMap
-from ..graph.node import Node, Signature, Spec, signature, spec_of
+from ..graph.node import BY_ITSELF, Node, Signature, Spec, signature, spec_of
 from ..index import as_affine
 from ..kernel.expr import Expr, add, axis, const, mul
 from ..kernel.expr import cast as cast_expr
@@ -25,8 +25,8 @@ from ..var import Var, record, wrap
 from .elementwise import KNOWN_LIMIT, cast
 
 __all__ = [
-    "IndexMap", "broadcast_to", "expand_dims", "fill", "gather", "identity", "index", "piece", "reduce_dims", "reshape",
-    "scatter", "sum_to", "with_gradient",
+    "IndexMap", "broadcast_to", "by_itself", "expand_dims", "fill", "gather", "identity", "index", "piece", "reduce_dims",
+    "reshape", "scatter", "sum_to", "with_gradient",
 ]  # fmt: skip
 
 
@@ -186,6 +186,11 @@ def _product_gradient(x: Var, spread: Var, answer: Var, dims: tuple[int, ...]) -
 def identity(x: Var) -> Var:
     """The same value as a node of its own (nothing is copied)."""
     return _alias(x, x._node.spec.shape, "identity")
+
+
+def by_itself(x: Var) -> Var:
+    """The same value, computed in a kernel of its own: what reads it waits, and its own loop is as simple as can be."""
+    return _alias(x, x._node.spec.shape, BY_ITSELF)
 
 
 def reshape(x: Var, shape: tuple[int, ...]) -> Var:

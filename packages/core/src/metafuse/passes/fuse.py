@@ -111,6 +111,7 @@ def fuse(
         target = None
         tail: Tail | None = None
         alone = atom.kind == "map" and atom.number in graph.orders and graph.kind(atom.number) == "alias"
+        alone = alone or atom.number in graph.picked
         for candidate in () if alone else _candidates(reads, home, by_read):
             placed = _try_join(graph, candidate, atom, reads, home)
             if placed is not None and candidate.tail is not None:

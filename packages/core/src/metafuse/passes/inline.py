@@ -19,6 +19,9 @@ from .program_graph import ProgramGraph
 
 __all__ = ["Inliner", "identity_index", "squeezed"]
 
+#: comparison -> the one that holds where it does not
+_TURNED = {"lt": "ge", "ge": "lt", "gt": "le", "le": "gt"}
+
 #: an index into a value: one expression per dimension, or one flat offset
 Index = tuple[Expr, ...]
 State = tuple[int, Index, bool, Expr | None]
@@ -196,7 +199,7 @@ class Inliner:
                 if not self._surely_inside(number, original, extent):
                     hit = both(hit, in_range(position, extent))
         for condition in where.conditions:
-            hit = both(hit, call("not", at_index(condition)))
+            hit = both(hit, _opposite(at_index(condition)))
         return place, hit
 
     def _extra(self, number: int, node: Expr, places: Index, guard: Expr | None) -> tuple[Expr, Expr | None]:
@@ -220,6 +223,13 @@ class Inliner:
             return own[position.value] <= extent
         limits = bounds(position, own)
         return limits is not None and limits[0] >= 0 and limits[1] < extent
+
+
+def _opposite(x: Expr) -> Expr:
+    """``not x``; a comparison of integers is turned round, as passes and backends understand it."""
+    if x.op in _TURNED and not x.args[0].dtype.is_float:
+        return Expr(_TURNED[x.op], x.args, x.dtype)
+    return call("not", x)
 
 
 def as_int64(x: Expr) -> Expr:

@@ -422,38 +422,39 @@ class _Lowering:
     def _final(self, draft: _Draft, memo: dict[Expr, Expr]) -> Stage:
         expr = self._symbolic(draft.expr, memo)
         condition = self._symbolic(draft.condition, memo) if draft.condition is not None else None
-        place = self._symbolic_index(draft.place, memo) if draft.place is not None else None
+        guarded = condition is not None
+        place = None if draft.place is None else self._symbolic_index(draft.place, memo, guarded)
         slot = self._buffer(draft.value, draft.kind == "scatter", True) if draft.value >= 0 else -1
         return Stage(
             draft.kind, draft.level, expr, draft.phase, draft.op, draft.result, slot, place, condition
         )
 
     def _symbolic(self, root: Expr, memo: dict[Expr, Expr]) -> Expr:
-        """Index constants become sizes, values become buffer slots, scalars get their slots."""
+        """Index constants become sizes, values become buffer slots, scalars get their slots. Every expression has sizes of its
+        own for its constants: that two numbers are equal (a stride and a padding, say) is chance, not structure."""
 
-        def rule(x: Expr) -> Expr | None:
-            if x.op == "scalar":
-                if x.value not in self.scalars:
-                    self.scalars[x.value] = (len(self.scalars), x.dtype)
-                return Expr("scalar", (), x.dtype, self.scalars[x.value][0])
-            if x.op == "const" and x.dtype is int64:
-                return self._size(int(x.value)) if x.value not in (0, 1) else None
-            return None
+        def operand(x: Expr) -> Expr:
+            return self._size(int(x.value)) if _becomes_size(x) else memo[x]
 
         for x in _walk_outside_loads(root, memo):
+            if x in memo:  # met under a load since
+                continue
             if x.op == "load":
-                index = self._symbolic_index(x.args[0], memo)
+                index = self._symbolic_index(x.args[0], memo, guarded=len(x.args) > 1)
                 rest = tuple(self._symbolic(a, memo) for a in x.args[1:])
                 memo[x] = Expr("load", (index, *rest), x.dtype, self._buffer(x.value, True, False))
-                continue
-            args = tuple([memo[a] for a in x.args])
-            fresh = x if args == x.args else Expr(x.op, args, x.dtype, x.value)
-            replaced = rule(fresh)
-            memo[x] = fresh if replaced is None else replaced
-        return memo[root]
+            elif x.op == "scalar":
+                slot = self.scalars.setdefault(x.value, (len(self.scalars), x.dtype))[0]
+                memo[x] = Expr("scalar", (), x.dtype, slot)
+            elif not _becomes_size(x):
+                args = tuple([operand(a) for a in x.args])
+                memo[x] = x if args == x.args else Expr(x.op, args, x.dtype, x.value)
+        return operand(root)
 
-    def _symbolic_index(self, place: Expr, memo: dict[Expr, Expr]) -> Expr:
-        found = memo.get(place)
+    def _symbolic_index(self, place: Expr, memo: dict[Expr, Expr], guarded: bool = False) -> Expr:
+        """``guarded``: the constant is a size also where it is 0: another padding is no other kernel."""
+        known = Expr("guarded", (place,), place.dtype) if guarded else place
+        found = memo.get(known)
         if found is not None and place.op != "axis":
             return found
         affine = as_affine(place)
@@ -464,9 +465,9 @@ class _Lowering:
             for k, coefficient in affine.coefficients:
                 factor = const(1) if coefficient == 1 else self._size(coefficient)
                 result = add(result, mul(axis(k), factor))
-            if affine.constant:
+            if affine.constant or guarded:
                 result = add(result, self._size(affine.constant))
-        memo[place] = result
+        memo[known] = result
         return result
 
     # -- contraction ---------------------------------------------------------------------------------------------
@@ -513,6 +514,11 @@ class _Lowering:
                 names.append("partial")
         short = "_".join(dict.fromkeys(names))
         return short[:48]
+
+
+def _becomes_size(x: Expr) -> bool:
+    """Whether a literal is one of an address; 0 and 1 are structure."""
+    return x.op == "const" and x.dtype is int64 and x.value not in (0, 1)
 
 
 def _inner_weight(expr: Expr, inner: frozenset[int]) -> int:

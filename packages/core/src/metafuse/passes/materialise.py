@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 
+from ..graph.node import BY_ITSELF
 from .affine import shared_dims
 from .inline import squeezed
 from .program_graph import ProgramGraph
@@ -46,6 +47,10 @@ def mark_stored(graph: ProgramGraph, spatial: Container[int] = ()) -> None:
         own = node.sig.cost
         if kind == "alias" and _splits_image(graph, number, spatial):
             graph.by_dims.add(number)
+        if kind == "alias" and node.sig.name == BY_ITSELF and not graph.has_storage(graph.base(number)):
+            graph.stored.add(graph.base(number))
+            graph.picked.add(graph.base(number))
+            cost[inputs[0]] = operations[inputs[0]] = 0
         for i in inputs:
             if not graph.has_storage(graph.base(i)) and _must_store_input(graph, number, i, cost[i], flat[i]):
                 graph.stored.add(graph.base(i))

@@ -50,6 +50,8 @@ class ProgramGraph:
         self.constants: set[int] = set()
         #: filled by the materialise pass: reshapes of images that are computed on the way, dimension by dimension
         self.by_dims: set[int] = set()
+        #: filled by the materialise pass: values that are computed in kernels of their own
+        self.picked: set[int] = set()
         #: value with storage -> its dimensions in the order of memory, slowest first; row-major where missing
         self.orders: dict[int, tuple[int, ...]] = {
             self.count + k: leaf.buffer.order

@@ -19,10 +19,10 @@ from ..meta import check_flag, check_var, with_gradient
 from ..registry import Sample, operator
 from . import window_oracles as oracles
 from .checks import integers, need_ndim
-from .pooling import sample_image, window_pool
+from .pooling import folded, sample_image
 from .resizing import FEW, along
 from .resizing_tables import Key
-from .windows import UnequalWindows, extreme, total
+from .windows import EqualWindows, UnequalWindows, extreme, total
 
 __all__ = ["adaptive_avg_pool", "adaptive_max_pool"]
 
@@ -48,8 +48,7 @@ def _adaptive(op: str, x: Any, output_size: Any, kind: str, return_indices: bool
     if max(out) > MOST_WINDOWS:
         raise ArgumentError(f"[{op}] output_size must be at most {MOST_WINDOWS}, got {output_size!r}")
     if all(s % o == 0 for s, o in zip(size, out, strict=True)):  # equal windows, side by side
-        windows = tuple(s // o for s, o in zip(size, out, strict=True))
-        return window_pool(op, x, windows, kind, return_indices=return_indices)
+        return folded(op, EqualWindows(op, x, out), kind, return_indices=return_indices)
     if kind == "mean":
         if not x.dtype.is_float:
             raise DTypeError(f"[{op}] the mean needs a floating-point x, got {x.dtype}; cast it first")

@@ -100,11 +100,24 @@ def window_pool(
     """Pool the trailing spatial dimensions of ``x``: the common part of all pooling functions and layers."""
     choice(op_name, "op", op, POOL_OPERATORS)
     windows = Windows(op_name, x, kernel_size, stride, padding, dilation, ceil_mode)
+    return folded(op_name, windows, op, count_include_pad, return_indices)
+
+
+def folded(
+    op_name: str,
+    windows: Windows,
+    op: str,
+    count_include_pad: bool = True,
+    return_indices: bool | None = None,
+) -> Any:
+    """Each window reduced by ``op``; with ``return_indices`` also where the extreme is."""
     if return_indices and op not in ("maximum", "minimum"):
         raise ArgumentError(f"[{op_name}] return_indices needs op 'maximum' or 'minimum', got {op!r}")
     if op == "mean":
-        if not x.dtype.is_float:
-            raise DTypeError(f"[{op_name}] the mean needs a floating-point x, got {x.dtype}; cast it first")
+        if not windows.x.dtype.is_float:
+            raise DTypeError(
+                f"[{op_name}] the mean needs a floating-point x, got {windows.x.dtype}; cast it first"
+            )
         return _mean(windows, check_flag("pool", "count_include_pad", count_include_pad))
     if op == "add":
         return total(windows)
