@@ -39,6 +39,6 @@ __all__ = [
 ]  # fmt: skip
 
 _later(
-    "neural", "arrange", "bins", "bounds", "diagonals", "einsum", "factorise", "fourier", "products", "scan",
+    "neural", "arrange", "bins", "bounds", "diagonals", "einsum", "factorise", "fourier", "masks", "products", "scan",
     "selection", "solve", "sorting", "special", "statistics", "vision",
 )  # fmt: skip

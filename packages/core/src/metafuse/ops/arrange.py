@@ -8,16 +8,19 @@ Who calls it: users through ``metafuse`` and ``Var``.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import ceil
+from math import ceil, prod
 from typing import Any
 
 import numpy as np
 
 from ..errors import ArgumentError, ShapeError
+from ..graph.node import Node
 from ..var import Var
 from . import meta
+from .autograd import no_grad
+from .copy_loops import repeated
 from .creation import array
-from .meta import check_dim, check_integer, check_shape, check_var, reshape
+from .meta import check_dim, check_integer, check_shape, check_var, reduce_dims, reshape, with_gradient
 from .registry import Sample, Tensor, operator
 from .selection import check_index, index_select
 from .shape import broadcast, check_pieces, concat, flip, narrow, split, transpose
@@ -348,10 +351,28 @@ def repeat_interleave(x: Any, repeats: Any, dim: int | None = None) -> Var:
         repeats = int(counts[0])
     count = check_integer("repeat_interleave", "repeats", repeats, 0)
     shape = tuple(x.shape)
-    apart = (*shape[: number + 1], 1, *shape[number + 1 :])
-    spread = (*shape[: number + 1], count, *shape[number + 1 :])
     joined = check_shape("repeat_interleave", [*shape[:number], extent * count, *shape[number + 1 :]])
-    return reshape(meta.broadcast_to(reshape(x, apart), spread), joined)
+    outer, inner = prod(shape[: number + 1]), prod(shape[number + 1 :])
+    if prod(joined) < _FEW or (count if inner == 1 else inner) >= _LONG:
+        return reshape(meta.broadcast_to(reshape(x, (outer, 1, inner)), (outer, count, inner)), joined)
+    with no_grad():
+        answer = reshape(repeated(reshape(x, (outer, inner)), count), joined)
+    return (
+        with_gradient(answer, [x], "repeat", (outer, count, inner), _repeat_rule)
+        if x.dtype.is_float
+        else answer
+    )
+
+
+#: elements up to which what is around joins in one kernel, and from which on runs of equal elements or of rows are long enough
+_FEW, _LONG = 2**16, 32
+
+
+def _repeat_rule(node: Node, upstream: Var) -> list[Var | None]:
+    return [
+        None,
+        reshape(reduce_dims(reshape(upstream, node.sig.attrs), "add", (1,)), node.inputs[1].spec.shape),
+    ]
 
 
 # -- grids ---------------------------------------------------------------------------------------------------------

@@ -1,12 +1,13 @@
 """Counting in bins: searchsorted, histc, bincount.
 
-What it is: a host function that searches, and scatters that count.
+What it is: a search in what is in order (``sorting_loops``), and scatters that count.
 What it is not: order statistics (``sorting``).
 Who calls it: users.
 """
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -14,28 +15,18 @@ import numpy as np
 from ..dtypes import bool_, float32, int32
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..graph.index_map import IndexMap
-from ..graph.node import spec_of
 from ..kernel.expr import axis
 from ..var import Var
 from . import meta
 from .creation import array64
 from .elementwise import cast
-from .host import HostFunction, host_op
 from .meta import check_flag, check_integer, check_number, check_var, fill, reshape
 from .registry import Sample, Tensor, operator
 from .scalar import ternary
 from .selection import check_index, read_index
+from .sorting_loops import alike, insertion_places
 
 __all__ = ["bincount", "histc", "searchsorted"]
-
-
-def _places(ordered: np.ndarray[Any, Any], values: np.ndarray[Any, Any], side: Any) -> np.ndarray[Any, Any]:
-    if ordered.ndim == 1:
-        return np.searchsorted(ordered, values, side)
-    result = np.empty(values.shape, np.int32)
-    for at in np.ndindex(values.shape[:-1]):
-        result[at] = np.searchsorted(ordered[at], values[at], side)
-    return result
 
 
 def _searchsorted_oracle(sorted: Any, values: Any, right: bool = False) -> Any:
@@ -70,10 +61,15 @@ def searchsorted(sorted: Any, values: Any, right: bool = False) -> Var:
             f"[searchsorted] sorted {list(ordered.shape)} must have one dimension or the leading ones of values "
             f"{list(wanted.shape)}"
         )
-    function = HostFunction(
-        _places, (("side", "right" if check_flag("searchsorted", "right", right) else "left"),)
-    )
-    return host_op("searchsorted", function, [ordered, wanted], spec_of(tuple(wanted.shape), int32))
+    behind = check_flag("searchsorted", "right", right)
+    ordered, wanted = alike(ordered, wanted)
+    shape = tuple(wanted.shape)
+    if ordered.ndim == 1:
+        rows, values = reshape(ordered, (1, ordered.shape[0])), reshape(wanted, (1, wanted.numel()))
+    else:
+        count = prod(shape[:-1])
+        rows, values = reshape(ordered, (count, ordered.shape[-1])), reshape(wanted, (count, shape[-1]))
+    return reshape(insertion_places(rows, values, behind), shape)
 
 
 def _histc_oracle(input: Any, bins: int, min: float = 0.0, max: float = 0.0) -> Any:

@@ -12,6 +12,7 @@ outside are not errors on a device: such elements read as 0 and are not written;
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 from weakref import ref
 
@@ -40,7 +41,7 @@ class _Plan:
     extras: list[Var]
     shape: tuple[int, ...]
 
-    @property
+    @cached_property
     def where(self) -> IndexMap:
         """As the attribute of a node."""
         return IndexMap(self.places, (), bool(self.extras))
@@ -55,7 +56,7 @@ def _expand(operator: str, index: Any, ndim: int) -> list[Any]:
         if isinstance(item, (list, np.ndarray)):
             item = _as_index(operator, item)
         if type(item) is Var and item.dtype is bool_:
-            from .host import places
+            from .masks import places
 
             items.extend(places(item))
         else:
@@ -90,8 +91,29 @@ def _as_index(operator: str, value: Any) -> Var:
     return check_var(operator, "index", array)
 
 
-def _plan(operator: str, x: Var, index: Any) -> _Plan:
-    items = _expand(operator, index, x.ndim)
+def _plan(operator: str, shape: tuple[int, ...], index: Any) -> _Plan:
+    """An index into an array of ``shape`` worked out, once if it is the same again and no array is in it."""
+    key: list[Any] = []
+    for item in index if type(index) is tuple else (index,):
+        if type(item) is slice and all(
+            end is None or type(end) is int for end in (item.start, item.stop, item.step)
+        ):
+            key.append((item.start, item.stop, item.step))
+        elif item is None or item is Ellipsis or type(item) is int:
+            key.append(item)
+        else:
+            return _worked_out(operator, shape, index)
+    return _known_plan(operator, shape, tuple(key))
+
+
+@lru_cache(maxsize=4096)
+def _known_plan(operator: str, shape: tuple[int, ...], key: tuple[Any, ...]) -> _Plan:
+    """The plan of an index of integers, slices as tuples, ``None`` and ``...``."""
+    return _worked_out(operator, shape, tuple(slice(*k) if type(k) is tuple else k for k in key))
+
+
+def _worked_out(operator: str, full: tuple[int, ...], index: Any) -> _Plan:
+    items = _expand(operator, index, len(full))
     arrays = [item for item in items if type(item) is Var]
     for a in arrays:
         if not a.dtype.is_integer:
@@ -110,7 +132,7 @@ def _plan(operator: str, x: Var, index: Any) -> _Plan:
         if item is None:
             space.append(1)
             continue
-        extent = x.shape[d]
+        extent = full[d]
         if type(item) is Var:
             if not block_done:
                 block_start, block_done = len(space), True
@@ -126,7 +148,7 @@ def _plan(operator: str, x: Var, index: Any) -> _Plan:
             places.append(const(_integer(operator, item, extent, d)))
         d += 1
     for place, number in pending:
-        places[place] = _data_index(arrays[number], 1 + number, block, block_start, x.shape[place])
+        places[place] = _data_index(arrays[number], 1 + number, block, block_start, full[place])
     shape = tuple(space) or (1,)
     return _Plan(tuple(space), tuple(places), arrays, shape)
 
@@ -158,6 +180,23 @@ def _integer(operator: str, item: Any, extent: int, d: int) -> int:
     return number % extent if extent else number
 
 
+def _mask(index: Any, x: Var) -> Var | None:
+    """The index, if it is one bool array over all of the first dimensions of ``x``."""
+    if isinstance(index, np.ndarray) and index.dtype == np.bool_:
+        index = check_var("getitem", "index", index)
+    found = type(index) is Var and index.dtype is bool_ and tuple(index.shape) == tuple(x.shape[: index.ndim])
+    return index if found else None
+
+
+def _fill_masked(x: Var, mask: Var, value: Var, op: str) -> Var:
+    """``x`` joined with one value where a mask over its first dimensions holds."""
+    from .scalar import ternary
+
+    value = meta.reshape(value, (1,))
+    joined = value if op == "void" else getattr(Var, op)(x, value)
+    return ternary(meta.reshape(mask, (*mask.shape, *[1] * (x.ndim - mask.ndim))), joined, x)
+
+
 def getitem(x: Any, slices: Any) -> Var:
     """Elements of ``x`` chosen as in NumPy; a single element has shape ``[1]``.
 
@@ -170,9 +209,15 @@ def getitem(x: Any, slices: Any) -> Var:
         array([2, 5], dtype=int32)
     """
     x = check_var("getitem", "x", x)
-    plan = _plan("getitem", x, slices)
-    result = gather(x, plan.space, plan.where, plan.extras, "getitem")
-    result = meta.reshape(result, plan.shape)
+    mask = _mask(slices, x)
+    if mask is not None and mask.ndim == x.ndim:
+        from .mask_loops import chosen
+
+        result = meta.identity(chosen(x, mask))  # a node of its own, which may be assigned to
+    else:
+        plan = _plan("getitem", tuple(x.shape), slices)
+        result = gather(x, plan.space, plan.where, plan.extras, "getitem")
+        result = meta.reshape(result, plan.shape)
     result._origin = (ref(x), slices, x._origin)
     return result
 
@@ -201,10 +246,26 @@ def setitem(x: Any, slices: Any, y: Any, op: str = "void") -> Var:
         raise DTypeError(f"[setitem] only a Var can be changed, got {type(x).__name__}; make one with array")
     if not isinstance(op, str) or op not in _JOINS:
         raise ArgumentError(f"[setitem] op must be one of {', '.join(_JOINS)}, got {op!r}")
-    plan = _plan("setitem", x, slices)
     given = cast(check_var("setitem", "y", y), x.dtype)
     if op in ("subtract", "divide"):
         given, op = (-given, "add") if op == "subtract" else (cast(1 / given, x.dtype), "multiply")
+    before = meta.identity(x)
+    mask = _mask(slices, x) if given.size == 1 and x.dtype is not bool_ else None
+    if mask is not None:
+        changed = _fill_masked(before, mask, given, op)
+    else:
+        changed = _scattered(before, slices, given, op)
+    x._bind(changed._node)
+    if x._origin is not None:
+        parent = _taken_from(x._origin)
+        if parent is not None:
+            setitem(parent, x._origin[1], x)
+    return x
+
+
+def _scattered(x: Var, slices: Any, given: Var, op: str) -> Var:
+    """``x`` joined with as many values as an index selects."""
+    plan = _plan("setitem", tuple(x.shape), slices)
     shape = tuple(given.shape)
     while len(shape) > len(plan.space) and shape and shape[0] == 1:
         shape = shape[1:]
@@ -213,13 +274,7 @@ def setitem(x: Any, slices: Any, y: Any, op: str = "void") -> Var:
             f"[setitem] value of shape {list(given.shape)} does not fit the selection {list(plan.space)}"
         )
     spread = meta.broadcast_to(meta.reshape(given, shape), plan.space)
-    before = meta.identity(x)
-    x._bind(scatter(before, op, spread, plan.where, plan.extras, "setitem")._node)
-    if x._origin is not None:
-        parent = _taken_from(x._origin)
-        if parent is not None:
-            setitem(parent, x._origin[1], x)
-    return x
+    return scatter(x, op, spread, plan.where, plan.extras, "setitem")
 
 
 def _taken_from(origin: Any) -> Var | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,11 @@ def native_loop(
         inputs: what both read.
         options: whole numbers; ``data["name"]`` in the snippet.
     """
-    text = Text("cpu", header, source, (f"{name}_header", f"{name}_source"))
-    attrs = _NativeLoop(Snippet((text,)), function, tuple(options.items()))
+    attrs = _NativeLoop(_snippet(name, header, source), function, tuple(options.items()))
     nodes = tuple(x._node for x in inputs)
     return record(signature("opaque", name, attrs, tuple(n.spec for n in nodes), spec), nodes)
+
+
+@lru_cache(maxsize=256)
+def _snippet(name: str, header: str, source: str) -> Snippet:
+    return Snippet((Text("cpu", header, source, (f"{name}_header", f"{name}_source")),))

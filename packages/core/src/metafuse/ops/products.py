@@ -7,15 +7,19 @@ Who calls it: users.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import lru_cache
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from ..errors import ShapeError
-from ..var import Var
-from .elementwise import broadcast_shapes
+from ..graph.index_map import IndexMap
+from ..graph.node import Node
+from ..kernel.expr import add, axis, call, const, select
+from ..var import Var, wrap
+from .autograd import no_grad
+from .elementwise import broadcast_shapes, cast
 from .linalg import matmul
 from .meta import (
     broadcast_to,
@@ -24,11 +28,13 @@ from .meta import (
     check_number,
     check_var,
     expand_dims,
+    gather,
     reduce_dims,
     reshape,
+    with_gradient,
 )
 from .registry import Sample, Tensor, operator
-from .shape import narrow, stack, transpose
+from .shape import transpose
 
 __all__ = ["addmm", "cross", "dot", "kron", "outer", "tensordot"]
 
@@ -103,17 +109,28 @@ def cross(input: Any, other: Any, dim: int = -1) -> Var:
     a, b = broadcast_to(a, shape), broadcast_to(b, shape)
     if shape[number] != 3:
         raise ShapeError(f"[cross] dimension {number} must have extent 3, got {list(shape)}")
-    parts = [
-        [reshape(narrow(v, number, k, 1, "cross"), _without(shape, number)) for k in range(3)] for v in (a, b)
-    ]
-    (x, y, z), (u, v, w) = parts
-    return reshape(
-        stack([y * w - z * v, z * u - x * w, x * v - y * u], number if len(shape) > 1 else 1), shape
-    )
+    with no_grad():
+        (x, y), (u, v) = [[_turned(w, number, by) for by in (1, 2)] for w in (a, b)]
+        answer = x * v - y * u
+    return with_gradient(answer, [a, b], "cross", number, _cross_rule) if answer.dtype.is_float else answer
 
 
-def _without(shape: Sequence[int], dim: int) -> tuple[int, ...]:
-    return tuple(n for d, n in enumerate(shape) if d != dim) or (1,)
+def _turned(x: Var, dim: int, by: int) -> Var:
+    """Three elements along ``dim`` moved by one place or two, the first ones behind the last."""
+    return gather(x, tuple(x.shape), _turn(x.ndim, dim, by), (), "cross")
+
+
+@lru_cache(maxsize=64)
+def _turn(rank: int, dim: int, by: int) -> IndexMap:
+    here = axis(dim)
+    moved = select(call("lt", here, const(3 - by)), add(here, const(by)), add(here, const(by - 3)))
+    return IndexMap(tuple(moved if d == dim else axis(d) for d in range(rank)))
+
+
+def _cross_rule(node: Node, upstream: Var) -> list[Var | None]:
+    (a, b), dim = (wrap(n) for n in node.inputs[1:]), node.sig.attrs
+    to_a, to_b = cross(b, upstream, dim), cross(upstream, a, dim)
+    return [None, *(cast(g, v.dtype) if v.dtype.is_float else None for g, v in ((to_a, a), (to_b, b)))]
 
 
 @operator(category="linalg", numpy=np.kron, method=True, source="NumPy kron",

@@ -284,10 +284,9 @@ def randperm(n: int, dtype: Any = "int32") -> Var:
         >>> sorted(mf.randperm(4).tolist())
         [0, 1, 2, 3]
     """
-    from .host import argsort
+    from .sorting_loops import permutation
 
-    order, _ = argsort(_uniform(check_shape("randperm", n)))
-    return cast(order, dtype)
+    return cast(permutation(_uniform((3,)), check_integer("randperm", "n", n, 0)), dtype)
 
 
 def bernoulli(input: Any) -> Var:

@@ -356,7 +356,7 @@ def where(cond: Any, x: Any = None, y: Any = None, *, dtype: Any = "int32") -> A
         array([1, 0], dtype=int32)
     """
     if y is None:
-        from .host import places
+        from .masks import places
 
         kind = dtype if x is None else x
         if not isinstance(kind, (str, DType)):

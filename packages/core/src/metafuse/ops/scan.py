@@ -1,40 +1,31 @@
 """Scans: running sums, products, maxima and minima along a dimension, and differences of neighbours.
 
-What it is: one composition of reindex and reduce that all scans share, with gradients that are scans again.
-What it is not: a kernel with a carried variable; the set of node kinds is closed.
+What it is: the types of results, and gradients that are scans again.
+What it is not: the loops (``scan_loops``).
 Who calls it: users.
-
-A dimension is cut into blocks of 32. Element i of a block is the fold of elements 0..i of that block, one fused kernel; the
-totals of the blocks are scanned the same way, and each block takes in what came before it. Three rounds cover 32768
-elements. Sums are as exact as added in blocks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from ..dtypes import accumulator, bool_, int32, to_floating
+from ..dtypes import accumulator, bool_, int32, to_floating, uint8
 from ..errors import ArgumentError
-from ..graph.index_map import IndexMap
 from ..graph.node import Node
-from ..kernel.expr import add as plus
-from ..kernel.expr import axis, call, const, mul, sub
-from ..kernel.ir import IDENTITY
 from ..var import Var, wrap
 from .autograd import no_grad
 from .elementwise import cast
-from .meta import check_dim, check_integer, check_var, gather, index, reduce_dims, reshape, with_gradient
+from .meta import check_dim, check_integer, check_var, fill, reshape, with_gradient
 from .registry import Sample, Tensor, operator
 from .scalar import ternary
+from .scan_loops import running, running_log_sums, running_places
 from .shape import concat, flip, narrow
 
 __all__ = ["cummax", "cummin", "cumprod", "cumsum", "diff", "logcumsumexp"]
-
-#: elements per block: small enough that folding each prefix anew costs less than a pass over memory
-BLOCK = 32
 
 _X = Tensor((3, 4, 5))
 _SAMPLES = [Sample((_X,)), Sample((_X, 1)), Sample((_X, 0)), Sample((Tensor((70,), "float", 0.5, 1.3), 0)),
@@ -47,62 +38,23 @@ def _dim(operator_name: str, x: Var, dim: Any) -> int:
     return check_dim(operator_name, -1 if dim is None else dim, x.ndim)
 
 
-def _folded(op: str) -> Callable[[Var, int, Any], Var]:
-    """Round one for a reduction operator: the fold of each prefix within its block."""
-
-    def fold(x: Var, block: int, start: Any) -> Var:
-        return reduce_dims(_triangles(x, block, start), op, (4,))
-
-    return fold
-
-
-def _triangles(x: Var, block: int, start: Any) -> Var:
-    """``[outer, blocks, block, inner, block]``: element j of the block of element i if j <= i, else ``start``."""
-    outer, n, inner = x.shape
-    places = (axis(0), plus(mul(axis(1), const(block)), axis(4)), axis(3))
-    where = IndexMap(places, (call("gt", axis(4), axis(2)),), True, start)
-    return gather(x, (outer, -(-n // block), block, inner, block), where, (), "scan")
-
-
-def _scan(x: Var, fold: Callable[[Var, int, Any], Var], join: Callable[[Var, Var], Var], start: Any) -> Var:
-    """The scan of ``[outer, n, inner]`` along the middle."""
-    outer, n, inner = x.shape
-    if not x.size:
-        return x
-    block = min(n, BLOCK)
-    inside = fold(x, block, start)
-    blocks = inside.shape[1]
-    if blocks > 1:
-        last = IndexMap((axis(0), axis(1), const(block - 1), axis(2)))
-        totals = gather(inside, (outer, blocks - 1, inner), last, (), "scan_totals")
-        carried = _scan(totals, fold, join, start)
-        before = IndexMap((axis(0), sub(axis(1), const(1)), axis(3)), (), True, start)
-        inside = join(gather(carried, (outer, blocks, 1, inner), before, (), "scan_carry"), inside)
-    whole = reshape(inside, (outer, blocks * block, inner))
-    return narrow(whole, 1, 0, n, "scan") if whole.shape[1] != n else whole
-
-
 def _flat(x: Var, dim: int) -> Var:
     """``[outer, n, inner]``."""
     shape = tuple(x.shape)
-    return reshape(x, (int(np.prod(shape[:dim])), shape[dim], int(np.prod(shape[dim + 1 :]))))
+    return reshape(x, (prod(shape[:dim]), shape[dim], prod(shape[dim + 1 :])))
 
 
-_JOIN: dict[str, Callable[[Any, Any], Var]] = {
-    op: getattr(Var, op) for op in ("add", "multiply", "maximum", "minimum")
-}
+def _along(x: Var, dim: int, scan: Callable[..., Var], *arguments: Any) -> Var:
+    """``scan`` of ``x`` along ``dim``; halves are carried in float32, bool in bytes."""
+    wide = cast(x, uint8 if x.dtype is bool_ else accumulator(x.dtype))
+    return reshape(scan(_flat(wide, dim), *arguments), tuple(x.shape)) if x.size else x
 
 
 def _plain(x: Var, op: str, dim: int) -> Var:
     """A scan with a reduction operator, without gradient."""
-    kind = x.dtype
-    if op in ("add", "multiply"):
-        kind = int32 if kind is bool_ else kind
-        x = cast(x, accumulator(kind))
-    start = IDENTITY(op, x.dtype)
+    x = cast(x, int32) if x.dtype is bool_ and op in ("add", "multiply") else x
     with no_grad():
-        result = _scan(_flat(x, dim), _folded(op), _JOIN[op], start)
-        return cast(reshape(result, tuple(x.shape)), kind)
+        return cast(_along(x, dim, running, op), x.dtype)
 
 
 def _backwards(g: Var, dim: int) -> Var:
@@ -167,17 +119,27 @@ def cumprod(x: Any, dim: int | None = None) -> Var:
     return with_gradient(answer, [x], "cumprod", number, _cumprod_rule) if x.dtype.is_float else answer
 
 
-def _extreme(name: str, op: str, x: Any, dim: int | None) -> tuple[Var, Var]:
-    from .selection import gather as take
+def _extreme_rule(node: Node, upstream: Var) -> list[Var | None]:
+    """Each element is given what its places got."""
+    from .selection import scatter
 
+    wide = cast(upstream, accumulator(upstream.dtype))
+    zero = fill(node.spec.shape, 0, wide.dtype)
+    return [
+        None,
+        cast(scatter(zero, node.sig.attrs, wrap(node.inputs[2]), wide, "add"), upstream.dtype),
+        None,
+    ]
+
+
+def _extreme(name: str, op: str, x: Any, dim: int | None) -> tuple[Var, Var]:
     x = check_var(name, "x", x)
     number = _dim(name, x, dim)
-    running = _plain(x, op, number)
-    hit = x == running
-    if x.dtype.is_float:
-        hit = hit.logical_or(x.isnan())
-    places = _plain(ternary(hit, index(tuple(x.shape), number), -1), "maximum", number)
-    return take(x, number, places), places
+    with no_grad():
+        values, places = _plain(x, op, number), cast(_along(x, number, running_places, op), int32)
+    return with_gradient(
+        values, [x, places], name, number, _extreme_rule
+    ) if x.dtype.is_float else values, places
 
 
 def _extreme_oracle(ufunc: Any) -> Any:
@@ -222,17 +184,6 @@ def _finite(m: Var) -> Var:
     return ternary(m.isinf(), 0.0, m)
 
 
-def _log_fold(x: Var, block: int, start: Any) -> Var:
-    parts = _triangles(x, block, start)
-    top = _finite(reduce_dims(parts, "maximum", (4,)))
-    return reduce_dims((parts - top.unsqueeze(4)).exp(), "add", (4,)).log() + top
-
-
-def _log_join(a: Var, b: Var) -> Var:
-    top = _finite(a.maximum(b))
-    return ((a - top).exp() + (b - top).exp()).log() + top
-
-
 def _logcumsumexp_rule(node: Node, upstream: Var) -> list[Var | None]:
     """``sum over j >= i of g[j] exp(x[i] - y[j])``, positive and negative g apart, in logarithms."""
     dim, x, y = node.sig.attrs, wrap(node.inputs[1]), _finite(wrap(node))
@@ -261,8 +212,7 @@ def logcumsumexp(x: Any, dim: int | None = None) -> Var:
     kind = to_floating(x.dtype)
     x = cast(x, kind)
     with no_grad():
-        wide = _flat(cast(x, accumulator(kind)), number)
-        answer = cast(reshape(_scan(wide, _log_fold, _log_join, -float("inf")), tuple(x.shape)), kind)
+        answer = cast(_along(x, number, running_log_sums), kind)
     return with_gradient(answer, [x], "logcumsumexp", number, _logcumsumexp_rule)
 
 

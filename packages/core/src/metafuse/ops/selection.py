@@ -24,6 +24,7 @@ from ..var import Var
 from . import meta
 from .creation import array
 from .elementwise import broadcast_shapes, cast
+from .mask_loops import chosen
 from .meta import check_dim, check_var
 from .registry import Sample, Tensor, operator
 from .scalar import ternary
@@ -353,7 +354,4 @@ def masked_select(x: Any, mask: Any) -> Var:
     if mask.dtype is not bool_:
         raise DTypeError(f"[masked_select] mask must hold bool, got {mask.dtype}; compare it with something")
     shape = broadcast_shapes("masked_select", [tuple(x.shape), tuple(mask.shape)])
-    places = np.flatnonzero(np.broadcast_to(mask.numpy(), shape)).astype(np.int64)
-    if not places.size:
-        return meta.fill((0,), 0, x.dtype)
-    return take(meta.broadcast_to(x, shape), array(places, "int64"))
+    return chosen(meta.broadcast_to(x, shape), meta.broadcast_to(mask, shape))

@@ -8,6 +8,7 @@ Who calls it: users through ``metafuse`` and ``Var``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,12 @@ import numpy as np
 from ..dtypes import promote
 from ..errors import ArgumentError, ShapeError
 from ..graph.index_map import IndexMap
-from ..kernel.expr import Expr, add, axis, call, const, sub
+from ..graph.node import Node
+from ..kernel.expr import add, axis, call, const, sub
 from ..var import Var
 from . import meta
+from .autograd import no_grad
+from .copy_loops import rolled
 from .elementwise import broadcast_shapes, cast
 from .meta import check_dim, check_integer, check_shape, check_var, expand_dims, fill, gather
 from .registry import Sample, Tensor, operator
@@ -88,7 +92,12 @@ def transpose(x: Any, *dim: Any) -> Var:
     if found == tuple(range(x.ndim)):
         return x
     shape = tuple(x.shape[d] for d in found)
-    return gather(x, shape, IndexMap(tuple(axis(found.index(d)) for d in range(x.ndim))), (), "transpose")
+    return gather(x, shape, _order(found), (), "transpose")
+
+
+@lru_cache(maxsize=1024)
+def _order(dims: tuple[int, ...]) -> IndexMap:
+    return IndexMap(tuple(axis(dims.index(d)) for d in range(len(dims))))
 
 
 def _broadcast_oracle(x: Any, shape: Any, dims: Any = ()) -> Any:
@@ -278,8 +287,12 @@ def flip(x: Any, dim: Any = 0) -> Var:
     """
     x = check_var("flip", "x", x)
     dims = meta.check_dims("flip", dim, x.ndim)
-    places = tuple(sub(const(n - 1), axis(d)) if d in dims else axis(d) for d, n in enumerate(x.shape))
-    return gather(x, tuple(x.shape), IndexMap(places), (), "flip")
+    return gather(x, tuple(x.shape), _mirror(tuple(x.shape), dims), (), "flip")
+
+
+@lru_cache(maxsize=1024)
+def _mirror(shape: tuple[int, ...], dims: tuple[int, ...]) -> IndexMap:
+    return IndexMap(tuple(sub(const(n - 1), axis(d)) if d in dims else axis(d) for d, n in enumerate(shape)))
 
 
 @operator(category="shape", numpy=lambda x, shifts, dims=None: np.roll(x, shifts, dims), method=True,
@@ -307,11 +320,30 @@ def roll(x: Any, shifts: Any, dims: Any = None) -> Var:
     ]
     if len(amounts) != len(numbers):
         raise ArgumentError(f"[roll] shifts and dims must be as many, got {shifts!r} and {dims!r}")
-    places: list[Expr] = [axis(d) for d in range(x.ndim)]
+    moves = [0] * x.ndim
     for number, amount in zip(numbers, amounts, strict=True):
-        extent = max(x.shape[number], 1)
-        places[number] = call("cmod", add(places[number], const(-amount % extent)), const(extent))
+        moves[number] = (moves[number] + amount) % max(x.shape[number], 1)
+    if not any(moves):
+        return x
+    with no_grad():
+        answer = _rolled_index(x, moves) if x.size < _FEW else rolled(x, moves)
+    return meta.with_gradient(answer, [x], "roll", tuple(moves), _roll_rule) if x.dtype.is_float else answer
+
+
+#: elements up to which an index, which joins what is around it in one kernel, beats copies
+_FEW = 2**14
+
+
+def _rolled_index(x: Var, moves: Sequence[int]) -> Var:
+    places = [
+        call("cmod", add(axis(d), const(n - by)), const(n)) if by else axis(d)
+        for d, (n, by) in enumerate(zip(x.shape, moves, strict=True))
+    ]
     return gather(x, tuple(x.shape), IndexMap(tuple(places)), (), "roll")
+
+
+def _roll_rule(node: Node, upstream: Var) -> list[Var | None]:
+    return [None, roll(upstream, [-by for by in node.sig.attrs], list(range(upstream.ndim)))]
 
 
 def _split_oracle(x: Any, size: Any, dim: int = 0) -> Any:

@@ -1,7 +1,7 @@
-"""Order statistics and sets: topk, kthvalue, median, mode, unique, isin.
+"""Orders, order statistics and sets: argsort, sort, topk, kthvalue, median, mode, unique, isin.
 
-What it is: selections from a sorted array (``host.argsort``), and host functions where the answer is integers.
-What it is not: sorting itself (``host``), or counting in bins (``bins``).
+What it is: the places that ``sorting_loops`` finds, and the values there.
+What it is not: how places are found (``sorting_loops``), or counting in bins (``bins``).
 Who calls it: users.
 
 Values are read back through their places, so gradients flow to the elements that were chosen. NaN counts as largest.
@@ -13,18 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import bool_, int32
+from ..dtypes import int32
 from ..errors import ArgumentError
-from ..graph.node import spec_of
+from ..graph.index_map import IndexMap
+from ..kernel.expr import axis, load
 from ..var import Var
+from . import meta, sorting_loops
 from .creation import array
-from .host import HostFunction, argsort, host_op
-from .meta import check_dim, check_flag, check_integer, check_var, reshape
+from .elementwise import cast
+from .meta import check_dim, check_flag, check_integer, check_integer_type, check_var, reshape
 from .registry import Sample, Tensor, operator
-from .selection import gather, index_select, take
+from .selection import index_select, take
 from .shape import narrow
 
-__all__ = ["isin", "kthvalue", "median", "mode", "topk", "unique"]
+__all__ = ["argsort", "isin", "kthvalue", "median", "mode", "sort", "topk", "unique"]
 
 _X = Tensor((3, 5), "float", distinct=True)
 _CUBE = Tensor((2, 3, 5), "float", distinct=True)
@@ -46,9 +48,57 @@ def _keep(operator_name: str, keepdim: Any, keepdims: Any) -> bool:
     return check_flag(operator_name, "keepdim", keepdim) or check_flag(operator_name, "keepdims", keepdims)
 
 
-def _sorted_oracle(x: Any, dim: int, descending: bool = False) -> tuple[Any, Any]:
-    order = np.argsort(-x if descending else x, dim, kind="stable")
+def _at(x: Var, dim: int, place: Var) -> Var:
+    """What stands at those places along ``dim``; they are known to be inside."""
+    here = [axis(d) for d in range(x.ndim)]
+    here[dim] = load(1, int32, *here)
+    return meta.gather(x, tuple(place.shape), IndexMap(tuple(here)), (place,), "sorted")
+
+
+# -- all in order ----------------------------------------------------------------------------------------------------
+def _sorted_oracle(x: Any, dim: int = -1, descending: bool = False) -> tuple[Any, Any]:
+    order = sorting_loops.ordered(x, dim, descending).astype(np.int32)
     return np.take_along_axis(x, order, dim), order
+
+
+_SORTED = [Sample((_X,)), Sample((_X, 0, True)), Sample((_CUBE, 1)), Sample((Tensor((6,), "int"),))]
+
+
+@operator(category="sort", numpy=lambda *a, **k: _sorted_oracle(*a, **k)[::-1], samples=_SORTED, method=True,
+          rebinds=False)  # fmt: skip
+def argsort(x: Any, dim: int = -1, descending: bool = False, dtype: Any = "int32") -> tuple[Var, Var]:
+    """The order that sorts ``x`` along ``dim``, and ``x`` in that order; equal elements keep their order, NaN counts as largest.
+
+    Returns:
+        (order as ``dtype``, sorted values), each of the shape of ``x``. Gradients flow through the values.
+
+    Example:
+        >>> import metafuse as mf
+        >>> order, value = mf.array([3.0, 1.0, 2.0]).argsort()
+        >>> order.numpy(), value.numpy()
+        (array([1, 2, 0], dtype=int32), array([1., 2., 3.], dtype=float32))
+    """
+    x = check_var("argsort", "x", x)
+    number = check_dim("argsort", dim, x.ndim)
+    kind = check_integer_type("argsort", dtype)
+    order = sorting_loops.order(x, number, check_flag("argsort", "descending", descending))
+    return cast(order, kind), _at(x, number, order)
+
+
+@operator(category="sort", numpy=_sorted_oracle, samples=_SORTED, method=True, rebinds=False)
+def sort(input: Any, dim: int = -1, descending: bool = False, stable: bool = False) -> tuple[Var, Var]:
+    """``input`` sorted along ``dim``, and the order: (values, int32 places). See ``argsort``.
+
+    Args:
+        stable: asks for what is true anyway: equal elements keep their order.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.array([3.0, 1.0, 2.0]).sort(descending=True)[0].numpy()
+        array([3., 2., 1.], dtype=float32)
+    """
+    order, value = argsort(input, dim, descending)
+    return value, order
 
 
 # -- a few of many ---------------------------------------------------------------------------------------------------
@@ -88,14 +138,14 @@ def topk(
         raise ArgumentError(
             f"[topk] k must be at most the extent {x.shape[number]} of dimension {number}, got {k}"
         )
-    order, value = argsort(x, number, check_flag("topk", "largest", largest))
-    return narrow(value, number, 0, count, "topk"), narrow(order, number, 0, count, "topk")
+    place = sorting_loops.best(x, number, count, check_flag("topk", "largest", largest))
+    return _at(x, number, place), place
 
 
-def _nth(operator_name: str, x: Var, dim: int, place: int, keep: bool) -> tuple[Var, Var]:
+def _nth(x: Var, dim: int, place: int, keep: bool) -> tuple[Var, Var]:
     """Element number ``place`` of the sorted array along ``dim`` and where it comes from."""
-    order, value = argsort(x, dim)
-    return tuple(_without(narrow(v, dim, place, 1, operator_name), dim, keep) for v in (value, order))  # type: ignore[return-value]
+    found = sorting_loops.nth(x, dim, place)
+    return _without(_at(x, dim, found), dim, keep), _without(found, dim, keep)
 
 
 def _kth_oracle(input: Any, k: int, dim: Any = None, keepdim: bool = False, keepdims: bool = False) -> Any:
@@ -127,7 +177,7 @@ def kthvalue(
         raise ArgumentError(
             f"[kthvalue] k must be at most the extent {x.shape[number]} of dimension {number}, got {k}"
         )
-    return _nth("kthvalue", x, number, place - 1, _keep("kthvalue", keepdim, keepdims))
+    return _nth(x, number, place - 1, _keep("kthvalue", keepdim, keepdims))
 
 
 def _median_oracle(x: Any, dim: Any = None, keepdim: bool = False, keepdims: bool = False) -> Any:
@@ -158,21 +208,15 @@ def median(x: Any, dim: int | None = None, keepdim: bool = False, keepdims: bool
         raise ArgumentError(
             f"[median] shape {list(x.shape)} has no elements along dimension {number}; nothing to pick"
         )
-    return _nth("median", source, number, (extent - 1) // 2, _keep("median", keepdim, keepdims))[0]
-
-
-def _most_common(x: np.ndarray[Any, Any], dim: int) -> np.ndarray[Any, Any]:
-    """The first place of the most common value; the smallest of several."""
-
-    def one(row: Any) -> Any:
-        _, first, count = np.unique(row, return_index=True, return_counts=True)
-        return first[np.argmax(count)]
-
-    return np.apply_along_axis(one, dim, x).astype(np.int32)
+    return _nth(source, number, (extent - 1) // 2, _keep("median", keepdim, keepdims))[0]
 
 
 def _mode_oracle(x: Any, dim: int = -1, keepdim: bool = False) -> Any:
-    place = np.expand_dims(_most_common(x, dim), dim)
+    def first(row: Any) -> Any:
+        _, places, count = np.unique(row, return_index=True, return_counts=True)
+        return places[np.argmax(count)]
+
+    place = np.expand_dims(np.apply_along_axis(first, dim, x).astype(np.int32), dim)
     found = (np.take_along_axis(x, place, dim), place)
     return found if keepdim else tuple(np.squeeze(v, dim) for v in found)
 
@@ -196,13 +240,9 @@ def mode(x: Any, dim: int = -1, keepdim: bool = False) -> tuple[Var, Var]:
         raise ArgumentError(
             f"[mode] shape {list(x.shape)} has no elements along dimension {number}; nothing to pick"
         )
-    shape = tuple(1 if d == number else n for d, n in enumerate(x.shape))
-    place = reshape(
-        host_op("mode", HostFunction(_most_common, (("dim", number),)), [x],
-                spec_of(tuple(n for d, n in enumerate(x.shape) if d != number), int32)), shape,
-    )  # fmt: skip
+    place = sorting_loops.common(x, number)
     keep = check_flag("mode", "keepdim", keepdim)
-    return _without(gather(x, number, place), number, keep), _without(place, number, keep)
+    return _without(_at(x, number, place), number, keep), _without(place, number, keep)
 
 
 # -- sets ----------------------------------------------------------------------------------------------------------
@@ -240,25 +280,30 @@ def unique(
         (array([1, 3], dtype=int32), array([1, 2], dtype=int32))
     """
     x = check_var("unique", "input", input)
-    number = None if dim is None else check_dim("unique", dim, x.ndim)
-    _, first, inverse, count = np.unique(x.numpy(), True, True, True, axis=number)
-    places = array(first.astype(np.int32))
-    value = take(x, places) if number is None else index_select(x, number, places)
-    inverse = inverse.reshape(tuple(x.shape) if number is None else -1)
-    answers = [value]
-    for name, wanted, extra in (
-        ("return_inverse", return_inverse, inverse),
-        ("return_counts", return_counts, count),
-    ):
-        if check_flag("unique", name, wanted):
-            answers.append(array(extra.astype(np.int32)))
+    inverse = check_flag("unique", "return_inverse", return_inverse)
+    counts = check_flag("unique", "return_counts", return_counts)
+    if dim is None:
+        return _unique(x, inverse, counts)
+    number = check_dim("unique", dim, x.ndim)
+    _, first, place, count = np.unique(x.numpy(), True, True, True, axis=number)
+    answers = [index_select(x, number, array(first.astype(np.int32)))]
+    extra = ((inverse, place.reshape(-1)), (counts, count))
+    answers += [array(value.astype(np.int32)) for wanted, value in extra if wanted]
     return answers[0] if len(answers) == 1 else tuple(answers)
 
 
-def _isin(
-    x: np.ndarray[Any, Any], tests: np.ndarray[Any, Any], unique: bool, invert: bool
-) -> np.ndarray[Any, Any]:
-    return np.isin(x, tests, assume_unique=unique, invert=invert)
+def _unique(x: Var, inverse: bool, counts: bool) -> Any:
+    """Of all elements."""
+    size = x.numel()
+    found = sorting_loops.distinct(reshape(x, (size,)), inverse, counts)
+    values = int(narrow(found, 0, 0, 1, "unique").numpy()[0])
+    first = narrow(found, 0, 1, values, "unique")
+    answers = [take(x, first)]
+    if inverse:
+        answers.append(reshape(narrow(found, 0, 1 + size * (1 + counts), size, "unique"), tuple(x.shape)))
+    if counts:
+        answers.append(narrow(found, 0, 1 + size, values, "unique"))
+    return answers[0] if len(answers) == 1 else tuple(answers)
 
 
 @operator(
@@ -269,7 +314,7 @@ def isin(elements: Any, test_elements: Any, assume_unique: bool = False, invert:
     """Whether each element is (or, inverted, is not) among ``test_elements``.
 
     Args:
-        assume_unique: promises that neither argument holds a value twice, which may be faster.
+        assume_unique: promises that neither argument holds a value twice; it has no effect.
 
     Example:
         >>> import metafuse as mf
@@ -277,6 +322,9 @@ def isin(elements: Any, test_elements: Any, assume_unique: bool = False, invert:
         array([ True, False,  True])
     """
     x, tests = check_var("isin", "elements", elements), check_var("isin", "test_elements", test_elements)
-    flags = (("unique", assume_unique), ("invert", invert))
-    options = tuple((name, check_flag("isin", name, flag)) for name, flag in flags)
-    return host_op("isin", HostFunction(_isin, options), [x, tests], spec_of(tuple(x.shape), bool_))
+    check_flag("isin", "assume_unique", assume_unique)
+    inverted, shape = check_flag("isin", "invert", invert), tuple(x.shape)
+    x, tests = sorting_loops.alike(x, tests)
+    row = reshape(tests, (tests.numel(),))
+    ascending = reshape(_at(row, 0, sorting_loops.order(row, 0, False)), (1, tests.numel()))
+    return reshape(sorting_loops.contained(ascending, reshape(x, (1, x.numel())), inverted), shape)
