@@ -93,11 +93,24 @@ class Recipe:
 
     def follow(self, given: Sequence[Node], origin: Any, scalars: Sequence[Any] | None = None) -> list[Node]:
         """Record the nodes again, from other given ones and with other numbers, if any; answers the results."""
-        block = Block(self, self.takes(given), origin, self.scalars if scalars is None else scalars)
+        taken = self.takes(given)
+        if not self.whole and not self.repeats and scalars is None:
+            return self._plainly(taken, origin)
+        block = Block(self, taken, origin, self.scalars if scalars is None else scalars)
         nodes = block.made(self.results)
         if not self.whole:
             block.expand()
         return nodes
+
+    def _plainly(self, given: tuple[Node, ...], origin: Any) -> list[Node]:
+        """Ordinary nodes at once."""
+        nodes = list(given)
+        for sig, pick, numbers, requires_grad in self.steps:
+            node = make_node(sig, requires_grad, next_order(), origin)
+            node.inputs = pick(nodes)
+            node.scalars = numbers
+            nodes.append(node)
+        return [nodes[place] for place in self.results]
 
 
 class Block:

@@ -95,6 +95,16 @@ def user_code() -> Any:
     return frame.f_code, frame.f_lasti
 
 
+def _note(node: Node, key: list[Any], given: list[Node]) -> None:
+    """Add what a composition sees of a given node to the key, and the node, if it is new, to the given ones."""
+    if node in given:
+        key.append(given.index(node))
+    else:
+        key.append(node.spec)
+        key.append(node.requires_grad)
+        given.append(node)
+
+
 def recorded(function: F) -> F:
     """A pure composition, answering a Var or a tuple of Vars, that goes by recipes where it was called alike before.
 
@@ -118,15 +128,18 @@ def recorded(function: F) -> F:
         given: list[Node] = []
         for value in args:
             if type(value) is Var:
-                node = value._node
-                key.append(node.spec)
-                key.append(node.requires_grad)
-                given.append(node)
+                _note(value._node, key, given)
             elif type(value) in _PLAIN:
                 key.append(value or repr(value))  # zeros of either sign
                 key.append(type(value))
-            elif type(value) is tuple and all(type(v) is int for v in value):
-                key.append(value)
+            elif type(value) not in (tuple, list):
+                return function(*args, **kwargs)
+            elif all([type(v) is int for v in value]):
+                key += (type(value), *value)
+            elif all([type(v) is Var for v in value]):
+                key += (type(value), len(value))
+                for v in value:
+                    _note(v._node, key, given)
             else:
                 return function(*args, **kwargs)
         if kwargs:
@@ -134,7 +147,7 @@ def recorded(function: F) -> F:
                 if type(value) not in _PLAIN:
                     return function(*args, **kwargs)
                 key += (name, value or repr(value), type(value))
-        if len(set(given)) != len(given) or not state.limit:
+        if not state.limit:
             return function(*args, **kwargs)
         whole = tuple(key)
         recipe, several = table.get(whole, _UNKNOWN)

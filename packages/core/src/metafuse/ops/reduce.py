@@ -20,6 +20,7 @@ from ..var import Var
 from .elementwise import cast
 from .meta import check_dims, check_flag, check_reduction, check_var, index, reduce_dims, reshape
 from .precision import answer_type, summand
+from .recipe import recorded
 from .registry import Sample, Tensor, operator
 from .scalar import ternary
 
@@ -43,6 +44,7 @@ def _oracle(function: Any) -> Any:
     return run
 
 
+@recorded
 def reduce(x: Any, op: str, dim: Any = None, keepdims: bool = False, *, dims: Any = None) -> Var:
     """Fold ``x`` with a binary operator.
 
