@@ -134,9 +134,9 @@ def recorded(function: F) -> F:
                 key.append(type(value))
             elif type(value) not in (tuple, list):
                 return function(*args, **kwargs)
-            elif all([type(v) is int for v in value]):
+            elif all(type(v) is int for v in value):
                 key += (type(value), *value)
-            elif all([type(v) is Var for v in value]):
+            elif all(type(v) is Var for v in value):
                 key += (type(value), len(value))
                 for v in value:
                     _note(v._node, key, given)

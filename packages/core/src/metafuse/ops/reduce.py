@@ -125,6 +125,7 @@ def prod(x: Any, dim: Any = None, keepdims: bool = False, *, dims: Any = None) -
 
 
 @operator(category="reduce", numpy=_oracle(np.max), samples=_DISTINCT, method=True)
+@recorded
 def max(x: Any, dim: Any = None, keepdims: bool = False, *, dims: Any = None) -> Var:
     """Largest element over ``dim``; NaN if there is one. All equal maxima receive the gradient.
 
@@ -137,6 +138,7 @@ def max(x: Any, dim: Any = None, keepdims: bool = False, *, dims: Any = None) ->
 
 
 @operator(category="reduce", numpy=_oracle(np.min), samples=_DISTINCT, method=True)
+@recorded
 def min(x: Any, dim: Any = None, keepdims: bool = False, *, dims: Any = None) -> Var:
     """Smallest element over ``dim``; NaN if there is one. All equal minima receive the gradient.
 
@@ -149,6 +151,7 @@ def min(x: Any, dim: Any = None, keepdims: bool = False, *, dims: Any = None) ->
 
 
 @operator(category="reduce", numpy=_oracle(np.mean), samples=_SAMPLES, method=True)
+@recorded
 def mean(x: Any, dim: Any = None, keepdims: bool = False, *, dims: Any = None) -> Var:
     """Arithmetic mean over ``dim``. Integers give floats.
 
