@@ -24,6 +24,7 @@ from .autograd import no_grad
 from .copy_loops import rolled
 from .elementwise import broadcast_shapes, cast
 from .meta import check_dim, check_integer, check_shape, check_var, expand_dims, fill, gather
+from .recipe import recorded
 from .registry import Sample, Tensor, operator
 
 __all__ = ["reshape", "transpose"]
@@ -37,6 +38,7 @@ def _flatten_arguments(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 @operator(category="shape", numpy=lambda x, shape: np.reshape(x, shape), method=("reshape", "view", "origin_reshape"),
           samples=[Sample((_X, [4, 6])), Sample((_X, [-1])), Sample((_X, [2, -1, 2]))])  # fmt: skip
+@recorded
 def reshape(x: Any, *shape: Any) -> Var:
     """The same elements, row-major, under another shape; one extent may be -1. Nothing is copied.
 
@@ -71,6 +73,7 @@ def reshape(x: Any, *shape: Any) -> Var:
 @operator(category="shape", numpy=lambda x, *dims: np.transpose(x, dims or None), method=(
     "transpose", "permute", "fuse_transpose", "origin_transpose"),
           samples=[Sample((_X,)), Sample((_X, 1, 2, 0)), Sample((_X, 0, 2, 1))])  # fmt: skip
+@recorded
 def transpose(x: Any, *dim: Any) -> Var:
     """Dimensions in another order; reversed if no order is given.
 
@@ -144,6 +147,7 @@ def broadcast(x: Any, shape: Any, dims: Sequence[int] = ()) -> Var:
 
 @operator(category="shape", numpy=lambda x, shape: np.broadcast_to(x, shape), method=True,
           samples=[Sample((Tensor((3, 1)), [2, 3, 4])), Sample((Tensor((3,)), [2, 3]))])  # fmt: skip
+@recorded
 def expand(x: Any, *shape: Any) -> Var:
     """Repeat dimensions of extent 1 to ``shape``; -1 keeps an extent.
 
@@ -227,6 +231,7 @@ def _joined(operator_name: str, arrays: Any) -> list[Var]:
 @operator(category="shape", numpy=lambda arrays, dim=0: np.concatenate(arrays, dim), name="concat",
           samples=[Sample(([_X, Tensor((1, 3, 4))],)), Sample(([_X, Tensor((2, 2, 4)), _X], 1)),
                    Sample(([_X, Tensor((0, 3, 4))],)), Sample(([_X],))])  # fmt: skip
+@recorded
 def concat(arrays: Sequence[Any], dim: int = 0) -> Var:
     """Arrays one after the other along ``dim``; the other extents must agree.
 

@@ -463,7 +463,7 @@ class _Lowering:
         else:
             result = const(0)
             for k, coefficient in affine.coefficients:
-                factor = const(1) if coefficient == 1 else self._size(coefficient)
+                factor = const(coefficient) if abs(coefficient) == 1 else self._size(coefficient)
                 result = add(result, mul(axis(k), factor))
             if affine.constant or guarded:
                 result = add(result, self._size(affine.constant))
