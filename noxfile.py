@@ -7,6 +7,7 @@ only when its package changed, and an environment is kept between runs.
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -25,7 +26,7 @@ CONVERTER = PACKAGES / "converter"
 MINIMAL = ROOT / "examples" / "backend-minimal"
 SOURCES = [p / "src" for p in (CORE, CPU, MODELS, MPI, NCCL, COMPAT, CONVERTER) if (p / "src").exists()]
 
-TESTING = ["pytest>=8", "hypothesis>=6.100"]
+TESTING = ["pytest>=8", "hypothesis>=6.100", "pytest-xdist>=3.6"]
 ORACLES = [
     "einops>=0.7",
     "pillow>=10",
@@ -104,6 +105,20 @@ def install(session: nox.Session, *packages: Path, extras: list[str] | None = No
     stamp.write_text(wanted)
 
 
+def pytest_on_all_cores(session: nox.Session, *folders: str, **environment: str) -> None:
+    """The tests of ``folders``, whole files beside each other in a process per core; then those marked ``serial``, alone."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    beside = ["-n", str(min(cores, 8)), "--dist", "loadfile", "--no-loadscope-reorder", "-m", "not serial"]
+    environment.update(KERNELS)
+    # Two threads for kernels, so that they are shared out on every machine; one for OpenMP, whose threads wait by spinning.
+    threads = {"METAFUSE_NUM_THREADS": "2", "OMP_NUM_THREADS": "1"}
+    session.run("python", "-m", "pytest", *folders, *beside, env={**environment, **threads})
+    none_is_marked = 5
+    session.run(
+        "python", "-m", "pytest", *folders, "-m", "serial", env=environment, success_codes=[0, none_is_marked]
+    )
+
+
 @nox.session
 def quickstart(session: nox.Session) -> None:
     """A new user's first minutes: install core and the CPU backend, train on MNIST."""
@@ -126,10 +141,12 @@ def tests(session: nox.Session) -> None:
         MINIMAL,
         extras=[*TESTING, *ORACLES, *AN_MPI],
     )
-    folders = [str(f.relative_to(ROOT)) for f in sorted(PACKAGES.glob("*/tests"))] + ["tests"]
-    session.run(
-        "python", "-m", "pytest", *(session.posargs or folders), env={"METAFUSE_VERIFY": "1", **KERNELS}
-    )
+    # The conformance kit first, for it takes longest.
+    folders = ["tests", *(str(f.relative_to(ROOT)) for f in sorted(PACKAGES.glob("*/tests")))]
+    if session.posargs:
+        session.run("python", "-m", "pytest", *session.posargs, env={"METAFUSE_VERIFY": "1", **KERNELS})
+    else:
+        pytest_on_all_cores(session, *folders, METAFUSE_VERIFY="1")
 
 
 @nox.session(venv_backend="virtualenv")
@@ -156,7 +173,10 @@ def lint(session: nox.Session) -> None:
 def parity(session: nox.Session) -> None:
     """Compare results with PyTorch, operator by operator and layer by layer."""
     install(session, CORE, CPU, MODELS, CONVERTER, extras=[*TESTING, *ORACLES, TORCH])
-    session.run("python", "-m", "pytest", "tests/parity", *session.posargs, env=KERNELS)
+    if session.posargs:
+        session.run("python", "-m", "pytest", "tests/parity", *session.posargs, env=KERNELS)
+    else:
+        pytest_on_all_cores(session, "tests/parity")
 
 
 @nox.session

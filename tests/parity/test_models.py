@@ -41,6 +41,13 @@ NETWORKS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def memory_is_given_back():
+    """Networks of a hundred million parameters follow each other, in several processes at once."""
+    yield
+    mf.gc()
+
+
 def pair(name, row=None, constructor=None):
     """Our network and the oracle with the same weights: the oracle's load is strict, so names and shapes agree."""
     make_theirs, size = row or NETWORKS[name]

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import torch_networks as T  # noqa: E402
 
 import test_models  # noqa: E402 - beside this file
-from test_models import close, in_order, mode, pair  # noqa: E402
+from test_models import close, in_order, memory_is_given_back, mode, pair  # noqa: E402, F401
 
 VGG = {
     11: "64 M 128 M 256 256 M 512 512 M 512 512 M",

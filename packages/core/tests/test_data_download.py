@@ -246,7 +246,7 @@ def special(name, kind, target=""):
     ["good", "../outside"], ["good", "/tmp/outside"], ["good", "a/../../outside"], ["good", "a\\..\\..\\outside"],
     ["good", special("link", tarfile.SYMTYPE, "../..")], ["good", special("link", tarfile.LNKTYPE, "/etc/passwd")],
     ["good", special("pipe", tarfile.FIFOTYPE)], ["good", special("device", tarfile.CHRTYPE)],
-], ids=str)  # fmt: skip
+], ids=["above", "absolute", "up and out", "backslashes", "symbolic link", "hard link", "pipe", "device"])  # fmt: skip
 def test_archives_that_lead_elsewhere(tmp_path, entries):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "archive").write_bytes(tar_of(entries))

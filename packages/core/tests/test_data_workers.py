@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -441,20 +442,24 @@ for x, pids in Squares(0.2, endless=True):
 """
 
 
-def start(tmp_path):
-    running = subprocess.Popen(
+@pytest.fixture
+def endless(tmp_path):
+    """A program that goes on for ever, and the numbers of its workers; nothing of it outlives the test."""
+    with subprocess.Popen(
         program(tmp_path, FOREVER),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-    )
-    assert running.stdout is not None
-    return running, [int(p) for p in running.stdout.readline().split()]
+    ) as running:
+        yield running, [int(p) for p in running.stdout.readline().split()]
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(running.pid, signal.SIGKILL)
 
 
-def test_an_interrupt_ends_everything_with_one_traceback(tmp_path):
-    running, workers = start(tmp_path)
+@pytest.mark.serial
+def test_an_interrupt_ends_everything_with_one_traceback(endless):
+    running, workers = endless
     began = time.monotonic()
     os.killpg(running.pid, signal.SIGINT)  # what a terminal sends: to all of them
     _, errors = running.communicate(timeout=30)
@@ -466,8 +471,8 @@ def test_an_interrupt_ends_everything_with_one_traceback(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_workers_end_with_their_parent(tmp_path, number):
-    running, workers = start(tmp_path)
+def test_workers_end_with_their_parent(endless, number):
+    running, workers = endless
     running.send_signal(number)
     running.communicate(timeout=30)
     assert all(map(gone, workers))
