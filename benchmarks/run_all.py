@@ -24,7 +24,7 @@ PAGE = HERE.parent / "docs" / "benchmarks.md"
 SCRIPTS = (
     "bench_models", "bench_training", "bench_small_net", "bench_library", "bench_by_hand", "bench_allreduce",
     "bench_data_parallel", "bench_elementwise", "bench_reduce", "bench_norms", "bench_layers",
-    "bench_optimizer", "bench_knn", "bench_dispatch", "bench_compile", "bench_import", "bench_longrun",
+    "bench_operators", "bench_optimizer", "bench_knn", "bench_dispatch", "bench_compile", "bench_import", "bench_longrun",
 )  # fmt: skip
 HEAD = """# Benchmarks
 

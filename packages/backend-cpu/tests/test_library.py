@@ -335,8 +335,10 @@ def test_gradients_of_weights_of_large_images(case, bytes_of_all):
     # between a few MB and a few tens of MB, images are read from end to end first
     batch = bytes_of_all // (2 * 4 * 8 * 64 * 64)
     made = case(convolution("convolution_weight", (batch, 8, 64, 64), (8, 8, 3, 3), padding=ONES))
-    made.check()
-    made.check()
+    for _ in range(2):
+        made.check(
+            tolerance=6e-5
+        )  # float32 sums of hundreds of thousands of products, on one thread one after the other
 
 
 def test_a_window_in_the_padding_alone(backend, case):
