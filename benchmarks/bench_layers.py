@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -42,8 +41,6 @@ LEAST, MEAN = 0.5, 1.0
 RANDOM = np.random.default_rng(0)
 OURS = {**vars(mf.nn), "MultiheadAttention": mf.attention.MultiheadAttention}
 THEIRS = {**vars(torch.nn.functional), **vars(torch.nn)}
-#: a call is repeated until a run takes so many seconds
-SHORT = 2e-3
 
 
 # -- arrays -------------------------------------------------------------------------------------------------------
@@ -286,14 +283,6 @@ def compared(ours: list[Any], theirs: list[Any], random: bool) -> str:
     return ""
 
 
-def repeats(call: Callable[[], Any]) -> int:
-    """How often a call fits in a run."""
-    call()
-    begin = time.perf_counter()
-    call()
-    return max(1, min(20, int(SHORT / (time.perf_counter() - begin))))
-
-
 def measure(table: harness.Table, case: Case, ratios: dict[str, float]) -> None:
     """The rows of one case."""
     sides = Sides(case)
@@ -309,7 +298,7 @@ def measure(table: harness.Table, case: Case, ratios: dict[str, float]) -> None:
         names = harness.kernels(mine)
         name = f"{case.name}, {shape}, {way}"
         ratios[name] = table.row(
-            name, mine, other, target=LEAST, problem=problem, names=names, repeat=repeats(other)
+            name, mine, other, target=LEAST, problem=problem, names=names, repeat=harness.repeats(other)
         )
 
 

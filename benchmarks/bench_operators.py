@@ -28,8 +28,6 @@ import torch  # noqa: E402
 
 import metafuse as mf  # noqa: E402
 
-#: a call is repeated until a run takes so many seconds
-SHORT = 2e-3
 N = 1024
 RANDOM = np.random.default_rng(0)
 
@@ -176,8 +174,9 @@ def main() -> int:
             def ours(run: Callable[[], Any] = case.ours) -> Any:
                 return run().sync()
 
-            repeat = max(1, int(SHORT / max(harness.interleave({"": ours}, 1, 0.0, pause=0)[""].best, 1e-6)))
-            ratio = table.row(case.name, ours, case.theirs, problem=problem(case), repeat=repeat)
+            ratio = table.row(
+                case.name, ours, case.theirs, problem=problem(case), repeat=harness.repeats(case.theirs)
+            )
             ratios.append((ratio, case.name))
         failed += table.failed
         print()

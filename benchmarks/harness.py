@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Options", "Sample", "Table", "agree", "interleave", "kernels", "machine", "profile", "start"]
+__all__ = ["Options", "Sample", "Table", "agree", "interleave", "kernels", "machine", "profile", "repeats", "start"]
 
 
 #: cores used by other programs from which on a measurement is marked
@@ -31,6 +31,8 @@ PAUSE = 0.02
 SETTLING = 4
 #: seconds after which settling ends anyway
 LONG = 0.2
+#: seconds until which a run of short calls is filled up
+SHORT = 2e-3
 
 
 @dataclass
@@ -170,6 +172,14 @@ def _settle(call: Callable[[], Any], seconds: float) -> None:
         call()
         if time.perf_counter() > end:
             break
+
+
+def repeats(call: Callable[[], Any]) -> int:
+    """How often a short call fits in a run of a few milliseconds."""
+    call()
+    begin = time.perf_counter()
+    call()
+    return max(1, min(20, int(SHORT / max(time.perf_counter() - begin, 1e-6))))
 
 
 def interleave(

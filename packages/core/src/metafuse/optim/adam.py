@@ -1,4 +1,4 @@
-"""Adam and AdamW."""
+"""Adam and AdamW, and what the other rules of their kind (``adam_variants``) have in common with them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,23 @@ from .optimizer import Optimizer, check_betas, check_number, write
 from .updates import steady
 
 __all__ = ["Adam", "AdamW"]
+
+
+def decayed(p: Any, g: Any, options: dict[str, Any]) -> tuple[Any, Any]:
+    """The parameter and the gradient that a rule goes on with: the decay is added to the gradient, or, decoupled, taken off the
+    parameter."""
+    decay = options["weight_decay"]
+    if not decay:
+        return p, g
+    if options.get("decoupled_weight_decay"):
+        return p * (1 - options["lr"] * decay), g
+    return p, p * decay + g
+
+
+def moments(state: dict[str, Any], g: Any, betas: Any) -> tuple[Any, Any]:
+    """The new running means of gradients and of their squares."""
+    b0, b1 = betas
+    return state["m"] * b0 + g * (1 - b0), state["values"] * b1 + g * g * (1 - b1)
 
 
 class Adam(Optimizer):
@@ -44,11 +61,9 @@ class Adam(Optimizer):
 
     @steady
     def update(self, p: Any, g: Any, state: dict[str, Any], options: dict[str, Any]) -> None:
-        if options["weight_decay"]:
-            g = p * options["weight_decay"] + g
+        _, g = decayed(p, g, options)
         b0, b1 = options["betas"]
-        m = state["m"] * b0 + g * (1 - b0)
-        v = state["values"] * b1 + g * g * (1 - b1)
+        m, v = moments(state, g, options["betas"])
         rate = options["lr"] * (1 - b1**self.n_step) ** 0.5 / (1 - b0**self.n_step)
         fresh = p - m * rate / (v.sqrt() + options["eps"])
         for var, value in ((state["m"], m), (state["values"], v), (p, fresh)):
@@ -73,8 +88,7 @@ class AdamW(Adam):
     @steady
     def update(self, p: Any, g: Any, state: dict[str, Any], options: dict[str, Any]) -> None:
         b0, b1 = options["betas"]
-        m = state["m"] * b0 + g * (1 - b0)
-        v = state["values"] * b1 + g * g * (1 - b1)
+        m, v = moments(state, g, options["betas"])
         scale = v.sqrt() / (1 - b1**self.n_step) ** 0.5 + options["eps"]
         shrunk = p * (1 - options["lr"] * options["weight_decay"])
         fresh = shrunk - m * (options["lr"] / (1 - b0**self.n_step)) / scale

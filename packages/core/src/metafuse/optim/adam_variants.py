@@ -9,7 +9,7 @@ from typing import Any
 
 from ..ops.creation import ones
 from ..var import Var
-from .adam import Adam
+from .adam import Adam, decayed, moments
 from .optimizer import check_number, write
 from .updates import steady
 
@@ -46,8 +46,7 @@ class Adamax(Adam):
 
     @steady
     def update(self, p: Any, g: Any, state: dict[str, Any], options: dict[str, Any]) -> None:
-        if options["weight_decay"]:
-            g = p * options["weight_decay"] + g
+        _, g = decayed(p, g, options)
         b0, b1 = options["betas"]
         m = state["m"] * b0 + g * (1 - b0)
         largest = (state["values"] * b1).maximum(g.abs() + options["eps"])
@@ -101,18 +100,13 @@ class NAdam(Adam):
     @steady
     def update(self, p: Any, g: Any, state: dict[str, Any], options: dict[str, Any]) -> None:
         b0, b1 = options["betas"]
-        lr, decay = options["lr"], options["weight_decay"]
-        old = p
-        if decay and options["decoupled_weight_decay"]:
-            old = p * (1 - lr * decay)
-        elif decay:
-            g = p * decay + g
+        lr = options["lr"]
+        old, g = decayed(p, g, options)
         mu, mu_next = (
             b0 * (1 - 0.5 * 0.96 ** (n * options["momentum_decay"])) for n in (self.n_step, self.n_step + 1)
         )
         product = state["mu_product"] * mu
-        m = state["m"] * b0 + g * (1 - b0)
-        v = state["values"] * b1 + g * g * (1 - b1)
+        m, v = moments(state, g, options["betas"])
         ahead = m * (lr * mu_next / (1.0 - product * mu_next)) + g * (lr * (1 - mu) / (1.0 - product))
         fresh = old - ahead / (v.sqrt() / (1 - b1**self.n_step) ** 0.5 + options["eps"])
         for var, value in ((state["m"], m), (state["values"], v), (state["mu_product"], product), (p, fresh)):
@@ -158,14 +152,9 @@ class RAdam(Adam):
     @steady
     def update(self, p: Any, g: Any, state: dict[str, Any], options: dict[str, Any]) -> None:
         b0, b1 = options["betas"]
-        lr, decay, n = options["lr"], options["weight_decay"], self.n_step
-        old = p
-        if decay and options["decoupled_weight_decay"]:
-            old = p * (1 - lr * decay)
-        elif decay:
-            g = p * decay + g
-        m = state["m"] * b0 + g * (1 - b0)
-        v = state["values"] * b1 + g * g * (1 - b1)
+        lr, n = options["lr"], self.n_step
+        old, g = decayed(p, g, options)
+        m, v = moments(state, g, options["betas"])
         longest = 2 / (1 - b1) - 1
         length = longest - 2 * n * b1**n / (1 - b1**n)
         move = m * (lr / (1 - b0**n))

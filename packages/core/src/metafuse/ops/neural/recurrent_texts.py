@@ -71,8 +71,21 @@ STEPS = {
         KEEP(0, reset) KEEP(1, update) KEEP(2, fresh) KEEP(3, last)""",
 }
 
+#: threads share tiles of the result: some rows of the batch by the columns of one pass
+_EACH_TILE = """    #pragma omp for collapse(2) schedule(static)
+    for (long u = 0; u < units; ++u) {
+        for (long block = 0; block < blocks; ++block) {
+            const long first = block * batch / blocks, j = u / PASSES * SPAN + u % PASSES * PASS;
+            const int count = (int)((block + 1) * batch / blocks - first);
+            const int used = (int)(hidden - j < PASS ? hidden - j : (long)PASS);
+            if (used <= 0) continue;
+            const T *rows[ROWS];
+            T total[ROWS][GATES][PASS];
+"""
+
 # in0: xs, in1: weights, in2: bias, in3: first h, in4: first c of an LSTM
-FORWARD = """
+FORWARD = (
+    """
 const long steps = in0_shape0, batch = in0_shape1, hidden = in3_shape1;
 const bool reverse = data["reverse"] != 0, keep = data["keep"] != 0, lstm = GATES == 4;
 const long units = in1_shape0 * PASSES, blocks = (batch + ROWS - 1) / ROWS, slots = lstm ? 5 : 4;
@@ -86,16 +99,9 @@ const T *const c_first = in3_p;
 for (long step = 0; step < steps; ++step) {
     const long t = reverse ? steps - 1 - step : step, former = reverse ? t + 1 : t - 1;
     const T *const state = step ? out_p + former * batch * hidden : in3_p;
-    #pragma omp for collapse(2) schedule(static)
-    for (long u = 0; u < units; ++u) {
-        for (long block = 0; block < blocks; ++block) {
-            const long first = block * batch / blocks, j = u / PASSES * SPAN + u % PASSES * PASS;
-            const int count = (int)((block + 1) * batch / blocks - first);
-            const int used = (int)(hidden - j < PASS ? hidden - j : (long)PASS);
-            if (used <= 0) continue;
-            const T *rows[ROWS];
-            T total[ROWS][GATES][PASS];
-            for (int r = 0; r < ROWS; ++r) rows[r] = state + (first + (r < count ? r : 0)) * hidden;
+"""
+    + _EACH_TILE
+    + """            for (int r = 0; r < ROWS; ++r) rows[r] = state + (first + (r < count ? r : 0)) * hidden;
             mf_product<ROWS>(count, rows, in1_p + u / PASSES * hidden * GATES * SPAN + u % PASSES * PASS, hidden, total);
             for (int r = 0; r < count; ++r) {
                 const long b = first + r;
@@ -122,6 +128,7 @@ for (long step = 0; step < steps; ++step) {
     }
 }
 """
+)
 
 #: what a step back makes of one element; ``S(k)``: saved value k; ``D(k, value)``: the gradient of what gate k gets; where it
 #: differs for what it gets from h, ``E(k, value)``
@@ -148,7 +155,8 @@ STEPS_BACK = {
 
 # in0: upstream, in1: values, in2: weights, in3: first h, in4: first c of an LSTM. One round more than there are steps: the last
 # is the gradient of the first state.
-BACKWARD = """
+BACKWARD = (
+    """
 const bool reverse = data["reverse"] != 0, lstm = ALL == 4, gru = ALL == 3;
 const long steps = out_shape0 - 1, batch = in3_shape0, hidden = in3_shape1, depth = ALL * hidden, slots = lstm ? 5 : 4;
 const long units = in2_shape0 * PASSES, blocks = (batch + ROWS - 1) / ROWS, sheet = batch * hidden;
@@ -169,16 +177,9 @@ for (long step = 0; step <= steps; ++step) {
     const T *const state = step + 1 < steps ? (lstm ? saved + former * sheet * slots + 4 * hidden : in1_p + former * sheet)
                                             : c_first;
     const long pitch = lstm && step + 1 < steps ? slots * hidden : hidden;
-    #pragma omp for collapse(2) schedule(static)
-    for (long u = 0; u < units; ++u) {
-        for (long block = 0; block < blocks; ++block) {
-            const long first = block * batch / blocks, j = u / PASSES * SPAN + u % PASSES * PASS;
-            const int count = (int)((block + 1) * batch / blocks - first);
-            const int used = (int)(hidden - j < PASS ? hidden - j : (long)PASS);
-            if (used <= 0) continue;
-            const T *rows[ROWS];
-            T total[ROWS][GATES][PASS];
-            if (step) {
+"""
+    + _EACH_TILE
+    + """            if (step) {
                 for (int r = 0; r < ROWS; ++r) rows[r] = given + (first + (r < count ? r : 0)) * depth;
                 mf_product<ROWS>(count, rows, in2_p + u / PASSES * depth * SPAN + u % PASSES * PASS, depth, total);
             } else {
@@ -211,3 +212,4 @@ for (long step = 0; step <= steps; ++step) {
     }
 }
 """
+)
