@@ -19,7 +19,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Options", "Sample", "Table", "agree", "interleave", "kernels", "machine", "profile", "repeats", "start"]
+__all__ = [
+    "Options",
+    "Sample",
+    "Table",
+    "agree",
+    "interleave",
+    "kernels",
+    "machine",
+    "profile",
+    "repeats",
+    "start",
+]
 
 
 #: cores used by other programs from which on a measurement is marked
