@@ -16,6 +16,13 @@ namespace {
 constexpr std::size_t kAlignment = 64;
 // Blocks from this size on come from mmap in whole huge pages and may serve somewhat smaller requests.
 constexpr std::size_t kLarge = std::size_t(2) << 20;
+// Blocks from this size on begin at different offsets within a page of memory. A load waits for an earlier store whose address
+// has the same last twelve bits, so a loop that walks through several arrays side by side, all of which begin with a page,
+// stands still at every step.
+constexpr std::size_t kStaggered = std::size_t(64) << 10;
+constexpr std::size_t kCompared = 4096, kStagger = 9 * kAlignment;
+// What a large block has beyond its size, for the stagger: a page of any system.
+constexpr std::size_t kTail = std::size_t(64) << 10;
 // The cache may always hold this much beyond what was in use at the peak.
 constexpr std::size_t kSlack = std::size_t(64) << 20;
 
@@ -28,21 +35,31 @@ std::size_t size_class(std::size_t bytes) {
     return rounded >= kLarge ? (rounded + kLarge - 1) / kLarge * kLarge : rounded;
 }
 
-void* system_allocate(std::size_t size) {
-    if (size < kLarge) {
-        void* block = nullptr;
-        return posix_memalign(&block, kAlignment, size) == 0 ? block : nullptr;
-    }
+// How far the next block is moved: 64 distances in turn. Called with the pool's lock held.
+std::size_t next_stagger() {
+    static std::size_t last = 0;
+    last = (last + kStagger) % kCompared;
+    return last;
+}
+
+void* staggered(void* block) { return block ? static_cast<char*>(block) + next_stagger() : nullptr; }
+
+// What the system handed out for a staggered block.
+void* origin(void* block) {
+    return reinterpret_cast<void*>(reinterpret_cast<std::uintptr_t>(block) / kCompared * kCompared);
+}
+
+// `size` bytes in huge pages, and the tail.
+void* allocate_large(std::size_t size) {
     // Over-allocate by one huge page and cut both ends, so that the block starts on a huge-page border.
-    const std::size_t total = size + kLarge;
+    const std::size_t total = size + kLarge + kTail;
     void* base = mmap(nullptr, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (base == MAP_FAILED) return nullptr;
     const auto start = reinterpret_cast<std::uintptr_t>(base);
     const std::uintptr_t aligned = (start + kLarge - 1) / kLarge * kLarge;
+    const std::uintptr_t end = aligned + size + kTail;
     if (aligned != start) munmap(base, aligned - start);
-    if (aligned + size != start + total) {
-        munmap(reinterpret_cast<void*>(aligned + size), start + total - aligned - size);
-    }
+    if (end != start + total) munmap(reinterpret_cast<void*>(end), start + total - end);
     void* block = reinterpret_cast<void*>(aligned);
 #ifdef MADV_HUGEPAGE
     madvise(block, size, MADV_HUGEPAGE);  // advice only: failure changes nothing
@@ -50,11 +67,20 @@ void* system_allocate(std::size_t size) {
     return block;
 }
 
+void* system_allocate(std::size_t size) {
+    if (size >= kLarge) return staggered(allocate_large(size));
+    void* block = nullptr;
+    if (size >= kStaggered) {
+        return posix_memalign(&block, kCompared, size + kCompared) == 0 ? staggered(block) : nullptr;
+    }
+    return posix_memalign(&block, kAlignment, size) == 0 ? block : nullptr;
+}
+
 void system_release(void* block, std::size_t size) {
-    if (size < kLarge) {
-        std::free(block);
+    if (size >= kLarge) {
+        munmap(origin(block), size + kTail);
     } else {
-        munmap(block, size);
+        std::free(size >= kStaggered ? origin(block) : block);
     }
 }
 

@@ -33,6 +33,13 @@ def test_blocks_are_aligned_and_writable(backend, size):
     backend.free(handle)
 
 
+def test_large_blocks_begin_at_different_places_of_a_page(backend):
+    handles = [backend.alloc(size) for size in (LARGE, LARGE, 8 * LARGE, 100_000, 100_000)]
+    assert len({handle % 4096 for handle in handles}) == len(handles)
+    for handle in handles:
+        backend.free(handle)
+
+
 def test_blocks_do_not_overlap(backend):
     handles = [backend.alloc(size) for size in (100, 100, 5000, LARGE, LARGE) for _ in range(3)]
     for number, handle in enumerate(handles):

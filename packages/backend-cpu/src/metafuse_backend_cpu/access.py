@@ -7,13 +7,14 @@ Who calls it: ``codegen``.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from metafuse.kernel.expr import walk
+from metafuse.kernel.expr import Expr, cost_of, walk
 from metafuse.kernel.ir import Kernel, Stage
 from metafuse.kernel.scope import Affine, affine
 
-__all__ = ["Access", "Schedule", "accesses", "choose", "stages_of"]
+__all__ = ["Access", "Schedule", "accesses", "choose", "cost", "stages_of"]
 
 #: what one access costs if the loop that is vectorised runs along an axis with this kind of stride
 _COST = {"none": 0.1, "unit": 1.0, "strided": 8.0, "gather": 8.0}
@@ -70,6 +71,18 @@ def stages_of(kernel: Kernel) -> list[tuple[int, list[Stage], list[Stage]]]:
         )
         for phase in phases
     ]
+
+
+def cost(stages: Iterable[Stage]) -> int:
+    """What a point costs in additions: what several stages need counts once, addresses do not count."""
+    seen: set[Expr] = set()
+    stack = [stage.expr for stage in stages]
+    while stack:
+        node = stack.pop()
+        if node not in seen:
+            seen.add(node)
+            stack.extend(node.args[1:] if node.op == "load" else node.args)
+    return sum(map(cost_of, seen))
 
 
 def _cost(found: list[Access], number: int, kernel: Kernel) -> float:

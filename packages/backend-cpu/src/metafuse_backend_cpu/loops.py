@@ -7,8 +7,9 @@ Who calls it: ``codegen``; ``reductions`` uses the shared parts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from types import MappingProxyType
 
 from metafuse.backend.contract import Machine
 from metafuse.dtypes import int64
@@ -20,6 +21,7 @@ from metafuse.kernel.scope import Scope
 from .access import Schedule, stages_of
 from .interior import interior
 from .residues import MOST, Residues, residues
+from .streaming import declare, finish, streamed, ways
 
 __all__ = ["SIMD", "Definer", "decode", "emit_elements", "extent", "loop", "statements"]
 
@@ -57,8 +59,10 @@ def decode(scope: Scope, flat: str, axes: Sequence[int]) -> None:
         scope.bind("axis", number, name)
 
 
-def statements(scope: Scope, stages: Sequence[Stage], define: Definer) -> None:
-    """The stages' effects at one point, in order, with all stores last.
+def statements(
+    scope: Scope, stages: Sequence[Stage], define: Definer, places: Mapping[int, str] = MappingProxyType({})
+) -> None:
+    """The stages' effects at one point, in order, with all stores last. ``places``: buffers whose element goes elsewhere.
 
     Stores wait because an output may be the memory of an input: what is read at this point is read before any write.
     """
@@ -79,7 +83,8 @@ def statements(scope: Scope, stages: Sequence[Stage], define: Definer) -> None:
             assert stage.offset is not None
             dtype, printer = scope.printer.kernel.buffers[stage.buffer].dtype, scope.printer
             text = stored(scope.value(cast(stage.expr, dtype)), dtype, printer.dialect, printer.needs)
-            pending.append((stage.buffer, f"b{stage.buffer}[{scope.index(stage.offset)}] = {text};"))
+            place = places.get(stage.buffer) or f"b{stage.buffer}[{scope.index(stage.offset)}]"
+            pending.append((stage.buffer, f"{place} = {text};"))
         elif stage.kind == "scatter":
             _scatter(scope, stage)
         else:
@@ -116,10 +121,18 @@ def emit_elements(kernel: Kernel, root: Scope, machine: Machine, schedule: Sched
         axes.append(schedule.axis)
     if schedule.across >= 0:
         return _tiles(kernel, root, axes, schedule)
-    if len(axes) <= 1:
-        (_row if axes else _body_loop)(kernel, root, axes, "begin", "end")
+    past = streamed(kernel, schedule.axis, machine)
+    if not axes or residues(kernel, schedule.axis) or interior(kernel, schedule.axis):
+        past = []
+    outputs = {stage.buffer for stage in past}
+    declare(kernel, root, outputs, schedule.axis, machine)
+    if not axes:
+        _body_loop(kernel, root, axes, "begin", "end")
+    elif len(axes) == 1:
+        _row(kernel, root, axes, "begin", "end", past)
     else:
-        _flat(kernel, root, axes)
+        _flat(kernel, root, axes, past)
+    finish(root, outputs)
     return [f"return {' * '.join(f'sizes[{number}]' for number in axes) or '1'};"], _GRAIN
 
 
@@ -130,17 +143,24 @@ def _body_loop(
     start: str,
     stop: str,
     change: Callable[[Sequence[Stage]], Sequence[Stage]] = list,
+    places: Mapping[int, str] = MappingProxyType({}),
 ) -> None:
     head = loop(f"i{axes[-1]}", start, stop) if axes else ""
     with scope.block(head, pragma=SIMD if axes else "") as body:
         if axes:
             body.bind("axis", axes[-1], f"i{axes[-1]}")
         for _, inner, outer in stages_of(kernel):
-            statements(body, change([*inner, *outer]), _name_value)
+            statements(body, change([*inner, *outer]), _name_value, places)
 
 
-def _row(kernel: Kernel, scope: Scope, axes: Sequence[int], start: str, stop: str) -> None:
-    """The loop along a row: two loops, if places are divided."""
+def _row(
+    kernel: Kernel, scope: Scope, axes: Sequence[int], start: str, stop: str, past: Sequence[Stage]
+) -> None:
+    """The loop along a row: twice, if there are stores that may go past the caches; two loops, if places are divided."""
+    if past:
+        for block, places, first, last in ways(scope, past, axes[-1], start, stop):
+            _body_loop(kernel, block, axes, first, last, places=places)
+        return
     steps = residues(kernel, axes[-1])
     if steps is None:
         _parts(kernel, scope, axes, start, stop)
@@ -225,7 +245,7 @@ def _name_value(scope: Scope, stage: Stage, text: str) -> None:
     scope.bind("value", stage.result, text)
 
 
-def _flat(kernel: Kernel, root: Scope, axes: Sequence[int]) -> None:
+def _flat(kernel: Kernel, root: Scope, axes: Sequence[int], past: Sequence[Stage]) -> None:
     """Row by row through the flat range [begin, end): only the first row's position takes divisions."""
     *others, lane = axes
     size = extent(root, lane)
@@ -237,7 +257,7 @@ def _flat(kernel: Kernel, root: Scope, axes: Sequence[int]) -> None:
         for number in others:
             row.bind("axis", number, f"i{number}")
         row.line(f"const long long to = from + (end - at) < {size} ? from + (end - at) : {size};")
-        _row(kernel, row, axes, "from", "to")
+        _row(kernel, row, axes, "from", "to", past)
         row.line("at += to - from; from = 0;")
         carry = ""
         for number in others:

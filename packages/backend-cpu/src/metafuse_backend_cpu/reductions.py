@@ -12,25 +12,27 @@ Integers wrap.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from metafuse.backend.contract import Machine
 from metafuse.dtypes import DType, float32, float64
 from metafuse.kernel.cstyle import literal, rounded, type_name, unsigned_of
-from metafuse.kernel.expr import Expr, walk, weight
+from metafuse.kernel.expr import Expr, walk
 from metafuse.kernel.ir import IDENTITY, Kernel, Stage
 from metafuse.kernel.scope import Scope, affine
 
-from .access import Schedule, stages_of
+from .access import Schedule, cost, stages_of
 from .loops import SIMD, decode, extent, loop, statements
+from .streaming import declare, finish, streamed, ways
 
 __all__ = ["Accumulator", "emit_rows", "runs_inner"]
 
 #: strips are of four vectors where a point costs at most so many additions, of two up to so many, and have at most so many
 #: accumulators, in vectors
-_CHEAP, _DEAR, _MOST_ACCUMULATORS = 6, 12, 8
+_CHEAP, _DEAR, _MOST_ACCUMULATORS = 6, 18, 8
 #: vectors of at least so many bytes can be loaded and stored in part
 _MASKED = 64
 #: how many elements ahead memory is asked for, where later phases give it time to come and where there are none
@@ -132,6 +134,9 @@ def emit_rows(kernel: Kernel, root: Scope, machine: Machine, schedule: Schedule)
     """One unit per outer point, whose phases run one after the other while its data is in cache. Points along serial axes
     belong to one unit."""
     outer = range(kernel.outer - kernel.serial)
+    past = streamed(kernel, schedule.axis, machine)
+    outputs = {stage.buffer for stage in past}
+    declare(kernel, root, outputs, schedule.axis, machine)
     with ExitStack() as stack:
         unit = stack.enter_context(root.block(loop("unit", "begin", "end"), holds_loads=True))
         decode(unit, "unit", outer)
@@ -141,13 +146,19 @@ def emit_rows(kernel: Kernel, root: Scope, machine: Machine, schedule: Schedule)
             unit.bind("axis", number, f"i{number}")
         for _, inner_stages, outer_stages in stages_of(kernel):
             if inner_stages:
-                _row_phase(kernel, unit, schedule, inner_stages, machine)
+                _row_phase(kernel, unit, schedule, inner_stages, machine, past)
             statements(unit, outer_stages, lambda scope, stage, text: scope.bind("value", stage.result, text))
+    finish(root, outputs)
     return [f"return {' * '.join(f'sizes[{number}]' for number in outer) or '1'};"], 1
 
 
 def _row_phase(
-    kernel: Kernel, unit: Scope, schedule: Schedule, stages: list[Stage], machine: Machine
+    kernel: Kernel,
+    unit: Scope,
+    schedule: Schedule,
+    stages: list[Stage],
+    machine: Machine,
+    past: Sequence[Stage],
 ) -> None:
     found = [Accumulator.of(stage, unit) for stage in stages if stage.kind == "reduce"]
     for each in found:
@@ -165,7 +176,7 @@ def _row_phase(
             scope = stack.enter_context(scope.block(head))
             scope.bind("axis", number, f"i{number}")
         if schedule.axis >= 0:
-            _row_loop(scope, stages, found, schedule.axis, machine)
+            _row_loop(scope, stages, found, schedule.axis, machine, [s for s in stages if s in past])
         else:
             _fold(scope, stages, _totals(found))
     for each in found:
@@ -184,7 +195,12 @@ def _turns(kernel: Kernel, stages: Sequence[Stage]) -> bool:
 
 
 def _row_loop(
-    scope: Scope, stages: list[Stage], found: list[Accumulator], axis: int, machine: Machine
+    scope: Scope,
+    stages: list[Stage],
+    found: list[Accumulator],
+    axis: int,
+    machine: Machine,
+    past: Sequence[Stage],
 ) -> None:
     """The innermost loop, vectorised; in blocks where a float64 sum is carried."""
     size = extent(scope, axis)
@@ -194,9 +210,10 @@ def _row_loop(
             body.bind("axis", axis, f"i{axis}")
             _fold(body, stages, _totals(found))
     elif not found:
-        with scope.block(loop(f"i{axis}", "0", size), pragma=SIMD) as body:
-            body.bind("axis", axis, f"i{axis}")
-            _fold(body, stages, {})
+        for block, places, start, stop in ways(scope, past, axis, "0", size):
+            with block.block(loop(f"i{axis}", start, stop), pragma=SIMD) as body:
+                body.bind("axis", axis, f"i{axis}")
+                _fold(body, stages, {}, places)
     elif any(each.blocked for each in found):
         with scope.block(f"for (long long from = 0; from < {size}; from += {_BLOCK})") as block:
             block.line(f"const long long to = from + {_BLOCK} < {size} ? from + {_BLOCK} : {size};")
@@ -277,8 +294,8 @@ def _join(scope: Scope, found: Sequence[Accumulator], strip: int) -> None:
 
 def _vectors(stages: Sequence[Stage], found: Sequence[Accumulator]) -> int:
     """How many vectors make a strip: few where a point takes longer than an addition anyway, or where registers are short."""
-    cost = sum(weight(stage.expr) for stage in stages)
-    count = 4 if cost <= _CHEAP else 2 if cost <= _DEAR else 1
+    additions = cost(stages)
+    count = 4 if additions <= _CHEAP else 2 if additions <= _DEAR else 1
     while count > 1 and count * sum(2 if each.picks else 1 for each in found) > _MOST_ACCUMULATORS:
         count //= 2
     return count
@@ -315,9 +332,11 @@ def _moves_along(stage: Stage, axis: int) -> bool:
     return affine(stage.offset).stride(axis) in ("unit", "strided")
 
 
-def _fold(scope: Scope, stages: list[Stage], places: Places) -> None:
+def _fold(
+    scope: Scope, stages: list[Stage], places: Places, elsewhere: Mapping[int, str] = MappingProxyType({})
+) -> None:
     def define(where: Scope, stage: Stage, text: str) -> None:
         accumulator, place, flag = places[stage.result]
         where.line(accumulator.update(place, text, flag))
 
-    statements(scope, stages, define)
+    statements(scope, stages, define, elsewhere)

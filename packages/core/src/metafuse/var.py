@@ -504,8 +504,8 @@ def sync(vh: Iterable[Var] = (), device_sync: bool = False, weak_sync: bool = Tr
         nodes = [v._node for v in vh]
     except (TypeError, AttributeError):
         raise DTypeError("[sync] vh must be a list of Vars; for one Var write var.sync()") from None
-    executor.evaluate(nodes, not _is_true("weak_sync", weak_sync))
-    if _is_true("device_sync", device_sync):
+    executor.evaluate(nodes, weak_sync is not True and not _is_true("weak_sync", weak_sync))
+    if device_sync is not False and _is_true("device_sync", device_sync):
         executor.device().backend.synchronize()
 
 

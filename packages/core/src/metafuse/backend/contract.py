@@ -66,6 +66,8 @@ class Machine:
     vector_bytes: int = 16
     l1_bytes: int = 32 << 10
     l2_bytes: int = 512 << 10
+    #: loops that touch more memory than this write past the caches; 0: none do
+    stream_bytes: int = 0
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from weakref import ReferenceType, ref
 
 from .node import Node, Signature, make_node, next_order
 
-__all__ = ["Block", "BlockNode", "Recipe", "block_of", "inputs_of"]
+__all__ = ["Block", "BlockNode", "Recipe", "block_of"]
 
 #: recipes of fewer nodes are recorded as ordinary ones
 BLOCK_SIZE = 3
@@ -260,11 +260,6 @@ class BlockNode(Node):
 _set_inputs = Node.inputs.__set__  # type: ignore[attr-defined, misc]
 #: (block, number of the step) of a ``BlockNode``
 block_of: Callable[[Node], tuple[Block, int]] = Node.inputs.__get__  # type: ignore[attr-defined, misc]
-
-
-def inputs_of(node: Node) -> tuple[Node, ...]:
-    """What a node reads, or what the block that it belongs to was given; expands nothing."""
-    return node.inputs if type(node) is Node else block_of(node)[0].given
 
 
 def _picker(places: list[int]) -> Pick:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -20,7 +21,7 @@ import numpy as np
 
 from ..errors import DTypeError, GradientError
 from ..graph.node import Node, describe_origin, state
-from ..graph.recipe import Recipe, block_of, inputs_of
+from ..graph.recipe import Recipe, block_of
 from ..var import Var
 from .meta import fill
 from .recipe import Memory, exact, follow, settings, user_code
@@ -114,7 +115,7 @@ def grad(loss: Var, targets: Any, retain_graph: bool = True) -> Any:
         if not isinstance(targets, Iterable) or type(targets) in (str, bytes, np.ndarray):
             raise DTypeError(f"[grad] targets must be a Var or a list of Vars, got {type(targets).__name__}")
         wanted = list(targets)
-    if type(loss) is not Var or not loss.dtype.is_float:
+    if type(loss) is not Var or not loss._node.spec.dtype.is_float:
         raise DTypeError(
             f"[grad] loss must be a floating Var, got {getattr(loss, 'dtype', type(loss).__name__)}"
         )
@@ -161,7 +162,7 @@ def _leading(nodes: list[Node], targets: list[Node]) -> tuple[set[Node], set[Nod
     leads: set[Node] = set()
     inner: list[Node] = []
     for node in nodes:
-        for x in inputs_of(node):
+        for x in node.inputs if type(node) is Node else block_of(node)[0].given:
             if x in leads:
                 leads.add(node)
                 inner.append(node)
@@ -276,15 +277,14 @@ def _upstream(loss: Node) -> list[Node]:
             )
         if type(node) is not Node and (node.buffer is not None or block_of(node)[0].values):
             _ = node.inputs  # some of it is stored: an ordinary node, which knows what
-        for x in inputs_of(node):
+        for x in node.inputs if type(node) is Node else block_of(node)[0].given:
             if x.requires_grad and x not in found:
                 found.add(x)
                 stack.append(x)
     return sorted(found, key=_order)
 
 
-def _order(node: Node) -> float:
-    return node.order
+_order = attrgetter("order")
 
 
 def _hooked(node: Node, upstream: Var) -> Var:

@@ -124,11 +124,16 @@ def recorded(function: F) -> F:
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        key: list[Any] = [state.grad_enabled, settings()]
+        key: list[Any] = [state.grad_enabled, _now[0] if _now else settings()]
         given: list[Node] = []
         for value in args:
             if type(value) is Var:
-                _note(value._node, key, given)
+                node = value._node
+                if given:
+                    _note(node, key, given)
+                else:
+                    given.append(node)
+                    key += (node.spec, node.requires_grad)
             elif type(value) in _PLAIN:
                 key.append(value or repr(value))  # zeros of either sign
                 key.append(type(value))

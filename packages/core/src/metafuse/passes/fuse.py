@@ -19,6 +19,7 @@ from ..kernel.ir import REDUCTIONS
 from .affine import as_affine, canonical_loads, offset
 from .columns import join_columns
 from .contraction import Match
+from .coverage import covered
 from .inline import Inliner, identity_index, squeezed
 from .library import Library, Tail
 from .partial import is_starved, split
@@ -149,6 +150,10 @@ def _atoms(graph: ProgramGraph, matches: dict[int, Match]) -> list[Atom]:
     inliner = Inliner(graph)
     atoms: list[Atom] = []
     final = _written_in_place(graph)
+    chains: dict[int, list[int]] = {}
+    for number in range(graph.count):
+        if graph.kind(number) == "scatter":
+            chains.setdefault(final.get(number, number), []).append(number)
     for number in range(graph.count):
         if number not in graph.stored:
             continue
@@ -166,7 +171,7 @@ def _atoms(graph: ProgramGraph, matches: dict[int, Match]) -> list[Atom]:
             atoms.extend(_reduce_atoms(graph, inliner, number))
         elif kind == "scatter":
             storage = final.get(number, number)
-            if graph.inputs[number][0] not in final:
+            if graph.inputs[number][0] not in final and not covered(inliner, chains[storage]):
                 atoms.append(_map_atom(graph, inliner, graph.inputs[number][0], storage))
             atoms.append(_scatter_atom(graph, inliner, number, storage))
         else:
@@ -431,9 +436,10 @@ def _add(
         other = home.get(n)
         if other is not None and other is not group:
             before |= other.before | 1 << other.index
-    if atom.kind in ("scatter", "store"):  # its start value was stored by the group before
-        start = home[atom.number]
-        before |= start.before | 1 << start.index
+    if atom.kind in ("scatter", "store"):  # what it writes into was begun by another group
+        start = home.get(atom.number)
+        if start is not None:
+            before |= start.before | 1 << start.index
     if before != group.before:
         group.before = before
         for other in groups:

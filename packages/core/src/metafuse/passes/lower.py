@@ -12,7 +12,7 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 from ..dtypes import DType, accumulator, int64
-from ..kernel.expr import Expr, add, axis, call, cast, const, cost_of, load, mul, rewrite, walk
+from ..kernel.expr import Expr, add, axis, call, cast, const, cost_of, load, mul, rewrite, select, walk
 from ..kernel.ir import BufferParam, Contraction, DimIndex, Kernel, Operand, Stage
 from .affine import Affine, as_affine, expression
 from .contraction import Match, View
@@ -270,7 +270,8 @@ class _Lowering:
             moved = call("ne", axis(k), const(0))
             later = moved if later is None else call("or", later, moved)
         assert later is not None
-        before = load(atom.number, expr.dtype, atom.place, later, const(0, expr.dtype))
+        # Read in any case: what is there does no harm, and compilers keep sums in memory beside a read under a condition.
+        before = select(later, load(atom.number, expr.dtype, atom.place), const(0, expr.dtype))
         phase = self._phase(expr, inner=True)
         total = call("add", before, expr)
         self.drafts.append(_Draft("store", "inner", total, phase, value=atom.number, place=atom.place))

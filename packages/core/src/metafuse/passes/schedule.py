@@ -25,6 +25,9 @@ __all__ = ["Item", "plan_memory", "schedule"]
 
 #: temporaries begin at multiples of this many bytes
 ALIGNMENT = 64
+#: temporaries from this size on do not follow one another at once: processors take addresses with the same last bits for the
+#: same place when a load follows a store, and sizes are often powers of two
+STAGGERED, STAGGER = 1 << 16, 9 * ALIGNMENT
 #: programs with more values share memory by a rule that takes less time
 MOST_PLACED = 1500
 Item = LoweredCall | LoweredLibrary | int  # a kernel call, a library call, or the position of an opaque node
@@ -193,6 +196,8 @@ def _arena(
     values = [v for v in births if v not in kept]
     for value in sorted(values, key=lambda v: -graph.specs[v].nbytes):
         size = (max(graph.specs[value].nbytes, 1) + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
+        if size >= STAGGERED:
+            size += STAGGER
         birth, death = births[value], deaths[value]
         at, best, room = 0, -1, 0
         for begin, end, born, died in placed:

@@ -192,7 +192,11 @@ def preview(
 
 def _take_pending(targets: Sequence[Node] | None, alone: bool = False) -> list[Node]:
     """Live pending nodes up to the age of the youngest target, each once; younger ones stay pending, and ``alone`` all others."""
-    limit = max(map(_age, targets)) if targets is not None else None
+    limit: float | None = None
+    for node in targets or ():
+        age = node.order if type(node) is Node else block_of(node)[0].order
+        if limit is None or age > limit:
+            limit = age
     waiting = state.pending
     state.pending = rest = []
     roots: list[Node] = list(targets) if targets is not None else []
@@ -215,11 +219,6 @@ def _take_pending(targets: Sequence[Node] | None, alone: bool = False) -> list[N
     return roots
 
 
-def _age(node: Node) -> float:
-    """When the node was recorded; the results of a block all at once."""
-    return node.order if type(node) is Node else block_of(node)[0].order
-
-
 def _run(roots: list[Node]) -> None:
     observed = bool(watchers or observers) or flags.debug >= 2
     dev = device()
@@ -230,7 +229,12 @@ def _run(roots: list[Node]) -> None:
         if route is None:
             graph, route = _find_route(dev, graph, key)
         statistics.programs += 1
-        leaves, scalars = _in_order(graph, route)
+        leaves, scalars = graph.leaves, graph.scalars
+        graph.leaves = []  # the program alone refers to them now
+        if route.leaves is not None:
+            leaves = [leaves[k] for k in route.leaves]
+        if route.scalars is not None:
+            scalars = [scalars[k] for k in route.scalars]
         donate = bool(route.donations) and not state.pending and graph.unshared(route)
         program = route.program
         slots = _bind(program, dev, leaves, route.donations if donate else ())
@@ -278,17 +282,6 @@ def _keep(dev: _Device, key: tuple[Any, ...], route: Route) -> None:
 def _shown(graph: Graph) -> tuple[int, ...]:
     """The positions of the roots of a graph of ordinary nodes."""
     return tuple(sorted(root.pos for root in graph.roots))
-
-
-def _in_order(graph: Graph, route: Route) -> tuple[list[Node], list[Any]]:
-    """The stored arrays and the numbers in the program's order; the graph lets go of its own list."""
-    leaves, scalars = graph.leaves, graph.scalars
-    graph.leaves = []
-    if route.leaves is not None:
-        leaves = [leaves[k] for k in route.leaves]
-    if route.scalars is not None:
-        scalars = [scalars[k] for k in route.scalars]
-    return leaves, scalars
 
 
 def _store(graph: Graph, route: Route, slots: list[Buffer]) -> None:
@@ -418,8 +411,9 @@ def _bind(
     for slot, nbytes in plan.outputs:
         if slots[slot] is None:
             slots[slot] = Buffer(backend, nbytes)
-    for slot, memory in temporaries(plan, backend):
-        slots[slot] = memory
+    if plan.temporaries:
+        for slot, memory in temporaries(plan, backend):
+            slots[slot] = memory
     for slot, order in plan.orders:
         slots[slot].order = order
     if plan.constant.slots:
@@ -465,8 +459,11 @@ def _launch(
     program: Program, dev: _Device, slots: list[Buffer], scalars: list[float | int], nodes: Sequence[Node]
 ) -> None:
     backend = dev.backend
-    versions = _versions(program, slots, scalars)
-    changed = versions != program.state or 0 in versions[: len(program.plan.constant.leaves)]
+    constant = program.plan.constant
+    versions: tuple[Any, ...] = ()
+    if constant.leaves or constant.scalars:
+        versions = _versions(program, slots, scalars)
+    changed = versions != program.state or 0 in versions[: len(constant.leaves)]
     program.state = None  # until everything has run
     if observers or flags.debug >= 2:
         from ..debug import launches

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from sys import getrefcount
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +70,8 @@ class Graph:
                 if x.buffer is None and x.pos != -1:
                     x.pos = -1
                     stack.append(x)
-        found.sort(key=_order)
+        if len(found) > 1:
+            found.sort(key=_order)
         self.units: list[Any] = found
         self.parts = parts
 
@@ -81,6 +83,7 @@ class Graph:
         key: list[Any] = []
         leaves: dict[Node, int] = {}
         scalars: list[Any] = []
+        in_order = True  # no array that is not row-major has been met
         k = 0
         for unit in self.units:
             unit.pos = k
@@ -101,6 +104,8 @@ class Graph:
                 if x.buffer is not None:
                     number = leaves.get(x)
                     if number is None:
+                        if x.buffer.order:
+                            in_order = False
                         number = -4 * len(leaves) - 4
                         if x.requires_grad and (type(x) is not Node or x.inputs or is_held(x)):
                             number += 1
@@ -127,9 +132,8 @@ class Graph:
                 key.append(block.pos | root.requires_grad << 39 | (step + 1) << 40)
         self.leaves = list(leaves)
         self.scalars = scalars
-        orders = tuple([x.buffer.order for x in leaves])  # type: ignore[union-attr]
-        if any(orders):
-            key.append(orders)
+        if not in_order:
+            key.append(tuple([x.buffer.order for x in leaves]))  # type: ignore[union-attr]
         self.key = tuple(key)
 
     def references(self) -> tuple[tuple[int, ...], ...]:
@@ -157,8 +161,7 @@ class Graph:
         return True
 
 
-def _order(unit: Unit) -> float:
-    return unit.order
+_order = attrgetter("order")
 
 
 def is_held(node: Node) -> bool:
