@@ -38,7 +38,7 @@ _MASKED = 64
 #: how many elements ahead memory is asked for, where later phases give it time to come and where there are none
 _AHEAD, _FAR_AHEAD = 1024, 4096
 #: elements whose sum is one block
-_BLOCK = 512
+_BLOCK = 1024
 _SIGN = {
     "add": "+", "multiply": "*", "logical_and": "&", "logical_or": "|", "logical_xor": "^",
     "bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^",
