@@ -28,6 +28,7 @@ from .lanes import emit_lanes
 from .loops import emit_elements
 from .reductions import emit_rows
 from .reuse import keep_in_outputs
+from .transposes import emit_tiles
 
 __all__ = ["CpuDialect", "emit"]
 
@@ -89,7 +90,8 @@ def _function(
     """The three symbols of one schedule."""
     printer = Printer(kernel, dialect, needs, schedule.axis)
     root = Scope(printer)
-    units, grain = _EMIT[schedule.kind](kernel, root, machine, schedule)
+    emit_loops = emit_tiles if schedule.across >= 0 else _EMIT[schedule.kind]
+    units, grain = emit_loops(kernel, root, machine, schedule)
     count = "".join(f"    {line}\n" for line in units)
     linkage = 'extern "C"' if exported else "static"
     lines = [*_pointers(kernel, root.lines), *root.lines]

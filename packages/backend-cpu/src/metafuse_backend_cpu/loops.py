@@ -1,14 +1,13 @@
 """Loops over elements: kernels without a reduction, and the statements that every schedule's loop body consists of.
 
-What it is: ``emit_elements`` (flat ranges and square tiles) and ``Body``.
-What it is not: reductions (``reductions``).
-Who calls it: ``codegen``; ``reductions`` uses the shared parts.
+What it is: ``emit_elements`` (flat ranges) and ``statements``.
+What it is not: reductions (``reductions``) or tiles of two axes (``transposes``).
+Who calls it: ``codegen``; ``reductions`` and ``transposes`` use the shared parts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from types import MappingProxyType
 
 from metafuse.backend.contract import Machine
@@ -23,13 +22,11 @@ from .interior import interior
 from .residues import MOST, Residues, residues
 from .streaming import declare, finish, streamed, ways
 
-__all__ = ["SIMD", "Definer", "decode", "emit_elements", "extent", "loop", "statements"]
+__all__ = ["SIMD", "Definer", "decode", "emit_elements", "extent", "loop", "name_value", "statements"]
 
 SIMD = "#pragma omp simd"
 #: elements per chunk boundary: a multiple of every vector and cache line
 _GRAIN = 256
-#: tile of a transposition: lanes (contiguous in the output) by rows (contiguous in the input)
-_TILE_LANES, _TILE_ROWS = 16, 64
 
 #: called with (scope, stage, text of its value) for the stages that define a value
 Definer = Callable[[Scope, Stage, str], None]
@@ -119,8 +116,6 @@ def emit_elements(kernel: Kernel, root: Scope, machine: Machine, schedule: Sched
     axes = [number for number in range(kernel.outer + kernel.inner) if number != schedule.axis]
     if schedule.axis >= 0:
         axes.append(schedule.axis)
-    if schedule.across >= 0:
-        return _tiles(kernel, root, axes, schedule)
     past = streamed(kernel, schedule.axis, machine)
     if not axes or residues(kernel, schedule.axis) or interior(kernel, schedule.axis):
         past = []
@@ -150,7 +145,7 @@ def _body_loop(
         if axes:
             body.bind("axis", axes[-1], f"i{axes[-1]}")
         for _, inner, outer in stages_of(kernel):
-            statements(body, change([*inner, *outer]), _name_value, places)
+            statements(body, change([*inner, *outer]), name_value, places)
 
 
 def _row(
@@ -241,7 +236,8 @@ def _parts(kernel: Kernel, scope: Scope, axes: Sequence[int], start: str, stop: 
                 _body_loop(kernel, part, axes, "first", "last", change)
 
 
-def _name_value(scope: Scope, stage: Stage, text: str) -> None:
+def name_value(scope: Scope, stage: Stage, text: str) -> None:
+    """A stage's value is ``text`` from here on."""
     scope.bind("value", stage.result, text)
 
 
@@ -263,38 +259,3 @@ def _flat(kernel: Kernel, root: Scope, axes: Sequence[int], past: Sequence[Stage
         for number in others:
             carry = f"if (++i{number} == {extent(row, number)}) {{ i{number} = 0; {carry}}} "
         row.line(carry.strip())
-
-
-def _tiles(kernel: Kernel, root: Scope, axes: list[int], schedule: Schedule) -> tuple[list[str], int]:
-    """Square tiles over the two axes along which one or the other side of a transposition is contiguous."""
-    lane, across = schedule.axis, schedule.across
-    others = [number for number in axes if number not in (lane, across)]
-
-    def tiles(number: int, size: str) -> str:
-        length = _TILE_LANES if number == lane else _TILE_ROWS
-        return f"({size} + {length - 1}) / {length}"
-
-    root.line(f"const long long across = {tiles(across, extent(root, across))};")
-    root.line(f"const long long along = {tiles(lane, extent(root, lane))};")
-    with ExitStack() as stack:
-        scope = stack.enter_context(root.block(loop("unit", "begin", "end"), holds_loads=True))
-        scope.line("const long long tile = unit % (across * along), rest = unit / (across * along);")
-        decode(scope, "rest", others)
-        for name, position, number, length in (
-            ("row", "tile / along", across, _TILE_ROWS),
-            ("lane", "tile % along", lane, _TILE_LANES),
-        ):
-            size = extent(scope, number)
-            scope.line(f"const long long {name}0 = {position} * {length};")
-            scope.line(
-                f"const long long {name}1 = {name}0 + {length} < {size} ? {name}0 + {length} : {size};"
-            )
-        scope = stack.enter_context(scope.block(loop(f"i{across}", "row0", "row1"), holds_loads=True))
-        scope.bind("axis", across, f"i{across}")
-        _body_loop(kernel, scope, [lane], "lane0", "lane1")
-    counts = [
-        tiles(across, f"sizes[{across}]"),
-        tiles(lane, f"sizes[{lane}]"),
-        *(f"sizes[{k}]" for k in others),
-    ]
-    return [f"return {' * '.join(f'({count})' for count in counts)};"], 1

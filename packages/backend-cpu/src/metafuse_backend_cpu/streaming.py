@@ -86,9 +86,11 @@ def streamed(kernel: Kernel, axis: int, machine: Machine) -> list[Stage]:
     ]
 
 
-def declare(kernel: Kernel, root: Scope, outputs: Collection[int], axis: int, machine: Machine) -> None:
+def declare(
+    kernel: Kernel, root: Scope, outputs: Collection[int], axis: int, machine: Machine, ragged: bool = True
+) -> None:
     """Define ``streams``: whether this call touches more memory than the caches hold, in long rows, and overwrites nothing that
-    it reads. ``outputs``: the buffers that are to be written past the caches."""
+    it reads. ``outputs``: the buffers that are to be written past the caches; ``ragged``: also in rows that end within a line."""
     if not outputs:
         return
     root.printer.needs["STREAM"] = _HELPERS
@@ -104,7 +106,8 @@ def declare(kernel: Kernel, root: Scope, outputs: Collection[int], axis: int, ma
     points = " * ".join(f"sizes[{number}]" for number in axes)
     root.line(f"bool streams = {points} > {most}LL && {size} >= {_SHORTEST_ROW};")
     lines = _LINE // min(widths.values())
-    root.line(f"streams = streams && ({size} % {lines} == 0 || {size} >= {_SHORTEST_RAGGED_ROW});")
+    longer = f" || {size} >= {_SHORTEST_RAGGED_ROW}" if ragged else ""
+    root.line(f"streams = streams && ({size} % {lines} == 0{longer});")
     for one in sorted(widths):
         for other in sorted({node.value for node in loads}):
             root.line(f"streams = streams && buffers[{one}] != buffers[{other}];")
