@@ -27,6 +27,7 @@ from .conditions import assuming, conjuncts
 from .loops import SIMD, decode, extent, loop, statements
 from .reductions import Accumulator, runs_inner
 from .reuse import invariants
+from .strides import ways_to_step
 
 __all__ = ["emit_lanes"]
 
@@ -198,11 +199,12 @@ def _inner(lanes: _Lanes, unit: Scope, stages: list[Stage], found: dict[int, Acc
         pragma = SIMD + (_PICKED if _picks(lanes, stages) else "")
 
         def run(place: Scope, todo: Sequence[Stage], start: str = "lane0", stop: str = "lane1") -> None:
-            with ExitStack() as inside:
-                body = lanes.open(place, inside, pragma, start, stop)
-                for expr, name in ahead.items():
-                    body.give(expr, f"{name}[i{lanes.axis} - lane0]")
-                statements(body, todo, fold)
+            for block, known in ways_to_step(place, todo, lanes.axis):
+                with ExitStack() as inside:
+                    body = lanes.open(block, inside, pragma, start, stop)
+                    for expr, name in ahead.items():
+                        body.give(expr, f"{name}[i{lanes.axis} - lane0]")
+                    statements(body, known, fold)
 
         condition = _only_condition(stages)
         everywhere = None if condition is None else _everywhere(lanes, guard, conjuncts(condition))

@@ -53,7 +53,7 @@ def _adaptive(op: str, x: Any, output_size: Any, kind: str, return_indices: bool
         if not x.dtype.is_float:
             raise DTypeError(f"[{op}] the mean needs a floating-point x, got {x.dtype}; cast it first")
         return _mean(UnequalWindows(x, out))
-    result, first = extreme(UnequalWindows(x, out), kind)
+    result, first = extreme(UnequalWindows(x, out), kind, return_indices)
     return (result, first) if return_indices else result
 
 

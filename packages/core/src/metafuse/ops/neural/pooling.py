@@ -121,7 +121,7 @@ def folded(
         return _mean(windows, check_flag("pool", "count_include_pad", count_include_pad))
     if op == "add":
         return total(windows)
-    result, first = extreme(windows, op)
+    result, first = extreme(windows, op, bool(return_indices))
     return (result, first) if return_indices else result
 
 
