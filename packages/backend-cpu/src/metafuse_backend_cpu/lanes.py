@@ -28,12 +28,12 @@ from .loops import SIMD, decode, extent, loop, statements
 from .reductions import Accumulator, runs_inner
 from .reuse import invariants
 from .strides import ways_to_step
+from .tiles import FEWEST, apart, most_lanes, tile_lines
 
 __all__ = ["emit_lanes"]
 
 #: inner points whose sum is one block
 _BLOCK = 64
-_MOST_LANES, _FEWEST_LANES = 2048, 64
 #: How many lanes ahead is prefetched, at least so many inner points, in loops of at least so many points. Between the rows
 #: of a tile lies the rest of a matrix, and the hardware does not foresee the jump. Where narrow tiles are whole rows it does.
 _AHEAD, _POINTS, _LONG, _NARROW = 2048, 4, 16, 128
@@ -75,17 +75,25 @@ class _Lanes:
 
 def emit_lanes(kernel: Kernel, root: Scope, machine: Machine, schedule: Schedule) -> tuple[list[str], int]:
     """The kernel's function body into ``root``. Answers the body of ``units`` and the grain."""
-    lanes = _Lanes(kernel, schedule.axis, _used_later(kernel), _ahead(kernel))
+    lanes = _Lanes(kernel, schedule.axis, _used_later(kernel), _ahead(kernel, schedule.axis))
     others = [number for number in range(kernel.outer) if number != lanes.axis]
     arrays = _arrays(lanes, root)
-    most = _most_lanes(machine, list(arrays.values()))
-    tile = _tile_lines(lanes.axis, others, machine, most)
+    most = most_lanes(machine, list(arrays.values()))
+    distant = apart(kernel, lanes.axis)
+    tile = tile_lines(lanes.axis, others, machine, most, distant)
     for line in tile:
         root.line(line)
     size = extent(root, lanes.axis)
     root.line(f"const long long tiles = ({size} + tile - 1) / tile;")
+    points = " * ".join(f"sizes[{number}]" for number in others)
+    if distant:
+        root.line(f"const long long points = {points or '1'};")
     with root.block(loop("unit", "begin", "end"), holds_loads=True) as unit:
-        unit.line("const long long at = unit / tiles, lane0 = unit % tiles * tile;")
+        if distant:  # a tile's other points one after the other: they read the same lines
+            unit.line("const long long at = apart ? unit % points : unit / tiles;")
+            unit.line("const long long lane0 = (apart ? unit / points : unit % tiles) * tile;")
+        else:
+            unit.line("const long long at = unit / tiles, lane0 = unit % tiles * tile;")
         unit.line(f"const long long stop = lane0 + tile < {size} ? lane0 + tile : {size};")
         decode(unit, "at", others)
         head = "const auto run = [&](const long long lane1) __attribute__((always_inline))"
@@ -99,7 +107,7 @@ def emit_lanes(kernel: Kernel, root: Scope, machine: Machine, schedule: Schedule
         if condition is not None and _depends(condition, lanes.axis):  # the code is there twice already
             unit.line("; run(stop);")
         else:  # a known number of lanes keeps what the inner loops carry in registers
-            unit.line(f"; stop - lane0 == {_FEWEST_LANES} ? run(lane0 + {_FEWEST_LANES}) : run(stop);")
+            unit.line(f"; stop - lane0 == {FEWEST} ? run(lane0 + {FEWEST}) : run(stop);")
     product = "".join(f" * sizes[{number}]" for number in others)
     return [*tile, f"return (sizes[{lanes.axis}] + tile - 1) / tile{product};"], 1
 
@@ -115,14 +123,20 @@ def _used_later(kernel: Kernel) -> set[int]:
     return used
 
 
-def _ahead(kernel: Kernel) -> dict[int, dict[Expr, str]]:
-    """Costly parts of each phase's inner stages that don't change along the inner axes, and names for arrays of them."""
+def _ahead(kernel: Kernel, lane: int) -> dict[int, dict[Expr, str]]:
+    """Costly parts of each phase's inner stages that change along the lanes but not along the inner axes, and names for arrays
+    of them."""
     named: dict[int, dict[Expr, str]] = {}
     inner = range(kernel.outer, kernel.outer + kernel.inner)
     for phase, stages, _ in stages_of(kernel):
-        found = invariants(kernel, [stage.expr for stage in stages], inner)
+        found = [x for x in invariants(kernel, [stage.expr for stage in stages], inner) if _varies(x, lane)]
         named[phase] = {expr: f"h{phase}_{k}" for k, expr in enumerate(found)}
     return named
+
+
+def _varies(x: Expr, lane: int) -> bool:
+    """Whether an expression changes along the lanes, as values of earlier phases do."""
+    return any(node.op == "value" or (node.op == "axis" and node.value == lane) for node in walk(x))
 
 
 def _arrays(lanes: _Lanes, root: Scope) -> dict[str, str]:
@@ -139,25 +153,6 @@ def _arrays(lanes: _Lanes, root: Scope) -> dict[str, str]:
     for named in lanes.ahead.values():
         kinds |= {name: type_name(expr.dtype, root.printer.dialect) for expr, name in named.items()}
     return kinds
-
-
-def _most_lanes(machine: Machine, kinds: list[str]) -> int:
-    """As many lanes as let the arrays of a tile fill half of the L1 cache."""
-    width = {"double": 8, "long long": 8, "unsigned long long": 8}
-    size = sum(width.get(kind, 4) for kind in kinds) or 4
-    return max(64, min(_MOST_LANES, machine.l1_bytes // 2 // size // 64 * 64))
-
-
-def _tile_lines(lane: int, others: list[int], machine: Machine, most: int) -> list[str]:
-    """Lanes per tile: enough tiles for all cores, each a multiple of 16 lanes and as equal as can be."""
-    product = "".join(f" * sizes[{number}]" for number in others)
-    return [
-        f"const long long lanes = sizes[{lane}];",
-        f"long long tile = (lanes{product} + {2 * machine.cores - 1}) / {2 * machine.cores};",
-        f"tile = tile < {_FEWEST_LANES} ? {_FEWEST_LANES} : tile > {most} ? {most} : tile;",
-        "const long long count = (lanes + tile - 1) / tile;",
-        "tile = count > 1 ? ((lanes + count - 1) / count + 15) / 16 * 16 : tile;",
-    ]
 
 
 def _phase(lanes: _Lanes, unit: Scope, inner_stages: list[Stage], outer_stages: list[Stage]) -> None:
