@@ -23,10 +23,10 @@ from metafuse.kernel.ir import IDENTITY, Kernel, Stage
 from metafuse.kernel.scope import Scope, affine
 
 from .access import Schedule, stages_of
+from .ahead import is_steady, prepared
 from .conditions import assuming, conjuncts
 from .loops import SIMD, decode, extent, loop, statements
 from .reductions import Accumulator, runs_inner
-from .reuse import invariants
 from .strides import ways_to_step
 from .tiles import FEWEST, apart, most_lanes, tile_lines
 
@@ -75,30 +75,26 @@ class _Lanes:
 
 def emit_lanes(kernel: Kernel, root: Scope, machine: Machine, schedule: Schedule) -> tuple[list[str], int]:
     """The kernel's function body into ``root``. Answers the body of ``units`` and the grain."""
-    lanes = _Lanes(kernel, schedule.axis, _used_later(kernel), _ahead(kernel, schedule.axis))
+    lanes = _Lanes(kernel, schedule.axis, _used_later(kernel), prepared(kernel, schedule.axis))
     others = [number for number in range(kernel.outer) if number != lanes.axis]
     arrays = _arrays(lanes, root)
     most = most_lanes(machine, list(arrays.values()))
     distant = apart(kernel, lanes.axis)
     tile = tile_lines(lanes.axis, others, machine, most, distant)
-    for line in tile:
-        root.line(line)
+    root.lines += tile
+    own = _declare_steady(lanes, root, arrays, most)
     size = extent(root, lanes.axis)
-    root.line(f"const long long tiles = ({size} + tile - 1) / tile;")
-    points = " * ".join(f"sizes[{number}]" for number in others)
-    if distant:
-        root.line(f"const long long points = {points or '1'};")
     with root.block(loop("unit", "begin", "end"), holds_loads=True) as unit:
-        if distant:  # a tile's other points one after the other: they read the same lines
-            unit.line("const long long at = apart ? unit % points : unit / tiles;")
-            unit.line("const long long lane0 = (apart ? unit / points : unit % tiles) * tile;")
+        if distant:
+            unit.line("const long long at = apart ? unit % points : unit / count;")
+            unit.line("const long long lane0 = (apart ? unit / points : unit % count) * tile;")
         else:
-            unit.line("const long long at = unit / tiles, lane0 = unit % tiles * tile;")
+            unit.line("const long long at = unit / count, lane0 = unit % count * tile;")
         unit.line(f"const long long stop = lane0 + tile < {size} ? lane0 + tile : {size};")
         decode(unit, "at", others)
         head = "const auto run = [&](const long long lane1) __attribute__((always_inline))"
         with unit.block(head, holds_loads=True) as body:
-            for name, kind in arrays.items():
+            for name, kind in own.items():
                 body.line(f"{kind} {name}[{most}] __attribute__((aligned(64)));")
             for _, inner_stages, outer_stages in stages_of(kernel):
                 _phase(lanes, body, inner_stages, outer_stages)
@@ -108,8 +104,20 @@ def emit_lanes(kernel: Kernel, root: Scope, machine: Machine, schedule: Schedule
             unit.line("; run(stop);")
         else:  # a known number of lanes keeps what the inner loops carry in registers
             unit.line(f"; stop - lane0 == {FEWEST} ? run(lane0 + {FEWEST}) : run(stop);")
-    product = "".join(f" * sizes[{number}]" for number in others)
-    return [*tile, f"return (sizes[{lanes.axis}] + tile - 1) / tile{product};"], 1
+    return [*tile, "return count * points;"], 1
+
+
+def _declare_steady(lanes: _Lanes, root: Scope, arrays: dict[str, str], most: int) -> dict[str, str]:
+    """Define the arrays of what follows from the lane alone, and for each phase that has some the first lane that they hold.
+    Answers the other arrays, which every unit has of its own."""
+    own = dict(arrays)
+    for phase, named in lanes.ahead.items():
+        steady = [name for expr, name in named.items() if is_steady(expr, lanes.axis)]
+        for name in steady:
+            root.line(f"{own.pop(name)} {name}[{most}] __attribute__((aligned(64)));")
+        if steady:
+            root.line(f"long long held{phase} = -1;")
+    return own
 
 
 def _used_later(kernel: Kernel) -> set[int]:
@@ -121,22 +129,6 @@ def _used_later(kernel: Kernel) -> set[int]:
             if root is not None:
                 used |= {n.value for n in walk(root) if n.op == "value" and phase_of[n.value] < stage.phase}
     return used
-
-
-def _ahead(kernel: Kernel, lane: int) -> dict[int, dict[Expr, str]]:
-    """Costly parts of each phase's inner stages that change along the lanes but not along the inner axes, and names for arrays
-    of them."""
-    named: dict[int, dict[Expr, str]] = {}
-    inner = range(kernel.outer, kernel.outer + kernel.inner)
-    for phase, stages, _ in stages_of(kernel):
-        found = [x for x in invariants(kernel, [stage.expr for stage in stages], inner) if _varies(x, lane)]
-        named[phase] = {expr: f"h{phase}_{k}" for k, expr in enumerate(found)}
-    return named
-
-
-def _varies(x: Expr, lane: int) -> bool:
-    """Whether an expression changes along the lanes, as values of earlier phases do."""
-    return any(node.op == "value" or (node.op == "axis" and node.value == lane) for node in walk(x))
 
 
 def _arrays(lanes: _Lanes, root: Scope) -> dict[str, str]:
@@ -186,10 +178,7 @@ def _inner(lanes: _Lanes, unit: Scope, stages: list[Stage], found: dict[int, Acc
             guard.line("int filled = 0;")
         ahead = lanes.ahead[stages[0].phase]
         if ahead:
-            with ExitStack() as before:
-                body = lanes.open(guard, before)
-                for expr, name in ahead.items():
-                    body.line(f"{name}[i{lanes.axis} - lane0] = {body.value(expr)};")
+            _prepare(lanes, guard, ahead, stages[0].phase)
             guard.under_condition = True
         pragma = SIMD + (_PICKED if _picks(lanes, stages) else "")
 
@@ -218,6 +207,24 @@ def _inner(lanes: _Lanes, unit: Scope, stages: list[Stage], found: dict[int, Acc
                     _where_it_holds(lanes, scope, todo, asked, run)
                 if blocked:
                     _add_block(scope, blocked)
+
+
+def _prepare(lanes: _Lanes, guard: Scope, ahead: dict[Expr, str], phase: int) -> None:
+    """Compute what the inner loops read ``ahead`` of them; what follows from the lane alone once for all units of a tile."""
+    steady = {expr: name for expr, name in ahead.items() if is_steady(expr, lanes.axis)}
+    moving = {expr: name for expr, name in ahead.items() if expr not in steady}
+    for several, head, rest in (
+        (steady, f"if (held{phase} != lane0)", f"held{phase} = lane0;"),
+        (moving, "", ""),
+    ):
+        if several:
+            with ExitStack() as stack:
+                place = stack.enter_context(guard.block(head, holds_loads=True))
+                if rest:
+                    place.line(rest)
+                body = lanes.open(place, stack)
+                for expr, name in several.items():
+                    body.line(f"{name}[i{lanes.axis} - lane0] = {body.value(expr)};")
 
 
 def _add_block(scope: Scope, blocked: Sequence[int]) -> None:

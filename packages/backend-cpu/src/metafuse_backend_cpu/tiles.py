@@ -38,16 +38,22 @@ def apart(kernel: Kernel, lane: int) -> str:
 
 
 def tile_lines(lane: int, others: list[int], machine: Machine, most: int, distant: str) -> list[str]:
-    """Lanes per tile: enough tiles for all cores, each a multiple of 16 lanes and as equal as can be."""
-    product = "".join(f" * sizes[{number}]" for number in others)
+    """Lanes per tile: enough tiles for all cores, each a multiple of 16 lanes and as equal as can be.
+
+    The lines define ``tile``, the ``count`` of tiles and of ``points`` that each of them has, and, if there is a condition
+    ``distant`` (see ``apart``), whether it is so: then the points of a tile had better follow each other, since they read the
+    same lines of memory."""
+    points = " * ".join(f"sizes[{number}]" for number in others) or "1"
+    lines = [f"const long long lanes = sizes[{lane}], points = {points};"]
     limit = str(most)
     if distant:
+        lines.append(f"const bool apart = {distant};")
         limit = f"(apart ? {FEWEST} : {most})"
     return [
-        *([f"const bool apart = {distant};"] if distant else []),
-        f"const long long lanes = sizes[{lane}];",
-        f"long long tile = (lanes{product} + {2 * machine.cores - 1}) / {2 * machine.cores};",
+        *lines,
+        f"long long tile = (lanes * points + {2 * machine.cores - 1}) / {2 * machine.cores};",
         f"tile = tile < {FEWEST} ? {FEWEST} : tile > {limit} ? {limit} : tile;",
+        "const long long even = (lanes + tile - 1) / tile;",
+        "tile = even > 1 ? ((lanes + even - 1) / even + 15) / 16 * 16 : tile;",
         "const long long count = (lanes + tile - 1) / tile;",
-        "tile = count > 1 ? ((lanes + count - 1) / count + 15) / 16 * 16 : tile;",
     ]
