@@ -23,16 +23,17 @@ from metafuse.kernel.ir import IDENTITY, Kernel, Stage
 from metafuse.kernel.scope import Scope, affine
 
 from .access import Schedule, stages_of
+from .ahead import is_steady, prepared
 from .conditions import assuming, conjuncts
 from .loops import SIMD, decode, extent, loop, statements
 from .reductions import Accumulator, runs_inner
-from .reuse import invariants
+from .strides import ways_to_step
+from .tiles import FEWEST, apart, most_lanes, tile_lines
 
 __all__ = ["emit_lanes"]
 
 #: inner points whose sum is one block
 _BLOCK = 64
-_MOST_LANES, _FEWEST_LANES = 2048, 64
 #: How many lanes ahead is prefetched, at least so many inner points, in loops of at least so many points. Between the rows
 #: of a tile lies the rest of a matrix, and the hardware does not foresee the jump. Where narrow tiles are whole rows it does.
 _AHEAD, _POINTS, _LONG, _NARROW = 2048, 4, 16, 128
@@ -74,22 +75,26 @@ class _Lanes:
 
 def emit_lanes(kernel: Kernel, root: Scope, machine: Machine, schedule: Schedule) -> tuple[list[str], int]:
     """The kernel's function body into ``root``. Answers the body of ``units`` and the grain."""
-    lanes = _Lanes(kernel, schedule.axis, _used_later(kernel), _ahead(kernel))
+    lanes = _Lanes(kernel, schedule.axis, _used_later(kernel), prepared(kernel, schedule.axis))
     others = [number for number in range(kernel.outer) if number != lanes.axis]
     arrays = _arrays(lanes, root)
-    most = _most_lanes(machine, list(arrays.values()))
-    tile = _tile_lines(lanes.axis, others, machine, most)
-    for line in tile:
-        root.line(line)
+    most = most_lanes(machine, list(arrays.values()))
+    distant = apart(kernel, lanes.axis)
+    tile = tile_lines(lanes.axis, others, machine, most, distant)
+    root.lines += tile
+    own = _declare_steady(lanes, root, arrays, most)
     size = extent(root, lanes.axis)
-    root.line(f"const long long tiles = ({size} + tile - 1) / tile;")
     with root.block(loop("unit", "begin", "end"), holds_loads=True) as unit:
-        unit.line("const long long at = unit / tiles, lane0 = unit % tiles * tile;")
+        if distant:
+            unit.line("const long long at = apart ? unit % points : unit / count;")
+            unit.line("const long long lane0 = (apart ? unit / points : unit % count) * tile;")
+        else:
+            unit.line("const long long at = unit / count, lane0 = unit % count * tile;")
         unit.line(f"const long long stop = lane0 + tile < {size} ? lane0 + tile : {size};")
         decode(unit, "at", others)
         head = "const auto run = [&](const long long lane1) __attribute__((always_inline))"
         with unit.block(head, holds_loads=True) as body:
-            for name, kind in arrays.items():
+            for name, kind in own.items():
                 body.line(f"{kind} {name}[{most}] __attribute__((aligned(64)));")
             for _, inner_stages, outer_stages in stages_of(kernel):
                 _phase(lanes, body, inner_stages, outer_stages)
@@ -98,9 +103,21 @@ def emit_lanes(kernel: Kernel, root: Scope, machine: Machine, schedule: Schedule
         if condition is not None and _depends(condition, lanes.axis):  # the code is there twice already
             unit.line("; run(stop);")
         else:  # a known number of lanes keeps what the inner loops carry in registers
-            unit.line(f"; stop - lane0 == {_FEWEST_LANES} ? run(lane0 + {_FEWEST_LANES}) : run(stop);")
-    product = "".join(f" * sizes[{number}]" for number in others)
-    return [*tile, f"return (sizes[{lanes.axis}] + tile - 1) / tile{product};"], 1
+            unit.line(f"; stop - lane0 == {FEWEST} ? run(lane0 + {FEWEST}) : run(stop);")
+    return [*tile, "return count * points;"], 1
+
+
+def _declare_steady(lanes: _Lanes, root: Scope, arrays: dict[str, str], most: int) -> dict[str, str]:
+    """Define the arrays of what follows from the lane alone, and for each phase that has some the first lane that they hold.
+    Answers the other arrays, which every unit has of its own."""
+    own = dict(arrays)
+    for phase, named in lanes.ahead.items():
+        steady = [name for expr, name in named.items() if is_steady(expr, lanes.axis)]
+        for name in steady:
+            root.line(f"{own.pop(name)} {name}[{most}] __attribute__((aligned(64)));")
+        if steady:
+            root.line(f"long long held{phase} = -1;")
+    return own
 
 
 def _used_later(kernel: Kernel) -> set[int]:
@@ -112,16 +129,6 @@ def _used_later(kernel: Kernel) -> set[int]:
             if root is not None:
                 used |= {n.value for n in walk(root) if n.op == "value" and phase_of[n.value] < stage.phase}
     return used
-
-
-def _ahead(kernel: Kernel) -> dict[int, dict[Expr, str]]:
-    """Costly parts of each phase's inner stages that don't change along the inner axes, and names for arrays of them."""
-    named: dict[int, dict[Expr, str]] = {}
-    inner = range(kernel.outer, kernel.outer + kernel.inner)
-    for phase, stages, _ in stages_of(kernel):
-        found = invariants(kernel, [stage.expr for stage in stages], inner)
-        named[phase] = {expr: f"h{phase}_{k}" for k, expr in enumerate(found)}
-    return named
 
 
 def _arrays(lanes: _Lanes, root: Scope) -> dict[str, str]:
@@ -138,25 +145,6 @@ def _arrays(lanes: _Lanes, root: Scope) -> dict[str, str]:
     for named in lanes.ahead.values():
         kinds |= {name: type_name(expr.dtype, root.printer.dialect) for expr, name in named.items()}
     return kinds
-
-
-def _most_lanes(machine: Machine, kinds: list[str]) -> int:
-    """As many lanes as let the arrays of a tile fill half of the L1 cache."""
-    width = {"double": 8, "long long": 8, "unsigned long long": 8}
-    size = sum(width.get(kind, 4) for kind in kinds) or 4
-    return max(64, min(_MOST_LANES, machine.l1_bytes // 2 // size // 64 * 64))
-
-
-def _tile_lines(lane: int, others: list[int], machine: Machine, most: int) -> list[str]:
-    """Lanes per tile: enough tiles for all cores, each a multiple of 16 lanes and as equal as can be."""
-    product = "".join(f" * sizes[{number}]" for number in others)
-    return [
-        f"const long long lanes = sizes[{lane}];",
-        f"long long tile = (lanes{product} + {2 * machine.cores - 1}) / {2 * machine.cores};",
-        f"tile = tile < {_FEWEST_LANES} ? {_FEWEST_LANES} : tile > {most} ? {most} : tile;",
-        "const long long count = (lanes + tile - 1) / tile;",
-        "tile = count > 1 ? ((lanes + count - 1) / count + 15) / 16 * 16 : tile;",
-    ]
 
 
 def _phase(lanes: _Lanes, unit: Scope, inner_stages: list[Stage], outer_stages: list[Stage]) -> None:
@@ -190,19 +178,17 @@ def _inner(lanes: _Lanes, unit: Scope, stages: list[Stage], found: dict[int, Acc
             guard.line("int filled = 0;")
         ahead = lanes.ahead[stages[0].phase]
         if ahead:
-            with ExitStack() as before:
-                body = lanes.open(guard, before)
-                for expr, name in ahead.items():
-                    body.line(f"{name}[i{lanes.axis} - lane0] = {body.value(expr)};")
+            _prepare(lanes, guard, ahead, stages[0].phase)
             guard.under_condition = True
         pragma = SIMD + (_PICKED if _picks(lanes, stages) else "")
 
         def run(place: Scope, todo: Sequence[Stage], start: str = "lane0", stop: str = "lane1") -> None:
-            with ExitStack() as inside:
-                body = lanes.open(place, inside, pragma, start, stop)
-                for expr, name in ahead.items():
-                    body.give(expr, f"{name}[i{lanes.axis} - lane0]")
-                statements(body, todo, fold)
+            for block, known in ways_to_step(place, todo, lanes.axis):
+                with ExitStack() as inside:
+                    body = lanes.open(block, inside, pragma, start, stop)
+                    for expr, name in ahead.items():
+                        body.give(expr, f"{name}[i{lanes.axis} - lane0]")
+                    statements(body, known, fold)
 
         condition = _only_condition(stages)
         everywhere = None if condition is None else _everywhere(lanes, guard, conjuncts(condition))
@@ -221,6 +207,24 @@ def _inner(lanes: _Lanes, unit: Scope, stages: list[Stage], found: dict[int, Acc
                     _where_it_holds(lanes, scope, todo, asked, run)
                 if blocked:
                     _add_block(scope, blocked)
+
+
+def _prepare(lanes: _Lanes, guard: Scope, ahead: dict[Expr, str], phase: int) -> None:
+    """Compute what the inner loops read ``ahead`` of them; what follows from the lane alone once for all units of a tile."""
+    steady = {expr: name for expr, name in ahead.items() if is_steady(expr, lanes.axis)}
+    moving = {expr: name for expr, name in ahead.items() if expr not in steady}
+    for several, head, rest in (
+        (steady, f"if (held{phase} != lane0)", f"held{phase} = lane0;"),
+        (moving, "", ""),
+    ):
+        if several:
+            with ExitStack() as stack:
+                place = stack.enter_context(guard.block(head, holds_loads=True))
+                if rest:
+                    place.line(rest)
+                body = lanes.open(place, stack)
+                for expr, name in several.items():
+                    body.line(f"{name}[i{lanes.axis} - lane0] = {body.value(expr)};")
 
 
 def _add_block(scope: Scope, blocked: Sequence[int]) -> None:

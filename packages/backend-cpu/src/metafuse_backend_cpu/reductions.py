@@ -97,8 +97,13 @@ class Accumulator:
             better = f"{value} {'>' if self.op == 'maximum' else '<'} {place}"
             if self.picks and with_flag:
                 return f"{place} = {better} ? {value} : {place}; {with_flag} |= {value} != {value};"
-            better = f"({better}) | ({value} != {value})" if self.picks else better
-            return f"{place} = {better} ? {value} : {place};"
+            chosen = f"{better} ? {value} : {place}"
+            # one question after the other: of two joined ones compilers make a branch where they don't make vectors
+            return (
+                f"{place} = {value} != {value} ? {value} : {chosen};"
+                if self.picks
+                else f"{place} = {chosen};"
+            )
         if self.op.startswith("logical"):
             value = value if self.dtype.kind == "b" else f"({value} != 0)"
             return f"{place} {self.sign}= {value};"

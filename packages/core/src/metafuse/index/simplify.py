@@ -1,6 +1,7 @@
 """Algebra on index expressions: a shorter expression with the same value, and the affine form.
 
-What it is: ``simplify``, and ``as_affine``, which turns ``i0*2 - 1 + i1`` into coefficients and a constant.
+What it is: ``simplify``, and ``as_affine``, which turns ``i0*2 - 1 + i1`` into coefficients and a constant;
+``affine_part`` leaves a rest.
 What it is not: an optimiser of kernels; it knows nothing about extents (``bounds`` does).
 Who calls it: the parser, ``bounds``, and the passes that look for contiguous, strided or gathered access.
 
@@ -17,7 +18,7 @@ from ..dtypes import bool_, int64
 from ..kernel.expr import LEAVES, Expr, const, rewrite, walk
 from ..kernel.host import apply
 
-__all__ = ["Affine", "as_affine", "simplify"]
+__all__ = ["Affine", "affine_part", "as_affine", "simplify"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,23 @@ def as_affine(expr: Expr) -> Affine | None:
     for node in walk(expr):
         sums[node] = _sum_of(node, sums.__getitem__)
     return sums[expr].affine()
+
+
+def affine_part(expr: Expr) -> tuple[Affine, Expr]:
+    """The affine terms of an int64 sum, and all others as an expression.
+
+    Example:
+        >>> from metafuse.kernel.expr import add, axis, call, const, mul
+        >>> affine_part(add(mul(axis(0), const(8)), call("cmod", axis(1), const(4))))
+        (Affine(coefficients=((0, 8),), constant=0), cmod(i1, 4))
+    """
+    sums: dict[Expr, _Sum] = {}
+    for node in walk(expr):
+        sums[node] = _sum_of(node, lambda operand: sums.get(operand) or _Sum({operand: 1}, 0))
+    total = sums[expr]
+    affine = _Sum({term: c for term, c in total.terms.items() if term.op == "axis"}, total.constant).affine()
+    assert affine is not None
+    return affine, _Sum({term: c for term, c in total.terms.items() if term.op != "axis"}, 0).written()
 
 
 def simplify(expr: Expr) -> Expr:

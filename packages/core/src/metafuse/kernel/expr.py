@@ -26,6 +26,7 @@ instead of a flat offset, and ``size`` does not occur.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator
+from functools import lru_cache
 from typing import Any
 
 from ..dtypes import DType, as_dtype, bool_, float32, int64
@@ -112,6 +113,8 @@ class Expr:
             return NotImplemented
         if self._hash != other._hash:
             return False
+        if not self.args and not other.args:
+            return _same_node(self, other)
         # shared operands are compared once: written as a tree, an expression may be exponentially large
         seen: set[tuple[int, int]] = set()
         pairs: list[tuple[Expr, Expr]] = [(self, other)]
@@ -119,13 +122,7 @@ class Expr:
             a, b = pairs.pop()
             if a is b or (id(a), id(b)) in seen:
                 continue
-            if (
-                a._hash != b._hash
-                or a.op != b.op
-                or a.dtype is not b.dtype
-                or repr(a.value) != repr(b.value)
-                or len(a.args) != len(b.args)
-            ):
+            if not _same_node(a, b):
                 return False
             seen.add((id(a), id(b)))
             pairs.extend(zip(a.args, b.args))
@@ -145,11 +142,23 @@ class Expr:
         return f"{self.op}({', '.join(map(repr, self.args))})"
 
 
+def _same_node(a: Expr, b: Expr) -> bool:
+    """Whether two nodes are equal as far as can be told without their operands."""
+    return (
+        a._hash == b._hash
+        and a.op == b.op
+        and a.dtype is b.dtype
+        and len(a.args) == len(b.args)
+        and (a.value is b.value or repr(a.value) == repr(b.value))
+    )
+
+
 def const(value: float | int | bool, dtype: DType | str = int64) -> Expr:
     """A literal that is part of the structure."""
     return Expr("const", (), as_dtype(dtype), value)
 
 
+@lru_cache(maxsize=256, typed=True)
 def axis(number: int) -> Expr:
     """Loop variable ``number``."""
     return Expr("axis", (), int64, number)

@@ -33,6 +33,7 @@ from .meta import (
     reshape,
     with_gradient,
 )
+from .recipe import recorded
 from .registry import Sample, Tensor, operator
 from .shape import transpose
 
@@ -52,6 +53,7 @@ def _vector(operator_name: str, argument: str, value: Any) -> Var:
 
 @operator(category="linalg", numpy=np.outer, method=True, source="NumPy outer",
           samples=[Sample((_V, _W)), Sample((Tensor((1,)), Tensor((0,))))])  # fmt: skip
+@recorded
 def outer(x: Any, y: Any) -> Var:
     """``x[i] * y[j]`` for two vectors.
 

@@ -282,6 +282,7 @@ def stack(x: Any, dim: int = 0) -> Var:
 
 @operator(category="shape", numpy=lambda x, dim=0: np.flip(x, dim), method=True,
           samples=[Sample((_X, 0)), Sample((_X, [0, 2]))])  # fmt: skip
+@recorded
 def flip(x: Any, dim: Any = 0) -> Var:
     """Elements in reverse order along ``dim``.
 
@@ -303,6 +304,7 @@ def _mirror(shape: tuple[int, ...], dims: tuple[int, ...]) -> IndexMap:
 @operator(category="shape", numpy=lambda x, shifts, dims=None: np.roll(x, shifts, dims), method=True,
           samples=[Sample((_X, 1, 0)), Sample((_X, -2, 2)), Sample((_X, 5)), Sample((_X, [1, -1], [0, 2])),
                    Sample((Tensor((3, 0)), 2, 1))])  # fmt: skip
+@recorded
 def roll(x: Any, shifts: Any, dims: Any = None) -> Var:
     """Elements moved by ``shifts`` along ``dims``, those that leave re-enter on the other side.
 

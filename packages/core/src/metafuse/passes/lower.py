@@ -1,20 +1,21 @@
 """Lower: one fused group becomes one kernel and the numbers of its call.
 
-What it is: orders the axes, merges those that run contiguously together, sorts stages into phases, and replaces every
-extent, stride and index constant by a run-time size, so that only structure remains in the kernel.
+What it is: orders the axes, has those merged that run contiguously together (``axes``), sorts stages into phases, and replaces
+every extent, stride and index constant by a run-time size, so that only structure remains in the kernel.
 What it is not: a schedule (threads, tiles and vectors are the backend's).
 Who calls it: ``passes.pipeline``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..dtypes import DType, accumulator, int64
 from ..kernel.expr import Expr, add, axis, call, cast, const, cost_of, load, mul, rewrite, select, walk
 from ..kernel.ir import BufferParam, Contraction, DimIndex, Kernel, Operand, Stage
-from .affine import Affine, as_affine, expression
+from .affine import as_affine, expression
+from .axes import Draft, merge_axes, walk_outside_loads
 from .contraction import Match, View
 from .fuse import Atom, Group
 from .program_graph import ProgramGraph
@@ -49,27 +50,12 @@ def lower(graph: ProgramGraph, group: Group, needed: frozenset[int]) -> LoweredC
 _known: dict[Kernel, Kernel] = {}
 
 
-@dataclass
-class _Draft:
-    """A stage whose expressions still hold constants and the group's axis numbers."""
-
-    kind: str
-    level: str
-    expr: Expr
-    phase: int
-    op: str = ""
-    result: int = -1
-    value: int = -1
-    place: Expr | None = None
-    condition: Expr | None = None
-
-
 class _Lowering:
     def __init__(self, graph: ProgramGraph, group: Group, needed: frozenset[int]) -> None:
         self.graph = graph
         self.group = group
         self.needed = needed
-        self.drafts: list[_Draft] = []
+        self.drafts: list[Draft] = []
         self.inlined: dict[int, Expr] = {}  # full-level values of the group, by number
         self.spilled = self._choose_spilled()
         self.stored_in: dict[
@@ -104,7 +90,7 @@ class _Lowering:
         extents = [group.extents[k] for k in order]
         serial = len(group.serial)
         if group.kind != "contraction":
-            extents, outer, serial = self._merge_axes(extents, outer, serial)
+            extents, outer, serial = merge_axes(self.drafts, extents, outer, serial)
         self.sizes = list(extents)
         elements = 1
         for n in extents:
@@ -215,12 +201,12 @@ class _Lowering:
         if atom.kind == "scatter":
             assert atom.expr is not None
             self.drafts.append(
-                _Draft("scatter", "inner", atom.expr, 0, atom.op, -1, atom.number, atom.place, atom.condition)
+                Draft("scatter", "inner", atom.expr, 0, atom.op, -1, atom.number, atom.place, atom.condition)
             )
             return
         if atom.kind == "store":
             assert atom.expr is not None
-            self.drafts.append(_Draft("store", "outer", atom.expr, 0, value=atom.number, place=atom.place))
+            self.drafts.append(Draft("store", "outer", atom.expr, 0, value=atom.number, place=atom.place))
             return
         if atom.kind == "column":
             self._draft_column(atom)
@@ -235,21 +221,17 @@ class _Lowering:
         if atom.kind in ("reduce", "contraction"):
             phase = self._phase(expr, inner=True)
             value = self._define(expr.dtype, phase, phase + 1)
-            self.drafts.append(_Draft("reduce", "inner", expr, phase, atom.op, value.value))
+            self.drafts.append(Draft("reduce", "inner", expr, phase, atom.op, value.value))
             self.inlined[atom.number] = value
             if keep:
-                self.drafts.append(
-                    _Draft("store", "outer", value, phase, value=atom.number, place=atom.place)
-                )
+                self.drafts.append(Draft("store", "outer", value, phase, value=atom.number, place=atom.place))
         elif outer_level:
             phase = self._phase(expr, inner=False)
             value = self._define(expr.dtype, phase, phase + 1)
-            self.drafts.append(_Draft("let", "outer", expr, phase, result=value.value))
+            self.drafts.append(Draft("let", "outer", expr, phase, result=value.value))
             self.inlined[atom.number] = value
             if keep:
-                self.drafts.append(
-                    _Draft("store", "outer", value, phase, value=atom.number, place=atom.place)
-                )
+                self.drafts.append(Draft("store", "outer", value, phase, value=atom.number, place=atom.place))
         else:
             inner = bool(self.group.inner)
             phase = self._phase(expr, inner=inner)
@@ -259,7 +241,7 @@ class _Lowering:
                 self.inlined[atom.number] = expr
             if keep or atom.number in self.spilled:
                 level = "inner" if inner else "outer"
-                self.drafts.append(_Draft("store", level, expr, phase, value=atom.number, place=atom.place))
+                self.drafts.append(Draft("store", level, expr, phase, value=atom.number, place=atom.place))
 
     def _draft_column(self, atom: Atom) -> None:
         """Add up along the serial axes: the first point stores its value, each other one what is there and its own."""
@@ -274,7 +256,7 @@ class _Lowering:
         before = select(later, load(atom.number, expr.dtype, atom.place), const(0, expr.dtype))
         phase = self._phase(expr, inner=True)
         total = call("add", before, expr)
-        self.drafts.append(_Draft("store", "inner", total, phase, value=atom.number, place=atom.place))
+        self.drafts.append(Draft("store", "inner", total, phase, value=atom.number, place=atom.place))
 
     def _resolve(self, expr: Expr) -> Expr:
         """Loads of the group's own values become those values; a spilled one is read back in later phases only."""
@@ -315,99 +297,13 @@ class _Lowering:
             changed = len(kept) != len(self.drafts)
             self.drafts = kept
 
-    def _map(self, draft: _Draft, change: object) -> None:
+    def _map(self, draft: Draft, change: object) -> None:
         assert callable(change)
         draft.expr = change(draft.expr)
         if draft.place is not None:
             draft.place = change(draft.place)
         if draft.condition is not None:
             draft.condition = change(draft.condition)
-
-    # -- axes ----------------------------------------------------------------------------------------------------
-    def _merge_axes(self, extents: list[int], outer: int, serial: int) -> tuple[list[int], int, int]:
-        """Merge neighbouring axes that every access runs through as if they were one. ``outer``, ``serial``: how many are."""
-        k = 0
-        while k + 1 < len(extents):
-            crosses = k + 1 in (outer - serial, outer)
-            if not crosses and self._mergeable(k, extents[k + 1]):
-                self._merge(k)
-                extents = [*extents[:k], extents[k] * extents[k + 1], *extents[k + 2 :]]
-                serial -= outer - serial <= k < outer
-                outer -= k + 1 < outer
-            else:
-                k += 1
-        return extents, outer, serial
-
-    def _offsets(self) -> list[Expr]:
-        """Every offset and every other index expression of the stages."""
-        found: list[Expr] = []
-        for draft in self.drafts:
-            for root in (draft.expr, draft.condition):
-                if root is not None:
-                    found.extend(x.args[0] for x in walk(root) if x.op == "load")
-            if draft.place is not None:
-                found.append(draft.place)
-        return found
-
-    def _mergeable(self, k: int, extent: int) -> bool:
-        for place in self._offsets():
-            affine = as_affine(place)
-            if affine is None:
-                if any(x.op == "axis" and x.value in (k, k + 1) for x in walk(place)):
-                    return False
-                continue
-            coefficients = dict(affine.coefficients)
-            if coefficients.get(k, 0) != coefficients.get(k + 1, 0) * extent:
-                return False
-        return not any(self._uses_outside_offsets(d, k) for d in self.drafts)
-
-    def _uses_outside_offsets(self, draft: _Draft, k: int) -> bool:
-        """Whether axis ``k`` or ``k + 1`` is read as a number, not as an address."""
-        pair = (axis(k), axis(k + 1))
-        for root in (draft.expr, draft.condition):
-            if root is None:
-                continue
-            stack = [root]
-            seen = set()
-            while stack:
-                x = stack.pop()
-                if x in seen:
-                    continue
-                seen.add(x)
-                if x in pair:
-                    return True
-                if x.op == "load" and as_affine(x.args[0]) is not None:
-                    stack.extend(x.args[1:])
-                else:
-                    stack.extend(x.args)
-        return False
-
-    def _merge(self, k: int) -> None:
-        """Axis ``k`` and ``k + 1`` become axis ``k``; later axes move down."""
-
-        def offset_of(place: Expr) -> Expr:
-            affine = as_affine(place)
-            if affine is None:
-                return rewrite(place, shift)
-            merged: list[tuple[int, int]] = []
-            for x, c in affine.coefficients:
-                if x == k:
-                    continue  # implied by the coefficient of k + 1
-                merged.append((x - 1 if x > k else x, c))
-            return expression(Affine(tuple(sorted(merged)), affine.constant))
-
-        def shift(x: Expr) -> Expr | None:
-            return axis(x.value - 1) if x.op == "axis" and x.value > k else None
-
-        def change(root: Expr) -> Expr:
-            return _rewrite_loads(root, offset_of, shift)
-
-        for draft in self.drafts:
-            draft.expr = change(draft.expr)
-            if draft.condition is not None:
-                draft.condition = change(draft.condition)
-            if draft.place is not None:
-                draft.place = offset_of(draft.place)
 
     # -- from numbers to run-time sizes ----------------------------------------------------------------------------
     def _size(self, value: int) -> Expr:
@@ -420,7 +316,7 @@ class _Lowering:
         flags[1] |= writes
         return list(self.buffers).index(value)
 
-    def _final(self, draft: _Draft, memo: dict[Expr, Expr]) -> Stage:
+    def _final(self, draft: Draft, memo: dict[Expr, Expr]) -> Stage:
         expr = self._symbolic(draft.expr, memo)
         condition = self._symbolic(draft.condition, memo) if draft.condition is not None else None
         guarded = condition is not None
@@ -437,7 +333,7 @@ class _Lowering:
         def operand(x: Expr) -> Expr:
             return self._size(int(x.value)) if _becomes_size(x) else memo[x]
 
-        for x in _walk_outside_loads(root, memo):
+        for x in walk_outside_loads(root, memo):
             if x in memo:  # met under a load since
                 continue
             if x.op == "load":
@@ -557,43 +453,3 @@ def _element(graph: ProgramGraph, view: View) -> Expr:
     offset = total if affine is None else expression(affine)
     arguments = (offset,) if condition is None else (offset, condition, const(0, spec.dtype))
     return load(graph.base(view.source), spec.dtype, *arguments)
-
-
-def _rewrite_loads(root: Expr, offset_of: object, shift: object) -> Expr:
-    """Apply ``offset_of`` to the offsets of loads and ``shift`` to axes everywhere else."""
-    assert callable(offset_of) and callable(shift)
-    memo: dict[Expr, Expr] = {}
-
-    def change(x: Expr) -> Expr:
-        found = memo.get(x)
-        if found is not None:
-            return found
-        if x.op == "load":
-            args = (offset_of(x.args[0]), *(rewrite(a, shift) for a in x.args[1:]))
-            result = Expr("load", args, x.dtype, x.value)
-        else:
-            args = tuple(memo[a] for a in x.args)
-            fresh = x if args == x.args else Expr(x.op, args, x.dtype, x.value)
-            result = shift(fresh) or fresh
-        memo[x] = result
-        return result
-
-    for x in _walk_outside_loads(root):
-        change(x)
-    return memo[root]
-
-
-def _walk_outside_loads(root: Expr, known: Container[Expr] = ()) -> list[Expr]:
-    """Operands before users, not descending into loads, nor into what is ``known``."""
-    done: dict[Expr, None] = {}
-    stack: list[tuple[Expr, bool]] = [(root, False)]
-    while stack:
-        x, ready = stack.pop()
-        if x in done or x in known:
-            continue
-        if ready or x.op == "load" or not x.args:
-            done[x] = None
-        else:
-            stack.append((x, True))
-            stack.extend((a, False) for a in reversed(x.args))
-    return list(done)

@@ -16,6 +16,7 @@ from ...errors import ArgumentError, DTypeError
 from ..autograd import no_grad
 from ..creation import array
 from ..meta import check_flag, check_var, with_gradient
+from ..recipe import recorded
 from ..registry import Sample, operator
 from . import window_oracles as oracles
 from .checks import integers, need_ndim
@@ -36,6 +37,7 @@ _ADAPTIVE = [Sample((sample_image(2), size)) for size in (1, (5, 3), (2, 4), (No
 MOST_WINDOWS = 2**24
 
 
+@recorded
 def _adaptive(op: str, x: Any, output_size: Any, kind: str, return_indices: bool = False) -> Any:
     """Windows ``floor(i*size/out) <= j < ceil((i+1)*size/out)`` along each spatial dimension."""
     x = check_var(op, "x", x)
@@ -53,7 +55,7 @@ def _adaptive(op: str, x: Any, output_size: Any, kind: str, return_indices: bool
         if not x.dtype.is_float:
             raise DTypeError(f"[{op}] the mean needs a floating-point x, got {x.dtype}; cast it first")
         return _mean(UnequalWindows(x, out))
-    result, first = extreme(UnequalWindows(x, out), kind)
+    result, first = extreme(UnequalWindows(x, out), kind, return_indices)
     return (result, first) if return_indices else result
 
 

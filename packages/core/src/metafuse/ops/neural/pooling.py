@@ -17,6 +17,7 @@ import numpy as np
 from ...errors import ArgumentError, DTypeError
 from ..creation import array
 from ..meta import check_flag, check_var
+from ..recipe import recorded
 from ..registry import Sample, Tensor, operator
 from . import window_oracles as oracles
 from .checks import choice, need_ndim
@@ -85,6 +86,7 @@ def _mean(windows: Windows, count_include_pad: bool) -> Any:
     return total(windows) / counts.cast(windows.x.dtype)  # type: ignore[union-attr]
 
 
+@recorded
 def window_pool(
     op_name: str,
     x: Any,
@@ -121,7 +123,7 @@ def folded(
         return _mean(windows, check_flag("pool", "count_include_pad", count_include_pad))
     if op == "add":
         return total(windows)
-    result, first = extreme(windows, op)
+    result, first = extreme(windows, op, bool(return_indices))
     return (result, first) if return_indices else result
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from math import prod
 from typing import Any
@@ -58,28 +59,37 @@ class Geometry:
         """Whether every element is in few windows."""
         return prod(self.counts) <= FEW
 
-    def window(self, d: int, back: int, whole: bool) -> tuple[Expr, list[Expr]]:
+    def window(self, d: int, back: int, whole: bool) -> tuple[Expr, tuple[Expr, ...]]:
         """The number of the window ``back`` before the last one that begins at or before element ``axis(2 + d)``, and when there
         is none; ``whole``: also where that one ends before the element. Numbers of at least 2 are run-time sizes of a kernel, 0
         and 1 are part of it."""
-        kernel, stride = self.kernel[d], self.stride[d]
-        if kernel == stride == 1:
-            return axis(2 + d), []
-        here = add(axis(2 + d), const(self.padding[d] + 2 * stride))
-        shifted = here if stride == 1 else call("cdiv", here, const(stride))
-        back += 2
-        tests = [call("ge", shifted, const(self.out[d] + back))]
-        if back > 2:
-            tests.append(call("lt", shifted, const(back)))
-        if whole and back == self.counts[d] + 1:
-            reached = add(call("cmod", here, const(stride)), const(back * stride))
-            tests.append(call("ge", reached, const(kernel + 2 * stride)))
-        return add(shifted, const(-back)), tests
+        ends = whole and back + 1 == self.counts[d]
+        return _window(self.kernel[d], self.stride[d], self.padding[d], self.out[d], 2 + d, back, ends)
+
+
+@lru_cache(maxsize=1024)
+def _window(
+    kernel: int, stride: int, padding: int, out: int, dim: int, back: int, ends: bool
+) -> tuple[Expr, tuple[Expr, ...]]:
+    """``Geometry.window``. The same expressions each time: nobody has to find out that they are equal."""
+    if kernel == stride == 1:
+        return axis(dim), ()
+    here = add(axis(dim), const(padding + 2 * stride))
+    shifted = here if stride == 1 else call("cdiv", here, const(stride))
+    back += 2
+    tests = [call("ge", shifted, const(out + back))]
+    if back > 2:
+        tests.append(call("lt", shifted, const(back)))
+    if ends:
+        reached = add(call("cmod", here, const(stride)), const(back * stride))
+        tests.append(call("ge", reached, const(kernel + 2 * stride)))
+    return add(shifted, const(-back)), tuple(tests)
 
 
 def _read(geometry: Geometry, shape: tuple[int, ...], back: tuple[int, ...], whole: bool) -> Reader:
     """What reads a value per window at one of the windows that an element of ``shape`` is in."""
-    places, tests = [axis(k) for k in range(len(shape))], []
+    places = [axis(k) for k in range(len(shape))]
+    tests: tuple[Expr, ...] = ()
     for d, steps in enumerate(back):
         places[2 + d], several = geometry.window(d, steps, whole)
         tests += several

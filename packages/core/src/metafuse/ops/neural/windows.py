@@ -15,6 +15,7 @@ cover the image and windows that stick out or leave a rest, whatever the sizes. 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -23,6 +24,7 @@ import numpy as np
 from ...dtypes import DType, accumulator, bool_
 from ...errors import ArgumentError
 from ...graph.index_map import IndexMap
+from ...graph.node import state
 from ...kernel.expr import Expr, add, axis, call, const, mul
 from ...kernel.ir import IDENTITY
 from ..autograd import no_grad
@@ -88,14 +90,9 @@ class Windows:
 
     def _place(self, d: int, outer: int, inner: int) -> tuple[Expr, Tests]:
         """Where along dimension ``d`` the element is, from the axes of windows and of elements in them; when it is outside."""
-        stride, padding, size = self.stride[d], self.padding[d], self.size[d]
-        if self.kernel[d] == stride == 1:
-            return axis(outer), ()
-        place = add(mul(axis(outer), const(stride)), mul(axis(inner), const(self.dilation[d])))
-        shifted = add(place, const(SHIFT))
-        before = call("lt", shifted, const(padding + SHIFT))
-        beyond = call("ge", shifted, const(size + padding + SHIFT))
-        return add(place, const(-padding)), (before, beyond)
+        return _place(
+            self.kernel[d], self.stride[d], self.padding[d], self.dilation[d], self.size[d], outer, inner
+        )
 
     def _number(self, d: int, shape: Any, outer: int, inner: int) -> Any:
         """``_place`` as a Var."""
@@ -143,6 +140,29 @@ class Windows:
         return flat
 
 
+@lru_cache(maxsize=1024)
+def _place(
+    kernel: int, stride: int, padding: int, dilation: int, size: int, outer: int, inner: int
+) -> tuple[Expr, Tests]:
+    """``Windows._place``. The same expressions each time: nobody has to find out that they are equal."""
+    if kernel == stride == 1:
+        return axis(outer), ()
+    place = add(mul(axis(outer), const(stride)), mul(axis(inner), const(dilation)))
+    shifted = add(place, const(SHIFT))
+    before = call("lt", shifted, const(padding + SHIFT))
+    beyond = call("ge", shifted, const(size + padding + SHIFT))
+    return add(place, const(-padding)), (before, beyond)
+
+
+@lru_cache(maxsize=1024)
+def _unequal_place(size: int, out: int, outer: int, inner: int | None, number: int = 0) -> tuple[Expr, Tests]:
+    """``_place`` of unequal windows; without ``inner`` that of element ``number``."""
+    start = call("cdiv", mul(axis(outer), const(size)), const(out))
+    end = call("cdiv", add(mul(axis(outer), const(size)), const(size + out - 1)), const(out))
+    place = add(start, const(number) if inner is None else axis(inner))
+    return place, (call("ge", place, end),)
+
+
 def _taken(x: Any, shape: tuple[int, ...], places: Sequence[Expr], tests: Tests, outside: float | int) -> Any:
     """The elements of ``x`` at ``places``, and ``outside`` where one of ``tests`` says that there is none."""
     return gather(x, shape, IndexMap(tuple(places), tests, False, outside), (), "windows")
@@ -173,16 +193,8 @@ class UnequalWindows(Windows):
             for s, o, start in zip(self.size, self.out, self.starts, strict=True)
         ]
 
-    def _start(self, d: int, outer: int) -> Expr:
-        return call("cdiv", mul(axis(outer), const(self.size[d])), const(self.out[d]))
-
-    def _end(self, d: int, outer: int) -> Expr:
-        size, out = self.size[d], self.out[d]
-        return call("cdiv", add(mul(axis(outer), const(size)), const(size + out - 1)), const(out))
-
     def _place(self, d: int, outer: int, inner: int) -> tuple[Expr, Tests]:
-        place = add(self._start(d, outer), axis(inner))
-        return place, (call("ge", place, self._end(d, outer)),)
+        return _unequal_place(self.size[d], self.out[d], outer, inner)
 
     def summed(self, x: Any, d: int) -> Any:
         """What all windows have is added up without a condition; they differ by few elements."""
@@ -190,13 +202,12 @@ class UnequalWindows(Windows):
         before, after = tuple(x.shape[:at]), tuple(x.shape[at + 1 :])
         common = int(self.counts()[d].min())
         places = [axis(k + (k > at)) for k in range(x.ndim)]
-        places[at] = add(self._start(d, at), axis(at + 1))
+        places[at], _ = self._place(d, at, at + 1)
         shape = (*before, self.out[d], common, *after)
         y = _taken(x, shape, places, (), 0).sum(at + 1)
         for number in range(common, self.kernel[d]):
             places = [axis(k) for k in range(x.ndim)]
-            places[at] = add(self._start(d, at), const(number))
-            tests = (call("ge", places[at], self._end(d, at)),)
+            places[at], tests = _unequal_place(self.size[d], self.out[d], at, None, number)
             y = y + _taken(x, (*before, self.out[d], *after), places, tests, 0)
         return y
 
@@ -225,26 +236,33 @@ def _folded(windows: Windows) -> Any:
     return summed.cast(windows.x.dtype)
 
 
-def extreme(windows: Windows, op: str) -> tuple[Any, Any]:
+def extreme(windows: Windows, op: str, with_place: bool = True) -> tuple[Any, Any]:
     """The maximum or minimum of each window, and where in its channel, counted row by row, the first element is that equals it
-    (or is NaN).
+    (or is NaN); nothing is known of that where nobody asks, ``with_place`` nor a gradient.
 
     Only that element gets the gradient, however many are equal: images have flat regions, where it would count several times.
     """
     x, none = windows.x, IDENTITY(op, windows.x.dtype)
     view, tests, outer, inner = windows.view(none)
+    asked = with_place or (state.grad_enabled and x._node.requires_grad)
     first: Any = None
     with no_grad():
         if windows.separate:  # of equals in a column the upper one, of these the first
             result = x
             for d in range(windows.spatial):
                 part, tests = windows.along(result, d, none)
-                place = windows._number(d, part.shape, 2 + d, 3 + d)
-                if first is not None:
-                    place = windows.along(first, d, 0)[0] * windows.size[d] + place
-                result, first = _first(part, tests, op, [3 + d], place)
+                result = part.max(3 + d) if op == "maximum" else part.min(3 + d)
+                if asked:
+                    place = windows._number(d, part.shape, 2 + d, 3 + d)
+                    if first is not None:
+                        place = windows.along(first, d, 0)[0] * windows.size[d] + place
+                    first = _first(part, tests, result, [3 + d], place)
         else:
-            result, first = _first(view, tests, op, inner, windows.numbers(view.shape, outer, inner))
+            result = view.max(inner) if op == "maximum" else view.min(inner)
+            if asked:
+                first = _first(view, tests, result, inner, windows.numbers(view.shape, outer, inner))
+    if not asked:
+        return result, None
     if not x.dtype.is_float:
         return result, first
     if windows.tiles:
@@ -254,10 +272,9 @@ def extreme(windows: Windows, op: str) -> tuple[Any, Any]:
     return with_gradient(result, [x, first], op, None, scattered), first
 
 
-def _first(windows: Any, tests: Tests, op: str, axes: list[int], numbers: Any) -> tuple[Any, Any]:
-    """The extreme over ``axes`` and the lowest of the ``numbers`` of elements that are it and in the image: an infinite one may
-    equal what stands for those outside."""
-    result = windows.max(axes) if op == "maximum" else windows.min(axes)
+def _first(windows: Any, tests: Tests, result: Any, axes: list[int], numbers: Any) -> Any:
+    """The lowest of the ``numbers`` of elements that are ``result``, the extreme over ``axes``, and in the image: an infinite one
+    may equal what stands for those outside."""
     same = windows == result.broadcast(windows.shape, axes)
     if windows.dtype.is_float:
         same = same.logical_or(windows != windows)  # the result is NaN where one is
@@ -269,7 +286,7 @@ def _first(windows: Any, tests: Tests, op: str, axes: list[int], numbers: Any) -
             for kind, value in ((bool_, True), (numbers.dtype, last))
         )
         found = where(outside, beyond, found)
-    return result, found.min(axes)
+    return found.min(axes)
 
 
 def _outside(shape: tuple[int, ...], tests: Tests, dtype: DType, value: float | int) -> Any:

@@ -1,0 +1,64 @@
+"""Reads in steps, lanes that are far apart, and extremes with NaN: every way through a loop against NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import metafuse as mf
+
+RANDOM = np.random.default_rng(0)
+
+
+def spoiled(shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """Numbers with some NaN and infinite ones among them, where the type has any."""
+    x = (RANDOM.standard_normal(shape) * 50).astype(dtype)
+    if np.dtype(dtype).kind == "f":
+        x[RANDOM.random(shape) < 0.05] = np.nan
+        x[RANDOM.random(shape) < 0.05] = np.inf
+        x[RANDOM.random(shape) < 0.05] = -np.inf
+    return x
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int32", "int8"])
+@pytest.mark.parametrize("width", [1, 7, 28, 64, 131])
+@pytest.mark.parametrize("stride", [1, 2, 3, 4])
+@pytest.mark.parametrize("kernel", [2, 3])
+def test_extremes_of_windows(kernel: int, stride: int, width: int, dtype: str) -> None:
+    x = spoiled((3, 2, (width - 1) * stride + kernel), dtype)
+    windows = np.lib.stride_tricks.sliding_window_view(x, kernel, 2)[:, :, ::stride]
+    found = mf.nn.MaxPool1d(kernel, stride)(mf.array(x, dtype))
+    np.testing.assert_array_equal(found.numpy(), windows.max(3))
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("width", [1, 5, 16, 33, 100])
+def test_sums_of_pairs_in_steps(width: int, stride: int) -> None:
+    x = RANDOM.integers(-9, 9, (4, width * stride + 1)).astype(np.float32)
+    found = mf.array(x).reindex([4, width, 2], ["i0", f"i1*{stride}+i2"]).sum(2)
+    np.testing.assert_array_equal(
+        found.numpy(), x[:, : width * stride : stride] + x[:, 1 : width * stride + 1 : stride]
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("rows", [1, 63, 64, 65, 200])
+@pytest.mark.parametrize("size, out", [(40, 7), (100, 9), (17, 17), (5, 8)])
+def test_windows_of_rows_far_apart(size: int, out: int, rows: int, dtype: str) -> None:
+    """Vectors run across rows, a tile of them after the other; where windows begin is worked out once."""
+    x = spoiled((rows, 1, size), dtype)
+    starts, ends = np.arange(out) * size // out, -(-np.arange(1, out + 1) * size // out)
+    expected = np.stack([x[..., a:b].max(-1) for a, b in zip(starts, ends, strict=True)], -1)
+    value, place = mf.nn.AdaptiveMaxPool1d(out, return_indices=True)(mf.array(x, dtype))
+    np.testing.assert_array_equal(value.numpy(), expected)
+    np.testing.assert_array_equal(np.take_along_axis(x, place.numpy().astype(int), 2), expected)
+
+
+def test_means_of_unequal_windows_of_many_images() -> None:
+    x = RANDOM.standard_normal((9, 30, 11, 13)).astype(np.float32)
+    found = mf.nn.AdaptiveAvgPool2d((4, 5))(mf.array(x)).numpy()
+    for i in range(4):
+        for k in range(5):
+            rows = slice(i * 11 // 4, -(-(i + 1) * 11 // 4))
+            columns = slice(k * 13 // 5, -(-(k + 1) * 13 // 5))
+            np.testing.assert_allclose(found[:, :, i, k], x[:, :, rows, columns].mean((2, 3)), 2e-5, 2e-6)
