@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+import codegen_kit
 import metafuse as mf
+from codegen_kit import MACHINE, Nest, run
+from metafuse.dtypes import float32
+from metafuse.kernel.expr import call, cast
+from metafuse_backend_cpu.codegen import emit
 
 COUNT = 1 << 18
 ALL = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
@@ -72,3 +79,89 @@ def test_roots_signs_and_choices():
         same_bits(mf.floor(x).numpy(), np.floor(ALL))
         np.testing.assert_array_equal((x > 1).numpy(), ALL > 1)
         same_bits(mf.where(x > 1, x, -x).numpy(), np.where(ALL > 1, ALL, -ALL))
+
+
+# -- strips ---------------------------------------------------------------------------------------------------------
+LENGTHS = [0, 1, 15, 16, 17, 63, 64, 65, 200, 1000]
+
+
+def bits(random, *shape):
+    return random.integers(0, 1 << 16, shape, dtype=np.uint16).view(np.float16)
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("rows", [1, 3])
+def test_rows_of_any_length(random, rows, length):
+    a, b = bits(random, rows, length), random.standard_normal((rows, length)).astype(np.float32)
+    x, y = mf.array(a), mf.array(b)
+    with np.errstate(all="ignore"):
+        same_bits(x.float32().numpy(), a.astype(np.float32))
+        same_bits(y.float16().numpy(), b.astype(np.float16))
+        same_bits((x[:, ::-1] + x).numpy(), a[:, ::-1] + a)
+        same_bits((x * x + x).numpy(), a * a + a)  # rounded twice
+        np.testing.assert_array_equal((x > y).numpy(), a > b)
+        same_bits((x.float32() * 2).float16().numpy(), (a.astype(np.float32) * 2).astype(np.float16))
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_several_outputs(random, length):
+    a = bits(random, length)
+    x = mf.array(a)
+    with np.errstate(all="ignore"):
+        doubled, wide, root = x + x, (x + x).float32(), mf.sqrt(x + x)
+        mf.sync([doubled, wide, root])
+        same_bits(doubled.numpy(), a + a)
+        same_bits(wide.numpy(), (a + a).astype(np.float32))
+        same_bits(root.numpy(), np.sqrt(a + a))
+
+
+@pytest.mark.parametrize("dim", [0, 1])
+@pytest.mark.parametrize("length", LENGTHS[1:])
+def test_folds_and_what_is_written_meanwhile(random, length, dim):
+    for shape in ((5, length), (length, 70)):
+        a = random.standard_normal(shape).astype(np.float16)
+        x = mf.array(a)
+        y = x + x
+        total, most = y.float32().sum(dim), y.max(dim)
+        mf.sync([y, total, most])
+        same_bits(y.numpy(), a + a)
+        same_bits(most.numpy(), (a + a).max(dim))
+        np.testing.assert_allclose(total.numpy(), (a + a).astype(np.float64).sum(dim), rtol=1e-5, atol=1e-4)
+        soft = mf.softmax(x, dim).numpy().astype(np.float64)
+        wide = np.exp(a.astype(np.float64))
+        np.testing.assert_allclose(soft, wide / wide.sum(dim, keepdims=True), rtol=4e-3, atol=1e-6)
+
+
+def test_beyond_the_caches(random):
+    a = bits(random, 4097, 1024 * 5)
+    x = mf.array(a)
+    with np.errstate(all="ignore"):
+        same_bits((x + x).numpy(), a + a)
+        same_bits(x.float32().numpy(), a.astype(np.float32))
+
+
+@pytest.mark.parametrize("vector_bytes", [16, 32, 64])
+@pytest.mark.parametrize("without", [[], ["__AVX512F__"], ["__AVX512F__", "__F16C__"]])
+def test_any_processor(random, vector_bytes, without, monkeypatch):
+    def for_another(*arguments):
+        text = emit(*arguments)
+        for macro in without:
+            text = text.replace(f"defined({macro})", "0")
+        return text
+
+    monkeypatch.setattr(codegen_kit, "emit", for_another)
+    machine = replace(MACHINE, vector_bytes=vector_bytes)
+    values = random.standard_normal((3, 333)).astype(np.float16)
+    nest = Nest((3,), (333,))
+    x = nest.read(values, 0, 1)
+    total = nest.reduce("add", cast(x, float32))
+    nest.store(np.zeros(3, np.float32), (0,), total, level="outer")
+    nest.store(np.zeros((3, 333), np.float16), (0, 1), call("mul", x, x))
+    run(nest, machine=machine)
+    np.testing.assert_allclose(nest.arrays[1], values.astype(np.float64).sum(1), atol=1e-4)
+    same_bits(nest.arrays[2], values * values)
+    everything, out = ALL.reshape(16, 4096), np.zeros((16, 4096), np.float32)
+    nest = Nest((16, 4096))
+    nest.store(out, (0, 1), cast(nest.read(everything, 0, 1), float32))
+    run(nest, machine=machine)
+    same_bits(out, everything.astype(np.float32))

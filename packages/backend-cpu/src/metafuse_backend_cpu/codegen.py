@@ -43,7 +43,8 @@ def emit(kernel: Kernel, symbol: str, machine: Machine, vector_math: bool = True
         symbol: a C identifier, unique in the module.
         machine: cores, vector width and cache sizes that tiles are made for.
         vector_math: whether the compiler is g++ on x86 with glibc's libmvec; else functions of our own, which any
-            compiler can vectorise, stand in for log, tanh and erf (exp is always our own), and the plain C library for the rest.
+            compiler can vectorise, stand in for log and tanh (exp and erf are always our own), and the plain C library for
+            the rest.
 
     Example:
         >>> from metafuse.dtypes import float32

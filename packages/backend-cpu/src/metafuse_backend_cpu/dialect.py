@@ -26,7 +26,7 @@ _VECTOR = frozenset(
 @dataclass(frozen=True)
 class CpuDialect(Dialect):
     """C++ for g++ and clang++; with ``vector_math`` glibc's vector functions are declared, without it our own are used. The
-    exponential of float32 is always our own."""
+    exponential and the error function of float32 are always our own."""
 
     inline: str = "static inline __attribute__((always_inline))"
     vector_math: bool = True
@@ -34,7 +34,7 @@ class CpuDialect(Dialect):
     def function(self, name: str, dtype: DType) -> tuple[str, str]:
         if dtype is float32 and name == "cmod":
             return "mf_cmodf", remainder(self.inline)
-        ours = dtype is float32 and (name == "exp" or not self.vector_math)
+        ours = dtype is float32 and (name in ("exp", "erf") or not self.vector_math)
         own = polynomial(name, self.inline) if ours else ""
         if own:
             return f"mf_{name}f", own

@@ -9,7 +9,7 @@ Who calls it: ``codegen``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial, reduce
@@ -25,7 +25,8 @@ from metafuse.kernel.scope import Scope, affine
 from .access import Schedule, stages_of
 from .ahead import is_steady, prepared
 from .conditions import assuming, conjuncts
-from .loops import SIMD, decode, extent, loop, statements
+from .halves import whole_strips
+from .loops import NOWHERE, SIMD, decode, extent, loop, statements
 from .reductions import Accumulator, runs_inner
 from .strides import ways_to_step
 from .tiles import FEWEST, apart, most_lanes, tile_lines
@@ -62,15 +63,17 @@ class _Lanes:
         """The current lane's element of an array."""
         return f"{letter}{number}[i{self.axis} - lane0]"
 
-    def open(
-        self, scope: Scope, stack: ExitStack, pragma: str = SIMD, start: str = "lane0", stop: str = "lane1"
-    ) -> Scope:
-        """The body of a loop over the lanes, or some of them."""
-        body = stack.enter_context(scope.block(loop(f"i{self.axis}", start, stop), pragma=pragma))
+    def open(self, scope: Scope, stack: ExitStack) -> Scope:
+        """The body of a loop over the lanes."""
+        body = stack.enter_context(scope.block(loop(f"i{self.axis}", "lane0", "lane1"), pragma=SIMD))
+        self.bind(body)
+        return body
+
+    def bind(self, body: Scope) -> None:
+        """What a loop's body knows of its lane."""
         body.bind("axis", self.axis, f"i{self.axis}")
         for number in self.ready:
             body.bind("value", number, self.place("v", number), lazy=True)
-        return body
 
 
 def emit_lanes(kernel: Kernel, root: Scope, machine: Machine, schedule: Schedule) -> tuple[list[str], int]:
@@ -182,13 +185,23 @@ def _inner(lanes: _Lanes, unit: Scope, stages: list[Stage], found: dict[int, Acc
             guard.under_condition = True
         pragma = SIMD + (_PICKED if _picks(lanes, stages) else "")
 
+        def body_of(
+            todo: Sequence[Stage],
+            body: Scope,
+            places: Mapping[int, str] = NOWHERE,
+            wide: Collection[int] = (),
+        ) -> None:
+            lanes.bind(body)
+            for expr, name in ahead.items():
+                body.give(expr, f"{name}[i{lanes.axis} - lane0]")
+            statements(body, todo, fold, places, wide)
+
         def run(place: Scope, todo: Sequence[Stage], start: str = "lane0", stop: str = "lane1") -> None:
             for block, known in ways_to_step(place, todo, lanes.axis):
-                with ExitStack() as inside:
-                    body = lanes.open(block, inside, pragma, start, stop)
-                    for expr, name in ahead.items():
-                        body.give(expr, f"{name}[i{lanes.axis} - lane0]")
-                    statements(body, known, fold)
+                fill = partial(body_of, known)
+                first = whole_strips(block, known, lanes.axis, start, stop, NOWHERE, pragma, fill)
+                with block.block(loop(f"i{lanes.axis}", first, stop), pragma=pragma) as body:
+                    fill(body)
 
         condition = _only_condition(stages)
         everywhere = None if condition is None else _everywhere(lanes, guard, conjuncts(condition))

@@ -7,7 +7,7 @@ Who calls it: ``codegen``; ``reductions`` and ``transposes`` use the shared part
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 
 from metafuse.backend.contract import Machine
@@ -18,13 +18,26 @@ from metafuse.kernel.ir import REDUCTIONS, Kernel, Stage
 from metafuse.kernel.scope import Scope
 
 from .access import Schedule, stages_of
+from .halves import whole_strips
 from .interior import interior
 from .residues import MOST, Residues, residues
 from .streaming import declare, finish, streamed, ways
 
-__all__ = ["SIMD", "Definer", "decode", "emit_elements", "extent", "loop", "name_value", "statements"]
+__all__ = [
+    "NOWHERE",
+    "SIMD",
+    "Definer",
+    "decode",
+    "emit_elements",
+    "extent",
+    "loop",
+    "name_value",
+    "statements",
+]
 
 SIMD = "#pragma omp simd"
+#: no buffer's elements go elsewhere
+NOWHERE: Mapping[int, str] = MappingProxyType({})
 #: elements per chunk boundary: a multiple of every vector and cache line
 _GRAIN = 256
 
@@ -57,9 +70,14 @@ def decode(scope: Scope, flat: str, axes: Sequence[int]) -> None:
 
 
 def statements(
-    scope: Scope, stages: Sequence[Stage], define: Definer, places: Mapping[int, str] = MappingProxyType({})
+    scope: Scope,
+    stages: Sequence[Stage],
+    define: Definer,
+    places: Mapping[int, str] = NOWHERE,
+    wide: Collection[int] = (),
 ) -> None:
-    """The stages' effects at one point, in order, with all stores last. ``places``: buffers whose element goes elsewhere.
+    """The stages' effects at one point, in order, with all stores last. ``places``: buffers whose element goes elsewhere;
+    those in ``wide`` take a float that is yet to be rounded.
 
     Stores wait because an output may be the memory of an input: what is read at this point is read before any write.
     """
@@ -79,7 +97,11 @@ def statements(
         if stage.kind == "store":
             assert stage.offset is not None
             dtype, printer = scope.printer.kernel.buffers[stage.buffer].dtype, scope.printer
-            text = stored(scope.value(cast(stage.expr, dtype)), dtype, printer.dialect, printer.needs)
+            expr = cast(stage.expr, dtype)
+            if stage.buffer in wide:
+                text = scope.unrounded(expr)
+            else:
+                text = stored(scope.value(expr), dtype, printer.dialect, printer.needs)
             place = places.get(stage.buffer) or f"b{stage.buffer}[{scope.index(stage.offset)}]"
             pending.append((stage.buffer, f"{place} = {text};"))
         elif stage.kind == "scatter":
@@ -138,14 +160,23 @@ def _body_loop(
     start: str,
     stop: str,
     change: Callable[[Sequence[Stage]], Sequence[Stage]] = list,
-    places: Mapping[int, str] = MappingProxyType({}),
+    places: Mapping[int, str] = NOWHERE,
 ) -> None:
-    head = loop(f"i{axes[-1]}", start, stop) if axes else ""
-    with scope.block(head, pragma=SIMD if axes else "") as body:
-        if axes:
-            body.bind("axis", axes[-1], f"i{axes[-1]}")
-        for _, inner, outer in stages_of(kernel):
-            statements(body, change([*inner, *outer]), name_value, places)
+    phases = [change([*inner, *outer]) for _, inner, outer in stages_of(kernel)]
+
+    def run(body: Scope, places: Mapping[int, str], wide: Collection[int] = ()) -> None:
+        for stages in phases:
+            statements(body, stages, name_value, places, wide)
+
+    if not axes:
+        with scope.block("") as body:
+            run(body, places)
+        return
+    everything = [stage for stages in phases for stage in stages]
+    start = whole_strips(scope, everything, axes[-1], start, stop, places, SIMD, run)
+    with scope.block(loop(f"i{axes[-1]}", start, stop), pragma=SIMD) as body:
+        body.bind("axis", axes[-1], f"i{axes[-1]}")
+        run(body, places)
 
 
 def _row(

@@ -12,10 +12,10 @@ Integers wrap.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from types import MappingProxyType
+from functools import partial
 
 from metafuse.backend.contract import Machine
 from metafuse.dtypes import DType, float32, float64
@@ -25,7 +25,8 @@ from metafuse.kernel.ir import IDENTITY, Kernel, Stage
 from metafuse.kernel.scope import Scope, affine
 
 from .access import Schedule, cost, stages_of
-from .loops import SIMD, decode, extent, loop, statements
+from .halves import Halves, whole_strips
+from .loops import NOWHERE, SIMD, decode, extent, loop, statements
 from .streaming import declare, finish, streamed, ways
 
 __all__ = ["Accumulator", "emit_rows", "runs_inner"]
@@ -183,7 +184,7 @@ def _row_phase(
         if schedule.axis >= 0:
             _row_loop(scope, stages, found, schedule.axis, machine, [s for s in stages if s in past])
         else:
-            _fold(scope, stages, _totals(found))
+            _fold(scope, stages=stages, totals=_totals(found))
     for each in found:
         flag = f"n{each.number}" if each.picks else ""
         kind = type_name(each.dtype, unit.printer.dialect)
@@ -213,12 +214,14 @@ def _row_loop(
     if meet:
         with scope.block(loop(f"i{axis}", "0", size)) as body:
             body.bind("axis", axis, f"i{axis}")
-            _fold(body, stages, _totals(found))
+            _fold(body, stages=stages, totals=_totals(found))
     elif not found:
         for block, places, start, stop in ways(scope, past, axis, "0", size):
+            run = partial(_fold, stages=stages, totals={})
+            start = whole_strips(block, stages, axis, start, stop, places, SIMD, run)
             with block.block(loop(f"i{axis}", start, stop), pragma=SIMD) as body:
                 body.bind("axis", axis, f"i{axis}")
-                _fold(body, stages, {}, places)
+                run(body, places)
     elif any(each.blocked for each in found):
         with scope.block(f"for (long long from = 0; from < {size}; from += {_BLOCK})") as block:
             block.line(f"const long long to = from + {_BLOCK} < {size} ? from + {_BLOCK} : {size};")
@@ -252,10 +255,14 @@ def _strips(
         for each in found
     )
     scope.lines += [SIMD, f"for (int l = 0; l < {strip}; ++l) {{ {first} }}", f"long long at = {start};"]
+    halves = Halves.of(scope, stages, axis)
     with scope.block(f"for (; at + {strip} <= {stop}; at += {strip})") as whole:
         _prefetch(whole, stages, axis, strip)
+        halves.before(whole, "at", strip)
         with whole.block(f"for (int l = 0; l < {strip}; ++l)", pragma=SIMD) as body:
-            _point(body, stages, places, axis)
+            halves.give(body)
+            _point(body, stages, places, axis, halves.places)
+        halves.after(whole, "at", strip, {})
     masked = machine.vector_bytes >= _MASKED
     step = width if masked else strip
     with scope.block(f"for (; at < {stop}; at += {step})") as rest:
@@ -273,11 +280,17 @@ def _totals(found: Sequence[Accumulator]) -> Places:
     return {each.number: (each, f"a{each.number}", f"n{each.number}") for each in found}
 
 
-def _point(body: Scope, stages: list[Stage], places: Places, axis: int) -> None:
-    """The body of a loop over the lanes of a strip."""
+def _point(
+    body: Scope,
+    stages: list[Stage],
+    totals: Places,
+    axis: int,
+    elsewhere: Mapping[int, str] = NOWHERE,
+) -> None:
+    """The body of a loop over the lanes of a strip. ``elsewhere``: where floats of 16 bits go that are yet to be rounded."""
     body.line(f"const long long i{axis} = at + l;")
     body.bind("axis", axis, f"i{axis}")
-    _fold(body, stages, places)
+    _fold(body, elsewhere, elsewhere, stages=stages, totals=totals)
 
 
 def _join(scope: Scope, found: Sequence[Accumulator], strip: int) -> None:
@@ -338,10 +351,15 @@ def _moves_along(stage: Stage, axis: int) -> bool:
 
 
 def _fold(
-    scope: Scope, stages: list[Stage], places: Places, elsewhere: Mapping[int, str] = MappingProxyType({})
+    scope: Scope,
+    elsewhere: Mapping[int, str] = NOWHERE,
+    wide: Collection[int] = (),
+    *,
+    stages: Sequence[Stage],
+    totals: Places,
 ) -> None:
     def define(where: Scope, stage: Stage, text: str) -> None:
-        accumulator, place, flag = places[stage.result]
+        accumulator, place, flag = totals[stage.result]
         where.line(accumulator.update(place, text, flag))
 
-    statements(scope, stages, define, elsewhere)
+    statements(scope, stages, define, elsewhere, wide)

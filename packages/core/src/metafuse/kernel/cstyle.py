@@ -25,7 +25,8 @@ from ..errors import DTypeError
 from .expr import EXACT, Expr, const
 
 __all__ = [
-    "Dialect", "HELPERS", "guarded", "literal", "loaded", "operation", "rounded", "stored", "type_name", "unsigned_of",
+    "Dialect", "HELPERS", "guarded", "literal", "loaded", "operation", "rounded", "stored", "type_name", "unrounded",
+    "unsigned_of",
 ]  # fmt: skip
 
 #: intrinsic -> C function for double; float32 appends an "f"
@@ -168,11 +169,16 @@ def operation(node: Expr, args: Sequence[str], dialect: Dialect, needs: dict[str
         quotient = rounded(f"({args[0]} / {args[1]})", dtype, dialect, needs)
         return _library("trunc", float32, dialect, needs) + f"({quotient})"
     if _short(dtype):
-        text = _floating(_in_float(node), args, dialect, needs)
+        text = unrounded(node, args, dialect, needs)
         return text if op in EXACT else rounded(text, dtype, dialect, needs)
     if dtype.is_float:
         return _floating(node, args, dialect, needs)
     return _integer(node, args, dialect, needs)
+
+
+def unrounded(node: Expr, args: Sequence[str], dialect: Dialect, needs: dict[str, str]) -> str:
+    """The C expression of the float that a ``node`` of floats of 16 bits rounds. It is neither a ``cdiv`` nor a cast."""
+    return _floating(_in_float(node), args, dialect, needs)
 
 
 def _cast(source: DType, dtype: DType, x: str, dialect: Dialect, needs: dict[str, str]) -> str:

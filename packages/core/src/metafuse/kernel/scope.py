@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from ..errors import BackendError
-from .cstyle import Dialect, literal, loaded, operation, rounded, type_name
+from .cstyle import Dialect, literal, loaded, operation, rounded, type_name, unrounded
 from .expr import Expr, add, const, mul, walk
 from .ir import Kernel
 
@@ -168,6 +168,15 @@ class Scope:
         found = self._find(root)
         assert found is not None
         return found[0]
+
+    def unrounded(self, root: Expr) -> str:
+        """The text of a float that rounds to ``root``, a float of 16 bits, for those who round better than C does."""
+        operands = [self.value(operand) for operand in root.args] if root.op != "load" else []
+        if root.op == "cast" and not (root.args[0].dtype.is_float and root.args[0].dtype.itemsize > 4):
+            return f"(float){operands[0]}"
+        if not operands or root.op in ("cast", "cdiv"):
+            return self.value(root)
+        return unrounded(root, operands, self.printer.dialect, self.printer.needs)
 
     def index(self, offset: Expr) -> str:
         """The text of an offset, its parts computed as far out as possible."""

@@ -26,6 +26,7 @@ from .creation import array
 from .elementwise import broadcast_shapes, cast
 from .mask_loops import chosen
 from .meta import check_dim, check_var
+from .recipe import recorded
 from .registry import Sample, Tensor, operator
 from .scalar import ternary
 
@@ -84,6 +85,7 @@ def _gather_oracle(x: Any, dim: int, index: Any) -> Any:
              Sample((Tensor((6,)), 0, Tensor((4,), "int32", 0, 5))),
              Sample((Tensor((3, 2)), 0, Tensor((0, 2), "int32")))],
 )  # fmt: skip
+@recorded
 def gather(x: Any, dim: int, index: Any) -> Var:
     """``y[i, j, k] = x[i, index[i, j, k], k]`` (for ``dim`` 1): an element per element of ``index``.
 
@@ -121,6 +123,7 @@ def _take_along_oracle(x: Any, indices: Any, dim: Any = None) -> Any:
     samples=[Sample((_X, Tensor((1, 2, 5), "int32", 0, 3), 1)),
              Sample((Tensor((2, 3)), Tensor((4,), "int32", 0, 5)))],
 )  # fmt: skip
+@recorded
 def take_along_dim(x: Any, indices: Any, dim: int | None = None) -> Var:
     """As ``gather``, but the other dimensions broadcast; without ``dim`` both are taken as flat.
 

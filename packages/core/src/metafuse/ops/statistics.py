@@ -16,6 +16,7 @@ from ..errors import ArgumentError, ShapeError
 from ..var import Var
 from .elementwise import broadcast_shapes, cast
 from .meta import check_dims, check_flag, check_number, check_var, expand_dims
+from .recipe import recorded
 from .reduce import argmax, argmin, reduce
 from .registry import Sample, Tensor, operator
 
@@ -84,6 +85,7 @@ def _norm_oracle(
              Sample((Tensor((3, 4), "float", 0.2, 3.0), 0.5)),
              Sample((Tensor((1,)),)), Sample((Tensor((2, 0)), 2, 0))],
 )  # fmt: skip
+@recorded
 def norm(
     x: Any, p: Any = 2, dim: Any = -1, keepdims: bool = False, eps: float = 1e-30, keepdim: bool = False
 ) -> Var:
@@ -120,6 +122,7 @@ def _normalize_oracle(input: Any, p: Any = 2, dim: Any = 1, eps: float = 1e-30) 
     samples=[Sample((_X,)), Sample((_X, 1, 0)), Sample((Tensor((5,)), 2, -1)),
              Sample((Tensor((2, 3, 4)), 2, [1, 2]))],
 )  # fmt: skip
+@recorded
 def normalize(input: Any, p: Any = 2, dim: Any = 1, eps: float = 1e-30) -> Var:
     """``input`` over its norm along ``dim``; slices of norm 0 stay 0.
 
