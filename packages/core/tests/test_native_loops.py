@@ -36,6 +36,33 @@ def test_sampling():
     np.testing.assert_allclose(found, sampling_loops._places_gradient(upstream, image, places, 1), atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 2), (2, 1), (3, 2), (5, 6), (1, 1, 1), (2, 3, 2), (3, 2, 4)])
+def test_sampling_of_images_of_any_size(size, dtype):
+    """More places than are taken at once; on, next to and beyond every border; none of them a number."""
+    image = values(2, 2, *size).astype(dtype)
+    places = RANDOM.uniform(-2.5, 7.5, (2, 700, 3, 2)[: len(size) + 1] + (len(size),)).astype(dtype)
+    places[:, :300] = np.round(places[:, :300])
+    places[0, 0] = np.nan
+    places[0, 1], places[0, 2] = 1e30, -1e30
+    x, p = mf.array(image, dtype=dtype), mf.array(places, dtype=dtype)
+    inside = np.where(np.isnan(places), -9, np.clip(places, -9, 99))
+    for linear in (0, 1):
+        found = sampling_loops.sampled(x, p, bool(linear)).numpy()
+        expected = sampling_loops._values(image, inside, linear)
+        np.testing.assert_allclose(found, expected, atol=1e-12 if dtype == "float64" else 1e-5)
+
+
+def test_sampling_reads_nothing_but_the_corners():
+    image = np.full((1, 1, 4, 4), np.inf)
+    image[0, 0, 0, 0], image[0, 0, 3, 3] = 2, 3
+    places = np.array([[-0.5, -0.5], [-0.25, -0.5], [3.5, 3.5], [3.25, 3.75], [-1.5, 0], [4, 3]])[
+        None, :, None
+    ]
+    found = sampling_loops.sampled(*variables(image, places), True).numpy()
+    np.testing.assert_allclose(found[0, 0, :, 0], [0.5, 0.75, 0.75, 0.5625, 0, 0])
+
+
 def test_ctc():
     emitted, uses = -np.abs(values(6, 3, 7)), np.array([6, 4, 1], np.int32)
     jumps = RANDOM.integers(0, 2, (3, 7)).astype(bool)

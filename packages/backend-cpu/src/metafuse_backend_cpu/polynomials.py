@@ -4,7 +4,7 @@ What it is: the text of branch-free functions, each within 3 units in the last p
 and subnormal numbers as in the C library. Coefficients are minimax fits in float64, rounded to float32.
 What it is not: the usual way with g++ and glibc but for the exponential and the error function: vector functions of the C
 library exist for everything there. Those two are faster here even so: within a loop they leave the registers of other values
-alone, and the error function takes a third of the instructions.
+alone, and the error function takes half the time.
 Who calls it: ``dialect``, and ``codeop`` for snippets that ask for one.
 """
 

@@ -20,6 +20,7 @@ from ..autograd import grad, no_grad
 from ..elementwise import cast
 from ..meta import check_flag, check_var, fill, identity, index, with_gradient
 from ..precision import in_float32
+from ..recipe import recorded
 from ..registry import Sample, Tensor, operator
 from ..shape import concat, stack
 from . import sampling_oracles as oracles
@@ -329,6 +330,7 @@ _SAMPLES = [
 
 
 @operator(category="nn", numpy=oracles.grid_sample, samples=_SAMPLES, source="Jaderberg et al. 2015")
+@recorded
 @in_float32
 def grid_sample(
     input: Any, grid: Any, mode: str = "bilinear", padding_mode: str = "zeros", align_corners: bool = False

@@ -26,6 +26,7 @@ Array = np.ndarray[Any, Any]
 
 #: per place: the corners that are inside, as distances within a channel, their weights and the slopes of these
 _HEADER = """#include <cmath>
+#include <cstring>
 #include <vector>
 template <class T, int D> struct Corners {
     static const int most = 1 << D;
@@ -43,7 +44,7 @@ template <class T, int D> struct Corners {
         bool inside = true;
         for (int d = 0; d < D; ++d) {
             const long k = (long)std::nearbyint(kept(place[d], size[d]));
-            inside = inside && k >= 0 && k < size[d];
+            inside = inside & (k >= 0) & (k < size[d]);
             flat = flat * size[d] + k;
         }
         return inside ? flat : -1;
@@ -87,6 +88,63 @@ template <class T, int D> struct Corners {
 };
 // Places are taken in pieces: their corners are found once and used for all channels.
 const long PIECE = 512;
+// Corners of a piece of places, for linear reads only: two corners that are neighbours are read at once, so that nothing is
+// chosen per place but where. A corner that is outside has the weight NaN, which stands for leaving it out.
+template <class T, int D> struct Pairs {
+    static const int most = 1 << (D - 1);
+    alignas(64) int at[most][PIECE];
+    T low[most][PIECE], high[most][PIECE], read[most][2 * PIECE];
+    static bool fit(const long *size, long area) { return size[D - 1] >= 2 && area <= 0x7fffffff; }
+    void find(const T *place, long length, const long *size) {
+        const T none = __builtin_nan("");
+        #pragma omp simd
+        for (long k = 0; k < length; ++k) {
+            int whole[D];
+            T part[D];
+            for (int d = 0; d < D; ++d) {
+                const T here = Corners<T, D>::kept(place[k * D + d], size[d]), floor = std::floor(here);
+                whole[d] = (int)floor;
+                part[d] = here - floor;
+            }
+            const int x = whole[D - 1], last = (int)size[D - 1] - 2, start = x < 0 ? 0 : x > last ? last : x;
+            const T up = part[D - 1], down = 1 - up;
+            const T left = x == start ? down : x + 1 == start ? up : none;
+            const T right = x == start ? up : x - 1 == start ? down : none;
+            for (int pair = 0; pair < most; ++pair) {
+                int flat = 0;
+                T product = 1;
+                bool inside = true;
+                for (int d = 0; d < D - 1; ++d) {
+                    const int up = pair >> (D - 2 - d) & 1, row = whole[d] + up;
+                    inside = inside & (row >= 0) & (row < (int)size[d]);
+                    flat = (int)((unsigned)flat * (unsigned)size[d] + (unsigned)row);
+                    const T rest = 1 - part[d];
+                    product *= up ? part[d] : rest;
+                }
+                flat = (int)((unsigned)flat * (unsigned)size[D - 1] + (unsigned)start);
+                at[pair][k] = inside ? flat : 0;
+                const T first = product * left, second = product * right;
+                low[pair][k] = inside ? first : none;
+                high[pair][k] = inside ? second : none;
+            }
+        }
+    }
+    void values(const T *image, long length, T *found) {
+        for (int pair = 0; pair < most; ++pair)
+            for (long k = 0; k < length; ++k) std::memcpy(read[pair] + 2 * k, image + at[pair][k], 2 * sizeof(T));
+        #pragma omp simd
+        for (long k = 0; k < length; ++k) {
+            T sum = 0;
+            for (int pair = 0; pair < most; ++pair) {
+                const T first = low[pair][k], one = first * read[pair][2 * k];
+                const T second = high[pair][k], other = second * read[pair][2 * k + 1];
+                sum += first == first ? one : 0;
+                sum += second == second ? other : 0;
+            }
+            found[k] = sum;
+        }
+    }
+};
 """
 
 #: what all three loops begin with; IMAGE is the number of the input that has the image's shape, or of the output
@@ -105,19 +163,28 @@ const long pieces = (count + PIECE - 1) / PIECE;
 _VALUES = """
 #pragma omp parallel
 {
-    std::vector<Corners<T, in0_dim - 2>> corners(PIECE);
-    std::vector<long> single(PIECE);
+    const bool paired = linear && Pairs<T, in0_dim - 2>::fit(size, area);
+    std::vector<Pairs<T, in0_dim - 2>> pairs(paired);
+    std::vector<Corners<T, in0_dim - 2>> corners(linear && !paired ? PIECE : 0);
+    std::vector<long> single(linear ? 0 : PIECE);
     #pragma omp for collapse(2)
     for (long n = 0; n < batch; ++n) for (long piece = 0; piece < pieces; ++piece) {
         const long first = piece * PIECE, length = count - first < PIECE ? count - first : PIECE;
-        for (long k = 0; k < length; ++k) {
-            const T *place = in1_p + (n * count + first + k) * D;
-            if (linear) corners[k].template find<false>(place, size, true);
-            else single[k] = Corners<T, in0_dim - 2>::nearest(place, size);
+        const T *places = in1_p + (n * count + first) * D;
+        if (paired) pairs[0].find(places, length, size);
+        else if (linear) {
+            for (long k = 0; k < length; ++k) corners[k].template find<false>(places + k * D, size, true);
+        } else {
+            #pragma omp simd
+            for (long k = 0; k < length; ++k) single[k] = Corners<T, in0_dim - 2>::nearest(places + k * D, size);
         }
         for (long c = 0; c < channels; ++c) {
             const T *image = in0_p + (n * channels + c) * area;
             T *found = out_p + (n * channels + c) * count + first;
+            if (paired) {
+                pairs[0].values(image, length, found);
+                continue;
+            }
             if (!linear) {
                 #pragma omp simd
                 for (long k = 0; k < length; ++k) {
