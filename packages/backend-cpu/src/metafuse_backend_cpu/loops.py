@@ -7,7 +7,7 @@ Who calls it: ``codegen``; ``reductions`` uses the shared parts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from types import MappingProxyType
 
@@ -19,11 +19,11 @@ from metafuse.kernel.ir import REDUCTIONS, Kernel, Stage
 from metafuse.kernel.scope import Scope
 
 from .access import Schedule, stages_of
-from .interior import interior
+from .interior import Interior, interior
 from .residues import MOST, Residues, residues
 from .streaming import declare, finish, streamed, ways
 
-__all__ = ["SIMD", "Definer", "decode", "emit_elements", "extent", "loop", "statements"]
+__all__ = ["SIMD", "Definer", "decode", "emit_elements", "extent", "loop", "parts", "statements"]
 
 SIMD = "#pragma omp simd"
 #: elements per chunk boundary: a multiple of every vector and cache line
@@ -222,6 +222,14 @@ def _parts(kernel: Kernel, scope: Scope, axes: Sequence[int], start: str, stop: 
     if inside is None:
         _body_loop(kernel, scope, axes, start, stop)
         return
+    for part, known in parts(scope, inside, start, stop):
+        change = inside.within if known else inside.beyond
+        _body_loop(kernel, part, axes, "first", "last", change)
+
+
+def parts(scope: Scope, inside: Interior, start: str, stop: str) -> Iterator[tuple[Scope, bool]]:
+    """A row from ``start`` to ``stop`` as three parts in order, of which the second is where all that ``inside`` asks for holds.
+    Yields a block for this one and one for the others, and whether it is that; in both a part is from ``first`` to ``last``."""
     scope.line(f"long long low = {start}, high = {stop};")
     for place in inside.lower:
         name = scope.value(place)
@@ -233,12 +241,12 @@ def _parts(kernel: Kernel, scope: Scope, axes: Sequence[int], start: str, stop: 
         scope.line(f"high = {scope.value(condition)} ? high : low;")
     scope.line(f"low = low < {stop} ? low : {stop};")
     scope.line("high = high < low ? low : high;")
-    with scope.block("for (int part = 0; part < 3; ++part)", holds_loads=True) as parts:
-        parts.line(f"const long long first = part == 0 ? {start} : part == 1 ? low : high;")
-        parts.line(f"const long long last = part == 0 ? low : part == 1 ? high : {stop};")
-        for head, change in (("if (part == 1)", inside.within), ("else", inside.beyond)):
-            with parts.block(head, holds_loads=True) as part:
-                _body_loop(kernel, part, axes, "first", "last", change)
+    with scope.block("for (int part = 0; part < 3; ++part)", holds_loads=True) as each:
+        each.line(f"const long long first = part == 0 ? {start} : part == 1 ? low : high;")
+        each.line(f"const long long last = part == 0 ? low : part == 1 ? high : {stop};")
+        for head, known in (("if (part == 1)", True), ("else", False)):
+            with each.block(head, holds_loads=True) as part:
+                yield part, known
 
 
 def _name_value(scope: Scope, stage: Stage, text: str) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from metafuse.backend.contract import Machine
@@ -25,7 +25,8 @@ from metafuse.kernel.ir import IDENTITY, Kernel, Stage
 from metafuse.kernel.scope import Scope, affine
 
 from .access import Schedule, cost, stages_of
-from .loops import SIMD, decode, extent, loop, statements
+from .interior import interior
+from .loops import SIMD, decode, extent, loop, parts, statements
 from .streaming import declare, finish, streamed, ways
 
 __all__ = ["Accumulator", "emit_rows", "runs_inner"]
@@ -211,9 +212,7 @@ def _row_loop(
     size = extent(scope, axis)
     meet = any(stage.kind == "scatter" and not _moves_along(stage, axis) for stage in stages)
     if meet:
-        with scope.block(loop(f"i{axis}", "0", size)) as body:
-            body.bind("axis", axis, f"i{axis}")
-            _fold(body, stages, _totals(found))
+        _scatter_loop(scope, stages, found, axis, size)
     elif not found:
         for block, places, start, stop in ways(scope, past, axis, "0", size):
             with block.block(loop(f"i{axis}", start, stop), pragma=SIMD) as body:
@@ -226,6 +225,21 @@ def _row_loop(
     else:
         with scope.block("") as block:
             _strips(block, stages, found, axis, machine, "0", size)
+
+
+def _scatter_loop(scope: Scope, stages: list[Stage], found: list[Accumulator], axis: int, size: str) -> None:
+    """Elements may meet: one after the other, but for the part of a row where positions are not clamped, if that is why."""
+    inside = None if found else interior(replace(scope.printer.kernel, stages=tuple(stages)), axis)
+    apart = inside.within(stages) if inside is not None else []
+    if inside is None or any(s.kind == "scatter" and not _moves_along(s, axis) for s in apart):
+        with scope.block(loop(f"i{axis}", "0", size)) as body:
+            body.bind("axis", axis, f"i{axis}")
+            _fold(body, stages, _totals(found))
+        return
+    for part, known in parts(scope, inside, "0", size):
+        with part.block(loop(f"i{axis}", "first", "last"), pragma=SIMD if known else "") as body:
+            body.bind("axis", axis, f"i{axis}")
+            _fold(body, apart if known else stages, {})
 
 
 def _strips(
