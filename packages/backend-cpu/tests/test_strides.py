@@ -41,6 +41,16 @@ def test_sums_of_pairs_in_steps(width: int, stride: int) -> None:
     )
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int32", "uint8", "bool"])
+@pytest.mark.parametrize("step", [1, 2, 3, -1, -2])
+@pytest.mark.parametrize("width", [1, 2, 31, 64, 700])
+def test_slices_in_steps(width: int, step: int, dtype: str) -> None:
+    x = RANDOM.integers(0, 9, (3, width)).astype(dtype)
+    v = mf.array(x, dtype)
+    np.testing.assert_array_equal(v[:, ::step].clone().numpy(), x[:, ::step])
+    np.testing.assert_array_equal((v[1:, ::step] == v[:-1, ::step]).numpy(), x[1:, ::step] == x[:-1, ::step])
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("rows", [1, 63, 64, 65, 200])
 @pytest.mark.parametrize("size, out", [(40, 7), (100, 9), (17, 17), (5, 8)])

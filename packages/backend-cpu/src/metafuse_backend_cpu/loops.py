@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from types import MappingProxyType
 
 from metafuse.backend.contract import Machine
@@ -22,6 +23,7 @@ from .access import Schedule, stages_of
 from .interior import Interior, interior
 from .residues import MOST, Residues, residues
 from .streaming import declare, finish, streamed, ways
+from .strides import ways_to_step
 
 __all__ = ["SIMD", "Definer", "decode", "emit_elements", "extent", "loop", "parts", "statements"]
 
@@ -153,13 +155,26 @@ def _body_loop(
             statements(body, change([*inner, *outer]), _name_value, places)
 
 
+def _stepped_loop(
+    kernel: Kernel,
+    scope: Scope,
+    axes: Sequence[int],
+    start: str,
+    stop: str,
+    places: Mapping[int, str] = MappingProxyType({}),
+) -> None:
+    """``_body_loop``, for every second element by itself."""
+    for block, stages in ways_to_step(scope, kernel.stages, axes[-1]):
+        _body_loop(replace(kernel, stages=tuple(stages)), block, axes, start, stop, places=places)
+
+
 def _row(
     kernel: Kernel, scope: Scope, axes: Sequence[int], start: str, stop: str, past: Sequence[Stage]
 ) -> None:
     """The loop along a row: twice, if there are stores that may go past the caches; two loops, if places are divided."""
     if past:
         for block, places, first, last in ways(scope, past, axes[-1], start, stop):
-            _body_loop(kernel, block, axes, first, last, places=places)
+            _stepped_loop(kernel, block, axes, first, last, places)
         return
     steps = residues(kernel, axes[-1])
     if steps is None:
@@ -220,7 +235,7 @@ def _parts(kernel: Kernel, scope: Scope, axes: Sequence[int], start: str, stop: 
     """The loop along a row: in three parts, if reads need no checks away from its ends."""
     inside = interior(kernel, axes[-1])
     if inside is None:
-        _body_loop(kernel, scope, axes, start, stop)
+        _stepped_loop(kernel, scope, axes, start, stop)
         return
     for part, known in parts(scope, inside, start, stop):
         change = inside.within if known else inside.beyond
