@@ -165,3 +165,11 @@ def test_any_processor(random, vector_bytes, without, monkeypatch):
     nest.store(out, (0, 1), cast(nest.read(everything, 0, 1), float32))
     run(nest, machine=machine)
     same_bits(out, everything.astype(np.float32))
+
+
+def test_a_choice_of_float16_is_stored_as_it_is():
+    x, y = (np.arange(100, dtype=np.float16) * k for k in (1, -2))
+    a, b = mf.array(x), mf.array(y)
+    np.testing.assert_array_equal(mf.where(a > 20, a, b).numpy(), np.where(x > 20, x, y))
+    places = np.array([[-18, 3, 99], [0, 5, -100]], np.int32)
+    np.testing.assert_array_equal(mf.take(a, mf.array(places)).numpy(), np.take(x, places))

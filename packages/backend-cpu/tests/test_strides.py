@@ -41,6 +41,16 @@ def test_sums_of_pairs_in_steps(width: int, stride: int) -> None:
     )
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int32", "uint8", "bool"])
+@pytest.mark.parametrize("step", [1, 2, 3, -1, -2])
+@pytest.mark.parametrize("width", [1, 2, 31, 64, 700])
+def test_slices_in_steps(width: int, step: int, dtype: str) -> None:
+    x = RANDOM.integers(0, 9, (3, width)).astype(dtype)
+    v = mf.array(x, dtype)
+    np.testing.assert_array_equal(v[:, ::step].clone().numpy(), x[:, ::step])
+    np.testing.assert_array_equal((v[1:, ::step] == v[:-1, ::step]).numpy(), x[1:, ::step] == x[:-1, ::step])
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("rows", [1, 63, 64, 65, 200])
 @pytest.mark.parametrize("size, out", [(40, 7), (100, 9), (17, 17), (5, 8)])
@@ -62,3 +72,29 @@ def test_means_of_unequal_windows_of_many_images() -> None:
             rows = slice(i * 11 // 4, -(-(i + 1) * 11 // 4))
             columns = slice(k * 13 // 5, -(-(k + 1) * 13 // 5))
             np.testing.assert_allclose(found[:, :, i, k], x[:, :, rows, columns].mean((2, 3)), 2e-5, 2e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("before, after", [(0, 0), (3, 1), (0, 40), (25, 0)])
+@pytest.mark.parametrize("width", [1, 2, 9, 33, 100])
+def test_scattering_into_rows_with_clamped_ends(width: int, before: int, after: int, dtype: str) -> None:
+    """Away from the ends no two elements meet, and those that do are added in their order."""
+    weight = RANDOM.standard_normal((3, 2, before + width + after)).astype(dtype)
+    expected = np.zeros((3, 2, width), dtype)
+    for k in range(before + width + after):
+        expected[:, :, min(max(k - before, 0), width - 1)] += weight[:, :, k]
+    x = mf.zeros((3, 2, width), dtype).start_grad()
+    (gradient,) = mf.grad(mf.nn.ReplicationPad1d((before, after))(x) * mf.array(weight, dtype), [x])
+    np.testing.assert_array_equal(gradient.numpy(), expected)
+
+
+@pytest.mark.parametrize("width", [2, 9, 33, 100])
+def test_scattering_into_rows_with_mirrored_ends(width: int) -> None:
+    before, after = min(5, width - 1), width - 1
+    weight = RANDOM.integers(-9, 9, (3, 2, before + width + after)).astype(np.float32)
+    expected = np.zeros((3, 2, width), np.float32)
+    for k, place in enumerate(np.pad(np.arange(width), (before, after), "reflect")):
+        expected[:, :, place] += weight[:, :, k]
+    x = mf.zeros((3, 2, width)).start_grad()
+    (gradient,) = mf.grad(mf.nn.ReflectionPad1d((before, after))(x) * mf.array(weight), [x])
+    np.testing.assert_array_equal(gradient.numpy(), expected)

@@ -1,9 +1,9 @@
 """The part of a row where no read needs its check: away from the borders of padded images, or all of it where the row is good.
 
-What it is: ``interior``: between which places along the lanes all checks and clamps of the reads are known to hold, and the
-stages without them. Reads there are contiguous, so that the compiler makes plain vector loads of them.
+What it is: ``interior``: between which places along the lanes all checks and clamps of the reads (and of what scatters go to)
+are known to hold, and the stages without them. Reads there are contiguous, so that the compiler makes plain vector loads of them.
 What it is not: the loops over it (``loops``).
-Who calls it: ``loops``.
+Who calls it: ``loops`` and ``reductions``.
 """
 
 from __future__ import annotations
@@ -48,7 +48,13 @@ class Interior:
                 return Expr("load", x.args[:1], x.dtype, x.value)
             return self.plain.get(x)
 
-        return [replace(stage, expr=rewrite(assuming(stage.expr, facts), plain)) for stage in stages]
+        def offset(stage: Stage) -> Expr | None:
+            return rewrite(stage.offset, plain) if stage.kind == "scatter" and stage.offset else stage.offset
+
+        return [
+            replace(stage, expr=rewrite(assuming(stage.expr, facts), plain), offset=offset(stage))
+            for stage in stages
+        ]
 
     def beyond(self, stages: Sequence[Stage]) -> list[Stage]:
         """The same stages for places outside: where nothing is clamped, what is checked by one condition is not read there."""
@@ -67,9 +73,12 @@ def interior(kernel: Kernel, lane: int) -> Interior | None:
     if any(x.value in written for x in loads):
         return None
     found = Interior(guard=next(iter(guards), None), several=len(guards) > 1)
-    for x in loads:
-        if _uses(x.args[0], lane):
-            rewrite(x.args[0], lambda node: _unclamped(node, lane, found))
+    targets = [
+        stage.offset for stage in kernel.stages if stage.kind == "scatter" and stage.offset is not None
+    ]
+    for place in (*(x.args[0] for x in loads), *targets):
+        if _uses(place, lane):
+            rewrite(place, lambda node: _unclamped(node, lane, found))
     for guard in guards:
         found.tests += conjuncts(guard)
         plain = rewrite(guard, lambda node: _unclamped(node, lane, found))

@@ -7,7 +7,8 @@ Who calls it: ``codegen``; ``reductions`` and ``transposes`` use the shared part
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 
 from metafuse.backend.contract import Machine
@@ -19,9 +20,10 @@ from metafuse.kernel.scope import Scope
 
 from .access import Schedule, stages_of
 from .halves import whole_strips
-from .interior import interior
+from .interior import Interior, interior
 from .residues import MOST, Residues, residues
 from .streaming import declare, finish, streamed, ways
+from .strides import ways_to_step
 
 __all__ = [
     "NOWHERE",
@@ -32,6 +34,7 @@ __all__ = [
     "extent",
     "loop",
     "name_value",
+    "parts",
     "statements",
 ]
 
@@ -179,13 +182,26 @@ def _body_loop(
         run(body, places)
 
 
+def _stepped_loop(
+    kernel: Kernel,
+    scope: Scope,
+    axes: Sequence[int],
+    start: str,
+    stop: str,
+    places: Mapping[int, str] = NOWHERE,
+) -> None:
+    """``_body_loop``, for every second element by itself."""
+    for block, stages in ways_to_step(scope, kernel.stages, axes[-1]):
+        _body_loop(replace(kernel, stages=tuple(stages)), block, axes, start, stop, places=places)
+
+
 def _row(
     kernel: Kernel, scope: Scope, axes: Sequence[int], start: str, stop: str, past: Sequence[Stage]
 ) -> None:
     """The loop along a row: twice, if there are stores that may go past the caches; two loops, if places are divided."""
     if past:
         for block, places, first, last in ways(scope, past, axes[-1], start, stop):
-            _body_loop(kernel, block, axes, first, last, places=places)
+            _stepped_loop(kernel, block, axes, first, last, places)
         return
     steps = residues(kernel, axes[-1])
     if steps is None:
@@ -246,8 +262,16 @@ def _parts(kernel: Kernel, scope: Scope, axes: Sequence[int], start: str, stop: 
     """The loop along a row: in three parts, if reads need no checks away from its ends."""
     inside = interior(kernel, axes[-1])
     if inside is None:
-        _body_loop(kernel, scope, axes, start, stop)
+        _stepped_loop(kernel, scope, axes, start, stop)
         return
+    for part, known in parts(scope, inside, start, stop):
+        change = inside.within if known else inside.beyond
+        _body_loop(kernel, part, axes, "first", "last", change)
+
+
+def parts(scope: Scope, inside: Interior, start: str, stop: str) -> Iterator[tuple[Scope, bool]]:
+    """A row from ``start`` to ``stop`` as three parts in order, of which the second is where all that ``inside`` asks for holds.
+    Yields a block for this one and one for the others, and whether it is that; in both a part is from ``first`` to ``last``."""
     scope.line(f"long long low = {start}, high = {stop};")
     for place in inside.lower:
         name = scope.value(place)
@@ -259,12 +283,12 @@ def _parts(kernel: Kernel, scope: Scope, axes: Sequence[int], start: str, stop: 
         scope.line(f"high = {scope.value(condition)} ? high : low;")
     scope.line(f"low = low < {stop} ? low : {stop};")
     scope.line("high = high < low ? low : high;")
-    with scope.block("for (int part = 0; part < 3; ++part)", holds_loads=True) as parts:
-        parts.line(f"const long long first = part == 0 ? {start} : part == 1 ? low : high;")
-        parts.line(f"const long long last = part == 0 ? low : part == 1 ? high : {stop};")
-        for head, change in (("if (part == 1)", inside.within), ("else", inside.beyond)):
-            with parts.block(head, holds_loads=True) as part:
-                _body_loop(kernel, part, axes, "first", "last", change)
+    with scope.block("for (int part = 0; part < 3; ++part)", holds_loads=True) as each:
+        each.line(f"const long long first = part == 0 ? {start} : part == 1 ? low : high;")
+        each.line(f"const long long last = part == 0 ? low : part == 1 ? high : {stop};")
+        for head, known in (("if (part == 1)", True), ("else", False)):
+            with each.block(head, holds_loads=True) as part:
+                yield part, known
 
 
 def name_value(scope: Scope, stage: Stage, text: str) -> None:

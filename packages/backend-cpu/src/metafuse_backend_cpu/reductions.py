@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from metafuse.backend.contract import Machine
@@ -26,7 +26,8 @@ from metafuse.kernel.scope import Scope, affine
 
 from .access import Schedule, cost, stages_of
 from .halves import Halves, whole_strips
-from .loops import NOWHERE, SIMD, decode, extent, loop, statements
+from .interior import interior
+from .loops import NOWHERE, SIMD, decode, extent, loop, parts, statements
 from .streaming import declare, finish, streamed, ways
 
 __all__ = ["Accumulator", "emit_rows", "runs_inner"]
@@ -212,9 +213,7 @@ def _row_loop(
     size = extent(scope, axis)
     meet = any(stage.kind == "scatter" and not _moves_along(stage, axis) for stage in stages)
     if meet:
-        with scope.block(loop(f"i{axis}", "0", size)) as body:
-            body.bind("axis", axis, f"i{axis}")
-            _fold(body, stages=stages, totals=_totals(found))
+        _scatter_loop(scope, stages, found, axis, size)
     elif not found:
         for block, places, start, stop in ways(scope, past, axis, "0", size):
             run = partial(_fold, stages=stages, totals={})
@@ -229,6 +228,21 @@ def _row_loop(
     else:
         with scope.block("") as block:
             _strips(block, stages, found, axis, machine, "0", size)
+
+
+def _scatter_loop(scope: Scope, stages: list[Stage], found: list[Accumulator], axis: int, size: str) -> None:
+    """Elements may meet: one after the other, but for the part of a row where positions are not clamped, if that is why."""
+    inside = None if found else interior(replace(scope.printer.kernel, stages=tuple(stages)), axis)
+    apart = inside.within(stages) if inside is not None else []
+    if inside is None or any(s.kind == "scatter" and not _moves_along(s, axis) for s in apart):
+        with scope.block(loop(f"i{axis}", "0", size)) as body:
+            body.bind("axis", axis, f"i{axis}")
+            _fold(body, stages=stages, totals=_totals(found))
+        return
+    for part, known in parts(scope, inside, "0", size):
+        with part.block(loop(f"i{axis}", "first", "last"), pragma=SIMD if known else "") as body:
+            body.bind("axis", axis, f"i{axis}")
+            _fold(body, stages=apart if known else stages, totals={})
 
 
 def _strips(

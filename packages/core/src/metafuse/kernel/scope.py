@@ -174,7 +174,12 @@ class Scope:
         operands = [self.value(operand) for operand in root.args] if root.op != "load" else []
         if root.op == "cast" and not (root.args[0].dtype.is_float and root.args[0].dtype.itemsize > 4):
             return f"(float){operands[0]}"
-        if not operands or root.op in ("cast", "cdiv"):
+        if not operands or root.op in (
+            "cast",
+            "cdiv",
+            "select",
+            "uniform",
+        ):  # what does not round, or not in one step
             return self.value(root)
         return unrounded(root, operands, self.printer.dialect, self.printer.needs)
 
