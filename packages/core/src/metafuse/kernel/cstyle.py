@@ -177,7 +177,7 @@ def operation(node: Expr, args: Sequence[str], dialect: Dialect, needs: dict[str
 
 
 def unrounded(node: Expr, args: Sequence[str], dialect: Dialect, needs: dict[str, str]) -> str:
-    """The C expression of the float that a ``node`` of floats of 16 bits rounds. It is an operation of arithmetic, and not ``cdiv``."""
+    """The C expression of the float that a ``node`` of floats of 16 bits rounds: an operation of arithmetic, not ``cdiv``."""
     return _floating(_in_float(node), args, dialect, needs)
 
 
