@@ -451,6 +451,8 @@ def endless(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # jobs in the background ignore interrupts, and so would what they start
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as running:
         yield running, [int(p) for p in running.stdout.readline().split()]
         with contextlib.suppress(ProcessLookupError):
