@@ -88,7 +88,7 @@ SOURCE = """
         y[i] = @in0(i, 1);
         z[i] = @in0(i, 2);
     }
-    #pragma omp parallel for schedule(static) if (count > 256)
+    #pragma omp parallel for schedule(static) if (count > 32)
     for (int i = 0; i < count; ++i) knn_row<10>(x, y, z, count, i, &@out(i, 0));
 """
 

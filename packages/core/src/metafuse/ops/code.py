@@ -11,6 +11,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, NoReturn
 
 from ..config import flags
@@ -90,17 +91,19 @@ def code(
     if isinstance(inputs, Var) or not isinstance(inputs, Sequence) or isinstance(inputs, str):
         raise DTypeError(f"[code] inputs must be a list of Vars, got {type(inputs).__name__}")
     given = [check_var("code", f"inputs[{k}]", x) for k, x in enumerate(inputs)]
-    headers = {"cpu": (cpu_header, cpu_grad_header), "cuda": (cuda_header, cuda_grad_header)}
-    sources = {"cpu": (cpu_src, cpu_grad_src), "cuda": (cuda_src, cuda_grad_src)}
+    headers = (("cpu", (cpu_header, cpu_grad_header)), ("cuda", (cuda_header, cuda_grad_header)))
+    sources = (("cpu", (cpu_src, _frozen(cpu_grad_src))), ("cuda", (cuda_src, _frozen(cuda_grad_src))))
     options = _options(flags.compile_options) + _options(compile_options or {}, "compile_options")
-    snippet = _forward(sources, headers, options)
-    gradients = _backward(sources, headers, options, len(given))
+    try:
+        snippet, gradients = _snippets(sources, headers, options, len(given))
+    except TypeError:  # not to be hashed, and so no text
+        snippet, gradients = _snippets.__wrapped__(sources, headers, options, len(given))
     numbers = check_numbers(data)
-    made = Code(snippet, (), tuple(numbers), 0, gradients)
     if outputs is not None:
-        return _in_place(made, given, outputs, numbers)
-    specs, dynamic, several = _specs(shape, dtype)
-    made = replace(made, outputs=specs)
+        return _in_place(Code(snippet, (), tuple(numbers), 0, gradients), given, outputs, numbers)
+    plain = type(shape) in (list, tuple) and type(dtype) is str and all(type(n) is int for n in shape)
+    specs, dynamic, several = _plain_specs(tuple(shape), dtype) if plain else _specs(shape, dtype)
+    made = Code(snippet, specs, tuple(numbers), 0, gradients)
     results = _run_now(made, given, numbers, dynamic) if any(dynamic) else _recorded(made, given, numbers)
     return tuple(results) if several else results[0]
 
@@ -127,6 +130,19 @@ def _text(name: str, value: Any) -> str:
     if not isinstance(value, str):
         raise DTypeError(f"[code] {name} must be a string, got {type(value).__name__}")
     return value
+
+
+def _frozen(texts: Any) -> Any:
+    return tuple(texts) if type(texts) is list else texts
+
+
+@lru_cache(maxsize=256)
+def _snippets(
+    sources: tuple[Any, ...], headers: tuple[Any, ...], options: tuple[str, ...], inputs: int
+) -> tuple[Snippet, tuple[Snippet | None, ...]]:
+    """The snippet and its gradients; the texts of a loop's calls are looked at once."""
+    texts, heads = dict(sources), dict(headers)
+    return _forward(texts, heads, options), _backward(texts, heads, options, inputs)
 
 
 def _forward(sources: Any, headers: Any, options: tuple[str, ...]) -> Snippet:
@@ -200,6 +216,9 @@ def _specs(shape: Any, dtype: Any) -> tuple[tuple[Spec, ...], tuple[bool, ...], 
         dynamic,
         several,
     )
+
+
+_plain_specs = lru_cache(maxsize=256)(_specs)
 
 
 def _dtype(dtype: Any) -> DType:
