@@ -82,9 +82,9 @@ def train_epoch(model: Model, data: Dataset, optimizer: Any, epoch: int) -> floa
         total += loss.item() * inputs.shape[0]
         images += inputs.shape[0]
         if step % 10 == 0 and hasattr(bar, "set_postfix"):
-            bar.set_postfix(
-                loss=f"{loss.item():.4f}", images_per_s=f"{images / (time.perf_counter() - begin):.0f}"
-            )
+            speed = images / (time.perf_counter() - begin)
+            # A refresh of its own would show the count of the last one, and keep the bar from moving.
+            bar.set_postfix(loss=f"{loss.item():.4f}", images_per_s=f"{speed:.0f}", refresh=False)
     seconds = time.perf_counter() - begin
     print(
         f"epoch {epoch}: loss {total / images:.4f}, {images / seconds:.0f} images/s, {seconds:.1f} s",
