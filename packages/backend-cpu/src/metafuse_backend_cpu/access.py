@@ -14,7 +14,7 @@ from metafuse.kernel.expr import Expr, cost_of, walk
 from metafuse.kernel.ir import Kernel, Stage
 from metafuse.kernel.scope import Affine, affine
 
-__all__ = ["Access", "Schedule", "accesses", "choose", "cost", "stages_of"]
+__all__ = ["Access", "Schedule", "accesses", "choose", "cost", "is_plain_store", "stages_of"]
 
 #: what one access costs if the loop that is vectorised runs along an axis with this kind of stride
 _COST = {"none": 0.1, "unit": 1.0, "strided": 8.0, "gather": 8.0}
@@ -52,8 +52,7 @@ def accesses(kernel: Kernel) -> list[Access]:
     """Every distinct load and store of ``kernel``."""
     found: list[Access] = []
     for stage in kernel.stages:
-        roots = [root for root in (stage.expr, stage.offset, stage.condition) if root is not None]
-        offsets = {node.args[0] for root in roots for node in walk(root) if node.op == "load"}
+        offsets = {node.args[0] for node in stage.loads}
         if stage.offset is not None:
             offsets.add(stage.offset)
         found += [Access(affine(offset), stage.level) for offset in sorted(offsets, key=repr)]
@@ -83,6 +82,18 @@ def cost(stages: Iterable[Stage]) -> int:
             seen.add(node)
             stack.extend(node.args[1:] if node.op == "load" else node.args)
     return sum(map(cost_of, seen))
+
+
+def is_plain_store(kernel: Kernel, stage: Stage, axis: int) -> bool:
+    """Whether a stage stores to an array that is written once, contiguously along ``axis``, and read by nobody here."""
+    writers = [s.buffer for s in kernel.stages if s.kind in ("store", "scatter")]
+    return (
+        stage.kind == "store"
+        and stage.offset is not None
+        and writers.count(stage.buffer) == 1
+        and not kernel.buffers[stage.buffer].reads
+        and affine(stage.offset).stride(axis) == "unit"
+    )
 
 
 def _cost(found: list[Access], number: int, kernel: Kernel) -> float:

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 
 from metafuse.dtypes import float16
 from metafuse.kernel.cstyle import HELPERS, guarded
-from metafuse.kernel.expr import Expr, walk
+from metafuse.kernel.expr import Expr
 from metafuse.kernel.ir import Stage
 from metafuse.kernel.scope import Scope, affine
 
-from .access import cost
+from .access import cost, is_plain_store
 
 __all__ = ["Halves", "whole_strips"]
 
@@ -76,10 +76,7 @@ class Halves:
     def of(cls, scope: Scope, stages: Sequence[Stage], axis: int) -> Halves:
         """Those of ``stages``: arrays that the kernel only reads, and stores to arrays that nobody here reads."""
         kernel = scope.printer.kernel
-        loads = dict.fromkeys(
-            node for s in stages for root in _roots(s) for node in walk(root) if node.op == "load"
-        )
-        writers = [s.buffer for s in kernel.stages if s.kind in ("store", "scatter")]
+        loads = dict.fromkeys(node for s in stages for node in s.loads)
         reads = {
             node: scope.printer.fresh("h")
             for node in loads
@@ -89,14 +86,7 @@ class Halves:
             and affine(node.args[0]).stride(axis) == "unit"
         }
         writes = [
-            s
-            for s in stages
-            if s.kind == "store"
-            and kernel.buffers[s.buffer].dtype is float16
-            and not kernel.buffers[s.buffer].reads
-            and writers.count(s.buffer) == 1
-            and s.offset is not None
-            and affine(s.offset).stride(axis) == "unit"
+            s for s in stages if is_plain_store(kernel, s, axis) and kernel.buffers[s.buffer].dtype is float16
         ]
         return cls(axis, reads, writes)
 
@@ -176,13 +166,8 @@ def whole_strips(
 
 def _lanes(halves: Halves, stages: Sequence[Stage]) -> int:
     """As many as keep the processor busy, and fill a vector of the smallest elements that the loop itself reads or writes."""
-    loads = {n for s in stages for root in _roots(s) for n in walk(root) if n.op == "load"}
-    sizes = [node.dtype.itemsize for node in loads if node not in halves.reads]
+    sizes = [node.dtype.itemsize for s in stages for node in s.loads if node not in halves.reads]
     sizes += [s.expr.dtype.itemsize for s in stages if s.kind == "store" and s not in halves.writes]
     additions = cost(stages)
     lanes = next((lanes for most, lanes in _LANES if additions <= most), _VECTOR_LANES)
     return max(lanes, _VECTOR_BYTES // min(sizes, default=4))
-
-
-def _roots(stage: Stage) -> list[Expr]:
-    return [root for root in (stage.expr, stage.offset, stage.condition) if root is not None]

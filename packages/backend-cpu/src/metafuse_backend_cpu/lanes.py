@@ -128,9 +128,8 @@ def _used_later(kernel: Kernel) -> set[int]:
     phase_of = {stage.result: stage.phase for stage in kernel.stages if stage.kind in ("reduce", "let")}
     used: set[int] = set()
     for stage in kernel.stages:
-        for root in (stage.expr, stage.offset, stage.condition):
-            if root is not None:
-                used |= {n.value for n in walk(root) if n.op == "value" and phase_of[n.value] < stage.phase}
+        for root in stage.roots:
+            used |= {n.value for n in walk(root) if n.op == "value" and phase_of[n.value] < stage.phase}
     return used
 
 
@@ -373,8 +372,7 @@ def _finish(lanes: _Lanes, body: Scope, stages: list[Stage], found: dict[int, Ac
 
 
 def _loads(stages: Sequence[Stage]) -> list[Expr]:
-    roots = [root for s in stages for root in (s.expr, s.condition, s.offset) if root is not None]
-    return list(dict.fromkeys(node for root in roots for node in walk(root) if node.op == "load"))
+    return list(dict.fromkeys(node for s in stages for node in s.loads))
 
 
 def _picks(lanes: _Lanes, stages: Sequence[Stage]) -> bool:

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from metafuse.backend.contract import Machine
 from metafuse.dtypes import int64
 from metafuse.kernel.cstyle import loaded, operation, stored, type_name
-from metafuse.kernel.expr import Expr, cast, walk
+from metafuse.kernel.expr import Expr, cast
 from metafuse.kernel.ir import REDUCTIONS, Kernel, Stage
 from metafuse.kernel.scope import Scope
 
@@ -93,8 +93,7 @@ def statements(
         pending.clear()
 
     for stage in stages:
-        roots = [root for root in (stage.expr, stage.offset, stage.condition) if root is not None]
-        reads = {node.value for root in roots for node in walk(root) if node.op == "load"}
+        reads = {node.value for node in stage.loads}
         if stage.kind == "scatter" or any(buffer in reads for buffer, _ in pending):
             flush()
         if stage.kind == "store":
@@ -142,7 +141,7 @@ def emit_elements(kernel: Kernel, root: Scope, machine: Machine, schedule: Sched
     if schedule.axis >= 0:
         axes.append(schedule.axis)
     past = streamed(kernel, schedule.axis, machine)
-    if not axes or residues(kernel, schedule.axis) or interior(kernel, schedule.axis):
+    if past and (residues(kernel, schedule.axis) or interior(kernel, schedule.axis)):
         past = []
     outputs = {stage.buffer for stage in past}
     declare(kernel, root, outputs, schedule.axis, machine)

@@ -41,7 +41,7 @@ def residues(kernel: Kernel, lane: int) -> Residues | None:
     if any(stage.kind != "store" for stage in kernel.stages):
         return None
     for stage in kernel.stages:
-        for root in _roots(stage):
+        for root in stage.roots:
             for x in walk(root):
                 if x.op in ("cdiv", "cmod") and any(part == axis(lane) for part in walk(x)):
                     found[x] = None
@@ -74,10 +74,6 @@ def _rebuilt(stage: Stage, memo: dict[Expr, Expr]) -> Stage:
         offset=rebuilt(stage.offset),
         condition=rebuilt(stage.condition),
     )
-
-
-def _roots(stage: Stage) -> list[Expr]:
-    return [root for root in (stage.expr, stage.offset, stage.condition) if root is not None]
 
 
 def _uniform(x: Expr) -> bool:

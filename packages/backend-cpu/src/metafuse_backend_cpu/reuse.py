@@ -47,8 +47,7 @@ def keep_in_outputs(kernel: Kernel) -> Kernel:
 
 def _kept(kernel: Kernel, number: int, store: Stage) -> Kernel | None:
     touched = sum(s.buffer == store.buffer for s in kernel.stages)
-    roots = [root for s in kernel.stages for root in (s.expr, s.offset, s.condition) if root is not None]
-    loaded = {n.value for root in roots for n in walk(root) if n.op == "load"}
+    loaded = {node.value for s in kernel.stages for node in s.loads}
     if touched != 1 or store.buffer in loaded or store.offset is None or _loads(store.offset):
         return None
     dtype = kernel.buffers[store.buffer].dtype

@@ -4,7 +4,7 @@ What it is: ``streamed`` (which stores of a loop may do so), ``declare`` (the ru
 and ``ways`` (the loop for such calls, in tiles: results are collected in a small array and copied out by stores that bypass
 the caches; and the plain loop for all others).
 What it is not: for outputs that a kernel reads back, as softmax does: copying whole rows at once takes longer than it saves.
-Who calls it: ``loops`` and ``reductions``.
+Who calls it: ``loops``, ``reductions`` and ``transposes``.
 
 Why: a processor that stores to a line it does not have reads it from memory first, and another line leaves the caches for it. A
 loop that adds two large arrays moves a quarter less without.
@@ -20,7 +20,7 @@ from metafuse.kernel.expr import walk
 from metafuse.kernel.ir import Kernel, Stage
 from metafuse.kernel.scope import Scope, affine
 
-from .access import cost, stages_of
+from .access import cost, is_plain_store, stages_of
 
 __all__ = ["declare", "finish", "streamed", "ways"]
 
@@ -71,19 +71,12 @@ def streamed(kernel: Kernel, axis: int, machine: Machine) -> list[Stage]:
     something is folded, or computing takes longer than writing."""
     if not machine.stream_bytes or axis < 0:
         return []
-    writers = [stage.buffer for stage in kernel.stages if stage.kind in ("store", "scatter")]
     found: list[Stage] = []
     for _, inner, outer in stages_of(kernel):
         stages = inner if kernel.inner else [*inner, *outer]
         if cost(stages) <= _MOST_COST and all(stage.kind in ("store", "let") for stage in stages):
-            found += [s for s in stages if s.kind == "store" and writers.count(s.buffer) == 1]
-    return [
-        stage
-        for stage in found
-        if stage.offset is not None
-        and not kernel.buffers[stage.buffer].reads
-        and affine(stage.offset).stride(axis) == "unit"
-    ]
+            found += [stage for stage in stages if is_plain_store(kernel, stage, axis)]
+    return found
 
 
 def declare(

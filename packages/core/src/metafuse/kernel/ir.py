@@ -34,7 +34,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..dtypes import DType
-from .expr import Expr
+from .expr import Expr, walk
 
 __all__ = ["BufferParam", "Contraction", "DimIndex", "Kernel", "Operand", "Stage", "IDENTITY", "REDUCTIONS"]
 
@@ -100,6 +100,16 @@ class Stage:
     buffer: int = -1
     offset: Expr | None = None
     condition: Expr | None = None
+
+    @property
+    def roots(self) -> tuple[Expr, ...]:
+        """The expressions that it has."""
+        return tuple(root for root in (self.expr, self.offset, self.condition) if root is not None)
+
+    @property
+    def loads(self) -> list[Expr]:
+        """What it reads, each once, operands first."""
+        return list(dict.fromkeys(x for root in self.roots for x in walk(root) if x.op == "load"))
 
 
 @dataclass(frozen=True)

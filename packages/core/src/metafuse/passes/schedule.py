@@ -12,7 +12,6 @@ from bisect import insort
 
 from ..backend.contract import Call
 from ..backend.library import LibraryCall
-from ..kernel.expr import walk
 from ..kernel.ir import Kernel, Stage
 from .fuse import Group
 from .library import LoweredLibrary
@@ -301,12 +300,11 @@ def _read_only_by(kernel: Kernel, slot: int, store: Stage) -> bool:
 
     Stages of one phase and level read before they write, so others may read it too, except in the tail of a contraction."""
     for stage in kernel.stages:
-        for root in (stage.expr, stage.offset, stage.condition):
-            for x in walk(root) if root is not None else ():
-                if x.op != "load" or x.value != slot:
-                    continue
-                if x.args[0] != store.offset or stage.level != "outer" or stage.phase > store.phase:
-                    return False
-                if kernel.contraction is not None and stage is not store:
-                    return False
+        for x in stage.loads:
+            if x.value != slot:
+                continue
+            if x.args[0] != store.offset or stage.level != "outer" or stage.phase > store.phase:
+                return False
+            if kernel.contraction is not None and stage is not store:
+                return False
     return True
