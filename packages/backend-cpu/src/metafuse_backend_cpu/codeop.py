@@ -119,9 +119,7 @@ class CodeOps:
         run: Any = getattr(loaded, "run", None)
         if run is None:
             raise BackendError(f"[code] not a loaded snippet: {loaded!r}")
-        shapes: list[tuple[int, ...]] = run(
-            list(inputs), list(outputs), {name: float(data[name]) for name in data}, list(offsets)
-        )
+        shapes: list[tuple[int, ...]] = run(inputs, outputs, data, offsets)
         return shapes
 
 

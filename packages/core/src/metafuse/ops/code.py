@@ -14,14 +14,13 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NoReturn
 
-from ..config import flags
 from ..dtypes import DType, as_dtype
 from ..errors import ArgumentError, BackendError, DTypeError, ShapeError
 from ..graph.node import Spec, leaf, signature, spec_of
 from ..runtime import executor
 from ..runtime.buffer import Buffer
 from ..var import Var, sync, wrap
-from .code_source import Code, Snippet, Text, check_numbers, fitting
+from .code_source import Code, Snippet, Text, check_numbers, check_shapes, fitting
 from .meta import check_var
 from .several import Result, attach, record_several
 
@@ -88,23 +87,26 @@ def code(
     shape, dtype = (shape if shapes is None else shapes), (dtype if dtypes is None else dtypes)
     if outputs is None and _are_vars(dtype):
         outputs, inputs, (cpu_src, cpu_grad_src) = dtype, shape, _moved(inputs, cpu_src, cpu_grad_src)
-    if isinstance(inputs, Var) or not isinstance(inputs, Sequence) or isinstance(inputs, str):
+    if type(inputs) is not list and (isinstance(inputs, (Var, str)) or not isinstance(inputs, Sequence)):
         raise DTypeError(f"[code] inputs must be a list of Vars, got {type(inputs).__name__}")
-    given = [check_var("code", f"inputs[{k}]", x) for k, x in enumerate(inputs)]
-    headers = (("cpu", (cpu_header, cpu_grad_header)), ("cuda", (cuda_header, cuda_grad_header)))
-    sources = (("cpu", (cpu_src, _frozen(cpu_grad_src))), ("cuda", (cuda_src, _frozen(cuda_grad_src))))
-    options = _options(flags.compile_options) + _options(compile_options or {}, "compile_options")
-    try:
-        snippet, gradients = _snippets(sources, headers, options, len(given))
-    except TypeError:  # not to be hashed, and so no text
-        snippet, gradients = _snippets.__wrapped__(sources, headers, options, len(given))
-    numbers = check_numbers(data)
+    given = [x if type(x) is Var else check_var("code", f"inputs[{k}]", x) for k, x in enumerate(inputs)]
+    written = (
+        ("cpu", cpu_header, cpu_grad_header, cpu_src, _frozen(cpu_grad_src)),
+        ("cuda", cuda_header, cuda_grad_header, cuda_src, _frozen(cuda_grad_src)),
+    )
+    options = _options(_compile_options().value())
+    if compile_options:
+        options += _options(compile_options, "compile_options")
+    numbers = check_numbers(data) if data else {}
     if outputs is not None:
-        return _in_place(Code(snippet, (), tuple(numbers), 0, gradients), given, outputs, numbers)
+        return _in_place(_code(written, options, len(given), tuple(numbers)), given, outputs, numbers)
     plain = type(shape) in (list, tuple) and type(dtype) is str and all(type(n) is int for n in shape)
-    specs, dynamic, several = _plain_specs(tuple(shape), dtype) if plain else _specs(shape, dtype)
-    made = Code(snippet, specs, tuple(numbers), 0, gradients)
-    results = _run_now(made, given, numbers, dynamic) if any(dynamic) else _recorded(made, given, numbers)
+    parts = (written, options, len(given), tuple(numbers), tuple(shape) if plain else shape, dtype)
+    try:
+        made, dynamic, several = (_remembered if plain else _with_results)(*parts)
+    except TypeError:  # something is not to be hashed, and so no text
+        made, dynamic, several = _with_results(*parts)
+    results = _run_now(made, given, numbers, dynamic) if dynamic else _recorded(made, given, numbers)
     return tuple(results) if several else results[0]
 
 
@@ -132,23 +134,57 @@ def _text(name: str, value: Any) -> str:
     return value
 
 
+@lru_cache(maxsize=1)
+def _compile_options() -> Any:
+    """The row of ``flags.compile_options``."""
+    from ..flag_names import find  # as `config` does: not part of the import
+
+    return find("compile_options")
+
+
 def _frozen(texts: Any) -> Any:
     return tuple(texts) if type(texts) is list else texts
 
 
+def _code(written: tuple[Any, ...], options: tuple[str, ...], inputs: int, numbers: tuple[str, ...]) -> Code:
+    """What was ``written``, per language: header, header of gradients, source and sources of gradients; without results."""
+    try:
+        snippet, gradients = _snippets(written, options, inputs)
+    except TypeError:  # not to be hashed, and so no text
+        snippet, gradients = _snippets.__wrapped__(written, options, inputs)
+    return Code(snippet, (), numbers, 0, gradients)
+
+
+def _with_results(
+    written: tuple[Any, ...],
+    options: tuple[str, ...],
+    inputs: int,
+    numbers: tuple[str, ...],
+    shape: Any,
+    dtype: Any,
+) -> tuple[Code, tuple[bool, ...], bool]:
+    """What the node holds, which results are dynamic (nothing if none is), and whether there is a list of them."""
+    made = _code(written, options, inputs, numbers)
+    specs, dynamic, several = _specs(shape, dtype)
+    return replace(made, outputs=specs), dynamic if any(dynamic) else (), several
+
+
+#: a loop's calls are looked at once
+_remembered = lru_cache(maxsize=256)(_with_results)
+
+
 @lru_cache(maxsize=256)
 def _snippets(
-    sources: tuple[Any, ...], headers: tuple[Any, ...], options: tuple[str, ...], inputs: int
+    written: tuple[Any, ...], options: tuple[str, ...], inputs: int
 ) -> tuple[Snippet, tuple[Snippet | None, ...]]:
-    """The snippet and its gradients; the texts of a loop's calls are looked at once."""
-    texts, heads = dict(sources), dict(headers)
-    return _forward(texts, heads, options), _backward(texts, heads, options, inputs)
+    """The snippet and its gradients."""
+    return _forward(written, options), _backward(written, options, inputs)
 
 
-def _forward(sources: Any, headers: Any, options: tuple[str, ...]) -> Snippet:
+def _forward(written: tuple[Any, ...], options: tuple[str, ...]) -> Snippet:
     texts = []
-    for language, (source, _) in sources.items():
-        header = _text(f"{language}_header", headers[language][0])
+    for language, header, _, source, _ in written:
+        _text(f"{language}_header", header)
         if _text(f"{language}_src", source).strip():
             texts.append(Text(language, header, source, (f"{language}_header", f"{language}_src")))
     if not texts:
@@ -156,13 +192,11 @@ def _forward(sources: Any, headers: Any, options: tuple[str, ...]) -> Snippet:
     return Snippet(tuple(texts), (), options)
 
 
-def _backward(
-    sources: Any, headers: Any, options: tuple[str, ...], inputs: int
-) -> tuple[Snippet | None, ...]:
+def _backward(written: tuple[Any, ...], options: tuple[str, ...], inputs: int) -> tuple[Snippet | None, ...]:
     """A snippet per input, or ``None`` where no language has one; nothing if nobody has any."""
     found: list[list[Text]] = [[] for _ in range(inputs)]
-    for language, (_, texts) in sources.items():
-        name, (header, own) = f"{language}_grad_src", headers[language]
+    for language, header, own, _, texts in written:
+        name = f"{language}_grad_src"
         if isinstance(texts, str) or not isinstance(texts, Sequence):
             raise DTypeError(f"[code] {name} must be a list of strings, got {type(texts).__name__}")
         if texts and len(texts) != inputs:
@@ -178,6 +212,8 @@ def _backward(
 
 def _options(given: Mapping[str, Any], argument: str = "") -> tuple[str, ...]:
     """Arguments of the compiler in the entries ``"FLAGS: ...": 1``; an ``argument`` may have no others."""
+    if type(given) is dict and not given:
+        return ()
     found: list[str] = []
     if not isinstance(given, Mapping):
         raise DTypeError(f"[code] {argument} must be a dict such as {{'FLAGS: -lz': 1}}, got {given!r}")
@@ -216,9 +252,6 @@ def _specs(shape: Any, dtype: Any) -> tuple[tuple[Spec, ...], tuple[bool, ...], 
         dynamic,
         several,
     )
-
-
-_plain_specs = lru_cache(maxsize=256)(_specs)
 
 
 def _dtype(dtype: Any) -> DType:
@@ -263,13 +296,9 @@ def _run_now(code: Code, inputs: list[Var], numbers: dict[str, float], dynamic: 
     buffers = [Buffer(dev.backend, max(spec.nbytes, 1)) for spec in code.outputs]
     made = list(zip(buffers, code.outputs, strict=True))
     shapes = _observed(code, dev, given, made, code.numbers(list(numbers.values())))
+    check_shapes(code.outputs, shapes, dynamic)
     results = []
-    for k, (buffer, spec, shape) in enumerate(zip(buffers, code.outputs, shapes, strict=True)):
-        if shape != spec.shape and not dynamic[k]:
-            raise ShapeError(
-                f"[code] the snippet set shape {list(shape)} of out{k}, declared was {list(spec.shape)}; give the first "
-                "extent as a negative upper bound if it is dynamic"
-            )
+    for buffer, spec, shape in zip(buffers, code.outputs, shapes, strict=True):
         final = spec_of(shape, spec.dtype)
         results.append(wrap(leaf(final, fitting(buffer, final), False)))
     if not code.gradients:

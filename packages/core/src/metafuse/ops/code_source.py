@@ -47,6 +47,13 @@ class Snippet:
     aliases: tuple[tuple[str, str], ...] = ()
     options: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        # every record and every run looks it up, and the texts are long
+        object.__setattr__(self, "_hash", hash((self.texts, self.aliases, self.options)))
+
+    def __hash__(self) -> int:
+        return self._hash  # type: ignore[attr-defined,no-any-return]
+
     def text(self, backend: AbstractBackend) -> Text:
         """The text for a backend. Errors: ``BackendError`` where there is none."""
         if not isinstance(backend, SupportsCodeOp):
@@ -91,10 +98,8 @@ class Snippet:
         offsets: Sequence[int] = (),
     ) -> list[tuple[int, ...]]:
         """Run it on row-major buffers; answers the final shapes of the outputs."""
-        kinds = _kinds([spec for _, spec in inputs]), _kinds([spec for _, spec in outputs])
-        loaded = self.obtain(backend, kernels, *kinds)
-        assert isinstance(backend, SupportsCodeOp)
-        shapes = backend.launch_code(
+        loaded = self.obtain(backend, kernels, _kinds(inputs), _kinds(outputs))
+        shapes: list[tuple[int, ...]] = backend.launch_code(  # type: ignore[attr-defined]
             loaded,
             [(b.handle, spec.shape) for b, spec in inputs],
             [(b.handle, spec.shape) for b, spec in outputs],
@@ -104,12 +109,12 @@ class Snippet:
         for buffer, _ in outputs:
             if type(buffer) is Buffer:  # no part of a program's own memory, whose contents nobody compares
                 buffer.version = next_version()
-        return [tuple(shape) for shape in shapes]
+        return shapes
 
 
-def _kinds(specs: Sequence[Spec]) -> list[tuple[DType, int]]:
+def _kinds(arrays: Sequence[tuple[Any, Spec]]) -> list[tuple[DType, int]]:
     """What is compiled for, of each array."""
-    return [(spec.dtype, len(spec.shape)) for spec in specs]
+    return [(spec.dtype, len(spec.shape)) for _, spec in arrays]
 
 
 @dataclass(frozen=True)
@@ -125,6 +130,13 @@ class Code:
     former: int = 0
     gradients: tuple[Snippet | None, ...] = ()
 
+    def __post_init__(self) -> None:
+        parts = (self.snippet, self.outputs, self.data, self.former, self.gradients)
+        object.__setattr__(self, "_hash", hash(parts))  # as that of a snippet
+
+    def __hash__(self) -> int:
+        return self._hash  # type: ignore[attr-defined,no-any-return]
+
     @property
     def source(self) -> str:
         """The text, for people."""
@@ -137,30 +149,35 @@ class Code:
 
     def prepare(self, backend: AbstractBackend, kernels: KernelTable, inputs: Sequence[Spec]) -> None:
         """Compile if new."""
-        given = inputs[: len(inputs) - self.former]
-        self.snippet.obtain(backend, kernels, _kinds(given), _kinds(self.outputs))
+        given = [(None, spec) for spec in inputs[: len(inputs) - self.former]]
+        self.snippet.obtain(backend, kernels, _kinds(given), _kinds([(None, spec) for spec in self.outputs]))
 
     def run(self, call: OpaqueCall) -> None:
         """Compile if new, and run. Several results lie in the buffer of the output one after another."""
-        offsets, target = places(self.outputs)[0], call.output[0]
-        first = len(call.inputs) - self.former
-        for (buffer, spec), at in zip(call.inputs[first:], offsets, strict=False):
-            copy_bytes(call.backend, buffer, target, spec.nbytes, at=at)
+        target = call.output[0]
+        offsets = places(self.outputs)[0] if len(self.outputs) > 1 else ()
+        given = call.inputs
+        if self.former:
+            first = len(given) - self.former
+            for (buffer, spec), at in zip(given[first:], offsets or (0,), strict=True):
+                copy_bytes(call.backend, buffer, target, spec.nbytes, at=at)
+            given = given[:first]
         outputs = [(target, spec) for spec in self.outputs]
-        shapes = self.snippet.launch(
-            call.backend,
-            call.kernels,
-            call.inputs[:first],
-            outputs,
-            self.numbers(call.scalars),
-            offsets if len(outputs) > 1 else (),
-        )
-        for k, (shape, spec) in enumerate(zip(shapes, self.outputs, strict=True)):
-            if shape != spec.shape:
-                raise ShapeError(
-                    f"[code] the snippet set shape {list(shape)} of out{k}, declared was {list(spec.shape)}; give the first "
-                    "extent as a negative upper bound if it is dynamic"
-                )
+        numbers = self.numbers(call.scalars) if call.scalars else {}
+        shapes = self.snippet.launch(call.backend, call.kernels, given, outputs, numbers, offsets)
+        check_shapes(self.outputs, shapes)
+
+
+def check_shapes(
+    declared: Sequence[Spec], shapes: Sequence[tuple[int, ...]], dynamic: Sequence[bool] = ()
+) -> None:
+    """Errors: ``ShapeError`` where a snippet changed the shape of a result that is not ``dynamic``."""
+    for k, (spec, shape) in enumerate(zip(declared, shapes, strict=True)):
+        if shape != spec.shape and not (dynamic and dynamic[k]):
+            raise ShapeError(
+                f"[code] the snippet set shape {list(shape)} of out{k}, declared was {list(spec.shape)}; give the first "
+                "extent as a negative upper bound if it is dynamic"
+            )
 
 
 def fitting(buffer: Buffer, spec: Spec) -> Buffer:
