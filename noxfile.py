@@ -213,6 +213,6 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Write the generated pages under docs/ anew."""
+    """Write the generated parts of docs/ and of the READMEs anew."""
     session.install(*PAGES)
     session.run("python", "tools/generate_docs.py", env={"PYTHONPATH": ":".join(map(str, SOURCES))})

@@ -1,5 +1,4 @@
-"""Sums over two ranks of 1 KB to 100 MB, in place: the contract's all_reduce against mpi4py's on the same array, and
-PyTorch's gloo.
+"""Sums over two ranks of 1 KB to 100 MB, in place, against mpi4py's on the same array and PyTorch's gloo.
 
     python benchmarks/bench_allreduce.py
 

@@ -20,12 +20,32 @@ import harness
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
-#: in the order of the page
-SCRIPTS = (
-    "bench_models", "bench_training", "bench_small_net", "bench_library", "bench_by_hand", "bench_allreduce",
-    "bench_data_parallel", "bench_elementwise", "bench_reduce", "bench_norms", "bench_layers",
-    "bench_operators", "bench_optimizer", "bench_knn", "bench_dispatch", "bench_compile", "bench_import", "bench_longrun",
-)  # fmt: skip
+#: in the order of the page; what the scripts are called with, once per command
+RUNS: dict[str, tuple[str, ...]] = {
+    "bench_models": (
+        "--batches 1,8,16 --runs 5 --seconds 5 --peers eager,compile",
+        "--group second --batches 1,16 --runs 4 --seconds 4 --peers eager,compile",
+    ),
+    "bench_training": ("--runs 5 --seconds 10 --cases mnist,transformer,resnet18,resnet50",),
+    "bench_small_net": ("",),
+    "bench_library": ("--runs 10 --seconds 4",),
+    "bench_by_hand": ("",),
+    "bench_allreduce": ("",),
+    "bench_data_parallel": ("--turns 2 --steps 4",),
+    "bench_elementwise": ("",),
+    "bench_reduce": ("",),
+    "bench_norms": ("",),
+    "bench_layers": ("",),
+    "bench_operators": ("",),
+    "bench_optimizer": ("",),
+    "bench_knn": ("",),
+    "bench_dispatch": ("",),
+    "bench_compile": ("",),
+    "bench_import": ("",),
+    "bench_longrun": ("",),
+}
+#: these say themselves how many threads or processes they take
+NO_THREADS = ("bench_allreduce", "bench_data_parallel", "bench_import")
 HEAD = """# Benchmarks
 
 Written by `benchmarks/run_all.py`; [benchmarks/README.md](../benchmarks/README.md) says what each script does and how it is
@@ -45,16 +65,24 @@ def sections(page: str) -> dict[str, str]:
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
+def command(name: str, arguments: str) -> str:
+    """What one types to measure this again."""
+    return f"python benchmarks/{name}.py {arguments}".rstrip()
+
+
 def run(name: str, threads: int) -> tuple[str, int]:
-    """The section of one script and its exit code."""
-    command = [sys.executable, str(HERE / f"{name}.py")]
-    if name != "bench_import":
-        command += ["--threads", str(threads)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    body = done.stdout.strip()
-    if done.returncode and not body:
-        body = "**failed:** " + (done.stderr.strip().splitlines() or ["no message"])[-1]
-    return f"## {title(name)}\n\n`python benchmarks/{name}.py`\n\n{body}\n\n", done.returncode
+    """The section of one script and its exit code, the worst where it runs several times."""
+    text, worst = f"## {title(name)}\n\n", 0
+    for arguments in RUNS[name]:
+        words = [sys.executable, str(HERE / f"{name}.py"), *arguments.split()]
+        words += [] if name in NO_THREADS else ["--threads", str(threads)]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        body = done.stdout.strip()
+        if done.returncode and not body:
+            body = "**failed:** " + (done.stderr.strip().splitlines() or ["no message"])[-1]
+        text += f"`{command(name, arguments)}`\n\n{body}\n\n"
+        worst = max(worst, abs(done.returncode))
+    return text, worst
 
 
 def main() -> int:
@@ -63,12 +91,12 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=min(2, harness.usable_cores()))
     parser.add_argument("--print", action="store_true", help="print the page instead of writing it")
     options = parser.parse_args()
-    unknown = [name for name in options.only if name not in SCRIPTS]
+    unknown = [name for name in options.only if name not in RUNS]
     if unknown:
-        parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(SCRIPTS)}")
+        parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(RUNS)}")
     found = sections(PAGE.read_text(encoding="utf-8")) if PAGE.exists() and options.only else {}
     failed = 0
-    for name in options.only or SCRIPTS:
+    for name in options.only or RUNS:
         begin = time.perf_counter()
         found[name], code = run(name, options.threads)
         failed += code != 0
@@ -77,7 +105,7 @@ def main() -> int:
             file=sys.stderr,
             flush=True,
         )
-    page = HEAD + "\n" + "".join(f"<!-- {name} -->\n{found[name]}" for name in SCRIPTS if name in found)
+    page = HEAD + "\n" + "".join(f"<!-- {name} -->\n{found[name]}" for name in RUNS if name in found)
     page = page.rstrip("\n") + "\n"
     if options.print:
         print(page)

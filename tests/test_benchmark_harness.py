@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -83,13 +84,16 @@ def test_a_row_has_median_quartiles_ratio_and_verdict(harness, options, capsys, 
 def test_every_benchmark_is_on_the_page_and_in_the_readme(harness):
     runner = load("run_all")
     scripts = {path.stem for path in FOLDER.glob("bench_*.py")}
-    assert set(runner.SCRIPTS) == scripts
+    assert set(runner.RUNS) == scripts
     readme = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert [name for name in scripts if f"`{name}.py`" not in readme] == []
     page = (FOLDER.parent / "docs" / "benchmarks.md").read_text(encoding="utf-8")
-    assert set(runner.sections(page)) == scripts
-    for name in scripts:
-        assert f"## {runner.title(name)}\n" in page
+    sections = runner.sections(page)
+    assert set(sections) == scripts
+    for name, section in sections.items():
+        assert section.startswith(f"## {runner.title(name)}\n")
+        commands = re.findall(r"^`(python .*)`$", section, re.MULTILINE)
+        assert commands == [runner.command(name, arguments) for arguments in runner.RUNS[name]]
 
 
 def test_a_profile_has_a_row_per_launch_or_per_name(harness, capsys):

@@ -1,8 +1,8 @@
-"""Write the generated parts of docs/ from the code they describe.
+"""Write the generated parts of docs/ and of the READMEs from what they describe.
 
-``python tools/generate_docs.py`` writes them; ``--check`` only compares and answers exit code 1 if one is out of
-date. A generated part of a page stands between the lines ``<!-- generated: NAME -->`` and ``<!-- end -->``; the rest
-of the page is written by hand.
+``python tools/generate_docs.py`` writes them; ``--check`` only compares and answers exit code 1 if one is out of date.
+The READMEs' figures come from ``docs/benchmarks.md``, everything else from the code. A generated part of a page stands
+between the lines ``<!-- generated: NAME -->`` and ``<!-- end -->``; the rest of the page is written by hand.
 """
 
 from __future__ import annotations
@@ -156,7 +156,49 @@ def scaling_table() -> str:
     return "\n".join(parts)
 
 
+#: words of the table of speed, by language
+SPEED_WORDS = {
+    "en": ("what", "PyTorch eager", "PyTorch compiled", "forward passes: {}", "a training step: {}",
+           "{} cases of layers, {} of them below 1", "{} operators", ", "),
+    "zh": ("内容", "PyTorch eager", "PyTorch compile", "前向计算：{}", "一个训练步：{}",
+           "{} 个层的用例，其中 {} 个低于 1", "{} 个算子", "、"),
+}  # fmt: skip
+
+
+def speed_table(language: str) -> str:
+    """How many times as long PyTorch takes, from ``docs/benchmarks.md``: geometric means, and training steps one by one."""
+    page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+
+    def found(pattern: str, text: str = page) -> re.Match[str]:
+        match = re.search(pattern, text, re.MULTILINE | re.DOTALL)
+        if match is None:
+            raise SystemExit(f"generate_docs: nothing in docs/benchmarks.md matches {pattern!r}")
+        return match
+
+    what, eager, compiled, forward, training, layers, operators, comma = SPEED_WORDS[language]
+    rows: list[tuple[str, str, str]] = []
+    rest = found(r"<!-- bench_models -->(.*?)<!-- ")[1]
+    for _ in range(2):
+        group = found(r"(.*?)^geometric mean of the \w+ group: ([\d.]+) eager, ([\d.]+) compile", rest)
+        names = dict.fromkeys(re.findall(r"^\| (\w+) \| \d+ \|", group[1], re.MULTILINE))
+        rows.append((forward.format(comma.join(names)), group[2], group[3]))
+        rest = rest[group.end() :]
+    steps = found(r"<!-- bench_training -->(.*?)<!-- ")[1]
+    for name, *ratios in re.findall(
+        r"^\| (\w+) \| [^|]+ \| [^|]+ \(([\d.]+)\) \| [^|]+ \(([\d.]+)\) \|", steps, re.MULTILINE
+    ):
+        rows.append((training.format(name), ratios[0], ratios[1]))
+    below, count, mean = found(r"^(\d+) of (\d+) below 1,.*?^geometric mean of \d+ ratios: ([\d.]+)").groups()
+    rows.append((layers.format(count, below), mean, ""))
+    count, mean = found(r"^(\d+) cases, geometric mean ([\d.]+);").groups()
+    rows.append((operators.format(count), mean, ""))
+    machine = found(r"^[^\n|]*? threads; Python[^;\n]+")[0]
+    return f"{machine}\n\n" + markdown((what, eager, compiled), rows)
+
+
 PARTS: dict[str, Callable[[], str]] = {
+    "speed": lambda: speed_table("en"),
+    "speed-zh": lambda: speed_table("zh"),
     "flags": flags_table,
     "further-flags": further_flags_table,
     "promotion": promotion_table,
@@ -185,7 +227,8 @@ def render(text: str) -> str:
 
 def pages() -> list[Path]:
     """The pages that hold generated parts."""
-    return [path for path in sorted(DOCS.rglob("*.md")) if MARK.search(path.read_text(encoding="utf-8"))]
+    candidates = [*ROOT.glob("README*.md"), *DOCS.rglob("*.md")]
+    return [path for path in sorted(candidates) if MARK.search(path.read_text(encoding="utf-8"))]
 
 
 def outdated() -> list[Path]:
@@ -194,7 +237,7 @@ def outdated() -> list[Path]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Write the generated parts of docs/.")
+    parser = argparse.ArgumentParser(description="Write the generated parts of docs/ and of the READMEs.")
     parser.add_argument(
         "--check", action="store_true", help="write nothing; exit code 1 if a page is out of date"
     )

@@ -6,6 +6,7 @@ import importlib.util
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -16,9 +17,12 @@ PAGES = sorted(
     path
     for path in [
         *ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("changes/*.md"), *ROOT.glob("tests/*.md"),
+        *ROOT.glob("benchmarks/*.md"), *ROOT.glob("examples/*/*.md"),
         *ROOT.glob("packages/*/README.md"), *ROOT.glob("packages/*/src/**/README.md"),
     ]
 )  # fmt: skip
+#: files of a reader's own in examples of commands
+NOT_OURS = {"train.py", "script.py", "converted.py"}
 READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
 
 
@@ -88,6 +92,20 @@ def test_both_readmes_show_the_same_code():
     assert code(READMES[0]) == code(READMES[1])
 
 
+@cache
+def files() -> list[Path]:
+    return [p for p in ROOT.rglob("*") if not {".git", ".nox"} & set(p.relative_to(ROOT).parts)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_files_that_are_named_exist(page):
+    """Names in code marks that end like a file of the tree's; a pattern stands for one file at least."""
+    for quoted in re.findall(r"`([^`\n]+)`", page.read_text(encoding="utf-8")):
+        for name in re.findall(r"(?<![\w./-])[\w*][\w./*-]*\.(?:py|cpp|hpp|toml)\b", quoted):
+            known = name in NOT_OURS or any(p.match(name) for p in files())
+            assert known, f"{relative(page)} names {name}"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=relative)
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
@@ -113,14 +131,26 @@ def test_the_example_of_the_readme_runs_and_learns(capsys):
     assert float(capsys.readouterr().out) < 0.02
 
 
+@pytest.mark.parametrize("page", READMES, ids=relative)
+def test_the_readmes_count_the_networks(page):
+    models = pytest.importorskip("metafuse_models")
+    networks = [name for name in models.__all__ if name.islower() and name != "register_weights"]
+    (row,) = [line for line in page.read_text(encoding="utf-8").splitlines() if "metafuse-models`" in line]
+    assert re.findall(r"\[(\d+) ", row) == [str(len(networks))]
+
+
 PAGES_WITH_EXAMPLES = [
-    *(f"docs/{name}.md" for name in ("flags", "code", "explain", "compile", "distributed", "library")),
+    *(
+        f"docs/{name}.md"
+        for name in ("flags", "code", "explain", "compile", "distributed", "files", "library", "precision")
+    ),
     *(f"packages/{name}/README.md" for name in ("core", "models", "compat-jittor", "converter")),
 ]
 
 
 @pytest.mark.parametrize("page", PAGES_WITH_EXAMPLES)
-def test_the_examples_of_other_pages_run(page):
+def test_the_examples_of_other_pages_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # some write files
     names = {"__name__": "page"}
     for code in blocks(ROOT / page, "python"):
         script = code + "\nimport metafuse; metafuse.flags.debug = 0\n"

@@ -1,8 +1,7 @@
 """Weight normalisation: a weight as a direction and a length that are trained separately.
 
-What it is: ``weight_norm`` replaces the Var ``name`` of a layer by ``name_g`` (lengths) and ``name_v`` (directions), from
-which the weight
-follows whenever it is read: ``g * v / |v|``.
+What it is: ``weight_norm`` replaces the Var ``name`` of a layer by ``name_g`` (lengths) and ``name_v`` (directions),
+from which the weight follows whenever it is read: ``g * v / |v|``.
 What it is not: batch or layer normalisation (``metafuse.nn``).
 Who calls it: users, as ``metafuse.weightnorm``.
 

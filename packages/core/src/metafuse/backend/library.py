@@ -21,12 +21,10 @@ kind                   first                            second                  
 
 A batch dimension of extent 1, or of stride 0, is broadcast. A transposed convolution is ``convolution_data``.
 
-Each operand, ``operands`` too, has an element type of its own: float32, bfloat16 or float16. A backend may convert both
-factors to
-bfloat16 where one of them has that type or ``math`` says so, and to float16 where both have it; sums, ``scale`` and
-post-operations are
-float32 always, and the result is rounded to its type once, when it is stored (a backend that can't fuse a post-operation may
-round before it as well).
+Each operand, ``operands`` too, has an element type of its own: float32, bfloat16 or float16. A backend may convert
+both factors to bfloat16 where one of them has that type or ``math`` says so, and to float16 where both have it; sums,
+``scale`` and post-operations are float32 always, and the result is rounded to its type once, when it is stored (a
+backend that can't fuse a post-operation may round before it as well).
 """
 
 from __future__ import annotations

@@ -33,9 +33,8 @@ class SupportsPrograms(ABC):
     def prepare(self, steps: Sequence[Step], scalar_kinds: str, constant: Collection[int] = ()) -> Any:
         """Freeze ``steps``; ``scalar_kinds`` has one letter per entry of the scalar table: ``f`` float, ``i`` integer.
 
-        ``constant``: numbers of steps that run only where ``changed``: their inputs seldom differ from one run to the next. A
-        backend
-        that also ``SupportsLibraryOps`` takes ``LibraryCall`` among the steps."""
+        ``constant``: numbers of steps that run only where ``changed``: their inputs seldom differ from one run to the next.
+        A backend that also ``SupportsLibraryOps`` takes ``LibraryCall`` among the steps."""
 
     @abstractmethod
     def run(

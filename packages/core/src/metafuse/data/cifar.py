@@ -31,9 +31,8 @@ __all__ = ["CIFAR10", "CIFAR100"]
 
 
 class CIFAR10(Dataset):
-    """Pairs (image, class): float32 ``[3, 32, 32]`` in 0..1, or what ``transform`` makes of the image of Pillow's; and an
-    integer, or
-    what ``target_transform`` makes of it.
+    """Pairs (image, class): float32 ``[3, 32, 32]`` in 0..1, or what ``transform`` makes of the image of Pillow's;
+    and an integer, or what ``target_transform`` makes of it.
 
     Args:
         root: folder of the archive ``cifar-10-python.tar.gz``, of the folder ``cifar-10-batches-py`` in it, or of its files;

@@ -229,9 +229,8 @@ class Dataset:
             self._pool = None
 
     def reset(self) -> None:
-        """End the workers, so that the next iteration starts with new ones: after changes *inside* of an attribute, of which
-        they
-        have copies. A new value of an attribute is noticed without."""
+        """End the workers, so that the next iteration starts with new ones: after changes *inside* of an attribute,
+        of which they have copies. A new value of an attribute is noticed without."""
         self.terminate()
 
 

@@ -150,11 +150,9 @@ def download_url_to_local(
 def fetch(urls: Sequence[str], target: Path, md5: str | None, timeout: float = 20.0) -> Path:
     """Make ``target`` the file with this sum, downloading it from the first address that works.
 
-    A part that is there from an interrupted attempt (``<name>.part``) is continued; a connection that breaks is taken up
-    again. Of
-    several processes that want the file one loads it, the others wait. How far it is stands on a terminal's last line, unless
-    the
-    flag ``log_silent`` is set.
+    A part that is there from an interrupted attempt (``<name>.part``) is continued; a connection that breaks is taken
+    up again. Of several processes that want the file one loads it, the others wait. How far it is stands on a
+    terminal's last line, unless the flag ``log_silent`` is set.
 
     Errors: ``DownloadError`` naming the file, each address with what went wrong, and where to place the file by hand.
     """

@@ -25,8 +25,7 @@ IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff
 @checked
 class ImageFolder(Dataset):
     """Pairs (image, class) of the files ``root/<class>/.../*.jpg`` (or .png ...): an RGB image of Pillow's, or what
-    ``transform`` makes
-    of it, and the number of the class. Classes are sorted by name, files by path.
+    ``transform`` makes of it, and the number of the class. Classes are sorted by name, files by path.
 
     Attributes: ``classes``, ``class_to_idx``, ``imgs`` (pairs of path and class).
 

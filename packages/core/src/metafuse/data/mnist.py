@@ -38,9 +38,8 @@ _EMNIST_MD5 = "58c8d27c78d21e728a6bc7b3cc06412e"
 
 
 class MNIST(Dataset):
-    """Pairs (image, digit): float32 ``[1, 28, 28]`` in 0..1, or what ``transform`` makes of the uint8 ``[28, 28]`` array; and
-    an
-    integer.
+    """Pairs (image, digit): float32 ``[1, 28, 28]`` in 0..1, or what ``transform`` makes of the uint8 ``[28, 28]``
+    array; and an integer.
 
     Args:
         data_root: folder of the four IDX files, compressed or not; ``None`` means ``METAFUSE_DATA_DIR`` (if set) or

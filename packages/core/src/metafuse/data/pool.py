@@ -297,9 +297,8 @@ def _signal_name(number: int) -> str:
 
 @contextmanager
 def _quiet_start() -> Iterator[None]:
-    """No interrupt reaches a process before it has said that it ignores them, and Python's advice against forks of processes
-    with
-    threads is not shown: the threads that metafuse starts are prepared for them."""
+    """No interrupt reaches a process before it has said that it ignores them, and Python's advice against forks of
+    processes with threads is not shown: the threads that metafuse starts are prepared for them."""
     before = None
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)

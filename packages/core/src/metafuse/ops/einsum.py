@@ -1,8 +1,7 @@
 """Einstein summation, composed of matrix products.
 
-What it is: ``einsum`` with NumPy's notation: the order of pairs is NumPy's ``einsum_path``, each pair is one ``matmul``
-between two
-transpositions, which the contraction pass recognises.
+What it is: ``einsum`` with NumPy's notation: the order of pairs is NumPy's ``einsum_path``, each pair is one
+``matmul`` between two transpositions, which the contraction pass recognises.
 What it is not: a loop over all indices at once.
 Who calls it: users, ``metafuse.linalg``, ``metafuse.einops``.
 """

@@ -2,7 +2,8 @@
 
 What it is: ``native_loop``, which records an opaque node; which of the two runs is decided when it runs.
 What it is not: users' own snippets (``code``), or functions that are NumPy always (``host``).
-Who calls it: recursions over time steps and reads at free places in ``neural``.
+Who calls it: sorting, running folds, masks and some copies beside this file; recurrent layers, samples of images and CTC in
+``neural``.
 """
 
 from __future__ import annotations

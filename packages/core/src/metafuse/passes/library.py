@@ -351,9 +351,8 @@ class Library:
 
 
 def find_constants(graph: ProgramGraph, groups: Sequence[Group], handed_out: frozenset[int]) -> None:
-    """Fill ``graph.constants``: arrays that nothing but library operations and what serves their tails reads, and what is
-    computed
-    from those for the tails. ``groups`` in order; ``handed_out``: values that leave the program."""
+    """Fill ``graph.constants``: arrays that nothing but library operations and what serves their tails reads, and
+    what is computed from those for the tails. ``groups`` in order; ``handed_out``: values that leave the program."""
     readers: dict[int, list[Group]] = {}
     for group in groups:
         for value in group.reads:

@@ -237,9 +237,8 @@ def rotate(
     center: Sequence[float] | None = None,
     fill: Any = None,
 ) -> Image:
-    """Turned by ``angle`` degrees, counter-clockwise, about ``center`` (x, y), which is the middle by default. ``expand``
-    makes the
-    image large enough for all of it.
+    """Turned by ``angle`` degrees, counter-clockwise, about ``center`` (x, y), which is the middle by default.
+    ``expand`` makes the image large enough for all of it.
 
     Example:
         >>> import metafuse as mf
@@ -289,9 +288,8 @@ def affine(
 def affine_matrix(
     size: tuple[int, int], angle: Any, translate: Any, scale: Any, shear: Any
 ) -> np.ndarray[Any, Any]:
-    """The 3 x 3 matrix that takes a point (x, y, 1) of the image to its new place: shift . rotation . shear y . shear x .
-    scale, about
-    the middle."""
+    """The 3 x 3 matrix that takes a point (x, y, 1) of the image to its new place: shift . rotation . shear y . shear
+    x . scale, about the middle."""
     turn = math.radians(check_number("affine", "angle", angle))
     dx, dy = _point("affine", "translate", translate)
     scale = check_number("affine", "scale", scale)

@@ -280,9 +280,8 @@ def gray(img: Any, num_output_channels: int) -> Any:
 def to_tensor(pic: Any) -> Any:
     """A float32 array ``[channels, height, width]``: values of 0..255 become 0..1, others stay as they are.
 
-    Tensors (arrays that are not uint8, and Vars) stay as they are, only that ``[height, width]`` becomes ``[1, height,
-    width]``. Of a
-    tuple (of crops) every member is converted.
+    Tensors (arrays that are not uint8, and Vars) stay as they are, only that ``[height, width]`` becomes ``[1,
+    height, width]``. Of a tuple (of crops) every member is converted.
 
     Example:
         >>> import numpy as np

@@ -1,14 +1,12 @@
 """What an image is: of Pillow's, or an array; and the checks that all transforms share.
 
-What it is: the one place that imports Pillow (late, and with an error that says what to install), the conversions between its
-images
-and arrays, and checks of sizes, ranges and probabilities.
+What it is: the one place that imports Pillow (late, and with an error that says what to install), the conversions
+between its images and arrays, and checks of sizes, ranges and probabilities.
 What it is not: a transform.
 Who calls it: the other modules of ``transform``; ``data`` for reading files.
 
-One rule for arrays: **uint8 arrays are images**, ``[height, width]`` or ``[height, width, channels]`` with 0..255; **all
-other arrays
-are tensors**, ``[..., height, width]``.
+One rule for arrays: **uint8 arrays are images**, ``[height, width]`` or ``[height, width, channels]`` with 0..255;
+**all other arrays are tensors**, ``[..., height, width]``.
 """
 
 from __future__ import annotations
