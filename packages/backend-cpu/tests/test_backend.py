@@ -100,6 +100,31 @@ def test_number_of_threads_of_the_environment():
     assert done.stdout == "3\n"
 
 
+TEXTS = """
+import metafuse as mf
+from metafuse import nn
+mf.set_global_seed(0)
+for layer in (nn.Pool(3, 2, 1), nn.ReflectionPad2d(2), nn.Conv(3, 3, 3, 2, 1), nn.Softmax(1)):
+    x = mf.ones(4, 3, 9, 9).sync()
+    y = layer(x)
+    loss = (y * y).sum()
+    print(mf.explain([y, loss, mf.grad(loss, x)]))
+"""
+
+
+def test_every_process_writes_the_same_text():
+    """Compiled code is found on disk by the text, so nothing in it may follow the order of a set."""
+    texts = set()
+    for seed in "0123":
+        done = subprocess.run(
+            [sys.executable, "-c", TEXTS],
+            env={**os.environ, "PYTHONHASHSEED": seed, "METAFUSE_BACKEND": "cpu"},
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        texts.add(done.stdout)
+    assert len(texts) == 1
+
+
 WARM = """
 import sys, time
 from pathlib import Path

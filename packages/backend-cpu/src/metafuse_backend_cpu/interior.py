@@ -67,8 +67,9 @@ class Interior:
 
 def interior(kernel: Kernel, lane: int) -> Interior | None:
     """The interior of a row along axis ``lane``; ``None`` if nothing is checked, or not in a way that is understood."""
-    loads = {x for stage in kernel.stages for x in walk(stage.expr) if x.op == "load"}
-    guards = {x.args[1] for x in loads if len(x.args) == 3}
+    # no sets: their order would differ from process to process, and with it the text by which compiled code is found
+    loads = list(dict.fromkeys(x for stage in kernel.stages for x in walk(stage.expr) if x.op == "load"))
+    guards = list(dict.fromkeys(x.args[1] for x in loads if len(x.args) == 3))
     written = {number for number, buffer in enumerate(kernel.buffers) if buffer.writes}
     if any(x.value in written for x in loads):
         return None
