@@ -2,7 +2,7 @@
 
 What it is: small helpers on offsets that several passes share.
 What it is not: the index language (``index``), from which it takes the affine form.
-Who calls it: ``inline``, ``contraction``, ``fuse``, ``lower``.
+Who calls it: every pass that looks into index expressions.
 """
 
 from __future__ import annotations

@@ -21,7 +21,8 @@ from .partial import fold_in_parts, parts_of
 from .program_graph import ProgramGraph
 
 if TYPE_CHECKING:
-    from .fuse import Atom, Group
+    from .atoms import Atom
+    from .fuse import Group
 
 __all__ = ["join_columns"]
 

@@ -268,9 +268,8 @@ def _solve(
     """Turn ``dest[f(axes)] += a * b`` into a sum over the axes that remain once each destination dimension is solved."""
     target = graph.specs[number].shape
     kept_dims = [d for d, n in enumerate(target) if n != 1]
-    solved: dict[
-        int, tuple[int, int, Affine]
-    ] = {}  # source axis -> (destination dim, coefficient, its affine form)
+    #: source axis -> (destination dim, coefficient, its affine form)
+    solved: dict[int, tuple[int, int, Affine]] = {}
     for d, position in enumerate(where.indexes):
         affine = as_affine(rewrite(position, lambda x: index[x.value] if x.op == "axis" else None))
         if affine is None:

@@ -2,7 +2,7 @@
 
 What it is: ``covered``. Joining arrays is a chain of such scatters: each array goes to its own part of the result.
 What it is not: a general question about index maps: only whole slices along one dimension are looked at.
-Who calls it: ``fuse``, which then leaves out the kernel of the start value.
+Who calls it: ``atoms``, which then leaves out the kernel of the start value.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 What it is: walks maps, reindexes and reshapes down to values with storage, composing index maps on the way.
 What it is not: the decision what gets storage (``materialise``) or what shares a loop (``fuse``).
-Who calls it: ``fuse`` (one call per stored value) and ``contraction``.
+Who calls it: ``atoms`` (one call per stored value); ``contraction`` and others take its helpers on shapes.
 
 Loads are made over flat offsets; ``load.value`` is the number of the value in the ``ProgramGraph``. Everything under a
 reindex that may miss is loaded only where it hits.

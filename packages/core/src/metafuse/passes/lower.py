@@ -10,14 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 
 from ..dtypes import DType, accumulator, int64
 from ..kernel.expr import Expr, add, axis, call, cast, const, cost_of, load, mul, rewrite, select, walk
 from ..kernel.ir import BufferParam, Contraction, DimIndex, Kernel, Operand, Stage
 from .affine import as_affine, expression
+from .atoms import Atom
 from .axes import Draft, merge_axes, walk_outside_loads
 from .contraction import Match, View
-from .fuse import Atom, Group
+from .fuse import Group
 from .program_graph import ProgramGraph
 
 __all__ = ["LoweredCall", "lower"]
@@ -56,45 +58,35 @@ class _Lowering:
         self.group = group
         self.needed = needed
         self.drafts: list[Draft] = []
-        self.inlined: dict[int, Expr] = {}  # full-level values of the group, by number
+        #: value of the group -> what stands for it where it is read
+        self.inlined: dict[int, Expr] = {}
         self.spilled = self._choose_spilled()
-        self.stored_in: dict[
-            int, tuple[int, Expr]
-        ] = {}  # spilled value -> phase that computes it, its expression
+        #: spilled value -> phase that computes it, its expression
+        self.stored_in: dict[int, tuple[int, Expr]] = {}
         self.results = 0
-        self.phases: tuple[dict[Expr, int], dict[Expr, int]] = (
-            {},
-            {},
-        )  # phase of an expression, at outer/inner level
+        #: expression -> its phase, at outer and at inner level
+        self.phases: tuple[dict[Expr, int], dict[Expr, int]] = ({}, {})
         self.resolved: dict[Expr, Expr] = {}
-        self.ready: dict[
-            int, tuple[int, int]
-        ] = {}  # value number -> phase from which (outer, inner) stages read it
+        #: result -> phase from which (outer, inner) stages read it
+        self.ready: dict[int, tuple[int, int]] = {}
         self.sizes: list[int] = []
-        self.buffers: dict[int, list[bool]] = {}  # value -> [reads, writes]
+        #: value -> [reads, writes], in the order of the kernel's buffers
+        self.buffers: dict[int, list[bool]] = {}
+        #: position in the program's scalar table -> slot in the kernel's, type
         self.scalars: dict[int, tuple[int, DType]] = {}
 
     def run(self) -> LoweredCall:
-        """All steps in order."""
+        """The kernel: stages first, then the axes' order, then sizes in the place of numbers."""
         group = self.group
         for atom, outer_level in group.atoms:
             self._draft(atom, outer_level)
         self._drop_unused_lets()
         shared = tuple((v, p) for v, p in self.spilled.items() if v != p and self._may_share(v, p))
-        order = (*self._outer_order(), *self._inner_order())
-        outer = len(group.outer_axes)
-        rename = {axis(k): axis(new) for new, k in enumerate(order)}
-        renamed: dict[Expr, Expr] = {}
-        for draft in self.drafts:
-            self._map(draft, lambda e: rewrite(e, rename.get, renamed))
-        extents = [group.extents[k] for k in order]
-        serial = len(group.serial)
+        extents = self._in_loop_order()
+        outer, serial = len(group.outer_axes), len(group.serial)
         if group.kind != "contraction":
             extents, outer, serial = merge_axes(self.drafts, extents, outer, serial)
         self.sizes = list(extents)
-        elements = 1
-        for n in extents:
-            elements *= n
         contraction = self._annotate() if group.kind == "contraction" else None
         memo: dict[Expr, Expr] = {}
         stages = tuple(self._final(draft, memo) for draft in sorted(self.drafts, key=lambda d: d.phase))
@@ -117,10 +109,25 @@ class _Lowering:
             tuple(self.buffers),
             tuple(self.sizes),
             tuple(self.scalars),
-            elements,
+            prod(extents),
             tuple(n for n, (_, writes) in self.buffers.items() if writes),
             shared,
         )
+
+    def _in_loop_order(self) -> list[int]:
+        """Number the axes of all drafts in the order of the loops; answers the extents."""
+        order = (*self._outer_order(), *self._inner_order())
+        rename = {axis(k): axis(new) for new, k in enumerate(order)}
+        renamed: dict[Expr, Expr] = {}
+
+        def change(root: Expr) -> Expr:
+            return rewrite(root, rename.get, renamed)
+
+        for draft in self.drafts:
+            draft.expr = change(draft.expr)
+            draft.place = None if draft.place is None else change(draft.place)
+            draft.condition = None if draft.condition is None else change(draft.condition)
+        return [self.group.extents[k] for k in order]
 
     def _outer_order(self) -> list[int]:
         """Outer axes in loop order: as they are, or in the order of memory where values are stored otherwise."""
@@ -198,6 +205,7 @@ class _Lowering:
 
     # -- stages --------------------------------------------------------------------------------------------------
     def _draft(self, atom: Atom, outer_level: bool) -> None:
+        """Append the stages of an atom."""
         if atom.kind == "scatter":
             assert atom.expr is not None
             self.drafts.append(
@@ -217,31 +225,33 @@ class _Lowering:
         else:
             assert atom.expr is not None
             expr = self._resolve(atom.expr)
-        keep = atom.number in self.needed
         if atom.kind in ("reduce", "contraction"):
-            phase = self._phase(expr, inner=True)
-            value = self._define(expr.dtype, phase, phase + 1)
-            self.drafts.append(Draft("reduce", "inner", expr, phase, atom.op, value.value))
-            self.inlined[atom.number] = value
-            if keep:
-                self.drafts.append(Draft("store", "outer", value, phase, value=atom.number, place=atom.place))
+            self._draft_result(atom, expr, "reduce", "inner", atom.op)
         elif outer_level:
-            phase = self._phase(expr, inner=False)
-            value = self._define(expr.dtype, phase, phase + 1)
-            self.drafts.append(Draft("let", "outer", expr, phase, result=value.value))
-            self.inlined[atom.number] = value
-            if keep:
-                self.drafts.append(Draft("store", "outer", value, phase, value=atom.number, place=atom.place))
+            self._draft_result(atom, expr, "let", "outer")
         else:
-            inner = bool(self.group.inner)
-            phase = self._phase(expr, inner=inner)
-            if atom.number in self.spilled:
-                self.stored_in[atom.number] = (phase, expr)
-            else:
-                self.inlined[atom.number] = expr
-            if keep or atom.number in self.spilled:
-                level = "inner" if inner else "outer"
-                self.drafts.append(Draft("store", level, expr, phase, value=atom.number, place=atom.place))
+            self._draft_value(atom, expr)
+
+    def _draft_result(self, atom: Atom, expr: Expr, kind: str, level: str, op: str = "") -> None:
+        """A fold, or a value per outer point: a result that later stages read by its number."""
+        phase = self._phase(expr, inner=level == "inner")
+        value = self._define(expr.dtype, phase, phase + 1)
+        self.drafts.append(Draft(kind, level, expr, phase, op, value.value))
+        self.inlined[atom.number] = value
+        if atom.number in self.needed:
+            self.drafts.append(Draft("store", "outer", value, phase, value=atom.number, place=atom.place))
+
+    def _draft_value(self, atom: Atom, expr: Expr) -> None:
+        """A value per point of the whole space: computed again by whoever reads it, unless it is stored and read back."""
+        inner = bool(self.group.inner)
+        phase = self._phase(expr, inner=inner)
+        if atom.number in self.spilled:
+            self.stored_in[atom.number] = (phase, expr)
+        else:
+            self.inlined[atom.number] = expr
+        if atom.number in self.needed or atom.number in self.spilled:
+            level = "inner" if inner else "outer"
+            self.drafts.append(Draft("store", level, expr, phase, value=atom.number, place=atom.place))
 
     def _draft_column(self, atom: Atom) -> None:
         """Add up along the serial axes: the first point stores its value, each other one what is there and its own."""
@@ -296,14 +306,6 @@ class _Lowering:
             kept = [d for d in self.drafts if d.kind not in ("let", "reduce") or d.result in used]
             changed = len(kept) != len(self.drafts)
             self.drafts = kept
-
-    def _map(self, draft: Draft, change: object) -> None:
-        assert callable(change)
-        draft.expr = change(draft.expr)
-        if draft.place is not None:
-            draft.place = change(draft.place)
-        if draft.condition is not None:
-            draft.condition = change(draft.condition)
 
     # -- from numbers to run-time sizes ----------------------------------------------------------------------------
     def _size(self, value: int) -> Expr:

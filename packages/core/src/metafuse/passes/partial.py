@@ -3,7 +3,7 @@
 What it is: ``split``, which cuts a fold into one per part of one of its dimensions, and a fold of those results; and
 ``is_starved``, which tells where a fold's loops leave cores without work.
 What it is not: a schedule: how many threads there are plays no role, so results are the same for any number of them.
-Who calls it: ``fuse`` and ``columns``.
+Who calls it: ``atoms``, ``fuse`` and ``columns``.
 
 Results that lie side by side in memory (columns of a matrix, the channels of an image that is stored channels last) are folded
 together, about ``LANES`` at once, and only those behind them are work for another core.
@@ -22,7 +22,7 @@ from .affine import as_affine, canonical_loads, offset, row_major
 from .program_graph import ProgramGraph
 
 if TYPE_CHECKING:
-    from .fuse import Atom
+    from .atoms import Atom
 
 __all__ = ["fold_in_parts", "is_starved", "parts_of", "split"]
 
