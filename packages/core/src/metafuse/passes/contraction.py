@@ -12,7 +12,7 @@ into a gather by solving for ``o``: ``(h + p - k*d) / s`` where the division lea
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from ..dtypes import float32
@@ -166,8 +166,24 @@ def _view(graph: ProgramGraph, number: int, index: Index, through: bool = True) 
 
     ``through``: also those under a reshape that adds or drops dimensions of extent 1, unless that leads to a part of an array:
     what is computed from a copy of it has more ways to be computed."""
-    start, crossed = (number, index), False
-    guarded: tuple[bool, ...] | None = None
+    source, at, guarded, crossed = _followed(graph, number, index, through)
+    places = []
+    for k, (position, extent) in enumerate(zip(at, graph.specs[source].shape, strict=True)):
+        affine = as_affine(position)
+        if affine is None:
+            return None
+        places.append(Place(affine, None, bool(guarded and guarded[k]), extent))
+    if crossed and any(p.affine.constant for p in places):
+        return _view(graph, number, index, through=False)
+    return View(source, tuple(places))
+
+
+def _followed(
+    graph: ProgramGraph, number: int, index: Index, through: bool
+) -> tuple[int, Index, tuple[bool, ...] | None, bool]:
+    """The value that is read in the end, the index into it, which dimensions of that are guarded, and whether a reshape was
+    crossed."""
+    crossed = False
     while number not in graph.stored and number not in graph.roots:
         if through and graph.kind(number) == "alias" and _leads_to_reindex(graph, number):
             crossed = True
@@ -182,36 +198,38 @@ def _view(graph: ProgramGraph, number: int, index: Index, through: bool = True) 
             break
         node = graph.nodes[number]
         where: IndexMap = node.sig.attrs
-        source = graph.inputs[number][0]
         if len(node.inputs) > 1 or where.conditions or (where.guard and where.overflow != 0):
             break
-        at = index
+        index = _composed(where, index)
+        number = graph.inputs[number][0]
+        guarded = _guarded(where, node.spec.shape, graph.specs[number].shape)
+        if any(guarded):
+            return _without_widening(graph, number), index, guarded, crossed
+    return _without_widening(graph, number), index, None, crossed
 
-        def substitute(x: Expr, at: Index = at) -> Expr | None:
-            return at[x.value] if x.op == "axis" else None
 
-        index = tuple(rewrite(x, substitute) for x in where.indexes)
-        shape = node.spec.shape
-        if where.guard:
-            guarded = tuple(
-                not (x.op == "axis" and shape[x.value] == extent)
-                for x, extent in zip(where.indexes, graph.specs[source].shape, strict=True)
-            )
-        number = source
-        if guarded is not None and any(guarded):
-            break
-        guarded = None
+def _composed(where: IndexMap, index: Index) -> Index:
+    """The index into the source of a map that is read at ``index``."""
+
+    def substitute(x: Expr) -> Expr | None:
+        return index[x.value] if x.op == "axis" else None
+
+    return tuple(rewrite(x, substitute) for x in where.indexes)
+
+
+def _guarded(where: IndexMap, shape: Sequence[int], source: Sequence[int]) -> tuple[bool, ...]:
+    """Which dimensions of the source may be left: none where the map has no guard, or takes an axis of the same extent."""
+    return tuple(
+        where.guard and not (x.op == "axis" and shape[x.value] == extent)
+        for x, extent in zip(where.indexes, source, strict=True)
+    )
+
+
+def _without_widening(graph: ProgramGraph, number: int) -> int:
+    """What a 16-bit float that is read as float32 is stored as."""
     while _widens(graph, number) and number not in graph.stored and number not in graph.roots:
         number = graph.inputs[number][0]
-    places = []
-    for k, (position, extent) in enumerate(zip(index, graph.specs[number].shape, strict=True)):
-        affine = as_affine(position)
-        if affine is None:
-            return None
-        places.append(Place(affine, None, bool(guarded and guarded[k]), extent))
-    if crossed and any(p.affine.constant for p in places):
-        return _view(graph, *start, through=False)
-    return View(number, tuple(places))
+    return number
 
 
 def _leads_to_reindex(graph: ProgramGraph, number: int) -> bool:

@@ -34,52 +34,84 @@ SMALLER = 8
 
 def mark_stored(graph: ProgramGraph, spatial: Container[int] = ()) -> None:
     """Fill ``graph.stored`` and ``graph.by_dims``. ``spatial``: how many spatial dimensions images have."""
-    cost = [0] * len(graph.specs)
-    operations = [0] * len(graph.specs)
-    reads: list[frozenset[int]] = [frozenset()] * len(graph.specs)
-    flat = [True] * len(graph.specs)
+    walk = _Walk(graph, spatial)
     for number in range(graph.count):
-        if number in graph.dead:
-            continue
-        node = graph.nodes[number]
-        kind = node.sig.kind
-        inputs = graph.inputs[number]
-        own = node.sig.cost
-        if kind == "alias" and _splits_image(graph, number, spatial):
-            graph.by_dims.add(number)
-        if kind == "alias" and node.sig.name == BY_ITSELF and not graph.has_storage(graph.base(number)):
-            graph.stored.add(graph.base(number))
-            graph.picked.add(graph.base(number))
-            cost[inputs[0]] = operations[inputs[0]] = 0
-        for i in inputs:
-            if not graph.has_storage(graph.base(i)) and _must_store_input(graph, number, i, cost[i], flat[i]):
-                graph.stored.add(graph.base(i))
-        cost[number] = own + sum(
-            cost[i] for i in inputs if not graph.has_storage(i) and not _is_small(graph, i, number)
-        )
-        operations[number] = 1 + sum(operations[i] for i in inputs if not graph.has_storage(i))
-        gathered: set[int] = set()
-        for i in inputs:
-            gathered |= {i} if graph.has_storage(i) else reads[i]
-        reads[number] = frozenset(gathered)
-        if not gathered and cost[number] < DEAR:  # of indexes alone: the same for whole vectors
-            cost[number] = 0
-        flat[number] = _is_flat(graph, number, flat)
-        if kind in ("reduce", "scatter", "opaque"):
-            graph.stored.add(number)
-        elif kind == "alias":
-            if number in graph.roots:
-                base = graph.base(number)
-                if not graph.has_storage(base):
-                    graph.stored.add(base if graph.specs[base].dtype is node.spec.dtype else number)
-        elif (
-            number in graph.roots
-            or operations[number] > MAX_OPERATIONS
-            or _worth_keeping(graph, number, cost[number], reads[number])
-        ):
+        if number not in graph.dead:
+            walk.visit(number)
+
+
+class _Walk:
+    """What is known of each value by its number: what one element costs, in additions and in operations, if it is not stored;
+    which stored values that reads; whether it can be computed from a flat offset."""
+
+    def __init__(self, graph: ProgramGraph, spatial: Container[int]) -> None:
+        self.graph = graph
+        self.spatial = spatial
+        count = len(graph.specs)
+        self.cost = [0] * count
+        self.operations = [0] * count
+        self.reads: list[frozenset[int]] = [frozenset()] * count
+        self.flat = [True] * count
+
+    def visit(self, number: int) -> None:
+        """Decide which inputs of a node have to be stored, then whether the node itself."""
+        graph = self.graph
+        self._store_inputs(number)
+        self._count(number)
+        self.flat[number] = _is_flat(graph, number, self.flat)
+        if graph.kind(number) == "alias":
+            self._store_shown(number)
+        elif self._is_stored(number):
             graph.stored.add(number)
         if graph.has_storage(number):
-            cost[number] = operations[number] = 0
+            self.cost[number] = self.operations[number] = 0
+
+    def _store_inputs(self, number: int) -> None:
+        graph, inputs = self.graph, self.graph.inputs[number]
+        if graph.kind(number) == "alias":
+            if _splits_image(graph, number, self.spatial):
+                graph.by_dims.add(number)
+            base = graph.base(number)
+            if graph.nodes[number].sig.name == BY_ITSELF and not graph.has_storage(base):
+                graph.stored.add(base)
+                graph.picked.add(base)
+                self.cost[inputs[0]] = self.operations[inputs[0]] = 0
+        for i in inputs:
+            base = graph.base(i)
+            if not graph.has_storage(base) and _must_store_input(
+                graph, number, i, self.cost[i], self.flat[i]
+            ):
+                graph.stored.add(base)
+
+    def _count(self, number: int) -> None:
+        """What one element costs with everything that is computed on the way to it."""
+        graph = self.graph
+        inlined = [i for i in graph.inputs[number] if not graph.has_storage(i)]
+        below = sum(self.cost[i] for i in inlined if not _is_small(graph, i, number))
+        self.cost[number] = graph.nodes[number].sig.cost + below
+        self.operations[number] = 1 + sum(self.operations[i] for i in inlined)
+        gathered: set[int] = set()
+        for i in graph.inputs[number]:
+            gathered |= {i} if graph.has_storage(i) else self.reads[i]
+        self.reads[number] = frozenset(gathered)
+        if not gathered and self.cost[number] < DEAR:  # of indexes alone: the same for whole vectors
+            self.cost[number] = 0
+
+    def _store_shown(self, alias: int) -> None:
+        """What a user sees through an alias is stored: under the alias only where that has another type."""
+        graph = self.graph
+        base = graph.base(alias)
+        if alias in graph.roots and not graph.has_storage(base):
+            same = graph.specs[base].dtype is graph.nodes[alias].spec.dtype
+            graph.stored.add(base if same else alias)
+
+    def _is_stored(self, number: int) -> bool:
+        return (
+            self.graph.kind(number) in ("reduce", "scatter", "opaque")
+            or number in self.graph.roots
+            or self.operations[number] > MAX_OPERATIONS
+            or _worth_keeping(self.graph, number, self.cost[number], self.reads[number])
+        )
 
 
 def _must_store_input(graph: ProgramGraph, user: int, number: int, cost: int, flat: bool) -> bool:

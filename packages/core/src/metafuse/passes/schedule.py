@@ -262,7 +262,6 @@ def _donations(
     """Outputs that may be written over a leaf which the same call reads at the same element, and nobody reads later."""
     found: list[tuple[int, int]] = []
     taken: set[int] = set()
-    handed_out = set(kept)
     for time, launch in enumerate(launches):
         readers: dict[int, int] = {}
         for item in launch:
@@ -272,27 +271,34 @@ def _donations(
         for item in launch:
             if not isinstance(item, LoweredCall):
                 continue
+            # leaves that nobody but this call reads, now or later
+            free = {
+                value: slot
+                for slot, value in enumerate(item.values)
+                if graph.is_leaf(value)
+                and value not in kept
+                and deaths[value] == time
+                and readers[value] == 1
+            }
             for stage in item.kernel.stages:
                 if stage.kind != "store" or stage.level != "outer" or item.values[stage.buffer] not in kept:
                     continue
                 output = item.values[stage.buffer]
                 if births[output] != time:  # an earlier launch has begun to write it
                     continue
-                for slot, value in enumerate(item.values):
-                    if (
-                        graph.is_leaf(value)
-                        and value not in taken
-                        and value not in handed_out
-                        and deaths[value] == time
-                        and readers[value] == 1
-                        and graph.specs[value].nbytes == graph.specs[output].nbytes
-                        and graph.specs[value].dtype.itemsize == graph.specs[output].dtype.itemsize
-                        and _read_only_by(item.kernel, slot, stage)
-                    ):
+                for value, slot in free.items():
+                    same = _same_size(graph, value, output)
+                    if same and value not in taken and _read_only_by(item.kernel, slot, stage):
                         found.append((slots[output], slots[value]))
                         taken.add(value)
                         break
     return tuple(found)
+
+
+def _same_size(graph: ProgramGraph, value: int, other: int) -> bool:
+    """Whether one may be written over the other element by element."""
+    a, b = graph.specs[value], graph.specs[other]
+    return a.nbytes == b.nbytes and a.dtype.itemsize == b.dtype.itemsize
 
 
 def _read_only_by(kernel: Kernel, slot: int, store: Stage) -> bool:
