@@ -68,18 +68,7 @@ class CodeOps:
         """
         arrays = [("in", k, *spec) for k, spec in enumerate(inputs)]
         arrays += [("out", k, *spec) for k, spec in enumerate(outputs)]
-        scope = Scope({}, {"JIT": "1", "JIT_cpu": "1"})
-        for role, number, dtype, rank in arrays:
-            declare(scope, f"{role}{number}", f"{role}{number}", rank, _type_name(dtype))
-        known = {"out": "out0", **(aliases or {})} if outputs else dict(aliases or {})
-        for name, canonical in known.items():
-            if canonical not in scope.arrays or not _REFERENCE.fullmatch(canonical):
-                raise ArgumentError(f"[code] alias {name!r} stands for an unknown array: {canonical!r}")
-            declare(
-                scope, name, canonical, scope.arrays[canonical].rank, scope.definitions[f"{canonical}_type"]
-            )
-            scope.aliases[name] = scope.arrays[canonical]
-        scope.definitions.update(_whole(arrays, known))
+        scope = _scope(arrays, {"out": "out0", **(aliases or {})} if outputs else dict(aliases or {}))
         written = header, source
         header, source = expand(header, files[0], scope), expand(source, files[1], scope)
         asked = f" {shlex.join(options)}" if options else ""
@@ -121,6 +110,21 @@ class CodeOps:
             raise BackendError(f"[code] not a loaded snippet: {loaded!r}")
         shapes: list[tuple[int, ...]] = run(inputs, outputs, data, offsets)
         return shapes
+
+
+def _scope(arrays: Sequence[tuple[str, int, DType, int]], aliases: Mapping[str, str]) -> Scope:
+    """What names mean in a snippet: its arrays, their aliases, and definitions made from all of them."""
+    scope = Scope({}, {"JIT": "1", "JIT_cpu": "1"})
+    for role, number, dtype, rank in arrays:
+        declare(scope, f"{role}{number}", f"{role}{number}", rank, _type_name(dtype))
+    for name, canonical in aliases.items():
+        if canonical not in scope.arrays or not _REFERENCE.fullmatch(canonical):
+            raise ArgumentError(f"[code] alias {name!r} stands for an unknown array: {canonical!r}")
+        array = scope.arrays[canonical]
+        declare(scope, name, canonical, array.rank, scope.definitions[f"{canonical}_type"])
+        scope.aliases[name] = array
+    scope.definitions.update(_whole(arrays, aliases))
+    return scope
 
 
 def _type_name(dtype: DType) -> str:
