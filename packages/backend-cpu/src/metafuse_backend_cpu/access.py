@@ -2,7 +2,7 @@
 
 What it is: the classification of all loads and stores by axis, and ``choose``.
 What it is not: code; ``loops`` and ``reductions`` write that.
-Who calls it: ``codegen``.
+Who calls it: ``codegen``, to choose a schedule, and every schedule.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 What it is: ``keep_in_outputs``, a rewriting of kernels, and ``invariants``, what the lane schedule may compute ahead.
 What it is not: common subexpressions of one loop; ``kernel.scope`` finds those by itself.
-Who calls it: ``codegen`` and ``lanes``.
+Who calls it: ``codegen`` and ``ahead``.
 """
 
 from __future__ import annotations

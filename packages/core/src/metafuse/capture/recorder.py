@@ -211,7 +211,7 @@ class Recorder:
                 sources,
                 [b.order for b in slots[: len(leaves)]],
                 codes,
-                skeleton(program, nodes, scalars),
+                skeleton(nodes, scalars),
             )
         )
         for position, slot in program.plan.results:
@@ -373,7 +373,7 @@ def _content(buffer: Buffer, spec: Spec) -> bytes:
     return content.tobytes()
 
 
-def skeleton(program: Program, nodes: list[Node], scalars: list[Any]) -> list[Node]:
+def skeleton(nodes: list[Node], scalars: list[Any]) -> list[Node]:
     """Nodes that say what ``nodes`` are, for opaque steps and messages, but hold no values."""
     used = 0
     found: list[Node] = []

@@ -258,11 +258,11 @@ class Step:
                 executor.evaluate([node])
                 buffer = node.buffer
             if buffer.backend is not self.backend:  # type: ignore[union-attr]
-                buffer = executor._move(node, self.device)
+                buffer = executor.move(node)
             if buffer.order != order:  # type: ignore[union-attr]
                 if order is not None:
                     return False
-                executor._move(node, self.device)
+                executor.move(node)
         return True
 
     def _bind(

@@ -2,7 +2,7 @@
 
 What it is: ``verify``, which refuses a kernel that breaks a rule of ``kernel.ir`` or ``kernel.expr``, and names the stage.
 What it is not: a check of the numbers of one call (sizes, buffers); those belong to the launch.
-Who calls it: ``runtime`` before emission when verification is on, the passes' tests, and backend authors.
+Who calls it: ``passes.pipeline`` before emission when verification is on, the passes' tests, and backend authors.
 
 The tables below are the rules: ``SIGNATURES`` says what each intrinsic takes and yields, ``FIELDS`` what each kind of stage
 has. The code under them only walks.

@@ -72,7 +72,7 @@ def gathered(
     if not image.windows and len(outer) <= 1 and len(inner) <= 1:
         return None  # no space
     readings = [False, True]
-    if _means_weight(extents, roles, image, outer, inner):
+    if _means_weight(extents, image, outer, inner):
         readings.reverse()
     for weight in readings:
         # where axes live besides the image: outer ones in the result, summed ones in the other operand
@@ -87,9 +87,7 @@ def gathered(
     return None
 
 
-def _means_weight(
-    extents: Sequence[int], roles: Roles, image: Side, outer: list[int], inner: list[int]
-) -> bool:
+def _means_weight(extents: Sequence[int], image: Side, outer: list[int], inner: list[int]) -> bool:
     """Whether the batch is summed over, by the order of the image's dimensions: the batch comes first."""
     if not outer and not inner:
         made = prod(extents[w.outer] for w in image.windows if w.outer is not None)

@@ -3,7 +3,7 @@
 What it is: asks the backend for every recognised contraction, decides which values are stored so that tails (bias, a folded
 batch norm, an activation, a residual) can be applied by the library, and translates those tails to ``PostOp`` s.
 What it is not: an algorithm. What the backend refuses at the end is lowered to generated loops like everything else.
-Who calls it: ``passes.pipeline`` (selection, description), ``fuse`` (what may join a contraction), ``materialise``.
+Who calls it: ``passes.pipeline`` (selection, description), ``fuse`` (what may join a contraction), ``layout``.
 
 Vectors of one number per channel that a tail needs (``weight / sqrt(var + eps)``, say) become values of their own. Where they,
 and the second operand, depend on nothing but arrays that nobody else reads, they are *constant*: computed and

@@ -3,7 +3,7 @@
 What it is: merges independent calls of one kernel into one launch, puts terminal groups (parameter updates) last,
 and assigns slots: leaves, outputs, and temporaries that share memory when their lives do not overlap.
 What it is not: allocation (``runtime.executor`` binds slots to buffers at every run).
-Who calls it: ``passes.pipeline``.
+Who calls it: ``passes.pipeline``; ``early`` moves its launches.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def plan_memory(
             outputs.append((slots[value], max(graph.specs[value].nbytes, 1)))
             if value in graph.orders:
                 orders.append((slots[value], graph.orders[value]))
-    joined = _joined(graph, launches, births, deaths, kept)
+    joined = _joined(launches, births, deaths, kept)
     lasting = [value for value in births if value in graph.constants]
     for value in (*joined, *lasting):
         del births[value]
@@ -160,7 +160,6 @@ def _lives(graph: ProgramGraph, launches: list[list[Item]]) -> tuple[dict[int, i
 
 
 def _joined(
-    graph: ProgramGraph,
     launches: list[list[Item]],
     births: dict[int, int],
     deaths: dict[int, int],

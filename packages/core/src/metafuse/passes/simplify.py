@@ -2,7 +2,7 @@
 
 What it is: merges nodes that do the same to the same inputs, and marks what no result depends on as dead.
 What it is not: algebra on expressions; a kernel's common subexpressions are the backend's printer's.
-Who calls it: ``passes.pipeline``, first.
+Who calls it: ``passes.pipeline``, first; ``invert`` has what is dead marked anew.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ leads to the binary module that holds the kernel. A batch of kernels compiled to
 keys lead to.
 What it is not: a lock server or an index. There is no lock: every file is written under a temporary name and renamed, two
 processes that store the same key are both right, and whatever can't be read back intact is dropped and built again.
-Who calls it: ``runtime.executor`` for modules; compilers of backends for small facts about a toolchain (``get_text``).
+Who calls it: ``runtime.kernels`` for modules; compilers of backends for small facts about a toolchain (``get_text``).
 
 Layout below ``path``: ``keys/<key>`` holds the digest of a module, ``modules/<digest>`` a header and the binary,
 ``texts/<key>`` a small text, ``total`` how many bytes these are (``cache_total``). Reading touches the modification time, from

@@ -397,7 +397,7 @@ def _bind(
     for k in plan.row_major:
         leaves[k].buffer = upload(read(leaves[k]), leaves[k].spec)
     for k, node in enumerate(leaves):
-        slots[k] = node.buffer if node.buffer.backend is backend else _move(node, dev)  # type: ignore[union-attr]
+        slots[k] = node.buffer if node.buffer.backend is backend else move(node)  # type: ignore[union-attr]
     for output, leaf, uses in donations:
         node = leaves[leaf]
         # the node is referred to by the leaf list, `node`, the argument of getrefcount and the inputs of the graph's units;
@@ -449,8 +449,8 @@ def _versions(program: Program, slots: list[Buffer], scalars: list[float | int])
     return (*[slots[k].version for k in constant.leaves], *[scalars[k] for k in constant.scalars])
 
 
-def _move(node: Node, dev: _Device) -> Buffer:
-    """The leaf's value on this device; it stays there."""
+def move(node: Node) -> Buffer:
+    """The leaf's value on the device that programs run on now; it stays there."""
     node.buffer = upload(read(node), node.spec)
     return node.buffer
 
