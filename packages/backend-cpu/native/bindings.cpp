@@ -232,7 +232,10 @@ PYBIND11_MODULE(_native, m) {
     m.doc() = "Memory, loading and execution for the metafuse CPU backend.";
     py::register_exception_translator(translate);
 
-    m.def("alloc", [](std::size_t bytes) { return reinterpret_cast<std::uintptr_t>(Pool::instance().allocate(bytes)); });
+    m.def("alloc", [](py::ssize_t bytes) {
+        if (bytes < 0) throw Failure("ArgumentError", "[alloc] a size can't be negative: " + std::to_string(bytes));
+        return reinterpret_cast<std::uintptr_t>(Pool::instance().allocate(static_cast<std::size_t>(bytes)));
+    });
     m.def("free", [](const py::handle& handle) { Pool::instance().release(as_pointer(handle.ptr())); });
     m.def("copy_in", [](const py::handle& handle, const py::handle& source) {
         const Bytes bytes(source, false);

@@ -186,6 +186,37 @@ def test_compositions_tell_their_arguments_apart():
     check_grads(lambda a, c: nn.linear(a, c), [x.numpy(), w.numpy()])
 
 
+def test_a_single_operation_is_recorded_as_it_was():
+    @recorded
+    def less(a, b):
+        return b - a
+
+    @recorded
+    def twice(a):
+        return a + a
+
+    @recorded
+    def cut(a):
+        with mf.no_grad():
+            return a * 2
+
+    a, b = mf.array([1.0, 2.0]).start_grad(), mf.array([5.0, 5.0])
+    for function, given, expected in (
+        (less, (a, b), [4.0, 3.0]),
+        (twice, (a,), [2.0, 4.0]),
+        (cut, (a,), [2.0, 4.0]),
+    ):
+        seen = []
+        for _ in range(3):
+            with mf.no_grad():
+                assert not function(*given).requires_grad
+            result = function(*given)
+            seen.append((structure([result]), result.tolist()))
+            assert result.requires_grad == (function is not cut)
+        assert seen == [(seen[0][0], expected)] * 3
+        assert result._node.origin[0].co_name == "test_a_single_operation_is_recorded_as_it_was"
+
+
 def test_flags_are_part_of_what_is_remembered():
     x, w = mf.ones(2, 3), mf.ones(4, 3)
     for _ in range(3):

@@ -61,15 +61,11 @@ class CpuBackend(
         _native.set_memory_limit(machine.memory_limit())
 
     # -- memory ---------------------------------------------------------------------------------------------------
-    def alloc(self, nbytes: int) -> Handle:
-        """The address of ``nbytes`` of memory, aligned to 64 bytes. Raises ``OutOfMemory``."""
-        if nbytes < 0:
-            raise ArgumentError(f"[alloc] a size can't be negative: {nbytes}")
-        return _native.alloc(nbytes)
-
-    def free(self, handle: Handle) -> None:
-        """Take memory back into the pool; ``BackendError`` for what is not allocated."""
-        _native.free(handle)
+    #: the address of so many bytes of memory, aligned to 64 bytes; raises ``OutOfMemory``. Like ``free`` and ``run`` it is on
+    #: the path of every evaluation, and so no method around the native function
+    alloc = staticmethod(_native.alloc)  # type: ignore[assignment]
+    #: take memory back into the pool; ``BackendError`` for what is not allocated
+    free = staticmethod(_native.free)  # type: ignore[assignment]
 
     def copy_in(self, handle: Handle, source: memoryview) -> None:
         """Copy host bytes to the start of ``handle``."""
@@ -156,15 +152,8 @@ class CpuBackend(
                 program.add_call(call.slots, call.sizes, call.scalars, call.elements)
         return program
 
-    def run(
-        self,
-        prepared: Any,
-        handles: Sequence[Handle],
-        scalars: Sequence[float | int],
-        changed: bool = True,
-    ) -> None:
-        """Run a prepared program to its end, without the interpreter lock."""
-        prepared.run(handles, scalars, changed)
+    #: run a prepared program, given handles, scalars and whether constants changed, to its end, without the interpreter lock
+    run = staticmethod(_native.Program.run)  # type: ignore[assignment]
 
     def synchronize(self) -> None:
         """Nothing to wait for: calls return when they are done."""

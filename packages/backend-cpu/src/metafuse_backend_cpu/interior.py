@@ -2,6 +2,8 @@
 
 What it is: ``interior``: between which places along the lanes all checks and clamps of the reads (and of what scatters go to)
 are known to hold, and the stages without them. Reads there are contiguous, so that the compiler makes plain vector loads of them.
+``ranges``: the same for each of a few checks by itself: where arrays are joined, or gradients of parts of an array come together,
+each holds where the others do not.
 What it is not: the loops over it (``loops``).
 Who calls it: ``loops`` and ``reductions``.
 """
@@ -16,12 +18,14 @@ from metafuse.kernel.ir import Kernel, Stage
 
 from .conditions import assuming, conjuncts
 
-__all__ = ["Interior", "interior", "linear"]
+__all__ = ["Interior", "interior", "linear", "ranges", "told"]
 
 #: ``b OP e`` as ``e OP b``
 _TURNED = {"ge": "le", "gt": "lt", "le": "ge", "lt": "gt"}
 #: more bounds than that are not worth finding the interior of each row
 _MOST = 8
+#: more checks than that are not told apart
+_CHECKS = 4
 
 
 @dataclass
@@ -81,17 +85,44 @@ def interior(kernel: Kernel, lane: int) -> Interior | None:
         if _uses(place, lane):
             rewrite(place, lambda node: _unclamped(node, lane, found))
     for guard in guards:
-        found.tests += conjuncts(guard)
-        plain = rewrite(guard, lambda node: _unclamped(node, lane, found))
-        for test in conjuncts(plain):
-            if not _uses(test, lane):
-                found.conditions.append(test)
-            elif not _test(test, lane, found):
-                return None
+        if not _demand(guard, lane, found):
+            return None
     for places in (found.lower, found.upper, found.conditions):  # several guards ask the same
         places[:] = dict.fromkeys(places)
     bounds = len(found.lower) + len(found.upper)
     return found if 0 < bounds + len(found.conditions) and bounds <= _MOST else None
+
+
+def ranges(kernel: Kernel, lane: int) -> list[Interior]:
+    """Where in a row along axis ``lane`` each of the checks holds; nothing where there are not two to four, or where
+    one is not understood."""
+    whole = interior(kernel, lane)
+    if whole is None or whole.plain or not whole.several:
+        return []
+    loads = [x for stage in kernel.stages for x in walk(stage.expr) if x.op == "load" and len(x.args) == 3]
+    found = [Interior(guard=guard) for guard in dict.fromkeys(x.args[1] for x in loads)]
+    understood = all(_demand(each.guard, lane, each) for each in found if each.guard is not None)
+    return found if understood and len(found) <= _CHECKS else []
+
+
+def told(checks: Sequence[Interior], holds: Sequence[bool], stages: Sequence[Stage]) -> list[Stage]:
+    """The same stages where it is known of each of ``checks`` whether it ``holds``."""
+    fails = {c.guard: False for c, yes in zip(checks, holds, strict=True) if not yes and c.guard is not None}
+    true = {test: True for c, yes in zip(checks, holds, strict=True) if yes for test in c.tests}
+    # checks may share tests, so those that fail go first, while they are still what they were
+    return [replace(stage, expr=assuming(assuming(stage.expr, fails), true)) for stage in stages]
+
+
+def _demand(guard: Expr, lane: int, found: Interior) -> bool:
+    """Note where ``guard`` holds; ``False`` if that can't be told."""
+    found.tests += conjuncts(guard)
+    plain = rewrite(guard, lambda node: _unclamped(node, lane, found))
+    for test in conjuncts(plain):
+        if not _uses(test, lane):
+            found.conditions.append(test)
+        elif not _test(test, lane, found):
+            return False
+    return True
 
 
 def _uses(x: Expr, lane: int) -> bool:

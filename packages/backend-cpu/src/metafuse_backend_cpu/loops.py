@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 
 from metafuse.backend.contract import Machine
@@ -20,7 +21,7 @@ from metafuse.kernel.scope import Scope
 
 from .access import Schedule, stages_of
 from .halves import whole_strips
-from .interior import Interior, interior
+from .interior import Interior, interior, ranges, told
 from .residues import MOST, Residues, residues
 from .streaming import declare, finish, streamed, ways
 from .strides import ways_to_step
@@ -263,6 +264,11 @@ def _parts(kernel: Kernel, scope: Scope, axes: Sequence[int], start: str, stop: 
     if inside is None:
         _stepped_loop(kernel, scope, axes, start, stop)
         return
+    checks = ranges(kernel, axes[-1])
+    if checks:
+        for part, change in segments(scope, checks, start, stop):
+            _body_loop(kernel, part, axes, "first", "last", change)
+        return
     for part, known in parts(scope, inside, start, stop):
         change = inside.within if known else inside.beyond
         _body_loop(kernel, part, axes, "first", "last", change)
@@ -271,23 +277,58 @@ def _parts(kernel: Kernel, scope: Scope, axes: Sequence[int], start: str, stop: 
 def parts(scope: Scope, inside: Interior, start: str, stop: str) -> Iterator[tuple[Scope, bool]]:
     """A row from ``start`` to ``stop`` as three parts in order, of which the second is where all that ``inside`` asks for holds.
     Yields a block for this one and one for the others, and whether it is that; in both a part is from ``first`` to ``last``."""
-    scope.line(f"long long low = {start}, high = {stop};")
-    for place in inside.lower:
-        name = scope.value(place)
-        scope.line(f"low = low < {name} ? {name} : low;")
-    for place in inside.upper:
-        name = scope.value(place)
-        scope.line(f"high = high < {name} ? high : {name};")
-    for condition in inside.conditions:
-        scope.line(f"high = {scope.value(condition)} ? high : low;")
-    scope.line(f"low = low < {stop} ? low : {stop};")
-    scope.line("high = high < low ? low : high;")
+    _narrow(scope, inside, start, stop)
     with scope.block("for (int part = 0; part < 3; ++part)", holds_loads=True) as each:
         each.line(f"const long long first = part == 0 ? {start} : part == 1 ? low : high;")
         each.line(f"const long long last = part == 0 ? low : part == 1 ? high : {stop};")
         for head, known in (("if (part == 1)", True), ("else", False)):
             with each.block(head, holds_loads=True) as part:
                 yield part, known
+
+
+def _narrow(scope: Scope, inside: Interior, start: str, stop: str, number: str = "") -> None:
+    """Define ``low`` and ``high``, with ``number`` behind their names: the part of a row where ``inside`` holds."""
+    low, high = f"low{number}", f"high{number}"
+    scope.line(f"long long {low} = {start}, {high} = {stop};")
+    for place in inside.lower:
+        name = scope.value(place)
+        scope.line(f"{low} = {low} < {name} ? {name} : {low};")
+    for place in inside.upper:
+        name = scope.value(place)
+        scope.line(f"{high} = {high} < {name} ? {high} : {name};")
+    for condition in inside.conditions:
+        scope.line(f"{high} = {scope.value(condition)} ? {high} : {low};")
+    scope.line(f"{low} = {low} < {stop} ? {low} : {stop};")
+    scope.line(f"{high} = {high} < {low} ? {low} : {high};")
+
+
+def segments(
+    scope: Scope, checks: Sequence[Interior], start: str, stop: str
+) -> Iterator[tuple[Scope, Callable[[Sequence[Stage]], Sequence[Stage]]]]:
+    """A row from ``start`` to ``stop`` as parts in order, in each of which every one of ``checks`` holds throughout or nowhere.
+    Yields a block for parts where one alone holds, or all, or none, and one for the others; in each a part is from ``first`` to
+    ``last``. With the block comes what becomes of the stages there."""
+    count = len(checks)
+    for number, each in enumerate(checks):
+        _narrow(scope, each, start, stop, str(number))
+    with scope.block(
+        f"for (long long first = {start}, last; first < {stop}; first = last)", holds_loads=True
+    ) as row:
+        row.line(f"last = {stop}; int holds = 0;")
+        for k in range(count):
+            row.line(f"if (first < low{k}) last = last < low{k} ? last : low{k};")
+            row.line(
+                f"else if (first < high{k}) {{ holds |= {1 << k}; last = last < high{k} ? last : high{k}; }}"
+            )
+        known = [*(1 << k for k in range(count)), (1 << count) - 1, 0]
+        for which in known:
+            facts = [bool(which >> k & 1) for k in range(count)]
+            with row.block(f"if (holds == {which})", holds_loads=True) as part:
+                yield part, partial(told, checks, facts)
+        if count > 2:
+            rest = " && ".join(f"holds != {which}" for which in known)
+            with row.block(f"if ({rest})", holds_loads=True) as part:
+                yield part, list
 
 
 def name_value(scope: Scope, stage: Stage, text: str) -> None:

@@ -133,7 +133,10 @@ class Var:
             >>> (mf.ones(2) * 3).sync().tolist()
             [3.0, 3.0]
         """
-        sync([self], device_sync, weak_sync)
+        if device_sync is False and weak_sync is True:
+            executor.evaluate([self._node])
+        else:
+            sync([self], device_sync, weak_sync)
         return self
 
     def numpy(self) -> np.ndarray[Any, Any]:

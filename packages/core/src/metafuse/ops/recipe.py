@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from ..config import SETTINGS, flags, observe
 from ..graph.node import Node, state
 from ..graph.recipe import Recipe
-from ..var import Var, sync_all, wrap
+from ..var import Var, record, sync_all, wrap
 
 __all__ = ["Memory", "exact", "follow", "recorded", "settings", "user_code"]
 
@@ -105,6 +105,12 @@ def _note(node: Node, key: list[Any], given: list[Node]) -> None:
         given.append(node)
 
 
+def _as_recorded(node: Node) -> bool:
+    """Whether gradients flow through it just where ``record`` would have them flow now."""
+    flows = node.sig.differentiable and state.grad_enabled
+    return node.requires_grad == (flows and any(x.requires_grad for x in node.inputs))
+
+
 def recorded(function: F) -> F:
     """A pure composition, answering a Var or a tuple of Vars, that goes by recipes where it was called alike before.
 
@@ -157,6 +163,10 @@ def recorded(function: F) -> F:
         whole = tuple(key)
         recipe, several = table.get(whole, _UNKNOWN)
         if recipe is not None:
+            if recipe.single is not None:
+                sig, places, numbers = recipe.single
+                only = record(sig, tuple([given[k] for k in places]), numbers)
+                return (only,) if several else only
             answers = follow(recipe, given, user_code())
             return tuple(answers) if several else answers[0]
         answer = function(*args, **kwargs)
@@ -164,7 +174,10 @@ def recorded(function: F) -> F:
             several = type(answer) is tuple
             answers = list(answer) if several else [answer]
             new = all(type(a) is Var and not a.__dict__ and a._node not in given for a in answers)
-            memory.keep(whole, (Recipe.of([a._node for a in answers], given) if new else None, several))
+            recipe = Recipe.of([a._node for a in answers], given) if new else None
+            if recipe is not None and recipe.single is not None and not _as_recorded(answers[0]._node):
+                recipe.single = None
+            memory.keep(whole, (recipe, several))
         return answer
 
     return call  # type: ignore[return-value]

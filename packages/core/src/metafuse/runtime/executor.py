@@ -160,7 +160,10 @@ def evaluate(targets: Sequence[Node] | None, alone: bool = False) -> None:
     """Run what ``targets`` need and, unless ``alone``, every older pending value that is held; ``None``: everything pending."""
     with _lock:
         if targets is not None:
-            targets = [t for t in targets if t.buffer is None]
+            for t in targets:
+                if t.buffer is not None:
+                    targets = [t for t in targets if t.buffer is None]
+                    break
             if not targets:
                 return
         roots = _take_pending(targets, alone)
