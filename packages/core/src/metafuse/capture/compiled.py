@@ -105,7 +105,7 @@ class Compiled:
             if kind is None:
                 kind = self._new_kind(key)
             if not kind.refused:
-                with executor._lock:
+                with executor.lock:
                     if state.pending:
                         executor.evaluate(None)
                     found = self._replay(kind, given) if kind.steps else None
@@ -174,7 +174,7 @@ class Compiled:
             self._refuse(kind, f"it depends on {problem}")
             return self._plainly(given, args, kwargs)
         if self._adopted(kind, walk):
-            with executor._lock:
+            with executor.lock:
                 found = self._replay(kind, given)
             if found is not None:
                 return found[0]

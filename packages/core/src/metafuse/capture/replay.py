@@ -232,7 +232,7 @@ class Step:
             scalars = values[k]
             for node, first, end in part.opaque:
                 node.scalars = tuple(scalars[first:end])
-            executor._launch(part.program, self.device, slots, scalars, part.nodes)
+            executor.launch(part.program, self.device, slots, scalars, part.nodes)
             tables.append(slots)
         executor.last_program[:] = [part.program for part in self.parts[-1:]]
         vars: list[Any] = [self._make(m, arguments, state, tables) for m in self._made]

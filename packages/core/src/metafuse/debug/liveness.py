@@ -183,7 +183,7 @@ def gc() -> None:
         >>> mf.gc()
     """
     _python.collect()
-    for device in list(executor._devices.values()):
+    for device in list(executor.devices.values()):
         trim = getattr(device.backend, "trim", None)
         if trim is not None:
             trim()
@@ -224,7 +224,7 @@ def get_mem_info() -> MemInfo:
     """
     total = 0
     figures = [0, 0]
-    for name, device in executor._devices.items():
+    for name, device in executor.devices.items():
         if name.startswith("cuda"):
             stats: dict[str, int] = getattr(device.backend, "memory_stats", dict)()
             figures[0] += stats.get("bytes_total", 0)

@@ -86,7 +86,7 @@ def display_memory_info(limit: int = 20, file: TextIO | None = None) -> None:
         f"{pending} pending values",
         file=out,
     )
-    for name, dev in executor._devices.items():
+    for name, dev in executor.devices.items():
         stats = getattr(dev.backend, "memory_stats", None)
         if stats is not None:
             print(f"{name}: " + ", ".join(f"{k} {v}" for k, v in stats().items()), file=out)

@@ -53,7 +53,7 @@ class Context:
 
 
 def _take() -> Any:
-    return state.pending, state.grad_enabled, executor._devices, executor._lock, executor.watchers
+    return state.pending, state.grad_enabled, executor.devices, executor.lock, executor.watchers
 
 
 def _new(rank: int) -> Any:
@@ -61,7 +61,7 @@ def _new(rank: int) -> Any:
 
 
 def _put(value: Any) -> None:
-    state.pending, state.grad_enabled, executor._devices, executor._lock, executor.watchers = value
+    state.pending, state.grad_enabled, executor.devices, executor.lock, executor.watchers = value
 
 
 def _put_stream(value: tuple[int, int]) -> None:

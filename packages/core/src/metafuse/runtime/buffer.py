@@ -2,7 +2,7 @@
 
 What it is: a handle with its size and backend, returned to the backend's pool when the last holder lets go.
 What it is not: shaped or typed; nodes and plans know that.
-Who calls it: ``runtime.executor``.
+Who calls it: ``runtime.executor``, and whoever makes values outside of programs (``capture``, ``dist``, ``code``).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 What it is: collects what has to run, finds or builds its program, binds buffers, runs it, and cuts the graph behind what
 nobody can ask a gradient of any more. Also moves arrays in and out.
 What it is not: planning (``passes``) or code (``kernels``).
-Who calls it: ``var`` when a value is read, ``optim`` at the end of a step.
+Who calls it: ``var`` when a value is read, ``optim`` at the end of a step; ``capture`` launches what it replays.
 
 The rule of evaluation (``docs/evaluation.md``): a sync runs every pending value that a live handle holds and that is not
 younger than what was asked for, as one program.
@@ -33,7 +33,10 @@ from .kernels import KernelTable, statistics
 from .opaque import OpaqueCall
 from .pending import Graph, Route, is_held, needed_by_gradients
 
-__all__ = ["Program", "evaluate", "last_program", "observers", "preview", "read", "upload", "view"]
+__all__ = [
+    "Program", "device", "devices", "evaluate", "finished", "last_program", "launch", "lock", "move", "observers",
+    "preview", "read", "temporaries", "upload", "view", "watchers",
+]  # fmt: skip
 
 #: how many programs are kept; the oldest go first
 PROGRAM_LIMIT = 512
@@ -74,8 +77,10 @@ class _Device:
         return list({id(r.program): r.program for r in self.routes.values()}.values())
 
 
-_devices: dict[str, _Device] = {}
-_lock = RLock()
+#: by the backend's name
+devices: dict[str, _Device] = {}
+#: held while anything is evaluated or replayed
+lock = RLock()
 last_program: list[Program] = []
 #: called with every launch (``debug.launches.Launch``); while there is one, launches run one by one
 observers: list[Callable[[Any], None]] = []
@@ -90,9 +95,9 @@ running: Node | None = None
 def device() -> _Device:
     """The device that programs run on now."""
     backend = registry().default_backend()
-    found = _devices.get(backend.name)
+    found = devices.get(backend.name)
     if found is None or found.backend is not backend:
-        found = _devices[backend.name] = _Device(backend)
+        found = devices[backend.name] = _Device(backend)
         if flags.debug:
             from ..debug import log
 
@@ -158,7 +163,7 @@ class _Holder(np.ndarray[Any, Any]):
 # -- evaluation ---------------------------------------------------------------------------------------------------
 def evaluate(targets: Sequence[Node] | None, alone: bool = False) -> None:
     """Run what ``targets`` need and, unless ``alone``, every older pending value that is held; ``None``: everything pending."""
-    with _lock:
+    with lock:
         if targets is not None:
             for t in targets:
                 if t.buffer is not None:
@@ -178,7 +183,7 @@ def preview(
 ) -> tuple[list[Node], list[Node], tuple[int, ...], tuple[int, ...]]:
     """What ``evaluate`` would run now: nodes in order, the stored arrays they read, and the positions that are handed out
     and that gradients may need. Runs nothing; what is pending stays so."""
-    with _lock:
+    with lock:
         waiting = list(state.pending)
         try:
             roots = _take_pending([t for t in targets if t.buffer is None])
@@ -243,7 +248,7 @@ def _run(roots: list[Node]) -> None:
         slots = _bind(program, dev, leaves, route.donations if donate else ())
         for watcher in watchers:
             watcher.program(program, graph.units, leaves, scalars, slots)
-        _launch(program, dev, slots, scalars, _Nodes(graph, route))
+        launch(program, dev, slots, scalars, _Nodes(graph, route))
     except BaseException:
         _restore(roots)
         raise
@@ -458,9 +463,10 @@ def move(node: Node) -> Buffer:
     return node.buffer
 
 
-def _launch(
+def launch(
     program: Program, dev: _Device, slots: list[Buffer], scalars: list[float | int], nodes: Sequence[Node]
 ) -> None:
+    """Run a program on bound slots. ``nodes``: those it was planned from, for opaque steps and messages."""
     backend = dev.backend
     constant = program.plan.constant
     versions: tuple[Any, ...] = ()
