@@ -159,9 +159,9 @@ def scaling_table() -> str:
 #: words of the table of speed, by language
 SPEED_WORDS = {
     "en": ("what", "PyTorch eager", "PyTorch compiled", "forward passes: {}", "a training step: {}",
-           "{} cases of layers, {} of them below 1", "{} operators", ", "),
+           "{} cases of layers, {} of them below 1", "{} operators, {} of them below 1", ", "),
     "zh": ("内容", "PyTorch eager", "PyTorch compile", "前向计算：{}", "一个训练步：{}",
-           "{} 个层的用例，其中 {} 个低于 1", "{} 个算子", "、"),
+           "{} 个层的用例，其中 {} 个低于 1", "{} 个算子，其中 {} 个低于 1", "、"),
 }  # fmt: skip
 
 
@@ -188,10 +188,11 @@ def speed_table(language: str) -> str:
         r"^\| (\w+) \| [^|]+ \| [^|]+ \(([\d.]+)\) \| [^|]+ \(([\d.]+)\) \|", steps, re.MULTILINE
     ):
         rows.append((training.format(name), ratios[0], ratios[1]))
-    below, count, mean = found(r"^(\d+) of (\d+) below 1,.*?^geometric mean of \d+ ratios: ([\d.]+)").groups()
-    rows.append((layers.format(count, below), mean, ""))
-    count, mean = found(r"^(\d+) cases, geometric mean ([\d.]+);").groups()
-    rows.append((operators.format(count), mean, ""))
+    count, mean = found(r"^geometric mean of (\d+) ratios: ([\d.]+)").groups()
+    slower = re.search(r"^(\d+) of \d+ below 1,", page, re.MULTILINE)  # not there where none is
+    rows.append((layers.format(count, slower[1] if slower else 0), mean, ""))
+    count, mean, listed = found(r"^(\d+) cases, geometric mean ([\d.]+); below 1: ([^\n]+)").groups()
+    rows.append((operators.format(count, len(re.findall(r" \d\.\d\d(?:,|$)", listed))), mean, ""))
     machine = found(r"^[^\n|]*? threads; Python[^;\n]+")[0]
     return f"{machine}\n\n" + markdown((what, eager, compiled), rows)
 
