@@ -314,13 +314,17 @@ class Optimizer:
     def _state(self, group: Group, k: int) -> dict[str, Var]:
         """The state of parameter ``k`` of ``group``, made when first used."""
         found = {}
-        for name in self.slots:
+        for name in self._slots(group):
             values = group.setdefault(name, [])
             values.extend([None] * (len(group["params"]) - len(values)))
             if values[k] is None:
                 values[k] = self._first_state(name, group["params"][k]).stop_grad()
             found[name] = values[k]
         return found
+
+    def _slots(self, group: Group) -> tuple[str, ...]:
+        """Those of ``slots`` that the options of ``group`` need: all, unless a subclass says otherwise."""
+        return self.slots
 
     def _first_state(self, name: str, p: Var) -> Var:
         """With what the state ``name`` of the parameter ``p`` begins: zeros, unless a subclass says otherwise."""
