@@ -221,8 +221,43 @@ def test_class_losses(name, shape):
     close(mf.grad(y, a).numpy(), b.grad.numpy(), name)
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("shape", [(5,), (7, 5), (2, 5, 3), (2, 5, 3, 4)])
+def test_probabilities_as_targets(shape, reduction):
+    generator = np.random.default_rng(0)
+    places = (shape[0], *shape[2:]) if len(shape) > 1 else ()
+    for smoothing, weighted in ((0.0, False), (0.0, True), (0.3, True)):
+        x = generator.standard_normal(shape).astype(np.float32) * 3
+        t = generator.dirichlet(np.ones(5), places).astype(np.float32)
+        t = np.ascontiguousarray(np.moveaxis(t, -1, 1 if places else 0))
+        w = generator.uniform(0.5, 2, 5).astype(np.float32)
+        options = {"reduction": reduction, "label_smoothing": smoothing}
+        a, p = mf.array(x), mf.array(t)
+        b, q = torch.from_numpy(x).requires_grad_(), torch.from_numpy(t).requires_grad_()
+        y = nn.CrossEntropyLoss(mf.array(w) if weighted else None, **options)(a, p)
+        z = T.CrossEntropyLoss(torch.from_numpy(w) if weighted else None, **options)(b, q)
+        z.sum().backward()
+        close(y.numpy(), z.detach().numpy().reshape(y.shape), "value")
+        for ours, theirs in zip(mf.grad(y.sum(), [a, p]), (b.grad, q.grad), strict=True):
+            close(ours.numpy(), theirs.numpy(), "gradient")
+
+
 VALUE_LOSSES = {
     "mse": (nn.MSELoss(), T.MSELoss()),
+    "mse-none": (nn.MSELoss("none"), T.MSELoss(reduction="none")),
+    "l1-sum": (nn.L1Loss("sum"), T.L1Loss(reduction="sum")),
+    "l1-none": (nn.L1Loss("none"), T.L1Loss(reduction="none")),
+    "smooth-l1-beta": (nn.SmoothL1Loss(beta=0.3), T.SmoothL1Loss(beta=0.3)),
+    "smooth-l1-wide": (nn.SmoothL1Loss("none", 4), T.SmoothL1Loss(reduction="none", beta=4)),
+    "smooth-l1-sharp": (nn.SmoothL1Loss("sum", 0), T.SmoothL1Loss(reduction="sum", beta=0)),
+    "huber-sum": (nn.HuberLoss("sum", 0.4), T.HuberLoss("sum", 0.4)),
+    "huber-none": (nn.HuberLoss("none", 3.0), T.HuberLoss("none", 3.0)),
+    "bce-none": (
+        lambda x, t: nn.BCELoss(reduction="none")(x.sigmoid(), t),
+        lambda x, t: T.BCELoss(reduction="none")(x.sigmoid(), t),
+    ),
+    "bce-logits-none": (nn.BCEWithLogitsLoss(reduction="none"), T.BCEWithLogitsLoss(reduction="none")),
+    "bce-logits-sum": (nn.BCEWithLogitsLoss(reduction="sum"), T.BCEWithLogitsLoss(reduction="sum")),
     "l1": (nn.L1Loss(), T.L1Loss()),
     "smooth-l1": (nn.SmoothL1Loss(), T.SmoothL1Loss()),
     "bce": (lambda x, t: nn.BCELoss()(x.sigmoid(), t), lambda x, t: T.BCELoss()(x.sigmoid(), t)),
@@ -243,9 +278,9 @@ def test_value_losses(name):
     t = generator.uniform(0, 1, (6, 3)).astype(np.float32)
     a, b = mf.array(x), torch.from_numpy(x).requires_grad_()
     y, z = ours(a, mf.array(t)), theirs(b, torch.from_numpy(t))
-    z.backward()
-    close(y.numpy(), z.detach().numpy().reshape(1), name)
-    close(mf.grad(y, a).numpy(), b.grad.numpy(), name)
+    z.sum().backward()
+    close(y.numpy(), z.detach().numpy().reshape(y.shape), name)
+    close(mf.grad(y.sum(), a).numpy(), b.grad.numpy(), name)
 
 
 OPTIMIZERS = {
@@ -268,6 +303,14 @@ OPTIMIZERS = {
         lambda p: torch.optim.AdamW(p, 0.01, weight_decay=0.1),
     ),
     "rmsprop": (lambda p: nn.RMSprop(p, 0.01), lambda p: torch.optim.RMSprop(p, 0.01)),
+    "rmsprop-momentum": (
+        lambda p: nn.RMSprop(p, 0.003, momentum=0.9, weight_decay=0.1),
+        lambda p: torch.optim.RMSprop(p, 0.003, momentum=0.9, weight_decay=0.1),
+    ),
+    "rmsprop-centered": (
+        lambda p: nn.RMSprop(p, 0.003, alpha=0.9, eps=1e-4, momentum=0.5, centered=True),
+        lambda p: torch.optim.RMSprop(p, 0.003, 0.9, 1e-4, momentum=0.5, centered=True),
+    ),
 }
 
 

@@ -131,6 +131,9 @@ def test_samplers():
     assert len(list(data.RandomSampler(numbers, num_samples=15))) == 15
     assert set(data.RandomSampler(numbers, replacement=True, num_samples=200)) == set(range(6))
     assert sorted(data.SubsetRandomSampler(numbers, [5, 1])) == [1, 5]
+    some = list(data.SubsetRandomSampler(numbers, mf.array([5, 1])))
+    assert sorted(some) == [1, 5]
+    assert all(type(k) is int for k in some)
     batches = data.BatchSampler(data.SequentialSampler(numbers), 4, drop_last=False)
     assert (list(batches), len(batches)) == ([[0, 1, 2, 3], [4, 5]], 2)
     skipping = data.SkipFirstBatchesSampler(batches, 1)

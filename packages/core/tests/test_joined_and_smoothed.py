@@ -42,6 +42,15 @@ def test_stacks_as_numpy_makes_them(name):
         (lambda: nn.cross_entropy_loss(mf.ones(1, 2), mf.array([0]), label_smoothing=1.5), ArgumentError, "from 0 to 1"),
         (lambda: nn.CrossEntropyLoss(label_smoothing=-0.1), ArgumentError, r"\[CrossEntropyLoss\] label_smoothing"),
         (lambda: nn.CrossEntropyLoss(reduction="average"), ArgumentError, r"\[CrossEntropyLoss\] reduction"),
+        (lambda: nn.cross_entropy_loss(mf.ones(2, 3), mf.ones(2)), DTypeError, r"shape \(2, 3\), got float32 \(2,\)"),
+        (lambda: nn.CrossEntropyLoss(None, 0)(mf.ones(2, 3), mf.ones(2, 3)), ArgumentError, "for class numbers, got 0"),
+        (lambda: nn.nll_loss(mf.ones(2, 3), mf.ones(2, 3)), DTypeError, r"class numbers as integers, got float32"),
+        (lambda: nn.smooth_l1_loss(mf.ones(2), mf.ones(2), beta=-1), ArgumentError, r"beta must be a number >= 0, got -1"),
+        (lambda: nn.SmoothL1Loss(beta="1"), ArgumentError, r"\[SmoothL1Loss\] beta"),
+        (lambda: nn.huber_loss(mf.ones(2), mf.ones(2), delta=0), ArgumentError, r"delta must be a number > 0, got 0"),
+        (lambda: nn.l1_loss(mf.ones(2), mf.ones(2), "avg"), ArgumentError, r"\[l1_loss\] reduction"),
+        (lambda: nn.BCELoss(reduction="batchmean"), ArgumentError, r"\[BCELoss\] reduction"),
+        (lambda: nn.BCEWithLogitsLoss(reduction="avg"), ArgumentError, r"\[BCEWithLogitsLoss\] reduction"),
     ],
 )  # fmt: skip
 def test_errors(call, error, words):
@@ -91,3 +100,32 @@ def test_a_weight_of_classes_counts_in_both_parts():
         mf.array64(logits), mf.array(target), mf.array64(weight), label_smoothing=0.2
     )
     np.testing.assert_allclose(found.item(), -(wanted * logs).sum() / weight[target].sum())
+
+
+def test_probabilities_that_are_sure_are_class_numbers():
+    rng = np.random.default_rng(3)
+    logits, target = mf.array64(rng.standard_normal((2, 5, 3))), np.array([[0, 4, 2], [1, 1, 3]])
+    sure = mf.array64(np.moveaxis(np.eye(5)[target], -1, 1))
+    for options in ({}, {"reduction": "sum"}, {"reduction": "none"}, {"label_smoothing": 0.2}):
+        numbers = nn.cross_entropy_loss(logits, mf.array(target), **options).numpy()
+        np.testing.assert_allclose(nn.cross_entropy_loss(logits, sure, **options).numpy(), numbers)
+    check_grads(lambda x, t: nn.cross_entropy_loss(x, t), [logits, sure])
+
+
+def test_probabilities_of_another_type_do_not_change_the_type_of_the_loss():
+    logits = mf.ones(2, 3)
+    for dtype in ("float16", "float32", "float64"):
+        assert nn.cross_entropy_loss(logits, mf.full([2, 3], 0.25, dtype)).item() == pytest.approx(
+            0.824, abs=1e-3
+        )
+    assert nn.cross_entropy_loss(logits, mf.array64(np.ones((2, 3)))).dtype == "float32"
+    assert np.isnan(nn.cross_entropy_loss(mf.zeros([0, 3]), mf.zeros([0, 3])).item())
+    assert nn.cross_entropy_loss(mf.zeros([0, 3]), mf.zeros([0, 3]), reduction="none").shape == (0,)
+
+
+def test_one_sample_without_a_batch():
+    x = mf.array([1.0, 2.0, 0.5])
+    wanted = nn.cross_entropy_loss(x.unsqueeze(0), mf.array([1])).item()
+    assert nn.cross_entropy_loss(x, mf.array([1])).item() == pytest.approx(wanted)
+    assert nn.nll_loss(nn.log_softmax(x, 0), mf.array(1)).item() == pytest.approx(wanted)
+    assert nn.cross_entropy_loss(x, mf.array([0.0, 1.0, 0.0])).item() == pytest.approx(wanted)

@@ -145,6 +145,19 @@ def test_warm_up_then_decay():
     assert scheduler.get_last_lr() == [pytest.approx(0.2)]
 
 
+def test_warm_up_then_a_schedule_of_epochs():
+    opt = optimizer(0.8)
+    warm = LinearLR(opt, 0.25, total_iters=3)
+    scheduler = SequentialLR(opt, [warm, StepLR(opt, 1, 0.5, last_epoch=0)], [3])
+    assert run(scheduler, 5) == pytest.approx([0.4, 0.6, 0.8, 0.4, 0.2])
+    opt = optimizer(1.0)
+    scheduler = SequentialLR(
+        opt, [CosineAnnealingLR(opt, 2, last_epoch=0), LinearLR(opt, 0.5, total_iters=2)], [2]
+    )
+    assert opt.lr == 1.0
+    assert run(scheduler, 3) == pytest.approx([0.5, 0.5, 0.75])
+
+
 class StepLRBelow(LRScheduler):
     def get_lr(self):
         return [base * 0.5**self.last_epoch for base in self.base_lrs]
@@ -167,7 +180,7 @@ class StepLRBelow(LRScheduler):
         (lambda o: OneCycleLR(o, 1.0, 1), r"\[OneCycleLR\] total_steps must be >= 2"),
         (lambda o: [s.step() for s in [OneCycleLR(o, 1.0, 2)] for _ in range(2)], "beyond the cycle"),
         (lambda o: SequentialLR(o, [LinearLR(o)], [1]), r"\[SequentialLR\] 1 schedulers need one milestone fewer"),
-        (lambda o: SequentialLR(o, [StepLR(o, 1)], []), r"\[SequentialLR\] schedulers\[0\] must be an LRScheduler"),
+        (lambda o: SequentialLR(o, [o], []), r"\[SequentialLR\] schedulers\[0\] must be"),
     ],
 )  # fmt: skip
 def test_what_is_rejected(make, message):

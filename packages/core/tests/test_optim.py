@@ -9,7 +9,7 @@ import pytest
 
 import metafuse as mf
 from metafuse import nn, optim
-from metafuse.errors import ArgumentError, DTypeError, GradientError
+from metafuse.errors import ArgumentError, DTypeError, GradientError, MetafuseError
 
 TARGET = np.array([1.0, -2.0, 0.5])
 START = np.array([0.3, 0.2, -0.4])
@@ -83,6 +83,46 @@ def test_rmsprop():
         v = 0.9 * v + 0.1 * g * g
         p = p - 0.05 * g / (np.sqrt(v) + 1e-8)
     np.testing.assert_allclose(found, p, rtol=1e-10)
+
+
+@pytest.mark.parametrize("centered", [False, True])
+@pytest.mark.parametrize("momentum", [0, 0.8])
+def test_rmsprop_with_decay_momentum_and_centre(momentum, centered):
+    found, _ = run(
+        lambda ps: optim.RMSprop(
+            ps, 0.05, alpha=0.9, weight_decay=0.1, momentum=momentum, centered=centered, eps=1e-3
+        )
+    )
+    p, v, a, b = START.copy(), np.zeros(3), np.zeros(3), np.zeros(3)
+    for _ in range(5):
+        g = gradient(p) + 0.1 * p
+        v, a = 0.9 * v + 0.1 * g * g, 0.9 * a + 0.1 * g
+        b = momentum * b + g / (np.sqrt(v - a * a if centered else v) + 1e-3)
+        p = p - 0.05 * b
+    np.testing.assert_allclose(found, p, rtol=1e-10)
+
+
+def test_rmsprop_centred_on_a_gradient_that_stays_is_finite():
+    p = mf.array([1.0, 0.0])
+    optimizer = optim.RMSprop([p], 0.01, alpha=0.1, centered=True)
+    for _ in range(60):
+        optimizer.step((p * mf.array([0.3, 0.0])).sum())
+    assert np.isfinite(p.numpy()).all()
+
+
+def test_rmsprop_goes_on_from_its_state():
+    first, second = mf.array(START), mf.array(START)
+    one, other = (
+        optim.RMSprop([{"params": [p], "momentum": 0.9}], 0.01, centered=True) for p in (first, second)
+    )
+    for _ in range(3):
+        one.step((first * first * first).sum())
+    second.update(first.clone())
+    second.start_grad()
+    other.load_state_dict(one.state_dict())
+    for p, optimizer in ((first, one), (second, other)):
+        optimizer.step((p * p * p).sum())
+    np.testing.assert_array_equal(first.numpy(), second.numpy())
 
 
 def test_adan():
@@ -224,6 +264,8 @@ def test_a_users_optimizer():
         (lambda p: optim.Adam([p], 0.1, betas=(0.9, 1.0)), ArgumentError),
         (lambda p: optim.Adam([p], 0.1, betas=(0.9,)), ArgumentError),
         (lambda p: optim.RMSprop([p], eps=-1), ArgumentError),
+        (lambda p: optim.RMSprop([p], momentum=-0.1), ArgumentError),
+        (lambda p: optim.RMSprop([p], centered=1.5), MetafuseError),
         (lambda p: optim.SGD([p], 0.1).step(1.0), DTypeError),
         (lambda p: optim.SGD([p.stop_grad()], 0.1).step((p * p).sum()), GradientError),
         (lambda p: optim.SGD([p], 0.1).add_param_group([p]), ArgumentError),

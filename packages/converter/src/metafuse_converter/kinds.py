@@ -132,6 +132,26 @@ class Kinds:
                 return node
         return None
 
+    def _class_here(self, node: cst.CSTNode) -> str | None:
+        cls = self.class_of(node)
+        return self.classes.get(cls.name.value) if cls is not None else None
+
+    def is_own(self, node: cst.Attribute) -> bool:
+        """Whether ``self.name`` is something that its class gives itself: an attribute that is assigned, or a method."""
+        cls = self.class_of(node) if text(node.value) == "self" else None
+        if cls is None:
+            return False
+        methods = (m.name.value for m in cls.body.body if isinstance(m, cst.FunctionDef))
+        return node.attr.value in self.held.get(cls, ()) or node.attr.value in methods
+
+    def is_defined(self, name: str) -> bool:
+        """Whether a class of the module has a method of this name."""
+        return any(
+            isinstance(m, cst.FunctionDef) and m.name.value == name
+            for cls in self.nodes.values()
+            for m in cls.body.body
+        )
+
     def hold(self, target: cst.CSTNode, kind: str | None, at: cst.CSTNode) -> None:
         """A name, or an attribute of ``self``, was given something."""
         if isinstance(target, cst.Name):
@@ -222,8 +242,10 @@ class Kinds:
         if torch:
             return self._of_torch(torch, called=False)
         for scope in self.scopes(node):
-            if node.value in self.held.get(scope, ()):
+            if self.held.get(scope, {}).get(node.value, set()) - {None}:
                 return self._one(self.held[scope][node.value])
+            if node.value in self.held.get(scope, ()):
+                return "module" if node.value == "self" and self._class_here(node) == "module" else None
         return "other" if self.names.imported(node) else None
 
     def _attribute(self, node: cst.Attribute) -> str | None:

@@ -62,7 +62,7 @@ def receiver_kind(r: Rewriter, node: cst.BaseExpression, name: str) -> str | Non
         return r.kinds.classes.get(cls.name.value) if cls is not None and name == "forward" else None
     if name == "module":
         return "parallel" if r.parallel else None
-    if name in MODULE_ONLY:
+    if name in MODULE_ONLY or (name in ("parameters", "named_parameters") and not r.kinds.is_defined(name)):
         return "module"
     if name == "set_epoch":
         return "distsampler" if "sampler" in text(node).lower() else None
@@ -75,7 +75,7 @@ def method_call(
     name = func.attr.value
     given = r.kinds.of(func.value)
     kind = receiver_kind(r, func.value, name)
-    if kind is None:
+    if kind is None or (name != "forward" and r.kinds.is_own(func)):
         return updated
     if kind == "tensor" and given is None and name in ("float", "double"):  # a module, perhaps
         name = {"float": "float32", "double": "float64"}[name]
@@ -85,7 +85,7 @@ def method_call(
     answer = method("module" if kind == "parallel" and name != "no_sync" else kind, name)
     if answer is None:
         return updated
-    if given is None and not _sure(r, original, answer, name):
+    if given is None and kind != "module" and not _sure(r, original, answer, name):
         return updated
     if not answer.offered:
         if given is not None:

@@ -114,20 +114,31 @@ def division(r: Rewriter, original: cst.Call, updated: cst.Call, answer: Answer)
 
 
 @special
-def averaged(r: Rewriter, original: cst.Call, updated: cst.Call, answer: Answer) -> cst.BaseExpression:
-    """Losses that have ``size_average`` in the place of ``reduction``."""
+def reduced(r: Rewriter, original: cst.Call, updated: cst.Call, answer: Answer) -> cst.BaseExpression:
+    """Losses: what old scripts say by ``size_average`` and ``reduce`` is said by ``reduction``."""
     if not isinstance(updated, cst.Call):
         return r.callee(original, answer)
-    given = bind(updated.args, answer.parameters or ())
-    if given is None:
-        raise Refused("arguments with stars can't be told apart")
-    reduction = given.get("reduction")
-    how = literal(reduction.value) if reduction is not None else "mean"
-    if how not in ("mean", "sum"):
-        raise Refused(f"argument reduction={how!r} has no counterpart")
-    kept = [a for a in updated.args if a is not reduction]
-    if how == "sum":
-        kept.append(keyword("size_average", cst.Name("False")))
+    given = bind(updated.args, answer.parameters or ()) or {}
+    old = {name: arg for name, arg in given.items() if name in ("size_average", "reduce")}
+    flags = {name: literal(arg.value) for name, arg in old.items() if literal(arg.value) is not None}
+    for name, flag in flags.items():
+        if flag not in (True, False):
+            raise Refused(
+                f"argument {name}={flag} is not known here; write reduction='mean', 'sum' or 'none'"
+            )
+    if not flags:
+        return r.ordinary(original, updated, answer)
+    names = {id(arg): name for name, arg in given.items() if arg.keyword is None}
+    places = [a for a in updated.args if a.keyword is None]
+    later = places[min((places.index(a) for a in old.values() if a in places), default=len(places)) :]
+    kept = [
+        plain(a, names[id(a)]) if a in later else a
+        for a in updated.args
+        if a not in old.values() and a is not given.get("reduction")
+    ]
+    how = "none" if flags.get("reduce") is False else "sum" if flags.get("size_average") is False else "mean"
+    if how != "mean":
+        kept.append(keyword("reduction", cst.SimpleString(f'"{how}"')))
     if kept:
         kept[-1] = kept[-1].with_changes(comma=cst.MaybeSentinel.DEFAULT)
     return r.ordinary(original, updated.with_changes(args=separated(kept)), answer)

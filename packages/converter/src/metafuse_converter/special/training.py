@@ -81,8 +81,6 @@ def clip(r: Rewriter, original: cst.Call, updated: cst.Call, answer: Answer) -> 
         raise Refused(
             f"no optimizer was found whose step uses these gradients; write optimizer.{name}({limit})"
         )
-    if name == "clip_grad_norm" and not r.is_statement(original):
-        r.note(original, "clip_grad_norm answers nothing, PyTorch's answers the norm")
     args = [cst.Arg(given[part]) for part in (limit, "norm_type") if part in given]
     return cst.Call(
         func=cst.ensure_type(cst.parse_expression(f"{optimizers[0]}.{name}"), cst.Attribute),
@@ -136,6 +134,20 @@ def train(r: Rewriter, original: cst.Call, updated: cst.Call, answer: Answer) ->
     if value in (True, False):
         return build("{x}.train()" if value else "{x}.eval()", x=receiver(updated))
     return build("{x}.train() if {flag} else {x}.eval()", x=receiver(updated), flag=flag)
+
+
+@special
+def walked(r: Rewriter, original: cst.Call, updated: cst.Call, answer: Answer) -> cst.BaseExpression:
+    """``parameters()`` that the script itself walks over: metafuse's answers running statistics too unless told otherwise."""
+    new = cst.ensure_type(r.ordinary(original, updated, answer), cst.Call)
+    parent = r.parents[original]
+    call = r.parents[parent] if isinstance(parent, cst.Arg) else None
+    by_itself = isinstance(parent, (cst.For, cst.CompFor, cst.Assign)) or (
+        isinstance(call, cst.Call) and r.names.built_in(call.func) and text(call.func) not in ("next", "iter")
+    )
+    if not by_itself or r.framework != "metafuse":
+        return new
+    return new.with_changes(args=separated([*new.args, keyword("buffers", cst.Name("False"))]))
 
 
 @special
@@ -266,11 +278,40 @@ def loader(r: Rewriter, original: cst.Call, updated: cst.Call, answer: Answer) -
         ]
         if "shuffle" not in named:
             kept.append(keyword("shuffle", cst.Name("True")))
+    if r.framework == "metafuse" and _is_shared(r, original):
+        kept.append(keyword("copy", cst.Name("True")))
     if kept and original.args:
         kept[-1] = kept[-1].with_changes(
             comma=original.args[-1].comma, whitespace_after_arg=original.args[-1].whitespace_after_arg
         )
     return updated.with_changes(func=r.callee(original, answer), args=separated(kept))
+
+
+def _loaded(node: cst.Call) -> str:
+    """The data set of a loader, if it has a name; a parameter stands for more than one."""
+    for k, arg in enumerate(node.args):
+        if arg.keyword.value == "dataset" if arg.keyword is not None else k == 0:
+            return text(arg.value).strip() if isinstance(arg.value, (cst.Name, cst.Attribute)) else ""
+    return ""
+
+
+def _is_shared(r: Rewriter, node: cst.Call) -> bool:
+    """Whether several loaders of the script go, or may go, over one data set, which can't be the loader of all then."""
+    name = _loaded(node)
+    scope = r.kinds.scopes(node)[0]
+    if isinstance(scope, cst.FunctionDef) and name in {p.name.value for p in scope.params.params}:
+        return True
+    others = (n for n in r.parents if isinstance(n, cst.Call) and n is not node and _loaded(n) == name != "")
+    return any((r.names.torch(n.func) or "").endswith(".DataLoader") for n in others)
+
+
+@special
+def subset(r: Rewriter, original: cst.Call, updated: cst.Call, answer: Answer) -> cst.BaseExpression:
+    """A sampler of given indices; metafuse's takes its data set first, which it does not need."""
+    if not isinstance(updated, cst.Call):
+        return r.callee(original, answer)
+    indices = bound(updated, answer)["indices"]
+    return build("{sampler}(None, {indices})", sampler=r.callee(original, answer), indices=indices)
 
 
 def _all_ranks(r: Rewriter, arg: cst.Arg) -> cst.Arg:

@@ -139,6 +139,7 @@ RULES: dict[str, Rule] = {
     "torch.device": by("str", "device", special="device", kind="device"), "torch.pi": by("3.141592653589793"),
     "torch.inf": by('float("inf")'), "torch.nan": by('float("nan")'), "torch.e": by("2.718281828459045"),
     "torch.newaxis": by("None"),
+    **{f"torch.{name}": by("None") for name in ("channels_last", "channels_last_3d", "contiguous_format", "preserve_format")},
     "torch.is_tensor": becomes("is_var", "obj", renames={"obj": "v"}, kind="number"),
     "torch.is_floating_point": by("{input}.dtype.is_float", "input", kind="number"),
     "torch.get_default_dtype": by("{mf}.float32", ""), "torch.result_type": absent("see docs/dtypes.md"),

@@ -88,7 +88,7 @@ RULES: dict[str, Rule] = {
     "torch.utils.data.IterableDataset": absent("write a `Dataset` with `__getitem__`"),
     "torch.utils.data.Subset": becomes("", kind="dataset"), "torch.utils.data.ConcatDataset": becomes("", kind="dataset"),
     "torch.utils.data.random_split": becomes("", kind="datasets"),
-    "torch.utils.data.SubsetRandomSampler": absent("takes the data set first: `SubsetRandomSampler(dataset, indices)`"),
+    "torch.utils.data.SubsetRandomSampler": becomes("", special="subset", kind="other"),
     "torch.utils.data.RandomSampler": becomes("", renames={"data_source": "dataset"}),
     "torch.utils.data.SequentialSampler": becomes("", renames={"data_source": "dataset"}),
     "torch.utils.data.Sampler": becomes("", "data_source=None", renames={"data_source": "dataset"}),

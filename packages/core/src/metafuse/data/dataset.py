@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from copy import copy as shallow_copy
 from typing import Any
 
 import numpy as np
@@ -259,8 +260,11 @@ _CHECKS: dict[str, tuple[Any, str]] = {
 }
 
 
-def DataLoader(dataset: Dataset, *args: Any, **kargs: Any) -> Dataset:
+def DataLoader(dataset: Dataset, *args: Any, copy: bool = False, **kargs: Any) -> Dataset:
     """The data set itself with these options set: ``batch_size``, ``shuffle`` ... as in ``Dataset``.
+
+    ``copy=True``: a data set of its own over the same items has the options, and the given one stays as it is, so that several
+    loaders go over the same data.
 
     Example:
         >>> import numpy as np
@@ -275,6 +279,8 @@ def DataLoader(dataset: Dataset, *args: Any, **kargs: Any) -> Dataset:
         raise ArgumentError(
             f"[DataLoader] takes at most {len(names)} positional options {names}, got {len(args)}"
         )
+    if copy:
+        dataset = shallow_copy(dataset)
     return dataset.set_attrs(**dict(zip(names, args)), **kargs)
 
 

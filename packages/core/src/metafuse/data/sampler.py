@@ -180,7 +180,7 @@ class SubsetRandomSampler(Sampler):
 
     def __init__(self, dataset: Any, indice: Sequence[int]) -> None:
         super().__init__(dataset)
-        self.indices = list(indice)
+        self.indices = [int(k) for k in indice]
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -1,7 +1,7 @@
 """Loss layers.
 
 What it is: modules that keep the options of a loss.
-What it is not: the computation (``ops.neural.loss``).
+What it is not: the computation (``ops.neural.loss``, ``class_loss`` and ``ctc``).
 Who calls it: users.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from ..ops import neural
 from ..ops.meta import check_flag
-from ..ops.neural.checks import choice, fraction, integer
+from ..ops.neural.checks import choice, fraction, integer, number
 from .module import Module
 
 __all__ = [
@@ -26,9 +26,16 @@ __all__ = [
     "SmoothL1Loss",
 ]
 
+_REDUCTIONS = ("mean", "sum", "none")
+
+
+def _given(kind: str, reduction: Any) -> str | None:
+    return None if reduction is None else choice(kind, "reduction", reduction, _REDUCTIONS)
+
 
 class CrossEntropyLoss(Module):
-    """``cross_entropy_loss`` with given class weights, ignored target, reduction and label smoothing.
+    """``cross_entropy_loss`` with given class weights, ignored target, reduction and label smoothing; targets are class numbers,
+    or probabilities in the shape of the output.
 
     Args:
         weight: ``[classes]``: the importance of each class.
@@ -53,7 +60,7 @@ class CrossEntropyLoss(Module):
     ) -> None:
         self.weight = weight
         self.ignore_index = ignore_index
-        self.reduction = choice("CrossEntropyLoss", "reduction", reduction, ("mean", "sum", "none"))
+        self.reduction = choice("CrossEntropyLoss", "reduction", reduction, _REDUCTIONS)
         self.label_smoothing = fraction("CrossEntropyLoss", "label_smoothing", label_smoothing)
 
     def execute(self, output: Any, target: Any) -> Any:
@@ -76,14 +83,14 @@ class MSELoss(Module):
     _shown = ("reduction",)
 
     def __init__(self, reduction: str = "mean") -> None:
-        self.reduction = choice("MSELoss", "reduction", reduction, ("mean", "sum", "none"))
+        self.reduction = choice("MSELoss", "reduction", reduction, _REDUCTIONS)
 
     def execute(self, output: Any, target: Any) -> Any:
         return neural.mse_loss(output, target, self.reduction)
 
 
 class L1Loss(Module):
-    """Mean absolute difference.
+    """Absolute difference, reduced by ``"mean"``, ``"sum"`` or ``"none"``.
 
     Example:
         >>> import metafuse as mf
@@ -93,12 +100,17 @@ class L1Loss(Module):
     Source: mean of |x - y|.
     """
 
+    _shown = ("reduction",)
+
+    def __init__(self, reduction: str = "mean") -> None:
+        self.reduction = choice("L1Loss", "reduction", reduction, _REDUCTIONS)
+
     def execute(self, output: Any, target: Any) -> Any:
-        return neural.l1_loss(output, target)
+        return neural.l1_loss(output, target, self.reduction)
 
 
 class SmoothL1Loss(Module):
-    """Half the squared difference where it is below 1, else the absolute difference minus one half.
+    """Half the squared difference over ``beta`` where the difference is below ``beta``, else the difference minus ``beta / 2``.
 
     Example:
         >>> import metafuse as mf
@@ -108,17 +120,19 @@ class SmoothL1Loss(Module):
     Source: Girshick 2015.
     """
 
-    _shown = ("reduction",)
+    _shown = ("reduction", "beta")
 
-    def __init__(self, reduction: str = "mean") -> None:
-        self.reduction = choice("SmoothL1Loss", "reduction", reduction, ("mean", "sum", "none"))
+    def __init__(self, reduction: str = "mean", beta: float = 1.0) -> None:
+        self.reduction = choice("SmoothL1Loss", "reduction", reduction, _REDUCTIONS)
+        self.beta = number("SmoothL1Loss", "beta", beta, 0)
 
     def execute(self, output: Any, target: Any) -> Any:
-        return neural.smooth_l1_loss(target, output, self.reduction)
+        return neural.smooth_l1_loss(target, output, self.reduction, self.beta)
 
 
 class BCELoss(Module):
-    """Binary cross entropy of probabilities; mean, or sum without ``size_average``.
+    """Binary cross entropy of probabilities; mean, or sum without ``size_average``, or as
+    ``reduction`` says.
 
     Example:
         >>> import metafuse as mf
@@ -128,16 +142,18 @@ class BCELoss(Module):
     Source: cross entropy.
     """
 
-    def __init__(self, weight: Any = None, size_average: bool = True) -> None:
+    def __init__(self, weight: Any = None, size_average: bool = True, reduction: str | None = None) -> None:
         self.weight = weight
-        self.size_average = check_flag(type(self).__name__, "size_average", size_average)
+        self.size_average = check_flag("BCELoss", "size_average", size_average)
+        self.reduction = _given("BCELoss", reduction)
 
     def execute(self, output: Any, target: Any) -> Any:
-        return neural.bce_loss(output, target, self.weight, self.size_average)
+        return neural.bce_loss(output, target, self.weight, self.size_average, self.reduction)
 
 
 class BCEWithLogitsLoss(Module):
-    """Binary cross entropy of logits; mean, or sum without ``size_average``.
+    """Binary cross entropy of logits; mean, or sum without ``size_average``, or as
+    ``reduction`` says.
 
     Example:
         >>> import metafuse as mf
@@ -147,14 +163,21 @@ class BCEWithLogitsLoss(Module):
     Source: cross entropy of sigmoid.
     """
 
-    def __init__(self, weight: Any = None, pos_weight: Any = None, size_average: bool = True) -> None:
+    def __init__(
+        self,
+        weight: Any = None,
+        pos_weight: Any = None,
+        size_average: bool = True,
+        reduction: str | None = None,
+    ) -> None:
         self.weight = weight
         self.pos_weight = pos_weight
-        self.size_average = check_flag(type(self).__name__, "size_average", size_average)
+        self.size_average = check_flag("BCEWithLogitsLoss", "size_average", size_average)
+        self.reduction = _given("BCEWithLogitsLoss", reduction)
 
     def execute(self, output: Any, target: Any) -> Any:
         return neural.binary_cross_entropy_with_logits(
-            output, target, self.weight, self.pos_weight, self.size_average
+            output, target, self.weight, self.pos_weight, self.size_average, self.reduction
         )
 
 
@@ -195,7 +218,7 @@ class NLLLoss(Module):
     def __init__(self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> None:
         self.weight = weight
         self.ignore_index = ignore_index
-        self.reduction = choice("NLLLoss", "reduction", reduction, ("mean", "sum", "none"))
+        self.reduction = choice("NLLLoss", "reduction", reduction, _REDUCTIONS)
 
     def execute(self, output: Any, target: Any) -> Any:
         return neural.nll_loss(output, target, self.weight, self.ignore_index, self.reduction)
@@ -217,7 +240,7 @@ class CTCLoss(Module):
 
     def __init__(self, blank: int = 0, reduction: str = "mean", zero_infinity: bool = False) -> None:
         self.blank = integer("CTCLoss", "blank", blank, 0)
-        self.reduction = choice("CTCLoss", "reduction", reduction, ("mean", "sum", "none"))
+        self.reduction = choice("CTCLoss", "reduction", reduction, _REDUCTIONS)
         self.zero_infinity = check_flag(type(self).__name__, "zero_infinity", zero_infinity)
 
     def execute(self, log_probs: Any, targets: Any, input_lengths: Any, target_lengths: Any) -> Any:

@@ -142,8 +142,9 @@ class Module:
         return self
 
     # -- parameters and state -------------------------------------------------------------------------------------
-    def named_parameters(self, recurse: bool = True) -> list[tuple[str, Var]]:
-        """All Vars with their dotted names, each Var once; running statistics (``requires_grad`` False) are among them.
+    def named_parameters(self, recurse: bool = True, buffers: bool = True) -> list[tuple[str, Var]]:
+        """All Vars with their dotted names, each Var once; running statistics (``requires_grad`` False) and other buffers are
+        among them unless ``buffers`` is False.
 
         A Var without a name of its own is given its dotted name, so that errors can say it.
         """
@@ -151,7 +152,7 @@ class Module:
         seen: set[int] = set()
         for path, module in self.named_modules() if recurse else [("", self)]:
             for key, var in module._local_vars():
-                if id(var) in seen:
+                if id(var) in seen or (not buffers and key in module.__dict__.get("_buffers", ())):
                     continue
                 seen.add(id(var))
                 name = f"{path}.{key}" if path else key
@@ -160,9 +161,10 @@ class Module:
                 found.append((name, var))
         return found
 
-    def parameters(self, recurse: bool = True) -> list[Var]:
-        """All Vars of this module and those below. An optimizer skips those that take no gradient."""
-        return [var for _, var in self.named_parameters(recurse)]
+    def parameters(self, recurse: bool = True, buffers: bool = True) -> list[Var]:
+        """All Vars of this module and those below, without those of ``register_buffer`` if ``buffers`` is False. An optimizer
+        skips those that take no gradient."""
+        return [var for _, var in self.named_parameters(recurse, buffers)]
 
     def named_buffers(self, recurse: bool = False) -> list[tuple[str, Var]]:
         """Vars registered with ``register_buffer``."""
@@ -247,9 +249,8 @@ class Module:
 
     def requires_grad_(self: Self, requires_grad: bool = True) -> Self:
         """Let gradients flow to all floating-point Vars that are not buffers, or to none."""
-        buffers = {id(var) for _, var in self.named_buffers(recurse=True)}
-        for var in self.parameters():
-            if id(var) not in buffers and var.dtype.is_float:
+        for var in self.parameters(buffers=False):
+            if var.dtype.is_float:
                 var.requires_grad = requires_grad
         return self
 

@@ -98,8 +98,8 @@ class BatchNorm(_Norm):
         self.is_train = check_flag(type(self).__name__, "is_train", is_train)
         self.sync = check_flag(type(self).__name__, "sync", sync)
         self._affine([self.num_features], self.affine)
-        self.running_mean = init.constant([self.num_features], "float32", 0.0).stop_grad()
-        self.running_var = init.constant([self.num_features], "float32", 1.0).stop_grad()
+        self.register_buffer("running_mean", init.constant([self.num_features], "float32", 0.0))
+        self.register_buffer("running_var", init.constant([self.num_features], "float32", 1.0))
 
     def execute(self, x: Any) -> Any:
         self._check_channels(x, self.num_features)

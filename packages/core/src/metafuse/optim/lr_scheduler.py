@@ -35,7 +35,7 @@ def check_optimizer(kind: str, optimizer: Any) -> Optimizer:
     return optimizer
 
 
-class _Schedule:
+class Schedule:
     """Factors by epoch; subclasses define ``factor``, or ``get_lr`` where it is no factor."""
 
     def __init__(self, optimizer: Any, last_epoch: int) -> None:
@@ -66,14 +66,18 @@ class _Schedule:
         """The learning rates of the parameter groups now."""
         return [group.get("lr", self.optimizer.lr) for group in self.optimizer.param_groups]
 
-    def step(self) -> None:
-        """Go on to the next epoch."""
-        self.last_epoch += 1
+    def step(self, epoch: int | None = None) -> None:
+        """Go on to the next epoch, or to ``epoch``."""
+        self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
         self.update_lr()
+
+    def begin_at(self, rates: Sequence[float]) -> None:
+        """Have ``rates``, one per group, be those that are multiplied."""
+        self.base_lr, self.base_lr_pg = rates[0], list(rates)
 
 
 @checked
-class StepLR(_Schedule):
+class StepLR(Schedule):
     """The learning rate times ``gamma`` every ``step_size`` epochs.
 
     Example:
@@ -104,7 +108,7 @@ class StepLR(_Schedule):
 
 
 @checked
-class MultiStepLR(_Schedule):
+class MultiStepLR(Schedule):
     """The learning rate times ``gamma`` at each epoch of ``milestones``.
 
     Example:
@@ -135,7 +139,7 @@ class MultiStepLR(_Schedule):
 
 
 @checked
-class ExponentialLR(_Schedule):
+class ExponentialLR(Schedule):
     """The learning rate times ``gamma`` every epoch.
 
     Example:
@@ -156,7 +160,7 @@ class ExponentialLR(_Schedule):
 
 
 @checked
-class CosineAnnealingLR(_Schedule):
+class CosineAnnealingLR(Schedule):
     """Half a cosine from the first learning rate down to ``eta_min`` over ``T_max`` epochs, and up and down again after that
     (Loshchilov and Hutter 2017).
 

@@ -185,15 +185,15 @@ class Optimizer:
             f"[opt_grad] no gradient is kept for {v.name() or 'this Var'}; read it between optimizer.backward(loss) and step()"
         )
 
-    def clip_grad_norm(self, max_norm: float, norm_type: float = 2) -> None:
-        """Scale all kept gradients together so that their norm is at most ``max_norm``."""
+    def clip_grad_norm(self, max_norm: float, norm_type: float = 2) -> Var:
+        """Scale all kept gradients together so that their norm is at most ``max_norm``. Answers the norm that they had."""
         check_number("clip_grad_norm", "max_norm", max_norm)
         if check_number("clip_grad_norm", "norm_type", norm_type) == 0:
             raise ArgumentError("[clip_grad_norm] norm_type must be > 0 (inf: the largest element), got 0")
         self.sync_gradients()
         held = [(g, k) for g in self.param_groups for k, grad in enumerate(g["grads"]) if grad is not None]
         if not held:
-            return
+            return zeros([1])
         with no_grad():
             total: Any = None
             for group, k in held:
@@ -214,6 +214,8 @@ class Optimizer:
             factor = (max_norm / (norm + 1e-6)).minimum(1.0)
             for group, k in held:
                 group["grads"][k] = _wide(group["grads"][k]) * factor
+        answer: Var = norm
+        return answer
 
     def clip_grad_value(self, clip_value: float) -> None:
         """Limit every element of all kept gradients to ``-clip_value`` .. ``clip_value``; NaN stays."""
@@ -314,13 +316,17 @@ class Optimizer:
     def _state(self, group: Group, k: int) -> dict[str, Var]:
         """The state of parameter ``k`` of ``group``, made when first used."""
         found = {}
-        for name in self.slots:
+        for name in self._slots(group):
             values = group.setdefault(name, [])
             values.extend([None] * (len(group["params"]) - len(values)))
             if values[k] is None:
                 values[k] = self._first_state(name, group["params"][k]).stop_grad()
             found[name] = values[k]
         return found
+
+    def _slots(self, group: Group) -> tuple[str, ...]:
+        """Those of ``slots`` that the options of ``group`` need: all, unless a subclass says otherwise."""
+        return self.slots
 
     def _first_state(self, name: str, p: Var) -> Var:
         """With what the state ``name`` of the parameter ``p`` begins: zeros, unless a subclass says otherwise."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..ops.meta import check_flag
+from .adam import decayed
 from .optimizer import Optimizer, check_number, write
 from .updates import steady
 
@@ -17,6 +19,9 @@ class RMSprop(Optimizer):
     Args:
         params, lr: as in ``Optimizer``.
         eps, alpha: numbers >= 0.
+        weight_decay: added to the gradient as ``weight_decay * p``, >= 0.
+        momentum: with ``b = momentum*b + g / (sqrt(v) + eps)`` the step is ``p -= lr * b``, >= 0.
+        centered: divide by the root of the variance ``v - a*a``, with ``a = alpha*a + (1-alpha)*g`` (Graves 2013).
 
     Example:
         >>> import metafuse as mf
@@ -26,18 +31,43 @@ class RMSprop(Optimizer):
         0.9
     """
 
-    options = ("lr", "eps", "alpha")
-    slots = ("values",)
+    options = ("lr", "eps", "alpha", "weight_decay", "momentum", "centered")
+    slots = ("values", "means", "velocities")
 
-    def __init__(self, params: Any, lr: float = 0.01, eps: float = 1e-08, alpha: float = 0.99) -> None:
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 0.01,
+        eps: float = 1e-08,
+        alpha: float = 0.99,
+        weight_decay: float = 0,
+        momentum: float = 0,
+        centered: bool = False,
+    ) -> None:
         super().__init__(params, lr)
         self.eps = check_number("RMSprop", "eps", eps)
         self.alpha = check_number("RMSprop", "alpha", alpha)
+        self.weight_decay = check_number("RMSprop", "weight_decay", weight_decay)
+        self.momentum = check_number("RMSprop", "momentum", momentum)
+        self.centered = check_flag("RMSprop", "centered", centered)
+
+    def _slots(self, group: dict[str, Any]) -> tuple[str, ...]:
+        used = {"means": self.option(group, "centered"), "velocities": self.option(group, "momentum")}
+        return tuple(name for name in self.slots if used.get(name, True))
 
     @steady
     def update(self, p: Any, g: Any, state: dict[str, Any], options: dict[str, Any]) -> None:
-        alpha = options["alpha"]
-        v: Any = state["values"] * alpha + g * g * (1 - alpha)
-        fresh = p - g * options["lr"] / (v.sqrt() + options["eps"])
-        write(state["values"], v)
+        _, g = decayed(p, g, options)
+        alpha, momentum = options["alpha"], options["momentum"]
+        news = {"values": state["values"] * alpha + g * g * (1 - alpha)}
+        square = news["values"]
+        if options["centered"]:
+            news["means"] = state["means"] * alpha + g * (1 - alpha)
+            square = (square - news["means"].sqr()).maximum(0.0)  # rounding may leave less than nothing
+        move = g / (square.sqrt() + options["eps"])
+        if momentum:
+            move = news["velocities"] = state["velocities"] * momentum + move
+        fresh = p - move * options["lr"]
+        for name, value in news.items():
+            write(state[name], value)
         write(p, fresh)

@@ -18,7 +18,7 @@ import numpy as np
 from ..arguments import checked
 from ..errors import ArgumentError, DTypeError
 from ..ops.neural.checks import choice, fraction, integer
-from .lr_scheduler import check_optimizer
+from .lr_scheduler import Schedule, check_optimizer
 from .optimizer import Optimizer, check_number
 
 __all__ = [
@@ -287,7 +287,8 @@ class OneCycleLR(LRScheduler):
 
 @checked
 class SequentialLR:
-    """Schedulers one after the other: number k takes over at step ``milestones[k - 1]``, counting from 0 again.
+    """Schedulers one after the other: number k takes over at step ``milestones[k - 1]``, counting from 0 again. All multiply the
+    learning rates that the optimizer had before the first of them.
 
     Example:
         >>> import metafuse as mf
@@ -304,7 +305,7 @@ class SequentialLR:
     """
 
     def __init__(
-        self, optimizer: Optimizer, schedulers: Sequence[LRScheduler], milestones: Sequence[int]
+        self, optimizer: Optimizer, schedulers: Sequence[LRScheduler | Schedule], milestones: Sequence[int]
     ) -> None:
         self.optimizer = check_optimizer("SequentialLR", optimizer)
         self.schedulers = list(schedulers)
@@ -313,10 +314,14 @@ class SequentialLR:
             raise ArgumentError(
                 f"[SequentialLR] {len(self.schedulers)} schedulers need one milestone fewer, got {list(milestones)!r}"
             )
-        if not all(isinstance(s, LRScheduler) and s.optimizer is optimizer for s in self.schedulers):
-            raise DTypeError("[SequentialLR] schedulers must be LRSchedulers of this optimizer")
+        if not all(s.optimizer is optimizer for s in self.schedulers):
+            raise DTypeError("[SequentialLR] schedulers must be schedulers of this optimizer")
         if sorted(self.milestones) != self.milestones:
             raise ArgumentError(f"[SequentialLR] milestones must ascend, got {list(milestones)!r}")
+        first = [group.get("initial_lr", group.get("lr", optimizer.lr)) for group in optimizer.param_groups]
+        for scheduler in self.schedulers:
+            if isinstance(scheduler, Schedule):
+                scheduler.begin_at(first)
         self.last_epoch = 0
         self.schedulers[0].step(0)  # the makings of the others have set their own rates
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import ArgumentError
-from ..var import Var
 from .optimizer import Optimizer, check_number, write
 from .updates import steady
 
@@ -53,8 +52,8 @@ class SGD(Optimizer):
                 f"[SGD] nesterov needs momentum > 0 and dampening 0, got {momentum} and {dampening}"
             )
 
-    def _state(self, group: dict[str, Any], k: int) -> dict[str, Var]:
-        return super()._state(group, k) if self.option(group, "momentum") else {}
+    def _slots(self, group: dict[str, Any]) -> tuple[str, ...]:
+        return self.slots if self.option(group, "momentum") else ()
 
     @steady
     def update(self, p: Any, g: Any, state: dict[str, Any], options: dict[str, Any]) -> None:

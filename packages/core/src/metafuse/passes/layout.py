@@ -103,7 +103,7 @@ def _channels_last(graph: ProgramGraph, number: int, spatial: frozenset[int]) ->
     ``spatial``: how many spatial dimensions images have. A value of more dimensions may be an image under another shape: its
     channels in groups, or its rows and columns in tiles."""
     shape = graph.specs[number].shape
-    if number in graph.roots or graph.kind(number) == "opaque":
+    if graph.is_leaf(number) or number in graph.roots or graph.kind(number) == "opaque":
         return None
     images = [s for s in _other_shapes(graph, number) if len(s) - 2 in spatial and len(s) < len(shape)]
     if not images and len(shape) - 2 in spatial:

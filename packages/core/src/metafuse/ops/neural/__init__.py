@@ -11,6 +11,7 @@ from . import (
     adaptive_pooling,
     attention,
     basic,
+    class_loss,
     columns,
     convolution,
     ctc,
@@ -30,6 +31,7 @@ from .activation_variants import *
 from .adaptive_pooling import *
 from .attention import *
 from .basic import *
+from .class_loss import *
 from .columns import *
 from .convolution import *
 from .ctc import *
@@ -50,6 +52,7 @@ __all__ = [
     *adaptive_pooling.__all__,
     *attention.__all__,
     *basic.__all__,
+    *class_loss.__all__,
     *columns.__all__,
     *convolution.__all__,
     *ctc.__all__,

@@ -15,7 +15,7 @@ from ...errors import ArgumentError, DTypeError, ShapeError
 from ...var import Var
 from ..meta import check_integer, check_var, whole_number
 
-__all__ = ["choice", "fraction", "integer", "integers", "need_ndim", "slide", "window_count"]
+__all__ = ["choice", "fraction", "integer", "integers", "need_ndim", "number", "slide", "window_count"]
 
 #: sizes of windows and steps are below this, so that arithmetic on them stays within 64 bits
 LIMIT = 2**31
@@ -52,6 +52,18 @@ def fraction(op: str, name: str, value: object) -> float:
     """``value`` as a float in [0, 1]."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
         raise ArgumentError(f"[{op}] {name} must be a number from 0 to 1, got {value!r}")
+    return float(value)
+
+
+def number(op: str, name: str, value: object, least: float | None = None, above: bool = False) -> float:
+    """``value`` as a float, at least ``least``, or ``above`` it."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or (least is not None and not (value > least if above else value >= least))
+    ):
+        more = "" if least is None else f" {'>' if above else '>='} {least:g}"
+        raise ArgumentError(f"[{op}] {name} must be a number{more}, got {value!r}")
     return float(value)
 
 

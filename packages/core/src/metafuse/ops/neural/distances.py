@@ -1,7 +1,7 @@
 """Distances and the losses made of them: cosine, pairwise, triplets, margins, Huber.
 
 What it is: compositions of element-wise operators and row sums.
-What it is not: losses of classes or of the reference API (``loss``), or layers (``nn.losses``).
+What it is not: losses of classes (``class_loss``) or of single values (``loss``), or layers (``nn.distances``).
 Who calls it: users and ``nn``.
 """
 
@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import ArgumentError, ShapeError
+from ...errors import ShapeError
 from ..meta import check_dim, check_flag, check_var
 from ..precision import in_float32
 from ..registry import Sample, Tensor, operator
 from ..scalar import where
-from .checks import choice
+from .checks import choice, number
+from .loss import reduced
 
 __all__ = [
     "cosine_embedding_loss", "cosine_similarity", "hinge_embedding_loss", "huber_loss", "margin_ranking_loss",
@@ -26,10 +27,6 @@ __all__ = [
 _X = Tensor((4, 3))
 _Y = Tensor((4, 3), "float", 1.0, 4.0)
 _SIGNS = [1, -1, -1, 1]
-
-
-def _reduce(loss: Any, reduction: str) -> Any:
-    return loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.mean()
 
 
 def _oracle_reduce(loss: Any, reduction: str) -> Any:
@@ -48,17 +45,6 @@ def _check(op: str, reduction: Any, **named: Any) -> list[Any]:
     return found
 
 
-def _number(op: str, name: str, value: Any, least: float | None = None) -> float:
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, (int, float))
-        or (least is not None and not value > least)
-    ):
-        more = "" if least is None else f" > {least:g}"
-        raise ArgumentError(f"[{op}] {name} must be a number{more}, got {value!r}")
-    return float(value)
-
-
 def _huber(x: Any, y: Any, reduction: str = "mean", delta: float = 1.0) -> Any:
     d = np.abs(x - y)
     return _oracle_reduce(np.where(d <= delta, 0.5 * d * d, delta * (d - 0.5 * delta)), reduction)
@@ -75,10 +61,10 @@ def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 
         >>> mf.nn.huber_loss(mf.array([0.0, 0.0]), mf.array([1.0, 3.0])).item()
         1.5
     """
-    delta = _number("huber_loss", "delta", delta, 0)
+    delta = number("huber_loss", "delta", delta, 0, True)
     input, target = _check("huber_loss", reduction, input=input, target=target)
     d = (input - target).abs()
-    return _reduce(where(d <= delta, d * d * 0.5, (d - 0.5 * delta) * delta), reduction)
+    return reduced(where(d <= delta, d * d * 0.5, (d - 0.5 * delta) * delta), reduction)
 
 
 def _cosine(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
@@ -98,10 +84,10 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
         1.0
     """
     x1, x2 = _check("cosine_similarity", "none", x1=x1, x2=x2)
-    number = check_dim("cosine_similarity", dim, x1.ndim)
-    least = _number("cosine_similarity", "eps", eps) ** 2
-    squares = [(x * x).sum(number).maximum(least) for x in (x1, x2)]
-    return (x1 * x2).sum(number) / (squares[0].sqrt() * squares[1].sqrt())
+    axis = check_dim("cosine_similarity", dim, x1.ndim)
+    least = number("cosine_similarity", "eps", eps) ** 2
+    squares = [(x * x).sum(axis).maximum(least) for x in (x1, x2)]
+    return (x1 * x2).sum(axis) / (squares[0].sqrt() * squares[1].sqrt())
 
 
 def _distance(x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Any:
@@ -120,8 +106,8 @@ def pairwise_distance(x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepd
         5.0
     """
     x1, x2 = _check("pairwise_distance", "none", x1=x1, x2=x2)
-    p = _number("pairwise_distance", "p", p, 0)
-    d = (x1 - x2 + _number("pairwise_distance", "eps", eps)).abs()
+    p = number("pairwise_distance", "p", p, 0, True)
+    d = (x1 - x2 + number("pairwise_distance", "eps", eps)).abs()
     if p == 1:
         return d.sum(-1, keepdims=keepdim)
     if p == 2:
@@ -153,7 +139,7 @@ def cosine_embedding_loss(
         >>> mf.nn.cosine_embedding_loss(x, x, mf.array([-1])).item()
         1.0
     """
-    margin = _number("cosine_embedding_loss", "margin", margin)
+    margin = number("cosine_embedding_loss", "margin", margin)
     input1, input2 = _check("cosine_embedding_loss", reduction, input1=input1, input2=input2)
     target = check_var("cosine_embedding_loss", "target", target)
     cosine = cosine_similarity(input1, input2, -1)
@@ -161,7 +147,7 @@ def cosine_embedding_loss(
         raise ShapeError(
             f"[cosine_embedding_loss] target must have shape {tuple(cosine.shape)}, got {tuple(target.shape)}"
         )
-    return _reduce(where(target == 1, 1.0 - cosine, (cosine - margin).maximum(0.0)), reduction)
+    return reduced(where(target == 1, 1.0 - cosine, (cosine - margin).maximum(0.0)), reduction)
 
 
 def _triplet(a: Any, b: Any, c: Any, margin: float = 1.0, p: float = 2.0, eps: float = 1e-6, swap: bool = False,
@@ -201,8 +187,8 @@ def triplet_margin_loss(
     far = pairwise_distance(anchor, negative, p, eps)
     if check_flag("triplet_margin_loss", "swap", swap):
         far = far.minimum(pairwise_distance(positive, negative, p, eps))
-    margin = _number("triplet_margin_loss", "margin", margin)
-    return _reduce((pairwise_distance(anchor, positive, p, eps) - far + margin).maximum(0.0), reduction)
+    margin = number("triplet_margin_loss", "margin", margin)
+    return reduced((pairwise_distance(anchor, positive, p, eps) - far + margin).maximum(0.0), reduction)
 
 
 def _ranking(x1: Any, x2: Any, target: Any, margin: float = 0.0, reduction: str = "mean") -> Any:
@@ -223,11 +209,11 @@ def margin_ranking_loss(
         >>> mf.nn.margin_ranking_loss(mf.array([1.0]), mf.array([3.0]), mf.array([1])).item()
         2.0
     """
-    margin = _number("margin_ranking_loss", "margin", margin)
+    margin = number("margin_ranking_loss", "margin", margin)
     input1, input2, target = _check(
         "margin_ranking_loss", reduction, input1=input1, input2=input2, target=target
     )
-    return _reduce((-(target.cast(input1.dtype) * (input1 - input2)) + margin).maximum(0.0), reduction)
+    return reduced((-(target.cast(input1.dtype) * (input1 - input2)) + margin).maximum(0.0), reduction)
 
 
 def _hinge(x: Any, target: Any, margin: float = 1.0, reduction: str = "mean") -> Any:
@@ -246,6 +232,6 @@ def hinge_embedding_loss(input: Any, target: Any, margin: float = 1.0, reduction
         >>> mf.nn.hinge_embedding_loss(mf.array([0.25, 0.25]), mf.array([1, -1])).item()
         0.5
     """
-    margin = _number("hinge_embedding_loss", "margin", margin)
+    margin = number("hinge_embedding_loss", "margin", margin)
     input, target = _check("hinge_embedding_loss", reduction, input=input, target=target)
-    return _reduce(where(target == 1, input, (margin - input).maximum(0.0)), reduction)
+    return reduced(where(target == 1, input, (margin - input).maximum(0.0)), reduction)

@@ -166,6 +166,11 @@ def cross_entropy_loss(
 ) -> Array:
     """Cross entropy of log-softmax with the distribution that has ``1 - label_smoothing`` on the target and the rest on all."""
     logs, classes = softmax(output, 1, True), output.shape[1]
+    if target.dtype.kind == "f":
+        wanted = target * (1 - label_smoothing) + label_smoothing / classes
+        importance = np.ones(classes) if weight is None else weight
+        loss = -(wanted * logs * importance.reshape(-1, *[1] * (output.ndim - 2))).sum(1)
+        return _reduced(loss, reduction)
     target = target.reshape(output.shape[0], *output.shape[2:])
     valid = (target != (-100 if ignore_index is None else ignore_index)) & (target >= 0) & (target < classes)
     safe = np.where(valid, target, 0)
@@ -182,30 +187,40 @@ def mse_loss(output: Array, target: Array, reduction: str = "mean") -> Array:
     return _reduced((output - target) ** 2, reduction)
 
 
-def l1_loss(output: Array, target: Array) -> Array:
+def l1_loss(output: Array, target: Array, reduction: str = "mean") -> Array:
     """Absolute difference."""
-    return _reduced(np.abs(output - target), "mean")
+    return _reduced(np.abs(output - target), reduction)
 
 
-def smooth_l1_loss(y_true: Array, y_pred: Array, reduction: str = "mean") -> Array:
-    """Quadratic below 1, linear above."""
+def smooth_l1_loss(y_true: Array, y_pred: Array, reduction: str = "mean", beta: float = 1.0) -> Array:
+    """Quadratic below beta, linear above."""
     d = np.abs(y_true - y_pred)
-    return _reduced(np.where(d < 1, 0.5 * d * d, d - 0.5), reduction)
+    near = np.minimum(d, beta)
+    return _reduced(d - near + 0.5 * near * near / beta if beta else d, reduction)
 
 
-def bce_loss(output: Array, target: Array, weight: Any = None, size_average: bool = True) -> Array:
+def bce_loss(
+    output: Array, target: Array, weight: Any = None, size_average: bool = True, reduction: Any = None
+) -> Array:
     """Cross entropy of probabilities."""
     loss = -(target * np.log(output) + (1 - target) * np.log(1 - output))
-    return _reduced(loss if weight is None else loss * weight, "mean" if size_average else "sum")
+    loss = loss if weight is None else loss * weight
+    return _reduced(loss, reduction or ("mean" if size_average else "sum"))
 
 
 def binary_cross_entropy_with_logits(
-    output: Array, target: Array, weight: Any = None, pos_weight: Any = None, size_average: bool = True
+    output: Array,
+    target: Array,
+    weight: Any = None,
+    pos_weight: Any = None,
+    size_average: bool = True,
+    reduction: Any = None,
 ) -> Array:
     """Cross entropy of logits."""
     factor = 1 if pos_weight is None else pos_weight
     loss = factor * target * np.logaddexp(0, -output) + (1 - target) * np.logaddexp(0, output)
-    return _reduced(loss if weight is None else loss * weight, "mean" if size_average else "sum")
+    loss = loss if weight is None else loss * weight
+    return _reduced(loss, reduction or ("mean" if size_average else "sum"))
 
 
 def kl_div(input: Array, target: Array, reduction: str = "mean", log_target: bool = False) -> Array:
