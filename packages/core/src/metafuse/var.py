@@ -43,8 +43,7 @@ class Var:
     _node: Node
     _name: str | None = None
     _hooks: tuple[Callable[[Any], Any], ...] = ()
-    # the Var and index that `x[index]` was taken from, and what that Var was taken from
-    _origin: tuple[ReferenceType[Any], Any, Any] | None = None
+    _origin: Any = None  # what `x[index]` was taken from: an `Origin` of `ops.indexing`
     __array_priority__ = 1000  # NumPy hands `ndarray * Var` to Var
 
     if TYPE_CHECKING:  # operator records put these on the class

@@ -5,22 +5,24 @@ What it is not: the index language of ``reindex``.
 Who calls it: ``Var.__getitem__`` and ``Var.__setitem__``.
 
 Integers, slices, ``None``, ``...``, integer arrays (broadcast together) and bool masks. Assignment rebinds the Var, and
-through a chain ``x[i][j] = v`` the Vars it was taken from, so that it behaves like NumPy. Indexes that are data and lie
-outside are not errors on a device: such elements read as 0 and are not written; Python integers are checked.
+through a chain ``x[i][j] = v`` the Vars it was taken from, so that it behaves like NumPy: what integers and slices take is a
+window on ``x`` for assignments, what arrays and masks take is a copy. Indexes that are data and lie outside are not errors on a
+device: such elements read as 0 and are not written; Python integers are checked.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
-from weakref import ref
+from typing import Any, NamedTuple
+from weakref import ReferenceType, ref
 
 import numpy as np
 
 from ..dtypes import bool_, int64
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..graph.index_map import IndexMap
+from ..graph.node import Node
 from ..kernel.expr import Expr, add, axis, call, const, load, mul, select
 from ..kernel.expr import cast as cast_expr
 from ..var import Var
@@ -30,6 +32,16 @@ from .meta import check_var, gather, scatter
 from .registry import Operator, Sample, Tensor, register
 
 __all__ = ["getitem", "setitem"]
+
+
+class Origin(NamedTuple):
+    """Where a Var was taken from: a Var, by which index, and what that one was taken from; the nodes that both held then."""
+
+    whole: ReferenceType[Var]
+    slices: Any
+    further: Origin | None
+    seen: ReferenceType[Node]
+    taken: ReferenceType[Node]
 
 
 @dataclass
@@ -213,12 +225,15 @@ def getitem(x: Any, slices: Any) -> Var:
     if mask is not None and mask.ndim == x.ndim:
         from .mask_loops import chosen
 
-        result = meta.identity(chosen(x, mask))  # a node of its own, which may be assigned to
-    else:
-        plan = _plan("getitem", tuple(x.shape), slices)
-        result = gather(x, plan.space, plan.where, plan.extras, "getitem")
-        result = meta.reshape(result, plan.shape)
-    result._origin = (ref(x), slices, x._origin)
+        return meta.identity(chosen(x, mask))  # a node of its own, which may be assigned to
+    plan = _plan("getitem", tuple(x.shape), slices)
+    result = gather(x, plan.space, plan.where, plan.extras, "getitem")
+    result = meta.reshape(result, plan.shape)
+    if not plan.extras:
+        further: Origin | None = x._origin
+        if further is not None and further.further is None and further.whole() is None:
+            further = None
+        result._origin = Origin(ref(x), slices, further, ref(x._node), ref(result._node))
     return result
 
 
@@ -249,6 +264,7 @@ def setitem(x: Any, slices: Any, y: Any, op: str = "void") -> Var:
     given = cast(check_var("setitem", "y", y), x.dtype)
     if op in ("subtract", "divide"):
         given, op = (-given, "add") if op == "subtract" else (cast(1 / given, x.dtype), "multiply")
+    windows = _windows(x)
     before = meta.identity(x)
     mask = _mask(slices, x) if given.size == 1 and x.dtype is not bool_ else None
     if mask is not None:
@@ -256,10 +272,11 @@ def setitem(x: Any, slices: Any, y: Any, op: str = "void") -> Var:
     else:
         changed = _scattered(before, slices, given, op)
     x._bind(changed._node)
-    if x._origin is not None:
-        parent = _taken_from(x._origin)
-        if parent is not None:
-            setitem(parent, x._origin[1], x)
+    part = x
+    for whole, origin in windows:
+        whole._bind(_scattered(meta.identity(whole), origin.slices, part, "void")._node)
+        part._origin = origin._replace(seen=ref(whole._node), taken=ref(part._node))
+        part = whole
     return x
 
 
@@ -277,14 +294,35 @@ def _scattered(x: Var, slices: Any, given: Var, op: str) -> Var:
     return scatter(x, op, spread, plan.where, plan.extras, "setitem")
 
 
-def _taken_from(origin: Any) -> Var | None:
-    """The Var that an index was applied to; in a chain ``x[i][j][k]`` the inner ones are gone and are taken out again."""
-    handle, _, further = origin
-    parent: Var | None = handle()
-    if parent is None and further is not None:
-        upper = _taken_from(further)
-        parent = None if upper is None else getitem(upper, further[1])
-    return parent
+def _windows(x: Var) -> list[tuple[Var, Origin]]:
+    """The Vars that ``x`` is a window on, nearest first, each with the index that leads on from it.
+
+    Those in the middle of a chain ``x[i][j][k]`` are gone and are taken out again. A window shows what has been written to the
+    whole since it was taken, unless something else than an assignment to its elements has bound it.
+    """
+    chain: list[Origin] = []
+    origin: Origin | None = x._origin
+    while origin is not None:
+        chain.append(origin)
+        whole = origin.whole()
+        origin = origin.further if whole is None else whole._origin
+    while chain and chain[-1].whole() is None:
+        chain.pop()
+    found: list[tuple[Var, Origin]] = []
+    whole = chain[-1].whole() if chain else None
+    again = moved = False
+    for k, origin in reversed(list(enumerate(chain))):
+        assert whole is not None
+        found.append((whole, origin))
+        moved = moved if again else origin.seen() is not whole._node
+        part = chain[k - 1].whole() if k else x
+        again = part is None
+        if part is None:
+            part = getitem(whole, origin.slices)
+        elif moved and origin.taken() is part._node:
+            part._bind(getitem(whole, origin.slices)._node)
+        whole = part
+    return found[::-1]
 
 
 _X = Tensor((3, 4, 5))

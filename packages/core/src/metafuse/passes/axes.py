@@ -118,16 +118,23 @@ def _merge(drafts: Sequence[Draft], k: int) -> None:
 def _rewrite_loads(
     root: Expr, offset_of: Callable[[Expr], Expr], shift: Callable[[Expr], Expr | None]
 ) -> Expr:
-    """Apply ``offset_of`` to the offsets of loads and ``shift`` to axes everywhere else."""
+    """Apply ``offset_of`` to the offsets of loads and ``shift`` to axes everywhere else. A load's condition is no offset, but may
+    load by itself (an index that is data, say)."""
     memo: dict[Expr, Expr] = {}
-    for x in walk_outside_loads(root):
-        if x.op == "load":
-            args = (offset_of(x.args[0]), *(rewrite(a, shift) for a in x.args[1:]))
-            memo[x] = Expr("load", args, x.dtype, x.value)
-        else:
-            args = tuple(memo[a] for a in x.args)
-            fresh = x if args == x.args else Expr(x.op, args, x.dtype, x.value)
-            memo[x] = shift(fresh) or fresh
+    stack: list[tuple[Expr, bool]] = [(root, False)]
+    while stack:
+        x, ready = stack.pop()
+        if x in memo:
+            continue
+        operands = x.args[1:] if x.op == "load" else x.args
+        if operands and not ready:
+            stack.append((x, True))
+            stack.extend((a, False) for a in operands)
+            continue
+        done = tuple(memo[a] for a in operands)
+        args = (offset_of(x.args[0]), *done) if x.op == "load" else done
+        fresh = x if args == x.args else Expr(x.op, args, x.dtype, x.value)
+        memo[x] = shift(fresh) or fresh
     return memo[root]
 
 
