@@ -252,10 +252,10 @@ def _by_step(steps: Residues, scope: Scope, divisor: str, shift: str, start: str
         outer.line(f"const long long here = {shift} - {step} * {divisor};")
         outer.line(f"const long long begins = {start} + here, ends = {stop} + here;")
         outer.line(
-            f"const long long low0 = begins > 0 ? begins : 0, high0 = ends < {divisor} ? ends : {divisor};"
+            f"const long long first_residue = begins > 0 ? begins : 0, last_residue = ends < {divisor} ? ends : {divisor};"
         )
         outer.printer.vector_axis = steps.step + 1
-        _parts(steps.kernel, outer, [steps.step + 1], "low0", "high0")
+        _parts(steps.kernel, outer, [steps.step + 1], "first_residue", "last_residue")
 
 
 def _parts(kernel: Kernel, scope: Scope, axes: Sequence[int], start: str, stop: str) -> None:

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Graph", "Route", "is_held", "needed_by_gradients"]
 
-Unit = Node | Block
-
 
 class Graph:
     """What has to run for ``roots`` (pending nodes, each once).
