@@ -80,6 +80,8 @@ class BatchNorm(_Norm):
     """
 
     _shown = ("num_features", "eps", "momentum")
+    running_mean: Var
+    running_var: Var
 
     def __init__(
         self,

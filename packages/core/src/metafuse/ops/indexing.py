@@ -255,7 +255,7 @@ def setitem(x: Any, slices: Any, y: Any, op: str = "void") -> Var:
         changed = _fill_masked(before, mask, given, op)
     else:
         changed = _scattered(before, slices, given, op)
-    x._bind(changed._node)
+    x._rebind(changed._node)
     if x._origin is not None:
         parent = _taken_from(x._origin)
         if parent is not None:
