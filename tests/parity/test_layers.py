@@ -338,6 +338,26 @@ def test_trajectory(name):
         close(dict(ours.named_parameters())[n].numpy(), p.detach().numpy(), n, rtol=2e-2, atol=2e-3)
 
 
+def test_a_result_of_one_place_seen_as_a_list():
+    ours = nn.Sequential(
+        nn.Conv2d(1, 8, 4, 2, 1, bias=False),
+        nn.InstanceNorm2d(8),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(8, 1, 4, bias=False),
+    )
+    theirs = T.Sequential(
+        T.Conv2d(1, 8, 4, 2, 1, bias=False), T.InstanceNorm2d(8, affine=True), T.LeakyReLU(0.2), T.Conv2d(8, 1, 4, bias=False)
+    )  # fmt: skip
+    same_weights(ours, theirs)
+    x = np.random.default_rng(0).standard_normal((4, 1, 8, 8)).astype(np.float32)
+    found = ours(mf.array(x)).view(-1, 1).squeeze(1).sqr().mean()
+    wanted = theirs(torch.from_numpy(x)).view(-1, 1).squeeze(1).square().mean()
+    wanted.backward()
+    close(found.numpy(), wanted.detach().numpy().reshape(1), "value")
+    for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
+        close(mf.grad(found, p).numpy(), q.grad.numpy(), "gradient", rtol=2e-3)
+
+
 def test_clip_grad_norm_like_torch():
     x = np.array([3.0, -4.0, 12.0], np.float32)
     ours, theirs = mf.array(x), torch.from_numpy(x.copy()).requires_grad_()

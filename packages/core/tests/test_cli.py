@@ -181,3 +181,13 @@ def test_the_first_of_two_plugins_keeps_a_name(capsys, plugins):
     assert record.reason == "the command 'greet' is already brought by the plugin 'a'"
     with pytest.raises(SystemExit):
         main(["wave"])
+
+
+def test_a_command_of_a_package_that_is_not_installed(capsys, monkeypatch):
+    monkeypatch.setattr("metafuse.cli._of_plugins", lambda own: {})
+    with pytest.raises(SystemExit):
+        main(["convert", "train.py"])
+    assert (
+        "convert is a command of metafuse-converter: pip install metafuse-converter"
+        in capsys.readouterr().err
+    )

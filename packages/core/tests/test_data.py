@@ -246,3 +246,13 @@ def test_download_resumes_and_checks(server, tmp_path):
     assert "MD5 sum is wrong" in text
     assert f"put it at {tmp_path / 'other'}" in text
     assert not (tmp_path / "other").exists()
+
+
+def test_loaders_that_share_data():
+    whole = data.TensorDataset(np.arange(6))
+    first = data.DataLoader(whole, 2, sampler=data.SubsetRandomSampler(whole, [4]), copy=True)
+    second = data.DataLoader(whole, batch_size=3, copy=True)
+    assert [len(x) for (x,) in first] == [1]
+    assert [x.tolist() for (x,) in second] == [[0, 1, 2], [3, 4, 5]]
+    assert (whole.batch_size, whole.sampler) == (16, None)
+    assert data.DataLoader(whole, batch_size=4) is whole

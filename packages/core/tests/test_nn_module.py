@@ -253,3 +253,43 @@ def test_layer_modules_follow_training_mode():
     norm.eval()
     assert norm(x).numpy().mean() > 3
     np.testing.assert_allclose(norm.running_mean.numpy(), 0.1 * x.numpy().mean(0), rtol=1e-5)
+
+
+def test_changes_in_place_without_gradients_leave_parameters_trainable():
+    for change in (
+        lambda p: p.mul_(2.0),
+        lambda p: p.clamp_(0.0, 1.0),
+        lambda p: p.add_(1.0),
+        lambda p: p.fill_(1.0),
+        lambda p: p.__setitem__(0, 0.0),
+    ):
+        p = nn.Parameter([0.5, 2.0])
+        with mf.no_grad():
+            change(p)
+        assert p.requires_grad
+        assert mf.grad((p * 3).sum(), p).tolist() == [3.0, 3.0]
+    x = mf.array([1.0, 2.0]).stop_grad()
+    with mf.no_grad():
+        x.mul_(2.0)
+    assert not x.requires_grad
+
+
+def test_parameters_without_buffers():
+    net = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm(3))
+    names = [name for name, _ in net.named_parameters(buffers=False)]
+    assert names == ["0.weight", "0.bias", "1.weight", "1.bias"]
+    assert len(net.parameters()) == len(net.parameters(buffers=False)) + 2 == 6
+    assert [name for name, _ in net.named_buffers(True)] == ["1.running_mean", "1.running_var"]
+    net.requires_grad_(False).requires_grad_(True)
+    assert [name for name, p in net.named_parameters() if p.requires_grad] == names
+
+
+def test_a_row_of_padding_that_does_not_learn():
+    x = mf.array([[0, 2], [2, 1]])
+    for padding in (2, -1):
+        layer = nn.Embedding(3, 2, padding_idx=padding, train_padding=False)
+        assert layer.weight.numpy()[2].tolist() == [0.0, 0.0]
+        layer.weight.update(mf.ones(3, 2))
+        layer.weight.start_grad()
+        assert layer(x).tolist() == [[[1, 1], [1, 1]], [[1, 1], [1, 1]]]
+        assert mf.grad(layer(x).sum(), layer.weight).tolist() == [[1, 1], [1, 1], [0, 0]]

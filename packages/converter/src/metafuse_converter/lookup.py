@@ -161,11 +161,18 @@ def split(name: str) -> tuple[str, str]:
 
 
 @lru_cache(maxsize=None)
+def _framework() -> Any:
+    import metafuse
+    from metafuse.ops.registry import all_operators
+
+    all_operators()  # methods of some operators are there only when all have been entered
+    return metafuse
+
+
+@lru_cache(maxsize=None)
 def resolve(path: str) -> Any:
     """The object at a path below metafuse. Errors: ``AttributeError``."""
-    import metafuse
-
-    value: Any = metafuse
+    value: Any = _framework()
     for part in path.split(".") if path else ():
         value = getattr(value, part)
     return value

@@ -20,7 +20,7 @@ from .table import TABLE
 if TYPE_CHECKING:
     from .rewrite import Rewriter
 
-__all__ = ["attribute", "method_call", "receiver_kind"]
+__all__ = ["attribute", "grad_is_none", "method_call", "part_changed", "receiver_kind"]
 
 #: kinds whose methods have rules
 RECEIVERS = frozenset({
@@ -186,3 +186,59 @@ def attribute(r: Rewriter, original: cst.Attribute, updated: cst.Attribute) -> c
     if result is not updated:
         r.tell(original, answer)
     return result
+
+
+#: methods that end like those that change values
+NO_VALUES = frozenset({"requires_grad_", "share_memory_", "detach_"})
+
+
+def _part(node: cst.BaseExpression) -> cst.BaseExpression:
+    """What a chain of methods in place begins with: ``x[0]`` of ``x[0].data.mul_(2).add_(1)``."""
+    while True:
+        if isinstance(node, cst.Call) and isinstance(node.func, cst.Attribute):
+            if not node.func.attr.value.endswith("_") and node.func.attr.value != "update":
+                return node
+            node = node.func.value
+        elif isinstance(node, cst.Attribute) and node.attr.value == "data":
+            node = node.value
+        else:
+            return node
+
+
+def part_changed(r: Rewriter, original: cst.Expr, updated: cst.Expr) -> cst.BaseSmallStatement:
+    """``x[0].zero_()`` as a statement: a part is no view here, so that the new values are assigned to it."""
+    call, new = original.value, updated.value
+    if not isinstance(call, cst.Call) or not isinstance(call.func, cst.Attribute):
+        return updated
+    part, target, name = _part(call), _part(new), call.func.attr.value
+    if not isinstance(part, cst.Subscript) or not isinstance(target, cst.Subscript):
+        return updated
+    if r.kinds.of(part) not in ("tensor", None) or name in NO_VALUES or method("tensor", name) is None:
+        return updated
+    value = new
+    if isinstance(new, cst.Call) and r.kinds.of(part) == "tensor" and call.func.value.deep_equals(part):
+        if name in ("fill_", "copy_") and len(new.args) == 1:
+            value = new.args[0].value
+        elif name == "zero_":
+            value = cst.Integer("0")
+    return cst.Assign([cst.AssignTarget(target)], value)
+
+
+def grad_is_none(r: Rewriter, original: cst.Comparison, updated: cst.Comparison) -> cst.BaseExpression:
+    """``p.grad is None``: an optimizer knows whether it keeps one."""
+    asked, part = updated.left, updated.comparisons[0]
+    if (
+        len(updated.comparisons) != 1
+        or r.framework != "metafuse"
+        or not isinstance(part.operator, (cst.Is, cst.IsNot))
+        or text(part.comparator) != "None"
+        or not isinstance(original.left, cst.Attribute)
+        or original.left.attr.value != "grad"
+        or not isinstance(asked, cst.Call)
+        or not isinstance(asked.func, cst.Attribute)
+        or asked.func.attr.value != "opt_grad"
+    ):
+        return updated
+    template = "{opt}.has_grad({x})" if isinstance(part.operator, cst.IsNot) else "not {opt}.has_grad({x})"
+    found = build(template, opt=asked.args[0].value, x=asked.func.value)
+    return found.with_changes(lpar=updated.lpar, rpar=updated.rpar)

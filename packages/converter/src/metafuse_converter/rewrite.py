@@ -441,6 +441,15 @@ class Rewriter(cst.CSTTransformer):
     ) -> cst.BaseSmallStatement:
         return definitions.rate_changed(self, original_node, updated_node)
 
+    # -- views and gradients -----------------------------------------------------------------------------------------------
+    def leave_Expr(self, original_node: cst.Expr, updated_node: cst.Expr) -> cst.BaseSmallStatement:
+        return methods.part_changed(self, original_node, updated_node)
+
+    def leave_Comparison(
+        self, original_node: cst.Comparison, updated_node: cst.Comparison
+    ) -> cst.BaseExpression:
+        return methods.grad_is_none(self, original_node, updated_node)
+
     # -- definitions ----------------------------------------------------------------------------------------------------------
     def leave_ClassDef(self, original_node: cst.ClassDef, updated_node: cst.ClassDef) -> cst.BaseStatement:
         return statements.with_comments(

@@ -41,6 +41,10 @@ def table(rows: Iterable[Sequence[str]], header: Sequence[str] = ()) -> str:
     )
 
 
+#: commands that other packages of the project bring
+ELSEWHERE = {"convert": "metafuse-converter"}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; answers the exit code."""
     from .errors import MetafuseError
@@ -55,6 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return further[words[0]].run(words[1:])
         if words and words[0] not in own.choices and not words[0].startswith("-"):
             print(*_broken_plugins(), sep="", end="", file=sys.stderr)  # one of them may have had the command
+            if words[0] in ELSEWHERE:
+                package = ELSEWHERE[words[0]]
+                print(f"{words[0]} is a command of {package}: pip install {package}", file=sys.stderr)
         options = parser.parse_args(words)
         return int(options.command(options))
     except MetafuseError as error:

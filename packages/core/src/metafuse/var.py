@@ -276,6 +276,13 @@ class Var:
         self.swap(value)
         self._node.requires_grad = requires_grad
 
+    def _rebind(self, node: Node) -> None:
+        """Hold ``node`` after a change in place, which leaves a trainable Var trainable where gradients are off."""
+        trainable = self._node.requires_grad and not state.grad_enabled
+        self._bind(node)
+        if trainable and node.spec.dtype.is_float:
+            node.requires_grad = True
+
     def swap(self, other: Var) -> Var:
         """Exchange the values of two Vars.
 

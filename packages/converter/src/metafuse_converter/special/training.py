@@ -151,6 +151,18 @@ def walked(r: Rewriter, original: cst.Call, updated: cst.Call, answer: Answer) -
 
 
 @special
+def table(r: Rewriter, original: cst.Call, updated: cst.Call, answer: Answer) -> cst.BaseExpression:
+    """PyTorch's row of padding takes no gradient."""
+    if not isinstance(updated, cst.Call):
+        return r.callee(original, answer)
+    given = bind(updated.args, answer.parameters or ()) or {}
+    new = cst.ensure_type(r.ordinary(original, updated, answer), cst.Call)
+    if "padding_idx" not in given or literal(given["padding_idx"].value) is None:
+        return new
+    return new.with_changes(args=separated([*new.args, keyword("train_padding", cst.Name("False"))]))
+
+
+@special
 def buffer(r: Rewriter, original: cst.Call, updated: cst.Call, answer: Answer) -> cst.BaseExpression:
     """A buffer that is ``None`` is an attribute."""
     given = bound(updated, answer)

@@ -15,7 +15,7 @@ from typing import Any
 from .. import init
 from ..errors import ArgumentError
 from ..ops import neural
-from ..ops.neural.checks import integer, integers
+from ..ops.neural.checks import integer, integers, padded_by
 from .module import Module
 
 __all__ = ["Conv", "Conv1d", "Conv2d", "Conv3d", "ConvTranspose", "ConvTranspose2d", "ConvTranspose3d"]
@@ -44,7 +44,11 @@ class _Convolution(Module):
         self.out_channels = integer(kind, "out_channels", out_channels, 1)
         self.kernel_size = integers(kind, "kernel_size", kernel_size, spatial, 1)
         self.stride = integers(kind, "stride", stride, spatial, 1)
-        self.padding = integers(kind, "padding", padding, spatial, 0)
+        self.padding = (
+            integers(kind, "padding", padding, spatial, 0)
+            if self._transposed
+            else padded_by(kind, padding, self.stride)
+        )
         self.dilation = integers(kind, "dilation", dilation, spatial, 1)
         self.groups = integer(kind, "groups", groups, 1)
         if self.in_channels % self.groups or self.out_channels % self.groups:
@@ -68,7 +72,7 @@ class Conv(_Convolution):
     Args:
         in_channels, out_channels: numbers of channels.
         kernel_size, stride, dilation: one integer >= 1 or two.
-        padding: one integer >= 0 or two: zeros on both sides.
+        padding: one integer >= 0 or two: zeros on both sides; or ``"valid"``: none, or ``"same"``: as much as keeps sizes.
         groups: channels are cut in this many independent groups.
         bias: whether a number per output channel is added.
 

@@ -12,6 +12,7 @@ from typing import Any
 from .. import init
 from ..errors import ArgumentError
 from ..ops import neural
+from ..ops.meta import check_flag
 from ..ops.neural.checks import integer
 from .module import Module
 
@@ -24,8 +25,9 @@ class Embedding(Module):
     Args:
         num_embeddings: number of rows.
         embedding_dim: length of a row.
-        padding_idx: this row starts as zeros; it takes gradients like the others.
+        padding_idx: this row starts as zeros.
         dtype: of the table.
+        train_padding: whether the row ``padding_idx`` takes gradients like the others.
 
     Rows start normally distributed with mean 0 and deviation 1.
 
@@ -40,11 +42,17 @@ class Embedding(Module):
     _shown = ("num_embeddings", "embedding_dim")
 
     def __init__(
-        self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None, dtype: Any = "float32"
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None = None,
+        dtype: Any = "float32",
+        train_padding: bool = True,
     ) -> None:
         self.num_embeddings = integer("Embedding", "num_embeddings", num_embeddings, 1)
         self.embedding_dim = integer("Embedding", "embedding_dim", embedding_dim, 1)
         self.padding_idx = padding_idx
+        self.train_padding = check_flag("Embedding", "train_padding", train_padding)
         self.weight = init.gauss([self.num_embeddings, self.embedding_dim], dtype)
         if padding_idx is not None:
             if (
@@ -61,4 +69,4 @@ class Embedding(Module):
             self.weight.start_grad()
 
     def execute(self, x: Any) -> Any:
-        return neural.embedding(x, self.weight)
+        return neural.embedding(x, self.weight, None if self.train_padding else self.padding_idx)

@@ -271,10 +271,10 @@ def setitem(x: Any, slices: Any, y: Any, op: str = "void") -> Var:
         changed = _fill_masked(before, mask, given, op)
     else:
         changed = _scattered(before, slices, given, op)
-    x._bind(changed._node)
+    x._rebind(changed._node)
     part = x
     for whole, origin in windows:
-        whole._bind(_scattered(meta.identity(whole), origin.slices, part, "void")._node)
+        whole._rebind(_scattered(meta.identity(whole), origin.slices, part, "void")._node)
         part._origin = origin._replace(seen=ref(whole._node), taken=ref(part._node))
         part = whole
     return x

@@ -103,7 +103,7 @@ def in_place(name: str, function: Callable[..., Any]) -> Callable[..., Var]:
         if answer is not x:
             # an argument handed back keeps a node of its own
             shared = any(answer is a for a in (*args, *kwargs.values()))
-            x._bind(answer.__copy__()._node if shared else answer._node)
+            x._rebind(answer.__copy__()._node if shared else answer._node)
         return x
 
     apply.__name__ = apply.__qualname__ = name

@@ -185,6 +185,11 @@ class Optimizer:
             f"[opt_grad] no gradient is kept for {v.name() or 'this Var'}; read it between optimizer.backward(loss) and step()"
         )
 
+    def has_grad(self, v: Var) -> bool:
+        """Whether a gradient is kept for ``v`` now."""
+        held = (g for group in self.param_groups for p, g in zip(group["params"], group["grads"]) if p is v)
+        return any(g is not None for g in held)
+
     def clip_grad_norm(self, max_norm: float, norm_type: float = 2) -> Var:
         """Scale all kept gradients together so that their norm is at most ``max_norm``. Answers the norm that they had."""
         check_number("clip_grad_norm", "max_norm", max_norm)

@@ -23,6 +23,7 @@ from . import (
     recurrent,
     resizing,
     sampling,
+    sequences,
     shuffling,
     unpooling,
 )
@@ -43,6 +44,7 @@ from .products import *
 from .recurrent import *
 from .resizing import *
 from .sampling import *
+from .sequences import *
 from .shuffling import *
 from .unpooling import *
 
@@ -64,6 +66,7 @@ __all__ = [
     *recurrent.__all__,
     *resizing.__all__,
     *sampling.__all__,
+    *sequences.__all__,
     *shuffling.__all__,
     *unpooling.__all__,
 ]

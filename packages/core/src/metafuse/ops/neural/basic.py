@@ -11,7 +11,7 @@ from math import prod
 from typing import Any
 
 from ...errors import ArgumentError, DTypeError, ShapeError
-from ..meta import check_flag, check_var, index, reduce_dims
+from ..meta import check_flag, check_integer, check_var, index, reduce_dims
 from ..precision import like, product_operands
 from ..recipe import recorded
 from ..registry import Sample, Tensor, operator
@@ -116,15 +116,19 @@ def bilinear(in1: Any, in2: Any, weight: Any, bias: Any = None) -> Any:
 @operator(
     category="nn",
     numpy=oracles.embedding,
-    samples=[Sample((Tensor((2, 3), "int32", 0, 3), Tensor((4, 5))))],
+    samples=[
+        Sample((Tensor((2, 3), "int32", 0, 3), Tensor((4, 5)))),
+        Sample((Tensor((2, 3), "int32", 0, 2), Tensor((4, 5)), -1)),
+    ],
     source="rows of weight",
 )
-def embedding(input: Any, weight: Any) -> Any:
+def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Any:
     """The rows of ``weight`` that ``input`` names.
 
     Args:
         input: integers of any shape; a number outside 0..rows-1 gives zeros.
         weight: ``[rows, features]``.
+        padding_idx: this row takes no gradient; negative numbers count from the end.
 
     Result: ``[*input.shape, features]``.
 
@@ -141,9 +145,13 @@ def embedding(input: Any, weight: Any) -> Any:
             f"[embedding] input must hold row numbers as integers, got {input.dtype}; cast it with .int32()"
         )
     place = ",".join(f"i{d}" for d in range(input.ndim))
-    return weight.reindex(
-        [*input.shape, weight.shape[1]], [f"@e0({place})", f"i{input.ndim}"], extras=[input]
-    )
+    shape = [*input.shape, weight.shape[1]]
+    rows = weight.reindex(shape, [f"@e0({place})", f"i{input.ndim}"], extras=[input])
+    if padding_idx is None:
+        return rows
+    count = weight.shape[0]
+    padding = check_integer("embedding", "padding_idx", padding_idx, -count, count) % count
+    return where((input == padding).broadcast(shape, [input.ndim]), rows.detach(), rows)
 
 
 @operator(

@@ -15,7 +15,17 @@ from ...errors import ArgumentError, DTypeError, ShapeError
 from ...var import Var
 from ..meta import check_integer, check_var, whole_number
 
-__all__ = ["choice", "fraction", "integer", "integers", "need_ndim", "number", "slide", "window_count"]
+__all__ = [
+    "choice",
+    "fraction",
+    "integer",
+    "integers",
+    "need_ndim",
+    "number",
+    "padded_by",
+    "slide",
+    "window_count",
+]
 
 #: sizes of windows and steps are below this, so that arithmetic on them stays within 64 bits
 LIMIT = 2**31
@@ -72,6 +82,17 @@ def choice(op: str, name: str, value: object, allowed: Sequence[str]) -> str:
     if not isinstance(value, str) or value not in allowed:
         raise ArgumentError(f"[{op}] {name} must be one of {', '.join(allowed)}; got {value!r}")
     return value
+
+
+def padded_by(op: str, padding: object, stride: tuple[int, ...]) -> str | tuple[int, ...]:
+    """The padding of a convolution: one integer per dimension, or ``"valid"`` (none) or ``"same"`` (as much as keeps sizes)."""
+    if not isinstance(padding, str):
+        return integers(op, "padding", padding, len(stride), 0)
+    if choice(op, "padding", padding, ("valid", "same")) == "same" and max(stride) > 1:
+        raise ArgumentError(
+            f"[{op}] padding 'same' needs a stride of 1, got stride={stride}; give padding as numbers"
+        )
+    return padding
 
 
 def need_ndim(op: str, name: str, x: Any, allowed: Sequence[int], meaning: str) -> None:

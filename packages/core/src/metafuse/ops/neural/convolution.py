@@ -19,7 +19,7 @@ from ..precision import like, product_operands
 from ..recipe import recorded
 from ..registry import Sample, Tensor, operator
 from . import window_oracles as oracles
-from .checks import integer, integers, need_ndim, slide, window_count
+from .checks import integer, integers, need_ndim, padded_by, slide, window_count
 
 __all__ = [
     "conv",
@@ -47,6 +47,7 @@ def conv_samples(spatial: int, transposed: bool = False) -> list[Sample]:
         Sample((Tensor((2, 2, *small)), weight(2, 3, two))),
         Sample((Tensor((1, 2, *large)), weight(2, 3, three)), options),
         Sample((Tensor((2, 4, *small)), grouped), {"groups": 2, "bias": Tensor((6,))}),
+        *([] if transposed else [Sample((Tensor((1, 2, *small)), weight(2, 3, three)), {"padding": "same"})]),
     ]
 
 
@@ -89,19 +90,23 @@ def _convolve(
     need_ndim(op, "x", x, [spatial + 2], "(batch, channels, ...)")
     need_ndim(op, "weight", weight, [spatial + 2], "(out channels, in channels / groups, ...)")
     stride = integers(op, "stride", stride, spatial, 1)
-    padding = integers(op, "padding", padding, spatial, 0)
+    wanted = padded_by(op, padding, stride)
     dilation = integers(op, "dilation", dilation, spatial, 1)
     groups = integer(op, "groups", groups, 1)
     _check_channels(op, x, weight, bias, groups, transposed=False)
     batch, size = x.shape[0], x.shape[2:]
     outputs, inputs, kernel = weight.shape[0], weight.shape[1], tuple(weight.shape[2:])
     integers(op, "kernel size", kernel, spatial, 1)
-    out = tuple(map(window_count, [op] * spatial, size, kernel, stride, padding, dilation))
+    if wanted == "same":  # an odd rest is put behind the end
+        before, out = tuple(d * (k - 1) // 2 for d, k in zip(dilation, kernel, strict=True)), tuple(size)
+    else:
+        before = (0,) * spatial if isinstance(wanted, str) else wanted
+        out = tuple(map(window_count, [op] * spatial, size, kernel, stride, before, dilation))
     head = [batch, outputs, inputs] if groups == 1 else [batch, groups, outputs // groups, inputs]
     first = len(head)  # number of the first output axis; the window's axes follow the output's
     shape = [*head, *out, *kernel]
     slides = [
-        slide(first + d, first + spatial + d, stride[d], padding[d], dilation[d]) for d in range(spatial)
+        slide(first + d, first + spatial + d, stride[d], before[d], dilation[d]) for d in range(spatial)
     ]
     if groups > 1:
         x = x.reshape([batch, groups, inputs, *size])
@@ -136,7 +141,7 @@ def conv1d(
         weight: ``[out channels, channels / groups, kernel]``.
         bias: ``[out channels]`` or ``None``.
         stride, dilation: integers >= 1.
-        padding: zeros put on both sides, >= 0.
+        padding: zeros put on both sides, >= 0; or ``"valid"``: none, or ``"same"``: as many as keep the length (``stride`` 1).
         groups: channels are cut in this many independent groups.
 
     Errors: ``ArgumentError`` and ``ShapeError`` for anything that does not fit.
@@ -174,7 +179,7 @@ def conv2d(
         weight: ``[out channels, channels / groups, kernel height, kernel width]``.
         bias: ``[out channels]`` or ``None``.
         stride, dilation: one integer >= 1 or two.
-        padding: one integer >= 0 or two.
+        padding: one integer >= 0 or two; or ``"valid"``: none, or ``"same"``: as much as keeps sizes (``stride`` 1).
         groups: channels are cut in this many independent groups.
 
     Errors: ``ArgumentError`` and ``ShapeError`` for anything that does not fit.

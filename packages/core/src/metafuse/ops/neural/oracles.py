@@ -243,7 +243,7 @@ def bilinear(in1: Array, in2: Array, weight: Array, bias: Any = None) -> Array:
     return y if bias is None else y + bias
 
 
-def embedding(input: Array, weight: Array) -> Array:
+def embedding(input: Array, weight: Array, padding_idx: Any = None) -> Array:
     """Rows of weight."""
     return weight[input]
 

@@ -37,9 +37,15 @@ def convolution(
 ) -> Array:
     """Cross-correlation with any number of spatial dimensions."""
     spatial = x.ndim - 2
-    stride, padding, dilation = (_many(v, spatial) for v in (stride, padding, dilation))
+    stride, dilation = (_many(v, spatial) for v in (stride, dilation))
     kernel = weight.shape[2:]
-    x = np.pad(x, [(0, 0), (0, 0), *((p, p) for p in padding)])
+    if padding == "same":
+        rims = [
+            (d * (k - 1) // 2, d * (k - 1) - d * (k - 1) // 2) for k, d in zip(kernel, dilation, strict=True)
+        ]
+    else:
+        rims = [(p, p) for p in _many(padding, spatial)]
+    x = np.pad(x, [(0, 0), (0, 0), *rims])
     out = [
         (n - d * (k - 1) - 1) // s + 1
         for n, k, s, d in zip(x.shape[2:], kernel, stride, dilation, strict=True)
