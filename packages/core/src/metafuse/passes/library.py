@@ -86,9 +86,8 @@ class Library:
                 graph.stored.update(k for k in self._sources(number) if not graph.is_leaf(k))
             else:
                 del matches[number]
-        self.spatial = frozenset(
-            min(len(graph.specs[k].shape) for k in pair) - 2 for pair in self.image_pairs()
-        )
+        ranks = {min(len(graph.specs[k].shape) for k in pair) for pair in self.image_pairs()}
+        self.spatial = frozenset(rank - 2 for rank in ranks if rank > 2)  # the rest lack batch or channels
         self._store_ends()
 
     def _offer(self, number: int) -> bool:
