@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from codegen_kit import Nest, run
 
+from codegen_kit import Nest, run
 from metafuse.kernel.expr import call
 
 SHAPES = [(9, 8), (40, 70), (3, 700)]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -105,3 +108,22 @@ def test_a_padded_vector_and_its_product():
     """Its gradient holds what looks like a convolution without batch and channels, which has no layout to choose."""
     x = np.array([0.4, 0.9])
     check_grads(lambda v: mf.sin(mf.prod(mf.nn.pad(v, [1, 0], "constant", 1), [0])), [x], order=2)
+
+
+def test_threads_find_operators_that_are_entered_on_demand():
+    """The first use of such a name by several threads at once, in a fresh process."""
+    program = (
+        "import sys, threading\n"
+        "import metafuse as mf\n"
+        "sys.setswitchinterval(1e-5)\n"
+        "found, start = [], threading.Barrier(8)\n"
+        "def work(x):\n"
+        "    start.wait()\n"
+        "    found.append((x.cumsum, x.unique, mf.topk))\n"
+        "threads = [threading.Thread(target=work, args=(mf.zeros(3),)) for _ in range(8)]\n"
+        "for t in threads: t.start()\n"
+        "for t in threads: t.join()\n"
+        "print(len(found))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "8", done.stderr
