@@ -139,6 +139,23 @@ def test_gradients_of_scans():
     check_grads(lambda v: mf.logcumsumexp(v, 0), [x], order=2)
 
 
+@pytest.mark.parametrize(
+    "x", [[1.5, 0, 2, 0.5, 3], [1.5, 0, 2, 0, 3], [0, 0, 2, 0.5, 1], [0, 1, 2, 3, 4], [1, 2, 3, 4, 0]]
+)
+def test_second_gradients_of_running_products_with_zeros(x):
+    """Against the sum of all products without two of the factors."""
+    x, weights, v = np.array(x, float), RANDOM.random(5), RANDOM.random(5)
+    expected = np.zeros(5)
+    for k, m in np.argwhere(~np.eye(5, dtype=bool)):
+        left = np.delete(np.arange(5), [k, m])
+        products = [x[left[left <= j]].prod() if j >= max(k, m) else 0.0 for j in range(5)]
+        expected[m] += v[k] * (weights * products).sum()
+    var = mf.array(x, dtype="float64")
+    first = mf.grad((mf.cumprod(var) * mf.array(weights, dtype="float64")).sum(), var)
+    second = mf.grad((first * mf.array(v, dtype="float64")).sum(), var)
+    np.testing.assert_allclose(second.numpy(), expected, rtol=1e-12, atol=1e-12)
+
+
 def test_what_scans_run_is_compiled_once():
     mf.cumsum(mf.array(numbers("float32", (4, 9))), 1).sync()
     before = statistics.compilations + statistics.disk_hits
@@ -218,8 +235,10 @@ def test_a_value_assigned_through_a_mask_has_a_gradient_and_needs_no_values():
 
 def test_a_part_taken_by_a_mask_can_be_assigned_to():
     x = mf.array(np.arange(6, dtype=np.float32).reshape(2, 3))
-    x[x > 2][0] = 9
-    assert x.tolist() == [[0, 1, 2], [9, 4, 5]]
+    part = x[x > 2]
+    part[0] = 9
+    assert part.tolist() == [9, 4, 5]
+    assert x.tolist() == [[0, 1, 2], [3, 4, 5]]  # a copy, as in NumPy
 
 
 # -- rolled -----------------------------------------------------------------------------------------------------------

@@ -35,7 +35,8 @@ def keep_in_outputs(kernel: Kernel) -> Kernel:
     """Where one phase reduces a costly expression and a later one stores something made from it, as softmax does with
     ``exp``, let the earlier phase store the expression in the output and the later one read it back from cache.
 
-    An output may be the memory of an input. So this is done only if nothing else is read after the first store.
+    An output may be the memory of an input. So this is done only if nothing else is read after the first store. What else is
+    made from the expression reads it before the output gets its own value.
     """
     for number, stage in enumerate(kernel.stages):
         if stage.kind == "store" and stage.level == "inner" and kernel.inner:
@@ -72,17 +73,21 @@ def _with_store(kernel: Kernel, number: int, expression: Expr, phase: int) -> Ke
     assert store.offset is not None
     back = load(store.buffer, expression.dtype, store.offset)
     stages: list[Stage] = []
-    for stage in kernel.stages:
+    late = number  # the last stage of the output's phase that reads what is kept
+    for k, stage in enumerate(kernel.stages):
         if stage.phase > phase:
             again = rewrite(stage.expr, lambda node: back if node == expression else None)
             others = [root for root in (stage.offset, stage.condition) if root is not None]
             left = any(
                 n.op == "load" and n.value != store.buffer for root in (again, *others) for n in walk(root)
             )
-            if left or (stage.level == "outer" and back in set(walk(again))):
+            reads = back in set(walk(again))
+            if left or (reads and (stage.level == "outer" or stage.phase > store.phase)):
                 return None
+            late = k if reads and k > late else late
             stage = replace(stage, expr=again)
         stages.append(stage)
+    stages.insert(late, stages.pop(number))
     stages.append(Stage("store", "inner", expression, phase, buffer=store.buffer, offset=store.offset))
     buffers = list(kernel.buffers)
     buffers[store.buffer] = replace(buffers[store.buffer], reads=True)

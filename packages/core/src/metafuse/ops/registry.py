@@ -17,6 +17,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from threading import RLock
 from typing import Any, TypeVar
 
 from ..errors import ArgumentError, DTypeError
@@ -171,21 +172,31 @@ def function_names() -> list[str]:
 
 #: modules of records that are imported when somebody asks for them: `import metafuse` need not pay for them
 _later: list[str] = []
+#: what has been named, but is not entered completely; the thread that enters it
+_unfinished: list[str] = []
+_entering = RLock()
 
 
 def later(*modules: str) -> None:
     """Name modules of ``metafuse.ops`` whose records are entered when somebody asks for a name that is not there yet."""
+    _unfinished.extend(modules)
     _later.extend(modules)
 
 
 def _enter_later() -> None:
-    while _later:
-        importlib.import_module(f"{__package__}.{_later.pop(0)}")
+    """Enter all of them; a thread that comes while another is at it waits. A module that asks for a name gets those after it."""
+    with _entering:
+        while _later:
+            module = _later.pop(0)
+            try:
+                importlib.import_module(f"{__package__}.{module}")
+            finally:
+                _unfinished.remove(module)
 
 
 def _late_method(self: Var, name: str) -> Any:
     """``Var.__getattr__``: a method of a record that is entered on demand."""
-    if _later and not name.startswith("__"):
+    if _unfinished and not name.startswith("__"):
         _enter_later()
         if hasattr(Var, name):
             return getattr(self, name)
@@ -198,7 +209,7 @@ Var.__getattr__ = _late_method  # type: ignore[method-assign]
 def find(name: str) -> Operator | None:
     """The record of ``name``, or ``None``."""
     record = _operators.get(name)
-    if record is None and _later and not name.startswith("_"):
+    if record is None and _unfinished and not name.startswith("_"):
         _enter_later()
         record = _operators.get(name)
     return record

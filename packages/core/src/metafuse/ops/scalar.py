@@ -113,7 +113,11 @@ rsqrt = elementwise(
 
 
 def _power_gradient_base(g: Var, a: Any, b: Any, y: Var) -> Var:
-    return g * (power(a, b - 1) * b)
+    if type(b) is Var:
+        return g * (
+            power(where(equal(a, 0).logical_and(equal(b, 0)), 1.0, a), b - 1) * b
+        )  # 0 ** 0 is 1 and stays 1
+    return g * (power(a, b - 1) * b) if b else g * 0.0
 
 
 def _power_gradient_exponent(g: Var, a: Any, b: Any, y: Var) -> Var:

@@ -86,17 +86,32 @@ def cumsum(x: Any, dim: int | None = None) -> Var:
     return with_gradient(answer, [x], "cumsum", number, _cumsum_rule) if x.dtype.is_float else answer
 
 
-def _cumprod_rule(node: Node, upstream: Var) -> list[Var | None]:
+def _cumprod_gradient(x: Var, upstream: Var, dim: int) -> Var:
     """Right also where elements are zero: up to the first zero the sums of g y from there on over x; at the first zero the same
-    sums with a 1 in its place; behind it nothing."""
-    dim, x = node.sig.attrs, wrap(node.inputs[1])
+    sums with a 1 in its place; behind it nothing. So are its gradients."""
     zero = x == 0
     zeros = cumsum(zero, dim)
     first = zero.logical_and(zeros == 1)
     filled = ternary(zero, 1.0, x)
-    before = _backwards(upstream * wrap(node), dim) / filled
+    before = _backwards(upstream * cumprod(x, dim), dim) / filled
     at = _backwards(upstream * cumprod(ternary(first, 1.0, x), dim), dim)
-    return [None, ternary(zeros == 0, before, ternary(first, at, 0.0))]
+    nothing = fill(tuple(x.shape), 0, upstream.dtype)
+    behind = with_gradient(nothing, [x, upstream], "cumprod_behind_zero", dim, _behind_zero_rule)
+    return ternary(zeros == 0, before, ternary(first, at, behind))
+
+
+def _behind_zero_rule(node: Node, upstream: Var) -> list[Var | None]:
+    """Behind its first zero the gradient of ``cumprod`` is that zero times the gradient of what has a 1 in its place, so that
+    only the zero has a derivative there."""
+    dim, x, g = node.sig.attrs, wrap(node.inputs[1]), wrap(node.inputs[2])
+    zero = x == 0
+    first = zero.logical_and(cumsum(zero, dim) == 1)
+    rest = _cumprod_gradient(ternary(first, 1.0, x), g, dim)
+    return [None, ternary(first, (rest * upstream).sum(dim, keepdims=True), 0.0), None]
+
+
+def _cumprod_rule(node: Node, upstream: Var) -> list[Var | None]:
+    return [None, _cumprod_gradient(wrap(node.inputs[1]), upstream, node.sig.attrs)]
 
 
 @operator(

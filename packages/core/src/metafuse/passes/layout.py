@@ -75,7 +75,9 @@ def _read_often(graph: ProgramGraph, number: int, spatial: frozenset[int]) -> bo
         return False
     if shape[1] == 1 or prod(shape[2:]) == 1:
         return False
-    if not graph.has_storage(base) or _channels_last(graph, base, spatial) is not None:
+    if not graph.has_storage(base) or base in graph.orders:
+        return False
+    if not graph.is_leaf(base) and _channels_last(graph, base, spatial) is not None:
         return False
     return _is_repeated(graph, number)
 

@@ -86,10 +86,8 @@ class Library:
                 graph.stored.update(k for k in self._sources(number) if not graph.is_leaf(k))
             else:
                 del matches[number]
-        ndims = {min(len(graph.specs[k].shape) for k in pair) for pair in self.image_pairs()}
-        self.spatial = frozenset(
-            n - 2 for n in ndims if n > 2
-        )  # a result of one place may be stored without any
+        ranks = {min(len(graph.specs[k].shape) for k in pair) for pair in self.image_pairs()}
+        self.spatial = frozenset(rank - 2 for rank in ranks if rank > 2)  # the rest lack batch or channels
         self._store_ends()
 
     def _offer(self, number: int) -> bool:

@@ -18,7 +18,7 @@ from ...kernel.expr import Expr, call, const
 from ...var import wrap
 from ..autograd import no_grad
 from ..elementwise import cast, elementwise, floating, keep
-from ..meta import check_dims, check_flag, check_var, with_gradient
+from ..meta import check_dims, check_flag, check_var, fill, with_gradient
 from ..precision import answer_type, in_float32
 from ..recipe import recorded
 from ..registry import Sample, Tensor, operator
@@ -89,6 +89,12 @@ relu6 = elementwise(
 )  # fmt: skip
 
 
+def not_above(x: Any) -> Any:
+    """``x`` where it is not above 0, else 0. Its slope at 0 is 1, where that of ``x.minimum(0)`` is 0: what is smooth there,
+    such as ``expm1`` of it beside ``x``, keeps its gradient."""
+    return where(x > 0, 0.0, x)
+
+
 @operator(
     category="nn", numpy=oracles.leaky_relu, samples=real_samples(-4, 4), source="x if x > 0 else scale * x"
 )
@@ -136,7 +142,7 @@ def elu(x: Any, alpha: float = 1.0) -> Any:
     """
     x = _real("elu", x)
     _need_number("elu", "alpha", alpha)
-    return where(x > 0, x, x.minimum(0).expm1() * alpha)
+    return where(x > 0, x, not_above(x).expm1() * alpha)
 
 
 def _normal(a: Expr) -> Expr:
@@ -184,7 +190,8 @@ def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
     if beta == 0:
         raise ArgumentError(f"[softplus] beta must not be 0, got {beta!r}")
     scaled = x * beta
-    return where(scaled > threshold, x, scaled.minimum(threshold).exp().log1p() / beta)
+    linear = scaled > threshold
+    return where(linear, x, where(linear, 0.0, scaled).exp().log1p() / beta)
 
 
 @operator(category="nn", numpy=oracles.mish, samples=real_samples(-8, 8), source="Misra 2019")
@@ -216,7 +223,9 @@ def log_sigmoid(x: Any) -> Any:
         -0.6931
     """
     x = _real("log_sigmoid", x)
-    return x.minimum(0) - (-x.abs()).exp().log1p()
+    return (
+        not_above(x) - where(x > 0, -x, x).exp().log1p()
+    )  # at 0 both choose one side, and their slopes add up
 
 
 @operator(
@@ -238,9 +247,11 @@ def hardtanh(x: Any, min_val: float = -1, max_val: float = 1) -> Any:
     return x.maximum(min_val).minimum(max_val)
 
 
-def shifted(x: Any, axes: tuple[int, ...]) -> Any:
-    """``x`` minus its maximum over ``axes``; the shift cancels in what softmax makes of it, so it carries no gradient."""
-    return x - x.max(axes, keepdims=True).stop_grad()
+def _top(x: Any, axes: tuple[int, ...]) -> Any:
+    """The maximum of ``x`` over ``axes``, without gradient; 0 where there is nothing to pick from."""
+    if 0 in [x.shape[d] for d in axes]:
+        return fill(tuple(1 if d in axes else n for d, n in enumerate(x.shape)), 0, x.dtype)
+    return x.max(axes, keepdims=True).stop_grad()
 
 
 @operator(
@@ -265,7 +276,7 @@ def softmax(x: Any, dim: Any = None, log: bool = False) -> Any:
     axes, log = check_dims("softmax", dim, x.ndim), check_flag("softmax", "log", log)
     with no_grad():
         wide = cast(x, accumulator(x.dtype))
-        scaled = shifted(wide, axes)
+        scaled = wide - _top(wide, axes)  # the shift cancels in what follows
         exponentials = scaled.exp()
         total = exponentials.sum(axes, keepdims=True)
         y = cast(scaled - total.log() if log else exponentials * (1.0 / total), answer_type(x.dtype))
@@ -301,7 +312,7 @@ def log_softmax(x: Any, dim: Any = None) -> Any:
 )
 @in_float32
 def logsumexp(x: Any, dim: Any, keepdims: bool = False, keepdim: bool = False) -> Any:
-    """``log(sum(exp(x)))`` over ``dim`` without overflow.
+    """``log(sum(exp(x)))`` over ``dim`` without overflow; of nothing, minus infinity.
 
     Example:
         >>> import metafuse as mf
@@ -310,7 +321,7 @@ def logsumexp(x: Any, dim: Any, keepdims: bool = False, keepdim: bool = False) -
     """
     x = _real("logsumexp", x)
     axes = check_dims("logsumexp", dim, x.ndim)
-    top = x.max(axes, keepdims=True).stop_grad()
+    top = _top(x, axes)
     total = (x - top).exp().sum(axes, keepdims=True).log() + top
     if check_flag("logsumexp", "keepdims", keepdims) or check_flag("logsumexp", "keepdim", keepdim):
         return total

@@ -17,6 +17,7 @@ from ..elementwise import elementwise, floating
 from ..meta import check_dim, check_var
 from ..registry import Sample, Tensor, operator
 from ..scalar import where
+from .activation import not_above
 
 __all__ = [
     "celu", "gelu_tanh", "glu", "hardshrink", "hardsigmoid", "hardswish", "quick_gelu", "selu", "softshrink", "softsign",
@@ -57,7 +58,7 @@ def selu(x: Any) -> Any:
         1.0507
     """
     x = _real("selu", x)
-    return where(x > 0, x * SELU_SCALE, x.minimum(0).expm1() * (SELU_ALPHA * SELU_SCALE))
+    return where(x > 0, x * SELU_SCALE, not_above(x).expm1() * (SELU_ALPHA * SELU_SCALE))
 
 
 @operator(
@@ -75,7 +76,7 @@ def celu(x: Any, alpha: float = 1.0) -> Any:
     x = _real("celu", x, alpha=alpha)
     if alpha == 0:
         raise ArgumentError(f"[celu] alpha must not be 0, got {alpha!r}")
-    return where(x > 0, x, (x.minimum(0) / alpha).expm1() * alpha)
+    return where(x > 0, x, (not_above(x) / alpha).expm1() * alpha)
 
 
 def _number(value: float, like: Expr) -> Expr:

@@ -16,6 +16,7 @@ from ..recipe import recorded
 from ..registry import Sample, Tensor, operator
 from ..scalar import where
 from . import oracles
+from .activation import log_sigmoid
 from .checks import choice, number
 
 __all__ = [
@@ -201,7 +202,7 @@ def binary_cross_entropy_with_logits(
         0.6931
     """
     output, target = _pair("binary_cross_entropy_with_logits", "output", output, "target", target)
-    tail = (-output.abs()).exp().log1p() + (-output).maximum(0.0)  # log(1 + exp(-output))
+    tail = -log_sigmoid(output)
     if pos_weight is None:
         loss = (1.0 - target) * output + tail
     else:
