@@ -10,6 +10,7 @@ import pytest
 import metafuse as mf
 from metafuse import nn
 from metafuse.config import flag_scope
+from metafuse.errors import DTypeError
 from metafuse.graph.node import Node, state
 from metafuse.ops import autograd
 from metafuse.ops.recipe import exact, recorded
@@ -264,3 +265,43 @@ def test_a_decorated_function_keeps_its_name_and_takes_what_it_took():
         np.testing.assert_array_equal(scaled(x, 3.0).numpy(), [3, 6])
         np.testing.assert_array_equal(scaled(x, shift=[float(k), 0.0]).numpy(), [2 + k, 4])
         np.testing.assert_array_equal(scaled(x, shift=np.float32(k)).numpy(), [2 + k, 4 + k])
+
+
+def test_indexes_that_come_again():
+    x = mf.array(np.arange(24, dtype=np.float32).reshape(4, 6))
+    values = x.numpy()
+    for k in (0, 3, -1):
+        for picked in ([0, 3, 1], [2, 2, 2], [-1, 0, 1]):
+            rows = np.array(picked, np.int32)
+            np.testing.assert_array_equal(x[mf.array(rows)].numpy(), values[rows])
+            np.testing.assert_array_equal(x[mf.array(rows), 1:4].numpy(), values[rows, 1:4])
+            np.testing.assert_array_equal(x[k, mf.array(rows)].numpy(), values[k, rows])
+        np.testing.assert_array_equal(x[k, ::-2].numpy(), values[k, ::-2])
+        np.testing.assert_array_equal(x[..., k].numpy(), values[..., k])
+    with pytest.raises(DTypeError, match="an index must be integers"):
+        _ = x[mf.array([1.0])]
+    with pytest.raises(IndexError, match="index 4 is out of bounds"):
+        _ = x[4]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int32", "int64", "uint8", "bool"])
+@pytest.mark.parametrize("value", [3, 0, -1, True, 2.75, 1e-3])
+def test_numbers_that_are_assigned(dtype, value):
+    x, expected = mf.zeros(3, dtype), np.zeros(3, dtype)
+    for place in (1, 2):
+        x[place] = value
+        expected[place] = np.asarray(value).astype(dtype)
+    np.testing.assert_array_equal(x.numpy(), expected)
+
+
+def test_tables_of_a_resizing_are_made_once_and_stay_right():
+    image = np.arange(12, dtype=np.float32).reshape(1, 1, 3, 4)
+    expected = mf.nn.interpolate(mf.array(image), (6, 6), mode="bicubic").numpy()
+    step = mf.compile(lambda x: mf.nn.interpolate(x, (6, 6), mode="bicubic"))
+    for k in range(1, 4):
+        x = mf.array(image * k).start_grad()
+        y = mf.nn.interpolate(x, (6, 6), mode="bicubic")
+        np.testing.assert_allclose(y.numpy(), expected * k, rtol=1e-6)
+        np.testing.assert_allclose(step(mf.array(image * k)).numpy(), expected * k, rtol=1e-6)
+        gradient = mf.grad(y, x)
+        assert gradient.shape == x.shape and abs(float(gradient.sum().item()) - 36) < 1e-3

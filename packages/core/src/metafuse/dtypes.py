@@ -182,6 +182,7 @@ _ALIASES: dict[str, DType] = {
     "uint": uint32,
     "bool_": bool_,
 }
+_OF_NUMPY = {dtype: DTYPES[name] for name, dtype in _NUMPY.items() if name != "bfloat16"}
 _OBJECTS: dict[object, DType] = {bool: bool_, int: int32, float: float32}
 
 
@@ -200,6 +201,8 @@ def as_dtype(value: object) -> DType:
         return _ALIASES[value]
     if isinstance(value, type) and value in _OBJECTS:
         return _OBJECTS[value]
+    if isinstance(value, np.dtype) and value.metadata is None and value in _OF_NUMPY:
+        return _OF_NUMPY[value]
     # Operators with a dtype's name may serve as a dtype too: `metafuse.float32` is also a cast function.
     name = getattr(value, "dtype_name", None)
     if isinstance(name, str) and name in DTYPES:

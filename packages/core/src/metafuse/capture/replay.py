@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..graph.node import Node, Spec, make_node, next_order, signature
+from ..graph.node import Node, Spec, make_node, next_order, stored
 from ..ops.random import _stream
 from ..runtime import executor
 from ..runtime.buffer import Buffer, next_version
@@ -88,7 +88,7 @@ class _Maker:
 
     def __init__(self, made: Made) -> None:
         self.source, self.requires_grad, self.cut = made.source, made.requires_grad, made.cut
-        self.sig = cut_signature(made.spec) if made.cut else signature("leaf", "array", None, (), made.spec)
+        self.sig = cut_signature(made.spec) if made.cut else stored(made.spec)
 
     def node(self, buffer: Buffer) -> Node:
         """The node of a value in ``buffer``."""

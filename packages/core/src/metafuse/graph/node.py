@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from functools import lru_cache
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 from weakref import ReferenceType, WeakValueDictionary
@@ -36,6 +37,7 @@ __all__ = [
     "signature",
     "spec_of",
     "state",
+    "stored",
 ]
 
 #: name of an alias whose value is computed in a kernel of its own
@@ -238,9 +240,15 @@ def make_node(
     return node
 
 
+@lru_cache(maxsize=4096)
+def stored(spec: Spec) -> Signature:
+    """The signature of an array that is already stored."""
+    return signature("leaf", "array", None, (), spec)
+
+
 def leaf(spec: Spec, buffer: Buffer, requires_grad: bool) -> Node:
     """A node for an array that is already stored."""
-    node = make_node(signature("leaf", "array", None, (), spec), requires_grad, next_order(), None)
+    node = make_node(stored(spec), requires_grad, next_order(), None)
     node.inputs = node.scalars = ()
     node.buffer = buffer
     return node

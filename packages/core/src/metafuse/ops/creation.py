@@ -54,16 +54,18 @@ def array(data: Any, dtype: Any = None) -> Var:
     if isinstance(data, (list, tuple)) and any(type(x) is Var for x in data):
         data = [x.numpy() if type(x) is Var else x for x in data]
     value = _host(data)
-    if value.dtype.name == "bfloat16":  # of the package ml_dtypes
+    found = value.dtype
+    if found.isbuiltin == 2 and found.name == "bfloat16":  # of the package ml_dtypes
         dtype = bfloat16 if dtype is None else dtype
         value = bfloat16.decode(value.view(np.uint16))
-    if value.dtype.kind not in "biuf" or value.dtype.name == "longdouble" or value.dtype.itemsize > 8:
+        found = value.dtype
+    if found.kind not in "biuf" or found.char == "g" or found.itemsize > 8:
         raise DTypeError(
-            f"[array] element type {value.dtype} of {_brief(data)} is not supported; use bool, integers or floats"
+            f"[array] element type {found} of {_brief(data)} is not supported; use bool, integers or floats"
         )
     if value.ndim == 0:
         value = value.reshape(1)
-    own = as_dtype(value.dtype.name)
+    own = as_dtype(found if found.isnative else found.name)
     target = (
         as_dtype(dtype)
         if dtype is not None

@@ -23,6 +23,7 @@ from . import meta
 from .elementwise import cast
 from .linalg import matmul
 from .meta import check_var, gather, reduce_dims
+from .recipe import recorded
 from .registry import Sample, Tensor, operator
 from .shape import transpose
 
@@ -52,6 +53,7 @@ def _oracle(equation: str, *operands: Any) -> Any:
         Sample(("i j, j -> i", _A, Tensor((4,)))), Sample(("aij,kj->kia", Tensor((2, 3, 0)), Tensor((4, 0)))),
     ],
 )  # fmt: skip
+@recorded
 def einsum(equation: str, *operands: Any) -> Var:
     """Sum of products over indices: ``einsum("ij,jk->ik", a, b)`` is ``a @ b``.
 

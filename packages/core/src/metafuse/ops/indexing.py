@@ -19,16 +19,16 @@ from weakref import ReferenceType, ref
 
 import numpy as np
 
-from ..dtypes import bool_, int64
+from ..dtypes import DType, bool_, int32, int64
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..graph.index_map import IndexMap
-from ..graph.node import Node
+from ..graph.node import Node, Signature, Spec
 from ..kernel.expr import Expr, add, axis, call, const, load, mul, select
 from ..kernel.expr import cast as cast_expr
-from ..var import Var
+from ..var import Var, record
 from . import meta
 from .elementwise import broadcast_shapes, cast
-from .meta import check_var, gather, scatter
+from .meta import check_var, gather, gather_signature, scatter
 from .registry import Operator, Sample, Tensor, register
 
 __all__ = ["getitem", "setitem"]
@@ -44,13 +44,18 @@ class Origin(NamedTuple):
     taken: ReferenceType[Node]
 
 
+#: what stands for an array in an index: itself, or all that is known of it where the index is worked out once
+_ARRAYS = (Var, Spec)
+
+
 @dataclass
 class _Plan:
-    """An index worked out: shape of the result, an expression per dimension of ``x``, extra inputs, shape to show."""
+    """An index worked out: shape of the result, an expression per dimension of ``x``, extra inputs (or their specs), shape to
+    show."""
 
     space: tuple[int, ...]
     places: tuple[Expr, ...]
-    extras: list[Var]
+    extras: list[Any]
     shape: tuple[int, ...]
 
     @cached_property
@@ -103,35 +108,61 @@ def _as_index(operator: str, value: Any) -> Var:
     return check_var(operator, "index", array)
 
 
-def _plan(operator: str, shape: tuple[int, ...], index: Any) -> _Plan:
-    """An index into an array of ``shape`` worked out, once if it is the same again and no array is in it."""
+def _plan(operator: str, shape: tuple[int, ...], index: Any) -> tuple[_Plan, list[Var]]:
+    """An index into an array of ``shape`` worked out, once if one like it comes again, and its arrays."""
+    arrays: list[Var] = []
+    key = _key(index, arrays)
+    if key is not None:
+        return _known_plan(operator, shape, key), arrays
+    plan = _worked_out(operator, shape, index)
+    return plan, plan.extras
+
+
+def _key(index: Any, arrays: list[Var]) -> tuple[Any, ...] | None:
+    """An index of integers, slices, ``None``, ``...`` and arrays of integers: slices as tuples, arrays, which are added to
+    ``arrays``, as their specs. ``None`` for all others."""
     key: list[Any] = []
     for item in index if type(index) is tuple else (index,):
-        if type(item) is slice and all(
-            end is None or type(end) is int for end in (item.start, item.stop, item.step)
-        ):
-            key.append((item.start, item.stop, item.step))
-        elif item is None or item is Ellipsis or type(item) is int:
+        kind = type(item)
+        if kind is int or item is None or item is Ellipsis:
             key.append(item)
+        elif kind is slice:
+            ends = (item.start, item.stop, item.step)
+            for end in ends:
+                if end is not None and type(end) is not int:
+                    return None
+            key.append(ends)
+        elif kind is Var and item._node.spec.dtype is not bool_:
+            arrays.append(item)
+            key.append(item._node.spec)
         else:
-            return _worked_out(operator, shape, index)
-    return _known_plan(operator, shape, tuple(key))
+            return None
+    return tuple(key)
 
 
 @lru_cache(maxsize=4096)
 def _known_plan(operator: str, shape: tuple[int, ...], key: tuple[Any, ...]) -> _Plan:
-    """The plan of an index of integers, slices as tuples, ``None`` and ``...``."""
+    """The plan of an index that is a ``_key``."""
     return _worked_out(operator, shape, tuple(slice(*k) if type(k) is tuple else k for k in key))
+
+
+@lru_cache(maxsize=4096)
+def _reading(spec: Spec, key: tuple[Any, ...]) -> tuple[Signature, tuple[int, ...]]:
+    """What an index that is a ``_key`` records, and the shape to show."""
+    plan = _known_plan("getitem", spec.shape, key)
+    return gather_signature((spec, *plan.extras), plan.space, plan.where, "getitem"), plan.shape
 
 
 def _worked_out(operator: str, full: tuple[int, ...], index: Any) -> _Plan:
     items = _expand(operator, index, len(full))
-    arrays = [item for item in items if type(item) is Var]
+    arrays = [item for item in items if type(item) in _ARRAYS]
     for a in arrays:
         if not a.dtype.is_integer:
             raise DTypeError(f"[{operator}] an index must be integers or bool, got {a.dtype}; cast first")
     block = broadcast_shapes(operator, [tuple(a.shape) for a in arrays]) if arrays else ()
-    positions = [k for k, item in enumerate(items) if type(item) is Var or (arrays and isinstance(item, int))]
+    positions = [
+        k for k, item in enumerate(items) if type(item) in _ARRAYS or (arrays and isinstance(item, int))
+    ]
     together = not positions or positions == list(range(positions[0], positions[0] + len(positions)))
     # NumPy: the block of advanced dimensions stands where they were if they are neighbours, else first
     space: list[int] = [] if together else list(block)
@@ -145,7 +176,7 @@ def _worked_out(operator: str, full: tuple[int, ...], index: Any) -> _Plan:
             space.append(1)
             continue
         extent = full[d]
-        if type(item) is Var:
+        if type(item) in _ARRAYS:
             if not block_done:
                 block_start, block_done = len(space), True
                 space.extend(block)
@@ -165,9 +196,9 @@ def _worked_out(operator: str, full: tuple[int, ...], index: Any) -> _Plan:
     return _Plan(tuple(space), tuple(places), arrays, shape)
 
 
-def _data_index(array: Var, number: int, block: tuple[int, ...], start: int, extent: int) -> Expr:
+def _data_index(array: Var | Spec, number: int, block: tuple[int, ...], start: int, extent: int) -> Expr:
     """Read an index array at its place in the block; negative values count from the end."""
-    skip = len(block) - array.ndim
+    skip = len(block) - len(array.shape)
     at = tuple(const(0) if n == 1 else axis(start + skip + k) for k, n in enumerate(array.shape))
     value = cast_expr(load(number, array.dtype, *at), int64)
     return select(call("lt", value, const(0)), call("add", value, const(extent)), value)
@@ -220,21 +251,45 @@ def getitem(x: Any, slices: Any) -> Var:
         >>> mf.arange(10)[2:8:3].numpy()
         array([2, 5], dtype=int32)
     """
-    x = check_var("getitem", "x", x)
+    if type(x) is not Var:
+        x = check_var("getitem", "x", x)
+    arrays: list[Var] = []
+    key = _key(slices, arrays)
+    if key is not None:
+        node = x._node
+        sig, shape = _reading(node.spec, key)
+        result = meta.reshape(record(sig, (node, *[a._node for a in arrays])), shape)
+        return result if arrays else _window(x, slices, result)
     mask = _mask(slices, x)
     if mask is not None and mask.ndim == x.ndim:
         from .mask_loops import chosen
 
         return meta.identity(chosen(x, mask))  # a node of its own, which may be assigned to
-    plan = _plan("getitem", tuple(x.shape), slices)
+    plan = _worked_out("getitem", tuple(x.shape), slices)
     result = gather(x, plan.space, plan.where, plan.extras, "getitem")
     result = meta.reshape(result, plan.shape)
-    if not plan.extras:
-        further: Origin | None = x._origin
-        if further is not None and further.further is None and further.whole() is None:
-            further = None
-        result._origin = Origin(ref(x), slices, further, ref(x._node), ref(result._node))
+    return result if plan.extras else _window(x, slices, result)
+
+
+def _window(x: Var, slices: Any, result: Var) -> Var:
+    """``result``, which assignments to it know as ``x[slices]``."""
+    further: Origin | None = x._origin
+    if further is not None and further.further is None and further.whole() is None:
+        further = None
+    result._origin = Origin(ref(x), slices, further, ref(x._node), ref(result._node))
     return result
+
+
+def _number(value: Any, dtype: DType) -> Var | None:
+    """A Python number as a run-time number of the program, if it is one of ``dtype``."""
+    kind = type(value)
+    if dtype.is_float:
+        fits = kind is float or (kind is int and -(2**24) <= value <= 2**24)
+    else:
+        fits = (dtype is bool_ and kind is bool) or (
+            dtype is int32 and kind is int and -(2**31) <= value < 2**31
+        )
+    return meta.fill((1,), float(value) if dtype.is_float else value, dtype) if fits else None
 
 
 #: spellings of the operator by which an assignment joins old and new
@@ -261,7 +316,9 @@ def setitem(x: Any, slices: Any, y: Any, op: str = "void") -> Var:
         raise DTypeError(f"[setitem] only a Var can be changed, got {type(x).__name__}; make one with array")
     if not isinstance(op, str) or op not in _JOINS:
         raise ArgumentError(f"[setitem] op must be one of {', '.join(_JOINS)}, got {op!r}")
-    given = cast(check_var("setitem", "y", y), x.dtype)
+    given = _number(y, x.dtype)
+    if given is None:
+        given = cast(check_var("setitem", "y", y), x.dtype)
     if op in ("subtract", "divide"):
         given, op = (-given, "add") if op == "subtract" else (cast(1 / given, x.dtype), "multiply")
     windows = _windows(x)
@@ -282,7 +339,7 @@ def setitem(x: Any, slices: Any, y: Any, op: str = "void") -> Var:
 
 def _scattered(x: Var, slices: Any, given: Var, op: str) -> Var:
     """``x`` joined with as many values as an index selects."""
-    plan = _plan("setitem", tuple(x.shape), slices)
+    plan, arrays = _plan("setitem", tuple(x.shape), slices)
     shape = tuple(given.shape)
     while len(shape) > len(plan.space) and shape and shape[0] == 1:
         shape = shape[1:]
@@ -291,7 +348,7 @@ def _scattered(x: Var, slices: Any, given: Var, op: str) -> Var:
             f"[setitem] value of shape {list(given.shape)} does not fit the selection {list(plan.space)}"
         )
     spread = meta.broadcast_to(meta.reshape(given, shape), plan.space)
-    return scatter(x, op, spread, plan.where, plan.extras, "setitem")
+    return scatter(x, op, spread, plan.where, arrays, "setitem")
 
 
 def _windows(x: Var) -> list[tuple[Var, Origin]]:

@@ -8,6 +8,7 @@ Who calls it: every other module of ``ops``, and users through ``metafuse.reinde
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -35,10 +36,16 @@ def gather(
     x: Var, shape: tuple[int, ...], where: IndexMap, extras: Sequence[Var] = (), name: str = "reindex"
 ) -> Var:
     """``y[i] = x[where(i)]`` of ``shape``; extras are inputs 1, 2, ... of the index expressions."""
-    nodes = (x._node, *(e._node for e in extras))
-    specs = tuple(n.spec for n in nodes)
-    sig = signature("reindex", name, where, specs, spec_of(shape, x.dtype), None, (), _gather_gradient)
-    return record(sig, nodes)
+    nodes = (x._node, *[e._node for e in extras])
+    return record(gather_signature(tuple([n.spec for n in nodes]), shape, where, name), nodes)
+
+
+def gather_signature(
+    specs: tuple[Spec, ...], shape: tuple[int, ...], where: IndexMap, name: str
+) -> Signature:
+    """What ``gather`` records of inputs of ``specs``."""
+    spec = spec_of(shape, specs[0].dtype)
+    return signature("reindex", name, where, specs, spec, None, (), _gather_gradient)
 
 
 def scatter(
@@ -145,12 +152,17 @@ def reduce_dims(x: Var, op: str, dims: tuple[int, ...]) -> Var:
     spec = x._node.spec
     if not dims:
         return x
-    shape = tuple(n for k, n in enumerate(spec.shape) if k not in dims)
     wide = accumulator(spec.dtype) if op in ("add", "multiply") else spec.dtype
     source = cast(x, wide)
-    sig = signature("reduce", f"reduce_{op}", (op, dims), (source._node.spec,), spec_of(shape, wide), None, (),
-                    _reduce_gradient if op in _REDUCE_GRADIENTS else None)  # fmt: skip
-    return cast(record(sig, (source._node,)), spec.dtype)
+    return cast(record(_reduction(source._node.spec, op, dims), (source._node,)), spec.dtype)
+
+
+@lru_cache(maxsize=KNOWN_LIMIT)
+def _reduction(spec: Spec, op: str, dims: tuple[int, ...]) -> Signature:
+    shape = tuple(n for k, n in enumerate(spec.shape) if k not in dims)
+    gradient = _reduce_gradient if op in _REDUCE_GRADIENTS else None
+    result = spec_of(shape, spec.dtype)
+    return signature("reduce", f"reduce_{op}", (op, dims), (spec,), result, None, (), gradient)
 
 
 _REDUCE_GRADIENTS = ("add", "multiply", "maximum", "minimum")
@@ -206,42 +218,30 @@ def expand_dims(x: Var, dims: Sequence[int]) -> Var:
 
 
 def _alias(x: Var, shape: tuple[int, ...], name: str) -> Var:
-    spec = x._node.spec
-    sig = signature("alias", name, None, (spec,), spec_of(shape, spec.dtype), None, (), _alias_gradient)
-    return record(sig, (x._node,))
+    node = x._node
+    return record(_aliased(node.spec, shape, name), (node,))
+
+
+@lru_cache(maxsize=KNOWN_LIMIT)
+def _aliased(spec: Spec, shape: tuple[int, ...], name: str) -> Signature:
+    return signature("alias", name, None, (spec,), spec_of(shape, spec.dtype), None, (), _alias_gradient)
 
 
 def _alias_gradient(node: Node, upstream: Var) -> list[Var | None]:
     return [reshape(upstream, node.inputs[0].spec.shape)]
 
 
-_broadcasts: dict[tuple[Spec, tuple[int, ...]], Signature] = {}
-
-
 def broadcast_to(x: Var, shape: tuple[int, ...]) -> Var:
     """``x`` repeated to ``shape`` by NumPy's rule (already known to fit)."""
-    spec = x._node.spec
-    if spec.shape == shape:
-        return x
-    sig = _broadcasts.get((spec, shape))
-    if sig is None:
-        if len(_broadcasts) >= KNOWN_LIMIT:
-            _broadcasts.clear()
-        offset = len(shape) - len(spec.shape)
-        places = tuple(
-            axis(k + offset) if n == shape[k + offset] else const(0) for k, n in enumerate(spec.shape)
-        )
-        sig = _broadcasts[(spec, shape)] = signature(
-            "reindex",
-            "broadcast",
-            IndexMap(places),
-            (spec,),
-            spec_of(shape, spec.dtype),
-            None,
-            (),
-            _gather_gradient,
-        )
-    return record(sig, (x._node,))
+    node = x._node
+    return x if node.spec.shape == shape else record(_broadcast(node.spec, shape), (node,))
+
+
+@lru_cache(maxsize=KNOWN_LIMIT)
+def _broadcast(spec: Spec, shape: tuple[int, ...]) -> Signature:
+    offset = len(shape) - len(spec.shape)
+    places = tuple(axis(k + offset) if n == shape[k + offset] else const(0) for k, n in enumerate(spec.shape))
+    return gather_signature((spec,), shape, IndexMap(places), "broadcast")
 
 
 def sum_to(x: Var, shape: tuple[int, ...]) -> Var:
@@ -284,9 +284,16 @@ def fill(shape: tuple[int, ...], value: float | int | bool, dtype: DType) -> Var
     if any(n < 0 for n in shape):
         raise ShapeError(f"[full] extents must be >= 0, got {list(shape)}")
     if value == 0 and type(value) is int:
-        return record(signature("map", "zeros", None, (), spec_of(shape, dtype), const(0, dtype)), ())
-    sig = signature("map", "full", None, (), spec_of(shape, dtype), Expr("scalar", (), dtype, 0), (dtype,))
-    return record(sig, (), (value,))
+        return record(_filled(shape, dtype, True), ())
+    return record(_filled(shape, dtype, False), (), (value,))
+
+
+@lru_cache(maxsize=KNOWN_LIMIT)
+def _filled(shape: tuple[int, ...], dtype: DType, zeros: bool) -> Signature:
+    spec = spec_of(shape, dtype)
+    if zeros:
+        return signature("map", "zeros", None, (), spec, const(0, dtype))
+    return signature("map", "full", None, (), spec, Expr("scalar", (), dtype, 0), (dtype,))
 
 
 def index(shape: Any, dim: Any = None, dtype: Any = int32) -> Any:

@@ -14,6 +14,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from threading import Lock
 from typing import Any
 
@@ -21,11 +22,11 @@ import numpy as np
 
 from ..dtypes import DType, as_dtype, float32, float64, int64
 from ..errors import ArgumentError, DTypeError, ShapeError
-from ..graph.node import signature, spec_of
+from ..graph.node import Signature, signature, spec_of
 from ..kernel.expr import Expr, call
 from ..var import Var, record
 from .creation import _split_dtype
-from .elementwise import broadcast_shapes, cast
+from .elementwise import KNOWN_LIMIT, broadcast_shapes, cast
 from .meta import check_flag, check_integer, check_shape, check_var, linear_index
 from .scalar import cos, log
 
@@ -108,13 +109,15 @@ def get_seed() -> int:
 
 def _uniform(shape: tuple[int, ...]) -> Var:
     """float32 in [0, 1)."""
-    size = 1
-    for n in shape:
-        size *= n
+    sig = _drawing(shape)
+    return record(sig, (), _stream.take(sig.spec.size))
+
+
+@lru_cache(maxsize=KNOWN_LIMIT)
+def _drawing(shape: tuple[int, ...]) -> Signature:
     body = call("uniform", Expr("scalar", (), int64, 0), Expr("scalar", (), int64, 1), linear_index(shape))
     body = Expr(body.op, body.args, float32)
-    sig = signature("map", "uniform", shape, (), spec_of(shape, float32), body, (int64, int64))
-    return record(sig, (), _stream.take(size))
+    return signature("map", "uniform", shape, (), spec_of(shape, float32), body, (int64, int64))
 
 
 def _float_type(operator: str, dtype: Any) -> DType:

@@ -189,6 +189,7 @@ def _std_oracle(x: Any, dim: Any = None, keepdim: bool = False, keepdims: bool =
 
 @operator(category="reduce", numpy=_var_oracle, method=True,
           samples=[*_SAMPLES, Sample((_X, None, (0, 1), True)), Sample((_X, 2, None, True, True))])  # fmt: skip
+@recorded
 def var(x: Any, dim: Any = None, dims: Any = None, unbiased: bool = False, keepdims: bool = False) -> Var:
     """Variance over ``dim``, biased unless ``unbiased``: the mean of squared distances from the mean (two passes).
 
@@ -251,6 +252,7 @@ def any(x: Any, dim: Any = None, keepdims: bool = False, *, dims: Any = None) ->
     return reduce(check_var("any", "x", x), "logical_or", dim, keepdims, dims=dims)
 
 
+@recorded
 def _arg(op: str, x: Any, dim: Any, keepdims: bool) -> tuple[Var, Var]:
     name = "argmax" if op == "maximum" else "argmin"
     x = check_var(name, "x", x)

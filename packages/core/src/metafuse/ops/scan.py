@@ -20,6 +20,7 @@ from ..var import Var, wrap
 from .autograd import no_grad
 from .elementwise import cast
 from .meta import check_dim, check_integer, check_var, fill, reshape, with_gradient
+from .recipe import recorded
 from .registry import Sample, Tensor, operator
 from .scalar import ternary
 from .scan_loops import running, running_log_sums, running_places
@@ -72,6 +73,7 @@ def _cumsum_rule(node: Node, upstream: Var) -> list[Var | None]:
     samples=_SAMPLES,
     method=("cumsum", "numpy_cumsum"),
 )
+@recorded
 def cumsum(x: Any, dim: int | None = None) -> Var:
     """Running sums along ``dim`` (the last dimension unless given). bool gives int32; other dtypes stay.
 

@@ -266,6 +266,7 @@ def concat(arrays: Sequence[Any], dim: int = 0) -> Var:
 
 @operator(category="shape", numpy=lambda x, dim=0: np.stack(list(x), dim), method=True,
           samples=[Sample(([_X, _X],)), Sample(([_X, _X, _X], 2)), Sample(([Tensor((0,))], -1))])  # fmt: skip
+@recorded
 def stack(x: Any, dim: int = 0) -> Var:
     """Arrays of one shape (a list, or the rows of a Var) side by side along a new dimension ``dim``.
 

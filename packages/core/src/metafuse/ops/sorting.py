@@ -22,6 +22,7 @@ from . import meta, sorting_loops
 from .creation import array
 from .elementwise import cast
 from .meta import check_dim, check_flag, check_integer, check_integer_type, check_var, reshape
+from .recipe import recorded
 from .registry import Sample, Tensor, operator
 from .selection import index_select, take
 from .shape import narrow
@@ -111,6 +112,7 @@ def _topk_oracle(
 
 @operator(category="sort", numpy=_topk_oracle, method=True, rebinds=False,
           samples=[Sample((_X, 2)), Sample((_X, 3, 0, False)), Sample((_CUBE, 2, 1)), Sample((_X, 0))])  # fmt: skip
+@recorded
 def topk(
     input: Any, k: int, dim: int | None = None, largest: bool = True, sorted: bool = True
 ) -> tuple[Var, Var]:

@@ -123,9 +123,14 @@ class _Fusion:
             self.by_read.setdefault(number, []).append(group)
 
     def _is_reordering(self, atom: Atom) -> bool:
-        """Whether an atom copies an image into another order of memory, which loops of its own do in tiles."""
+        """Whether an atom brings an image into another order of memory, which loops of its own do in tiles: a copy, or a map of
+        arrays that are all row-major."""
         graph = self.graph
-        return atom.kind == "map" and atom.number in graph.orders and graph.kind(atom.number) == "alias"
+        if atom.kind != "map" or atom.number not in graph.orders:
+            return False
+        whole = [n for n in atom.reads() if graph.specs[n].size == graph.specs[atom.number].size]
+        row_major = bool(whole) and not any(n in graph.orders for n in whole)
+        return row_major or graph.kind(atom.number) == "alias"
 
     def _joined(self, atom: Atom, reads: set[int]) -> tuple[Group, Atom, bool, Tail | None] | None:
         """The group that ``atom`` may join, the atom in that group's axes, whether it is of outer level, and the tail that the

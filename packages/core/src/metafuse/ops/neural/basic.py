@@ -182,6 +182,11 @@ def one_hot(x: Any, num_classes: int = -1) -> Any:
         if type(num_classes) is int and num_classes == -1
         else integer("one_hot", "num_classes", num_classes, 1)
     )
+    return _one_hot(x, count)
+
+
+@recorded
+def _one_hot(x: Any, count: int) -> Any:
     shape = [*x.shape, count]
     return (index(shape, x.ndim) == x.broadcast(shape, [x.ndim])).cast("int32")
 
@@ -207,6 +212,7 @@ _PAD_INDEX = {
     ],
     source="NumPy pad",
 )
+@recorded
 def pad(x: Any, padding: Any, mode: str = "constant", value: float = 0) -> Any:
     """Add elements at the borders (or take some away, where a number is negative).
 

@@ -9,18 +9,21 @@ Who calls it: users and ``nn.resizing``.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from ...dtypes import int32, int64
+from ...dtypes import DType, int32, int64
 from ...errors import ArgumentError, DTypeError
 from ...graph.index_map import IndexMap
 from ...kernel.expr import Expr, add, axis, cast, const, load
+from ...runtime import executor
 from ..autograd import no_grad
 from ..creation import array
 from ..meta import check_flag, check_shape, check_var, gather, with_gradient
 from ..precision import in_float32
+from ..recipe import recorded
 from ..registry import Sample, Tensor, operator
 from . import resizing_oracles as oracles
 from .checks import choice, integers, need_ndim
@@ -136,9 +139,31 @@ def _gradient(node: Any, upstream: Any) -> list[Any]:
 
 
 def _summed(x: Any, dim: int, key: Key, few: int) -> Any:
+    # a recording of `compile` asks where arrays come from: there they are made anew
+    made = _table.__wrapped__ if executor.watchers else _table
+    begin, weights = made(key, x.dtype, few)
+    return _read(x, dim, begin, weights)
+
+
+@lru_cache(maxsize=256)
+def _table(key: Key, dtype: DType, few: int) -> tuple[Any, list[Any]]:
+    """The first elements to read, and weights: none, one array per element to read, or a single one of two dimensions."""
     first, weights = table(key)
-    begin, count = array(first), weights.shape[1]
-    shape = tuple(len(first) if d == dim else n for d, n in enumerate(x.shape))
+    with no_grad():
+        begin = array(first)
+        if key.kind == "nearest" and not key.transposed:
+            return begin, []
+        if weights.shape[1] > few:
+            return begin, [array(weights, dtype)]
+        columns = np.ascontiguousarray(weights.T)
+        return begin, [array(column, dtype) for column in columns]
+
+
+@recorded
+def _read(x: Any, dim: int, begin: Any, weights: list[Any]) -> Any:
+    """The sums of what stands at ``begin`` and behind, times ``weights``."""
+    count = begin.shape[0]
+    shape = tuple(count if d == dim else n for d, n in enumerate(x.shape))
     ones = [1] * (x.ndim - dim - 1)
     start = cast(load(1, int32, axis(dim)), int64)
 
@@ -147,15 +172,15 @@ def _summed(x: Any, dim: int, key: Key, few: int) -> Any:
         places = (add(start, more) if d == dim else axis(d) for d in range(x.ndim))
         return gather(x, shape, IndexMap(tuple(places)), [begin], "resize")
 
-    if key.kind == "nearest" and not key.transposed:
+    if not weights:
         return read(const(0))
-    if count > few:
-        rows = array(weights, x.dtype).reshape([1] * dim + [len(first), *ones, count])
-        return (read(axis(x.ndim), (*shape, count)) * rows).sum(x.ndim)
+    if weights[0].ndim == 2:
+        several = weights[0].shape[1]
+        rows = weights[0].reshape([1] * dim + [count, *ones, several])
+        return (read(axis(x.ndim), (*shape, several)) * rows).sum(x.ndim)
     y = None
-    for k in range(count):
-        column = array(np.ascontiguousarray(weights[:, k]), x.dtype)
-        term = read(const(k)) * column.reshape([1] * dim + [len(first), *ones])
+    for k, column in enumerate(weights):
+        term = read(const(k)) * column.reshape([1] * dim + [count, *ones])
         y = term if y is None else y + term
     return y
 
