@@ -370,7 +370,8 @@ def test_optimizers_compute_and_remember_in_float32(make, dtype):
     (got, state), (wanted, wide) = results
     np.testing.assert_array_equal(got, as_dtype(dtype).convert(wanted))
     for name in wide:
-        np.testing.assert_allclose(state[name][0], wide[name][0], rtol=1e-6)
+        for a, b in zip(state[name], wide[name], strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-6)
 
 
 def test_optimizer_state_is_restored():

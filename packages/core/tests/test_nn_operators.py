@@ -13,6 +13,7 @@ CASES = [
     for record in all_operators()
     if record.category == "nn" and record.numpy is not None
     for number, sample in enumerate(record.samples)
+    if not any(isinstance(a, list) for a in sample.args)  # lists of arrays are left to the conformance kit
 ]
 
 

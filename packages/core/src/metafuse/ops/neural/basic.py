@@ -244,7 +244,8 @@ def pad(x: Any, padding: Any, mode: str = "constant", value: float = 0) -> Any:
             raise ArgumentError(
                 f"[pad] mode {mode!r} can add at most {limit} to an extent of {extent}, got {(before, after)}"
             )
-        if extent + before + after < min(extent, 1):
+        cut = min(before, 0) + min(after, 0)
+        if extent + before + after < min(extent, 1) or extent + cut < 0:
             raise ShapeError(f"[pad] nothing would be left of extent {extent} with padding {(before, after)}")
         shape.append(extent + before + after)
         place = f"(i{d}-{before})" if before >= 0 else f"(i{d}+{-before})"
