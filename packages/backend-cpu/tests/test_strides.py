@@ -98,3 +98,19 @@ def test_scattering_into_rows_with_mirrored_ends(width: int) -> None:
     x = mf.zeros((3, 2, width)).start_grad()
     (gradient,) = mf.grad(mf.nn.ReflectionPad1d((before, after))(x) * mf.array(weight), [x])
     np.testing.assert_array_equal(gradient.numpy(), expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int32"])
+@pytest.mark.parametrize("width", [1, 2, 31, 64, 129])
+@pytest.mark.parametrize("far", [2, 3])
+def test_columns_beside_parts_of_rows(far: int, width: int, dtype: str) -> None:
+    """What stands still along a row is worked out before the choice between its middle and its ends."""
+    x, g = (RANDOM.integers(0, 9, shape).astype(dtype) for shape in ((width,), (width, far)))
+    rows = mf.roll(mf.array(x, dtype), 6) + mf.array(g, dtype)[:, 0] + mf.array(g, dtype)[:, far - 1]
+    np.testing.assert_array_equal(rows.numpy(), np.roll(x, 6) + g[:, 0] + g[:, far - 1])
+    joined = mf.concat([mf.array(x, dtype), mf.array(g, dtype)[:, 1]]) * mf.concat(
+        [mf.array(g, dtype)[:, 0]] * 2
+    )
+    np.testing.assert_array_equal(
+        joined.numpy(), np.concatenate([x, g[:, 1]]) * np.concatenate([g[:, 0]] * 2)
+    )

@@ -281,9 +281,9 @@ def parts(scope: Scope, inside: Interior, start: str, stop: str) -> Iterator[tup
     with scope.block("for (int part = 0; part < 3; ++part)", holds_loads=True) as each:
         each.line(f"const long long first = part == 0 ? {start} : part == 1 ? low : high;")
         each.line(f"const long long last = part == 0 ? low : part == 1 ? high : {stop};")
-        for head, known in (("if (part == 1)", True), ("else", False)):
-            with each.block(head, holds_loads=True) as part:
-                yield part, known
+        with each.either("part == 1", holds_loads=True) as (within, beyond):
+            yield within, True
+            yield beyond, False
 
 
 def _narrow(scope: Scope, inside: Interior, start: str, stop: str, number: str = "") -> None:

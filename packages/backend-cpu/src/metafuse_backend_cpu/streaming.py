@@ -122,7 +122,7 @@ def ways(
         return
     buffers = scope.printer.kernel.buffers
     length = _TILE_BYTES // max(buffers[stage.buffer].dtype.itemsize for stage in stores)
-    with scope.block("if (streams)") as large:
+    with scope.either("streams") as (large, small):
         for k in (stage.buffer for stage in stores):
             large.line(f"T{k} tile{k}[{length}] __attribute__((aligned(64)));")
         with large.block(f"for (long long first = {start}; first < {stop}; first += {length})") as tile:
@@ -134,5 +134,4 @@ def ways(
                     assert stage.offset is not None
                     k, place = stage.buffer, ends.index(stage.offset)
                     ends.line(f"mf_stream(&b{k}[{place}], tile{k}, (last - first) * sizeof(T{k}));")
-    with scope.block("else") as small:
         yield small, {}, start, stop

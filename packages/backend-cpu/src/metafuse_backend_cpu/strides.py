@@ -32,10 +32,9 @@ def ways_to_step(scope: Scope, stages: Sequence[Stage], lane: int) -> Iterator[t
         yield scope, list(stages)
         return
     two = " && ".join(f"{scope.value(step)} == 2" for step in steps)
-    with scope.block(f"if ({two})", holds_loads=True) as known:
+    with scope.either(two, holds_loads=True) as (known, other):
         memo = {step: const(2) for step in steps}
         yield known, [_rebuilt(stage, memo) for stage in stages]
-    with scope.block("else", holds_loads=True) as other:
         yield other, list(stages)
 
 

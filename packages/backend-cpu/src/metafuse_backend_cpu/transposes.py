@@ -61,11 +61,10 @@ def emit_tiles(kernel: Kernel, root: Scope, machine: Machine, schedule: Schedule
             size, length = extent(unit, number), lengths[number]
             unit.line(f"const long long {name}0 = {position} * {length};")
             unit.line(f"const long long {name}1 = {name}0 + {length} < {size} ? {name}0 + {length} : {size};")
-        with unit.block(f"if ({extent(unit, lane)} >= {_FEWEST_LANES})", holds_loads=True) as wide:
+        with unit.either(f"{extent(unit, lane)} >= {_FEWEST_LANES}", holds_loads=True) as (wide, narrow):
             for k, node in enumerate(turned):
                 _turn(wide, k, node, lane, across, lengths[lane], machine)
             _rows(kernel, wide, lane, across, past, {n: (k, lengths[lane]) for k, n in enumerate(turned)})
-        with unit.block("else", holds_loads=True) as narrow:
             _rows(kernel, narrow, lane, across, [], {})
     finish(root, outputs)
     counts = [

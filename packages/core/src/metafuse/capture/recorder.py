@@ -326,9 +326,11 @@ def cut(vars: list[Var]) -> set[Var]:
     found = {v for v in vars if _has_path(v._node)}
     _release([v._node for v in vars])
     executor.evaluate([v._node for v in vars])
-    for var in found:
+    for var in vars:
         node = var._node
-        node.sig, node.released, node.inputs = cut_signature(node.spec), True, ()
+        node.released = var in found
+        if node.released:
+            node.sig, node.inputs = cut_signature(node.spec), ()
     return found
 
 

@@ -129,6 +129,15 @@ class Scope:
         self._close(inner, header, pragma)
 
     @contextmanager
+    def either(self, condition: str, *, holds_loads: bool = False) -> Iterator[tuple[Scope, Scope]]:
+        """Two nested blocks: one for where ``condition`` holds, one for where it does not. Both end with the ``with`` statement,
+        so that what the second one defines further out does not come between ``if`` and ``else``."""
+        yes, no = Scope(self.printer, self, holds_loads), Scope(self.printer, self, holds_loads)
+        yield yes, no
+        self._close(yes, f"if ({condition})", "")
+        self._close(no, "else", "")
+
+    @contextmanager
     def guard(self, condition: str) -> Iterator[Scope]:
         """A nested block that holds loads. If there are any they run only under ``condition``, which should say that the
         loops inside run at all."""

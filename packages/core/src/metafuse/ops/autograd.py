@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 
@@ -128,8 +128,10 @@ def grad(loss: Var, targets: Any, retain_graph: bool = True) -> Any:
 
 
 def _backward(loss: Node, targets: list[Node], retain_graph: bool) -> list[Var | None]:
-    nodes = _upstream(loss)
+    nodes, ends = _upstream(loss, targets)
     wanted, leads, inner = _leading(nodes, targets)
+    if ends and not wanted <= leads:  # the others may be behind those
+        _refuse(ends[0])
     key, given = _key(nodes, leads, targets)
     known = _recipes.table.get(key) if key is not None else None
     if known is not None:
@@ -140,7 +142,7 @@ def _backward(loss: Node, targets: list[Node], retain_graph: bool) -> list[Var |
         if any(type(node) is not Node for node in nodes):  # rules look into what was recorded as one
             for node in nodes:
                 _ = node.inputs
-            nodes = _upstream(loss)
+            nodes, _ = _upstream(loss, targets)
             wanted, leads, inner = _leading(nodes, targets)
         found = _walk_back(loss, nodes, wanted, leads, targets)
         if key is not None:
@@ -251,10 +253,25 @@ def _walk_back(
     return [kept.get(t) for t in targets]
 
 
-def _upstream(loss: Node) -> list[Node]:
-    """Nodes behind ``loss`` that gradients may flow through, in order of creation."""
+def _refuse(node: Node) -> NoReturn:
+    """Say that what was behind ``node`` is gone."""
+    if node.sig.name == "compiled step":
+        raise GradientError(
+            "[grad] the results of a compiled function carry no gradient path; compute the gradient inside the "
+            "function that is given to compile"
+        )
+    raise GradientError(
+        f"[grad] the graph behind {node.sig.name} (recorded at {describe_origin(node)}) was released by an "
+        "earlier gradient; pass retain_graph=True there"
+    )
+
+
+def _upstream(loss: Node, targets: Sequence[Node]) -> tuple[list[Node], list[Node]]:
+    """Nodes behind ``loss`` that gradients may flow through, in order of creation, and those of ``targets`` among them behind
+    which the graph was released."""
+    ends: list[Node] = []
     if not loss.requires_grad:
-        return []
+        return [], ends
     found = {loss}
     stack = [loss]
     while stack:
@@ -266,22 +283,16 @@ def _upstream(loss: Node) -> list[Node]:
             and not node.inputs
             and node.sig.kind != "leaf"
         ):
-            if node.sig.name == "compiled step":
-                raise GradientError(
-                    "[grad] the results of a compiled function carry no gradient path; compute the gradient inside the "
-                    "function that is given to compile"
-                )
-            raise GradientError(
-                f"[grad] the graph behind {node.sig.name} (recorded at {describe_origin(node)}) was released by an "
-                "earlier gradient; pass retain_graph=True there"
-            )
+            if node not in targets:
+                _refuse(node)
+            ends.append(node)
         if type(node) is not Node and (node.buffer is not None or block_of(node)[0].values):
             _ = node.inputs  # some of it is stored: an ordinary node, which knows what
         for x in node.inputs if type(node) is Node else block_of(node)[0].given:
             if x.requires_grad and x not in found:
                 found.add(x)
                 stack.append(x)
-    return sorted(found, key=_order)
+    return sorted(found, key=_order), ends
 
 
 _order = attrgetter("order")
