@@ -57,8 +57,14 @@ class _Stream:
             self.offset += -(-count // 4)
             return self.seed, offset
 
+    def after_fork(self) -> None:
+        """In a process that was forked while another thread held the lock, nobody would give it back."""
+        self.lock = Lock()
+
 
 _stream = _Stream()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_stream.after_fork)
 
 
 def seed_of(seed: int, rank: int) -> int:

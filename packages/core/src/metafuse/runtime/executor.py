@@ -28,6 +28,7 @@ from ..graph.node import Node, Spec, describe_origin, state
 from ..graph.recipe import Block, block_of
 from ..passes.plan import OpaqueStep, PlannedStep, ProgramPlan
 from ..plugins.registry import registry
+from . import forks
 from .buffer import Buffer, next_version
 from .kernels import KernelTable, statistics
 from .opaque import OpaqueCall
@@ -81,6 +82,7 @@ class _Device:
 devices: dict[str, _Device] = {}
 #: held while anything is evaluated or replayed
 lock = RLock()
+forks.between_programs(lambda: lock, lambda new: globals().update(lock=new))
 last_program: list[Program] = []
 #: called with every launch (``debug.launches.Launch``); while there is one, launches run one by one
 observers: list[Callable[[Any], None]] = []
