@@ -258,7 +258,7 @@ def _refuse(node: Node) -> NoReturn:
     if node.sig.name == "compiled step":
         raise GradientError(
             "[grad] the results of a compiled function carry no gradient path; compute the gradient inside the "
-            "function that is given to compile"
+            "function that is given to compile, and renew parameters there by p.update(new), not p.assign(new)"
         )
     raise GradientError(
         f"[grad] the graph behind {node.sig.name} (recorded at {describe_origin(node)}) was released by an "
