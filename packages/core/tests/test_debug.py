@@ -15,7 +15,7 @@ import metafuse as mf
 from metafuse.config import flag_scope
 from metafuse.debug import display_memory_info, live_arrays, record_launches
 from metafuse.graph.node import state
-from metafuse.runtime import executor
+from metafuse.runtime import executor, launching
 from metafuse.runtime.kernels import statistics
 
 HERE = Path(__file__).name
@@ -166,7 +166,7 @@ def test_timed_launches_compute_the_same() -> None:
     with record_launches() as rows:
         timed = mf.nn.softmax(x, dim=1).sum(0).numpy()
     np.testing.assert_array_equal(plain, timed)
-    assert executor.observers == []
+    assert launching.observers == []
     assert [row.name for row in rows] == [step.kernel.name for step in executor.last_program[0].plan.steps]
     assert all(row.seconds > 0 and row.calls == 1 for row in rows)
     assert rows[0].elements == 1000 and rows[0].nbytes >= 8000

@@ -9,7 +9,7 @@ import pytest
 
 import metafuse as mf
 from metafuse.graph.node import state
-from metafuse.runtime import executor
+from metafuse.runtime import programs
 from metafuse.runtime.kernels import statistics
 
 
@@ -190,7 +190,7 @@ def test_errors_in_a_program_name_operators_and_the_users_line() -> None:
 
     x = mf.array([1.0, 2.0])
     y = x.exp() + 1
-    story = executor._story([y._node])
+    story = programs.story([y._node])
     assert "add" in story and "test_evaluation.py" in story and "float32[2]" in story
     assert issubclass(KernelError, RuntimeError)
 

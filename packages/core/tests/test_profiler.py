@@ -11,7 +11,7 @@ from metafuse.config import flag_scope, flags, notice
 from metafuse.debug.launches import Repeats
 from metafuse.errors import ArgumentError
 from metafuse.profiler import HEADER
-from metafuse.runtime import executor
+from metafuse.runtime import launching
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +21,7 @@ def reference_backend(tmp_path):
         yield
         mf.sync_all()
     profiler.stop()
-    assert executor.observers == [] and (Repeats.warmup, Repeats.rerun) == (0, 0)
+    assert launching.observers == [] and (Repeats.warmup, Repeats.rerun) == (0, 0)
 
 
 def array(*shape: int) -> mf.Var:

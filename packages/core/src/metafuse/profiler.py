@@ -17,7 +17,7 @@ from .config import flag_scope, flags
 from .debug.launches import Launch, Repeats
 from .debug.text import columns, duration
 from .errors import ArgumentError
-from .runtime import executor
+from .runtime import launching
 from .var import sync_all
 
 __all__ = ["HEADER", "Report", "profile_mark", "profile_scope", "report", "running", "start", "stop"]
@@ -76,11 +76,11 @@ class _Session:
         """Count from now on."""
         self.former = Repeats.warmup, Repeats.rerun
         Repeats.warmup, Repeats.rerun = self.repeats
-        executor.observers.append(self.add)
+        launching.observers.append(self.add)
 
     def end(self) -> None:
         """Count no longer."""
-        executor.observers.remove(self.add)
+        launching.observers.remove(self.add)
         Repeats.warmup, Repeats.rerun = self.former
 
     def add(self, launch: Launch) -> None:
@@ -260,17 +260,17 @@ class profile_mark(ContextDecorator):  # noqa: N801 - the reference API's name
         if _open:
             sync_all(True)
         self._launches.append([])
-        executor.observers.append(self._launches[-1].append) if _open else None
+        launching.observers.append(self._launches[-1].append) if _open else None
 
     def __exit__(self, kind: Any, *exception: object) -> None:
         launches = self._launches.pop()
-        if launches.append not in executor.observers:
+        if launches.append not in launching.observers:
             return
         try:
             if kind is None:
                 sync_all(True)
         finally:
-            executor.observers.remove(launches.append)
+            launching.observers.remove(launches.append)
         amounts = tuple(
             sum(getattr(x, name) for x in launches) for name in ("read", "written", "changed", "elements")
         )

@@ -26,7 +26,7 @@ from mpi4py import MPI
 from metafuse.config import flags
 from metafuse.dist.guard import ENDING, Clock, end_within
 from metafuse.graph.node import describe_origin
-from metafuse.runtime import executor
+from metafuse.runtime import launching
 
 __all__ = ["HUNG", "Watch"]
 
@@ -205,7 +205,7 @@ class _Wait:
 def _described(call: tuple[Any, ...]) -> str:
     name, array, _ = call
     what = f"{name} of {array.dtype}{list(array.shape)}" if array is not None else name
-    node = executor.running
+    node = launching.running
     return f"{what} recorded at {describe_origin(node)}" if node is not None else what
 
 

@@ -130,7 +130,7 @@ class AbstractBackend(ABC):
     def copy_out(self, target: memoryview, handle: Handle) -> None:
         """Copy ``target.nbytes`` from the start of ``handle`` to writable, C-contiguous host bytes."""
 
-    # -- code: called by runtime.executor; pure -------------------------------------------------------------------
+    # -- code: called by runtime.kernels; pure ---------------------------------------------------------------------
     @abstractmethod
     def emit(self, kernel: Kernel, symbol: str) -> str:
         """Source text that defines ``kernel`` under the name ``symbol``; equal kernels give equal text."""
@@ -145,7 +145,7 @@ class AbstractBackend(ABC):
     def load(self, binary: bytes, kernels: Mapping[str, Kernel]) -> dict[str, Loaded]:
         """Make a module's kernels callable: symbol -> loaded. ``binary`` may come from another process's ``compile``."""
 
-    # -- time: called by runtime.executor -------------------------------------------------------------------------
+    # -- time: called by runtime.launching ------------------------------------------------------------------------
     @abstractmethod
     def launch(self, step: Step, handles: Sequence[Handle], scalars: Sequence[float | int]) -> None:
         """Run ``step``; may return before it is done. Buffers of one call overlap only where a write reads the same

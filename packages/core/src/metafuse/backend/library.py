@@ -3,7 +3,7 @@
 What it is: the vocabulary in which core describes one matrix product or convolution, with what is applied to its result,
 and the ability ``SupportsLibraryOps`` with which a backend takes or refuses it.
 What it is not: required. What is refused, or on a backend without the ability, runs through generated loops.
-Who calls it: ``passes.library`` describes and asks at planning time; ``runtime.executor`` runs what was taken.
+Who calls it: ``passes.library`` describes and asks at planning time; ``runtime.launching`` runs what was taken.
 
 Every operand is a strided view of a whole buffer: dimensions have a fixed meaning and order per kind, strides say where
 the elements are, so that any layout in memory (channels last, a transposed weight) is the same description.

@@ -20,7 +20,7 @@ from ..backend.contract import host_bytes
 from ..graph.node import Node, Signature, Spec, leaf, make_node, next_order, signature
 from ..runtime import executor
 from ..runtime.buffer import Buffer
-from ..runtime.executor import Program
+from ..runtime.programs import Program
 from ..var import Var
 from .effects import Change, Template, changes, concrete, template
 from .guard import Place, get, put

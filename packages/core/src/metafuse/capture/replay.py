@@ -18,6 +18,8 @@ from ..graph.node import Node, Spec, make_node, next_order, stored
 from ..ops.random import _stream
 from ..runtime import executor
 from ..runtime.buffer import Buffer, next_version
+from ..runtime.launching import launch
+from ..runtime.programs import temporaries
 from ..var import Var
 from .effects import fill, positions
 from .guard import Guard, Place, get, put
@@ -232,7 +234,7 @@ class Step:
             scalars = values[k]
             for node, first, end in part.opaque:
                 node.scalars = tuple(scalars[first:end])
-            executor.launch(part.program, self.device, slots, scalars, part.nodes)
+            launch(part.program, self.device, slots, scalars, part.nodes)
             tables.append(slots)
         executor.last_program[:] = [part.program for part in self.parts[-1:]]
         vars: list[Any] = [self._make(m, arguments, state, tables) for m in self._made]
@@ -319,7 +321,7 @@ class Step:
             slots[slot] = buffer
         memory = part.temporaries
         if not memory:
-            memory = executor.temporaries(part.program.plan, backend)
+            memory = temporaries(part.program.plan, backend)
             if self._keep_memory:
                 part.temporaries = memory
         for slot, piece in memory:

@@ -3,7 +3,7 @@
 What it is: a second way to run a planned program, one launch at a time with a clock around each.
 What it is not: used otherwise; normally a backend runs all steps of a program in one call. So kernels cost the same here, but
 programs of many small kernels take longer.
-Who calls it: ``runtime.executor``, if ``flags.debug >= 2`` or somebody records.
+Who calls it: ``runtime.launching``, if ``flags.debug >= 2`` or somebody records.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..config import flags
 from ..graph.node import Node
 from ..kernel.ir import Kernel
 from ..passes.plan import OpaqueStep, ProgramPlan
-from ..runtime import executor
+from ..runtime import launching
 from ..runtime.buffer import Buffer
 from ..runtime.kernels import KernelTable, symbol_of
 from .log import tell
@@ -74,11 +74,11 @@ class record_launches:  # noqa: N801 - reads as a statement
         self.rows: list[Launch] = []
 
     def __enter__(self) -> list[Launch]:
-        executor.observers.append(self.rows.append)
+        launching.observers.append(self.rows.append)
         return self.rows
 
     def __exit__(self, *exception: object) -> None:
-        executor.observers.remove(self.rows.append)
+        launching.observers.remove(self.rows.append)
 
 
 def run_timed(
@@ -162,7 +162,7 @@ def _tell(made: Launch) -> None:
             f"{duration(made.seconds):>10}  {amount(made.nbytes):>10}  {rate:6.1f} GB/s  "
             f"{made.elements:>10} points  {made.name}{calls}",
         )
-    for observer in executor.observers:
+    for observer in launching.observers:
         observer(made)
 
 

@@ -3,7 +3,7 @@
 What it is: ``Collective``, the attribute of an opaque node: gets the input's memory, calls the communicator, leaves the result in
 the output's memory. And ``compare``, which sees that all ranks are at the same call.
 What it is not: recording (``collectives``).
-Who calls it: ``runtime.executor``, through the node.
+Who calls it: ``runtime.launching``, through the node.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..backend.optional import SupportsDevicePointers, SupportsHostView
 from ..config import flags
 from ..errors import CollectiveMismatch
 from ..graph.node import Spec, describe_origin
-from ..runtime import executor
+from ..runtime import launching
 from ..runtime.buffer import Buffer
 from ..runtime.opaque import OpaqueCall
 from .contract import Array, Communicator
@@ -71,7 +71,7 @@ def compare(group: Communicator, what: str) -> None:
     """See that every rank of ``group`` is at the call ``what``, for the first hundred calls or always (``flags.dist_check``).
 
     Errors: ``CollectiveMismatch`` on every rank, naming two that differ."""
-    node = executor.running
+    node = launching.running
     calls = group.__dict__["compared"] = group.__dict__.get("compared", 0) + 1
     if group.size == 1 or not flags.dist_check or (flags.dist_check == 1 and calls > FIRST_CALLS):
         return

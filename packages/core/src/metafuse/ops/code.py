@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from ..dtypes import DType, as_dtype
 from ..errors import ArgumentError, BackendError, DTypeError, ShapeError
 from ..graph.node import Spec, leaf, signature, spec_of
-from ..runtime import executor
+from ..runtime import executor, launching
 from ..runtime.buffer import Buffer
 from ..var import Var, sync, wrap
 from .code_source import Code, Snippet, Text, check_numbers, check_shapes, fitting
@@ -311,7 +311,7 @@ def _observed(
     code: Code, dev: Any, given: Any, made: Any, numbers: dict[str, float]
 ) -> list[tuple[int, ...]]:
     """Run, and tell those who measure launches."""
-    if not executor.observers:
+    if not launching.observers:
         return code.snippet.launch(dev.backend, dev.kernels, given, made, numbers)
     from ..debug.launches import run_alone
 

@@ -2,7 +2,7 @@
 
 What it is: ``Snippet`` (what decides what is compiled) and ``Code`` (the attribute of a node: snippet, results, gradients).
 What it is not: the language of snippets, which belongs to a backend that inherits ``SupportsCodeOp``; or the checks of ``code``.
-Who calls it: ``code`` makes them, ``runtime.executor`` runs them.
+Who calls it: ``code`` makes them, ``runtime.launching`` runs them.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 What it is: the one list of passes. Every name here is what logs, ``explain`` and timings show.
 What it is not: any pass; each has a module.
-Who calls it: ``runtime.executor``, once per new structure of a pending graph.
+Who calls it: ``runtime.programs``, once per new structure of a pending graph.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Executor: makes pending nodes real.
 
-What it is: collects what has to run, finds or builds its program, binds buffers, runs it, and cuts the graph behind what
-nobody can ask a gradient of any more. Also moves arrays in and out.
-What it is not: planning (``passes``) or code (``kernels``).
-Who calls it: ``var`` when a value is read, ``optim`` at the end of a step; ``capture`` launches what it replays.
+What it is: collects what has to run, finds or builds its program, binds buffers, has it launched, and cuts the graph behind
+what nobody can ask a gradient of any more. Also moves arrays in and out.
+What it is not: planning (``passes``), building (``programs``), running (``launching``) or code (``kernels``).
+Who calls it: ``var`` when a value is read, ``optim`` at the end of a step.
 
 The rule of evaluation (``docs/evaluation.md``): a sync runs every pending value that a live handle holds and that is not
 younger than what was asked for, as one program.
@@ -13,30 +13,26 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from threading import RLock
 from typing import Any
 
 import numpy as np
 
-from ..backend.contract import AbstractBackend, Step, host_bytes
-from ..backend.library import LibraryCall
-from ..backend.optional import SupportsHostView, SupportsPrograms
+from ..backend.contract import host_bytes
+from ..backend.optional import SupportsHostView
 from ..config import flags
-from ..errors import KernelError, MetafuseError
-from ..graph.node import Node, Spec, describe_origin, state
+from ..graph.node import Node, Spec, state
 from ..graph.recipe import Block, block_of
-from ..passes.plan import OpaqueStep, PlannedStep, ProgramPlan
 from ..plugins.registry import registry
 from . import forks
 from .buffer import Buffer, next_version
-from .kernels import KernelTable, statistics
-from .opaque import OpaqueCall
+from .kernels import statistics
+from .launching import launch, observers
 from .pending import Graph, Route, is_held, needed_by_gradients
+from .programs import Device, Program, build, temporaries
 
 __all__ = [
-    "Program", "device", "devices", "evaluate", "finished", "last_program", "launch", "lock", "move", "observers",
-    "preview", "read", "temporaries", "upload", "view", "watchers",
+    "device", "devices", "evaluate", "finished", "last_program", "lock", "move", "preview", "read", "upload", "view", "watchers",
 ]  # fmt: skip
 
 #: how many programs are kept; the oldest go first
@@ -47,59 +43,24 @@ ROUTE_LIMIT = 4 * PROGRAM_LIMIT
 KEPT_LIMIT = 2 << 30
 
 
-@dataclass
-class Program:
-    """A plan whose kernels are loaded: a list of native runs and opaque steps.
-
-    ``kept``: buffers of constants; ``state``: versions of the arrays and numbers that they were computed from."""
-
-    plan: ProgramPlan
-    parts: list[Any]
-    kept: list[Buffer] = field(default_factory=list)
-    state: tuple[Any, ...] | None = None
-
-    @property
-    def kept_bytes(self) -> int:
-        """Memory that its library operations keep between runs."""
-        return sum(s.plan.kept_bytes for s in self.plan.steps if isinstance(s, LibraryCall))
-
-
-class _Device:
-    """What the executor keeps per backend."""
-
-    def __init__(self, backend: AbstractBackend) -> None:
-        self.backend = backend
-        self.kernels = KernelTable(backend)
-        self.routes: dict[tuple[Any, ...], Route] = {}
-
-    @property
-    def programs(self) -> list[Program]:
-        """Every program that is kept, the oldest first."""
-        return list({id(r.program): r.program for r in self.routes.values()}.values())
-
-
 #: by the backend's name
-devices: dict[str, _Device] = {}
+devices: dict[str, Device] = {}
 #: held while anything is evaluated or replayed
 lock = RLock()
 forks.between_programs(lambda: lock, lambda new: globals().update(lock=new))
 last_program: list[Program] = []
-#: called with every launch (``debug.launches.Launch``); while there is one, launches run one by one
-observers: list[Callable[[Any], None]] = []
 #: at most one ``capture.recorder.Recorder``, told of programs, of Vars that are bound anew and of values that are read
 watchers: list[Any] = []
 #: called after every evaluation, outside of the lock
 finished: list[Callable[[], None]] = []
-#: the opaque node that runs now, for messages
-running: Node | None = None
 
 
-def device() -> _Device:
+def device() -> Device:
     """The device that programs run on now."""
     backend = registry().default_backend()
     found = devices.get(backend.name)
     if found is None or found.backend is not backend:
-        found = devices[backend.name] = _Device(backend)
+        found = devices[backend.name] = Device(backend)
         if flags.debug:
             from ..debug import log
 
@@ -258,7 +219,7 @@ def _run(roots: list[Node]) -> None:
     last_program[:] = [program]
 
 
-def _find_route(dev: _Device, graph: Graph, key: tuple[Any, ...]) -> tuple[Graph, Route]:
+def _find_route(dev: Device, graph: Graph, key: tuple[Any, ...]) -> tuple[Graph, Route]:
     """The program of a graph that has not been seen before, which is planned from ordinary nodes; answers the graph of these."""
     references = graph.references()
     expanded = {k: unit.expand() for k, unit in enumerate(graph.units) if type(unit) is Block}
@@ -272,7 +233,7 @@ def _find_route(dev: _Device, graph: Graph, key: tuple[Any, ...]) -> tuple[Graph
     route = dev.routes.get(plain_key)
     if route is None:
         retained = tuple(k for k, flag in enumerate(needed) if flag)
-        program = _build(dev, plain.units, plain.leaves, _shown(plain), retained)
+        program = build(dev, plain.units, plain.leaves, _shown(plain), retained)
         _make_room(dev, program)
         statistics.plans += 1
         same = {id(node): (k, -1) for k, node in enumerate(plain.units)}
@@ -283,7 +244,7 @@ def _find_route(dev: _Device, graph: Graph, key: tuple[Any, ...]) -> tuple[Graph
     return plain, route
 
 
-def _keep(dev: _Device, key: tuple[Any, ...], route: Route) -> None:
+def _keep(dev: Device, key: tuple[Any, ...], route: Route) -> None:
     if len(dev.routes) >= ROUTE_LIMIT:
         del dev.routes[next(iter(dev.routes))]
     dev.routes[key] = route
@@ -333,7 +294,7 @@ class _Nodes(Sequence[Node]):
         return Graph(self._graph.roots, plain=True).units
 
 
-def _make_room(dev: _Device, program: Program) -> None:
+def _make_room(dev: Device, program: Program) -> None:
     """Drop the oldest programs where there are too many, or where those that keep packed weights keep too much."""
     old = list(dev.programs)
     leave = old[: max(0, len(old) + 1 - PROGRAM_LIMIT)]
@@ -356,47 +317,8 @@ def _restore(roots: list[Node]) -> None:
             state.pending.append(node.handle)
 
 
-def _build(
-    dev: _Device, nodes: list[Node], leaves: list[Node], shown: tuple[int, ...], retained: tuple[int, ...]
-) -> Program:
-    from ..passes.pipeline import build_plan  # a large part of the import, needed by the first new program
-
-    plan = build_plan(nodes, leaves, shown, dev.backend, retained)
-    launches = [s for s in plan.steps if isinstance(s, PlannedStep)]
-    try:
-        loaded = iter(dev.kernels.obtain([s.kernel for s in launches]))
-    except MetafuseError as error:
-        raise type(error)(f"{error}\noperators: {_story(nodes)}") from error
-    except Exception as error:
-        raise KernelError(f"[compile] {error}; operators: {_story(nodes)}") from error
-    parts: list[Any] = []
-    run: list[Step | LibraryCall] = []
-    constant: list[int] = []  # those of the run that need not run again
-    for number, step in enumerate(plan.steps):
-        if isinstance(step, OpaqueStep):
-            _close(dev, run, constant, plan, parts)
-            parts.append(step)
-            run, constant = [], []
-            continue
-        if number in plan.constant.steps:
-            constant.append(len(run))
-        run.append(step if isinstance(step, LibraryCall) else Step(step.kernel, next(loaded), step.calls))
-    _close(dev, run, constant, plan, parts)
-    return Program(plan, parts)
-
-
-def _close(
-    dev: _Device, run: list[Step | LibraryCall], constant: list[int], plan: ProgramPlan, parts: list[Any]
-) -> None:
-    if not run:
-        return
-    backend = dev.backend
-    prepared = isinstance(backend, SupportsPrograms)
-    parts.append(backend.prepare(run, plan.scalar_kinds, constant) if prepared else (run, constant))  # type: ignore[attr-defined]
-
-
 def _bind(
-    program: Program, dev: _Device, leaves: list[Node], donations: Sequence[tuple[int, int, int]]
+    program: Program, dev: Device, leaves: list[Node], donations: Sequence[tuple[int, int, int]]
 ) -> list[Buffer]:
     """A buffer for every slot.
 
@@ -433,107 +355,7 @@ def _bind(
     return slots
 
 
-def temporaries(plan: ProgramPlan, backend: AbstractBackend) -> list[tuple[int, Any]]:
-    """Memory for every temporary slot, with the ``handle`` and ``nbytes`` of a buffer."""
-    if not plan.places:
-        return [(slot, Buffer(backend, nbytes)) for slot, nbytes in plan.temporaries]
-    arena = Buffer(backend, max(plan.arena_bytes, 1))
-    return [
-        (slot, _Part(backend.part(arena.handle, place), nbytes, arena))  # type: ignore[attr-defined]
-        for (slot, nbytes), place in zip(plan.temporaries, plan.places, strict=True)
-    ]
-
-
-class _Part:
-    """A temporary within an allocation, which it keeps alive."""
-
-    __slots__ = ("arena", "handle", "nbytes")
-
-    def __init__(self, handle: Any, nbytes: int, arena: Buffer) -> None:
-        self.handle, self.nbytes, self.arena = handle, nbytes, arena
-
-
-def _versions(program: Program, slots: list[Buffer], scalars: list[float | int]) -> tuple[Any, ...]:
-    """What constants come from, as numbers that differ if anything does."""
-    constant = program.plan.constant
-    return (*[slots[k].version for k in constant.leaves], *[scalars[k] for k in constant.scalars])
-
-
 def move(node: Node) -> Buffer:
     """The leaf's value on the device that programs run on now; it stays there."""
     node.buffer = upload(read(node), node.spec)
     return node.buffer
-
-
-def launch(
-    program: Program, dev: _Device, slots: list[Buffer], scalars: list[float | int], nodes: Sequence[Node]
-) -> None:
-    """Run a program on bound slots. ``nodes``: those it was planned from, for opaque steps and messages."""
-    backend = dev.backend
-    constant = program.plan.constant
-    versions: tuple[Any, ...] = ()
-    if constant.leaves or constant.scalars:
-        versions = _versions(program, slots, scalars)
-    changed = versions != program.state or 0 in versions[: len(constant.leaves)]
-    program.state = None  # until everything has run
-    if observers or flags.debug >= 2:
-        from ..debug import launches
-
-        launches.run_timed(
-            program.plan, backend, dev.kernels, slots, scalars, changed,
-            lambda s: _run_opaque(s, dev, slots, nodes), nodes,
-        )  # fmt: skip
-        program.state = versions
-        return
-    handles = [b.handle for b in slots]
-    for part in program.parts:
-        if isinstance(part, OpaqueStep):
-            _run_opaque(part, dev, slots, nodes)
-            continue
-        statistics.launches += 1
-        try:
-            if isinstance(part, tuple):
-                _run_steps(backend, part[0], part[1], handles, scalars, changed)
-            else:
-                backend.run(part, handles, scalars, changed)  # type: ignore[attr-defined]
-        except MetafuseError:
-            raise
-        except Exception as error:
-            raise KernelError(f"[launch] {error}; operators: {_story(nodes)}") from error
-    program.state = versions
-
-
-def _run_steps(
-    backend: AbstractBackend,
-    steps: list[Step | LibraryCall],
-    constant: list[int],
-    handles: list[Any],
-    scalars: list[float | int],
-    changed: bool,
-) -> None:
-    """One by one, for backends that do not run whole programs."""
-    for k, step in enumerate(steps):
-        if isinstance(step, LibraryCall):
-            backend.launch_library(step, handles, changed)  # type: ignore[attr-defined]
-        elif changed or k not in constant:
-            backend.launch(step, handles, scalars)
-
-
-def _run_opaque(step: OpaqueStep, dev: _Device, slots: list[Buffer], nodes: Sequence[Node]) -> None:
-    global running
-    node = running = nodes[step.position]
-    inputs = [(slots[s], i.spec) for s, i in zip(step.inputs, node.inputs, strict=True)]
-    try:
-        output = slots[step.output], node.spec
-        node.sig.attrs.run(OpaqueCall(dev.backend, dev.kernels, inputs, output, node.scalars))
-    except MetafuseError as error:
-        raise type(error)(f"{error}\nrecorded at {describe_origin(node)}") from error
-    finally:
-        running = None
-
-
-def _story(nodes: Sequence[Node], limit: int = 12) -> str:
-    """Operators, specs and the user's lines, for errors."""
-    shown = [f"{n.sig!r} at {describe_origin(n)}" for n in nodes[-limit:]]
-    more = f" and {len(nodes) - limit} more" if len(nodes) > limit else ""
-    return "; ".join(shown) + more

@@ -2,7 +2,7 @@
 
 What it is: per backend, the table of loaded kernels; new ones are looked up on disk, else compiled in parallel batches.
 What it is not: the disk cache (``compile_cache``) or the compiler (the backend).
-Who calls it: ``runtime.executor`` when it builds a program, and the opaque code operator.
+Who calls it: ``runtime.programs`` when it builds one, and the opaque code operator.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 What it is: one record.
 What it is not: the node's attribute, whose ``run(call)`` fills the output; each is where its operator is.
-Who calls it: ``executor`` makes one per run; ``ops`` and ``dist`` have the attributes.
+Who calls it: ``launching`` makes one per run; ``ops`` and ``dist`` have the attributes.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from ..graph.node import Node
 from ..graph.recipe import Block, block_of
 
 if TYPE_CHECKING:
-    from .executor import Program
+    from .programs import Program
 
 __all__ = ["Graph", "Route", "is_held", "needed_by_gradients"]
 
