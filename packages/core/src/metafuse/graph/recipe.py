@@ -33,17 +33,18 @@ class Recipe:
     nodes first, then the steps. ``results``: places of what is handed out. ``scalars``: the numbers of all steps. ``repeats``:
     whether steps may be the same as nodes behind the given ones: a backward pass reads the forward pass, of which it is given
     what stands at the ends of blocks. Where the block is expanded it takes the nodes that are there. ``takes`` picks the given
-    nodes that the steps read, or behind which their like are found. ``single``: (signature, which of the given nodes it reads,
-    numbers) where there is but one step."""
+    nodes that the steps read, or behind which their like are found. ``few``: where there are one or two steps, the
+    last of which is the only result, each as (signature, places of its inputs among the given nodes and the steps, numbers,
+    gradient flag)."""
 
-    __slots__ = ("ages", "repeats", "results", "scalars", "single", "steps", "takes", "whole")
+    __slots__ = ("ages", "few", "repeats", "results", "scalars", "steps", "takes", "whole")
 
     def __init__(self, steps: list[Step], results: list[int], takes: Pick, repeats: bool = False) -> None:
         self.steps = steps
         self.results = results
         self.takes = takes
         self.repeats = repeats
-        self.single: tuple[Signature, tuple[int, ...], tuple[Any, ...]] | None = None
+        self.few: list[tuple[Signature, tuple[int, ...], tuple[Any, ...], bool]] | None = None
         self.scalars = [number for step in steps for number in step[2]]
         # what a node is older than the last one of its block, less than 1, so that orders still tell who came first
         count = len(steps)
@@ -87,10 +88,11 @@ class Recipe:
             steps.append((node.sig, _picker(inputs), node.scalars, node.requires_grad))
             place[node] = len(place)
         recipe = cls(steps, [place[r] for r in results], _picker(takes), repeats)
-        if len(found) == len(results) == 1 and not repeats:
-            node = found[0]
-            number = {x: k for k, x in enumerate(given)}
-            recipe.single = (node.sig, tuple([number[x] for x in node.inputs]), node.scalars)
+        if len(found) <= 2 and found[-1:] == list(results) and not repeats:
+            number = {x: k for k, x in enumerate([*given, *found])}
+            recipe.few = [
+                (x.sig, tuple([number[y] for y in x.inputs]), x.scalars, x.requires_grad) for x in found
+            ]
         return recipe
 
     def bare(self) -> Recipe:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar
 
 from ..config import SETTINGS, flags, observe
-from ..graph.node import Node, state
+from ..graph.node import Node, make_node, next_order, state
 from ..graph.recipe import Recipe
 from ..var import Var, record, sync_all, wrap
 
@@ -111,6 +111,22 @@ def _as_recorded(node: Node) -> bool:
     return node.requires_grad == (flows and any(x.requires_grad for x in node.inputs))
 
 
+def _few(steps: list[Any], given: list[Node]) -> Var:
+    """Record the one or two steps of ``Recipe.few``: the same as ``follow``, with fewer calls."""
+    sig, places, numbers, flows = steps[0]
+    inputs = tuple([given[k] for k in places])
+    if len(steps) == 1:
+        return record(sig, inputs, numbers)
+    inner = make_node(sig, flows, next_order(), None)
+    inner.inputs = inputs
+    inner.scalars = numbers
+    sig, places, numbers, _ = steps[1]
+    nodes = [*given, inner]
+    result = record(sig, tuple([nodes[k] for k in places]), numbers)
+    inner.origin = result._node.origin
+    return result
+
+
 def recorded(function: F) -> F:
     """A pure composition, answering a Var or a tuple of Vars, that goes by recipes where it was called alike before.
 
@@ -163,9 +179,8 @@ def recorded(function: F) -> F:
         whole = tuple(key)
         recipe, several = table.get(whole, _UNKNOWN)
         if recipe is not None:
-            if recipe.single is not None:
-                sig, places, numbers = recipe.single
-                only = record(sig, tuple([given[k] for k in places]), numbers)
+            if recipe.few is not None:
+                only = _few(recipe.few, given)
                 return (only,) if several else only
             answers = follow(recipe, given, user_code())
             return tuple(answers) if several else answers[0]
@@ -175,8 +190,8 @@ def recorded(function: F) -> F:
             answers = list(answer) if several else [answer]
             new = all(type(a) is Var and not a.__dict__ and a._node not in given for a in answers)
             recipe = Recipe.of([a._node for a in answers], given) if new else None
-            if recipe is not None and recipe.single is not None and not _as_recorded(answers[0]._node):
-                recipe.single = None
+            if recipe is not None and recipe.few is not None and not _as_recorded(answers[0]._node):
+                recipe.few = None
             memory.keep(whole, (recipe, several))
         return answer
 
