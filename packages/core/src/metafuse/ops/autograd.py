@@ -119,11 +119,15 @@ def grad(loss: Var, targets: Any, retain_graph: bool = True) -> Any:
         raise DTypeError(
             f"[grad] loss must be a floating Var, got {getattr(loss, 'dtype', type(loss).__name__)}"
         )
+    nodes = []
     for k, t in enumerate(wanted):
         if type(t) is not Var:
             raise DTypeError(f"[grad] targets[{k}] must be a Var, got {type(t).__name__}")
-    found = _backward(loss._node, [t._node for t in wanted], retain_graph)
-    results = [g if g is not None else _missing(loss, t) for g, t in zip(found, wanted, strict=True)]
+        nodes.append(t._node)
+    results: list[Any] = _backward(loss._node, nodes, retain_graph)
+    for k, result in enumerate(results):
+        if result is None:
+            results[k] = _missing(loss, wanted[k])
     return results[0] if single else results
 
 
@@ -135,9 +139,10 @@ def _backward(loss: Node, targets: list[Node], retain_graph: bool) -> list[Var |
     key, given = _key(nodes, leads, targets)
     known = _recipes.table.get(key) if key is not None else None
     if known is not None:
-        recipe, shown = known
-        answers = iter(follow(recipe, given, user_code()))
-        found = [next(answers) if there else None for there in shown]
+        recipe, absent = known
+        found: list[Var | None] = list(follow(recipe, given, user_code()))
+        for k in absent:  # targets that the loss does not depend on
+            found.insert(k, None)
     else:
         if any(type(node) is not Node for node in nodes):  # rules look into what was recorded as one
             for node in nodes:
@@ -148,7 +153,7 @@ def _backward(loss: Node, targets: list[Node], retain_graph: bool) -> list[Var |
         if key is not None:
             made = Recipe.of([g._node for g in found if g is not None], given, repeats=True)
             if made is not None:
-                _recipes.keep(key, (made, [g is not None for g in found]))
+                _recipes.keep(key, (made, [k for k, g in enumerate(found) if g is None]))
     if not retain_graph:
         for node in inner:  # what leads to no target, and a target itself, may be asked again
             if type(node) is Node:
@@ -221,7 +226,8 @@ def _key(
         place[node] = len(given)
         given.append(node)
     key.append(None)
-    key.extend([place.get(t) for t in targets])
+    for t in targets:
+        key.append(place.get(t))
     return tuple(key), given
 
 
