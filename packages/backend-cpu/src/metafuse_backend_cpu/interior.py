@@ -37,9 +37,8 @@ class Interior:
     conditions: list[Expr] = field(default_factory=list)
     #: what takes the place of clamped positions
     plain: dict[Expr, Expr] = field(default_factory=dict)
-    #: what is asked before elements are read: the whole of it where all reads ask the same, and its parts
-    guard: Expr | None = None
-    several: bool = False
+    #: what is asked before elements are read, and its parts
+    guards: list[Expr] = field(default_factory=list)
     tests: list[Expr] = field(default_factory=list)
 
     def within(self, stages: Sequence[Stage]) -> list[Stage]:
@@ -62,10 +61,10 @@ class Interior:
 
     def beyond(self, stages: Sequence[Stage]) -> list[Stage]:
         """The same stages for places outside: where nothing is clamped, what is checked by one condition is not read there."""
-        if self.plain or self.several:
+        if self.plain or len(self.guards) > 1:
             return list(stages)
 
-        facts = {self.guard: False} if self.guard is not None else {}
+        facts = dict.fromkeys(self.guards, False)
         return [replace(stage, expr=assuming(stage.expr, facts)) for stage in stages]
 
 
@@ -77,7 +76,7 @@ def interior(kernel: Kernel, lane: int) -> Interior | None:
     written = {number for number, buffer in enumerate(kernel.buffers) if buffer.writes}
     if any(x.value in written for x in loads):
         return None
-    found = Interior(guard=next(iter(guards), None), several=len(guards) > 1)
+    found = Interior(guards=guards)
     targets = [
         stage.offset for stage in kernel.stages if stage.kind == "scatter" and stage.offset is not None
     ]
@@ -93,21 +92,20 @@ def interior(kernel: Kernel, lane: int) -> Interior | None:
     return found if 0 < bounds + len(found.conditions) and bounds <= _MOST else None
 
 
-def ranges(kernel: Kernel, lane: int) -> list[Interior]:
-    """Where in a row along axis ``lane`` each of the checks holds; nothing where there are not two to four, or where
-    one is not understood."""
-    whole = interior(kernel, lane)
-    if whole is None or whole.plain or not whole.several:
+def ranges(inside: Interior, lane: int) -> list[Interior]:
+    """Where in a row along axis ``lane`` each of the checks holds that ``inside`` asks all of; nothing where there are not two to
+    four, or where positions are clamped as well."""
+    if inside.plain or not 1 < len(inside.guards) <= _CHECKS:
         return []
-    loads = [x for stage in kernel.stages for x in walk(stage.expr) if x.op == "load" and len(x.args) == 3]
-    found = [Interior(guard=guard) for guard in dict.fromkeys(x.args[1] for x in loads)]
-    understood = all(_demand(each.guard, lane, each) for each in found if each.guard is not None)
-    return found if understood and len(found) <= _CHECKS else []
+    found = [Interior(guards=[guard]) for guard in inside.guards]
+    for each in found:
+        _demand(each.guards[0], lane, each)  # understood: all together were
+    return found
 
 
 def told(checks: Sequence[Interior], holds: Sequence[bool], stages: Sequence[Stage]) -> list[Stage]:
     """The same stages where it is known of each of ``checks`` whether it ``holds``."""
-    fails = {c.guard: False for c, yes in zip(checks, holds, strict=True) if not yes and c.guard is not None}
+    fails = {c.guards[0]: False for c, yes in zip(checks, holds, strict=True) if not yes}
     true = {test: True for c, yes in zip(checks, holds, strict=True) if yes for test in c.tests}
     # checks may share tests, so those that fail go first, while they are still what they were
     return [replace(stage, expr=assuming(assuming(stage.expr, fails), true)) for stage in stages]

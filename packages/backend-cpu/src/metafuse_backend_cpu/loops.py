@@ -264,7 +264,7 @@ def _parts(kernel: Kernel, scope: Scope, axes: Sequence[int], start: str, stop: 
     if inside is None:
         _stepped_loop(kernel, scope, axes, start, stop)
         return
-    checks = ranges(kernel, axes[-1])
+    checks = ranges(inside, axes[-1])
     if checks:
         for part, change in segments(scope, checks, start, stop):
             _body_loop(kernel, part, axes, "first", "last", change)

@@ -33,9 +33,8 @@ class Recipe:
     nodes first, then the steps. ``results``: places of what is handed out. ``scalars``: the numbers of all steps. ``repeats``:
     whether steps may be the same as nodes behind the given ones: a backward pass reads the forward pass, of which it is given
     what stands at the ends of blocks. Where the block is expanded it takes the nodes that are there. ``takes`` picks the given
-    nodes that the steps read, or behind which their like are found. ``few``: where there are one or two steps, the
-    last of which is the only result, each as (signature, places of its inputs among the given nodes and the steps, numbers,
-    gradient flag)."""
+    nodes that the steps read, or behind which their like are found. ``few``: one or two steps, the last of which is the only
+    result, each as (signature, places of its inputs among the given nodes and the steps, numbers, gradient flag)."""
 
     __slots__ = ("ages", "few", "repeats", "results", "scalars", "steps", "takes", "whole")
 

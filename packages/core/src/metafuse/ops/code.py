@@ -102,10 +102,7 @@ def code(
         return _in_place(_code(written, options, len(given), tuple(numbers)), given, outputs, numbers)
     plain = type(shape) in (list, tuple) and type(dtype) is str and all(type(n) is int for n in shape)
     parts = (written, options, len(given), tuple(numbers), tuple(shape) if plain else shape, dtype)
-    try:
-        made, dynamic, several = (_remembered if plain else _with_results)(*parts)
-    except TypeError:  # something is not to be hashed, and so no text
-        made, dynamic, several = _with_results(*parts)
+    made, dynamic, several = _once(_with_results, *parts) if plain else _with_results.__wrapped__(*parts)
     results = _run_now(made, given, numbers, dynamic) if dynamic else _recorded(made, given, numbers)
     return tuple(results) if several else results[0]
 
@@ -146,15 +143,21 @@ def _frozen(texts: Any) -> Any:
     return tuple(texts) if type(texts) is list else texts
 
 
+def _once(function: Any, *parts: Any) -> Any:
+    """What a function with a memory answers; without it where something is not to be hashed, and so no text."""
+    try:
+        return function(*parts)
+    except TypeError:
+        return function.__wrapped__(*parts)
+
+
 def _code(written: tuple[Any, ...], options: tuple[str, ...], inputs: int, numbers: tuple[str, ...]) -> Code:
     """What was ``written``, per language: header, header of gradients, source and sources of gradients; without results."""
-    try:
-        snippet, gradients = _snippets(written, options, inputs)
-    except TypeError:  # not to be hashed, and so no text
-        snippet, gradients = _snippets.__wrapped__(written, options, inputs)
+    snippet, gradients = _once(_snippets, written, options, inputs)
     return Code(snippet, (), numbers, 0, gradients)
 
 
+@lru_cache(maxsize=256)  # a loop's calls are looked at once
 def _with_results(
     written: tuple[Any, ...],
     options: tuple[str, ...],
@@ -167,10 +170,6 @@ def _with_results(
     made = _code(written, options, inputs, numbers)
     specs, dynamic, several = _specs(shape, dtype)
     return replace(made, outputs=specs), dynamic if any(dynamic) else (), several
-
-
-#: a loop's calls are looked at once
-_remembered = lru_cache(maxsize=256)(_with_results)
 
 
 @lru_cache(maxsize=256)

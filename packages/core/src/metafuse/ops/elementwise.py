@@ -12,6 +12,7 @@ round once, when they are done.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -358,9 +359,6 @@ def elementwise(
 
 
 # -- conversion ---------------------------------------------------------------------------------------------------
-_casts: dict[tuple[Spec, DType], Signature] = {}
-
-
 def _cast_gradient(node: Node, upstream: Var) -> list[Var | None]:
     return [cast(upstream, node.inputs[0].spec.dtype)]
 
@@ -381,16 +379,13 @@ def cast(x: Any, dtype: Any) -> Var:
     node = x._node
     if node.spec.dtype is target:
         return x  # type: ignore[no-any-return]
-    key = (node.spec, target)
-    sig = _casts.get(key)
-    if sig is None:
-        if len(_casts) >= KNOWN_LIMIT:
-            _casts.clear()
-        body = _as(load(0, node.spec.dtype), target)
-        sig = _casts[key] = signature(
-            "map", f"cast_{target}", (True,), (node.spec,), spec_of(node.spec.shape, target), body, (), _cast_gradient,
-        )  # fmt: skip
-    return record(sig, (node,))
+    return record(_casting(node.spec, target), (node,))
+
+
+@lru_cache(maxsize=KNOWN_LIMIT)
+def _casting(spec: Spec, target: DType) -> Signature:
+    body, result = _as(load(0, spec.dtype), target), spec_of(spec.shape, target)
+    return signature("map", f"cast_{target}", (True,), (spec,), result, body, (), _cast_gradient)
 
 
 register(

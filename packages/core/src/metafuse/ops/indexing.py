@@ -108,16 +108,6 @@ def _as_index(operator: str, value: Any) -> Var:
     return check_var(operator, "index", array)
 
 
-def _plan(operator: str, shape: tuple[int, ...], index: Any) -> tuple[_Plan, list[Var]]:
-    """An index into an array of ``shape`` worked out, once if one like it comes again, and its arrays."""
-    arrays: list[Var] = []
-    key = _key(index, arrays)
-    if key is not None:
-        return _known_plan(operator, shape, key), arrays
-    plan = _worked_out(operator, shape, index)
-    return plan, plan.extras
-
-
 def _key(index: Any, arrays: list[Var]) -> tuple[Any, ...] | None:
     """An index of integers, slices, ``None``, ``...`` and arrays of integers: slices as tuples, arrays, which are added to
     ``arrays``, as their specs. ``None`` for all others."""
@@ -339,7 +329,13 @@ def setitem(x: Any, slices: Any, y: Any, op: str = "void") -> Var:
 
 def _scattered(x: Var, slices: Any, given: Var, op: str) -> Var:
     """``x`` joined with as many values as an index selects."""
-    plan, arrays = _plan("setitem", tuple(x.shape), slices)
+    arrays: list[Var] = []
+    key = _key(slices, arrays)
+    if key is not None:
+        plan = _known_plan("setitem", tuple(x.shape), key)
+    else:
+        plan = _worked_out("setitem", tuple(x.shape), slices)
+        arrays = plan.extras
     shape = tuple(given.shape)
     while len(shape) > len(plan.space) and shape and shape[0] == 1:
         shape = shape[1:]
