@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import ArgumentError
 from ..ops import neural
 from ..ops.meta import check_flag
-from ..ops.neural.checks import choice
+from ..ops.neural.checks import REDUCTIONS, choice
 from .activation import _number
 from .module import Module
 
@@ -20,8 +20,6 @@ __all__ = [
     "CosineEmbeddingLoss", "CosineSimilarity", "HingeEmbeddingLoss", "HuberLoss", "MarginRankingLoss",
     "PairwiseDistance", "TripletMarginLoss",
 ]  # fmt: skip
-
-_REDUCTIONS = ("mean", "sum", "none")
 
 
 class CosineSimilarity(Module):
@@ -83,7 +81,7 @@ class HuberLoss(Module):
     _shown = ("reduction", "delta")
 
     def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
-        self.reduction = choice("HuberLoss", "reduction", reduction, _REDUCTIONS)
+        self.reduction = choice("HuberLoss", "reduction", reduction, REDUCTIONS)
         self.delta = _number("HuberLoss", "delta", delta)
         if delta <= 0:
             raise ArgumentError(f"[HuberLoss] delta must be > 0, got {delta!r}")
@@ -101,7 +99,7 @@ class _MarginLoss(Module):
     def __init__(self, margin: float | None = None, reduction: str = "mean") -> None:
         kind = type(self).__name__
         self.margin = _number(kind, "margin", self._margin if margin is None else margin)
-        self.reduction = choice(kind, "reduction", reduction, _REDUCTIONS)
+        self.reduction = choice(kind, "reduction", reduction, REDUCTIONS)
 
 
 class CosineEmbeddingLoss(_MarginLoss):
@@ -179,7 +177,7 @@ class TripletMarginLoss(Module):
             raise ArgumentError(f"[TripletMarginLoss] p must be > 0, got {p!r}")
         self.eps = _number("TripletMarginLoss", "eps", eps)
         self.swap = check_flag(type(self).__name__, "swap", swap)
-        self.reduction = choice("TripletMarginLoss", "reduction", reduction, _REDUCTIONS)
+        self.reduction = choice("TripletMarginLoss", "reduction", reduction, REDUCTIONS)
 
     def execute(self, anchor: Any, positive: Any, negative: Any) -> Any:
         return neural.triplet_margin_loss(

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..ops import neural
 from ..ops.meta import check_flag
-from ..ops.neural.checks import choice, fraction, integer, number
+from ..ops.neural.checks import REDUCTIONS, choice, fraction, integer, number
 from .module import Module
 
 __all__ = [
@@ -26,11 +26,9 @@ __all__ = [
     "SmoothL1Loss",
 ]
 
-_REDUCTIONS = ("mean", "sum", "none")
-
 
 def _given(kind: str, reduction: Any) -> str | None:
-    return None if reduction is None else choice(kind, "reduction", reduction, _REDUCTIONS)
+    return None if reduction is None else choice(kind, "reduction", reduction, REDUCTIONS)
 
 
 class CrossEntropyLoss(Module):
@@ -60,7 +58,7 @@ class CrossEntropyLoss(Module):
     ) -> None:
         self.weight = weight
         self.ignore_index = ignore_index
-        self.reduction = choice("CrossEntropyLoss", "reduction", reduction, _REDUCTIONS)
+        self.reduction = choice("CrossEntropyLoss", "reduction", reduction, REDUCTIONS)
         self.label_smoothing = fraction("CrossEntropyLoss", "label_smoothing", label_smoothing)
 
     def execute(self, output: Any, target: Any) -> Any:
@@ -83,7 +81,7 @@ class MSELoss(Module):
     _shown = ("reduction",)
 
     def __init__(self, reduction: str = "mean") -> None:
-        self.reduction = choice("MSELoss", "reduction", reduction, _REDUCTIONS)
+        self.reduction = choice("MSELoss", "reduction", reduction, REDUCTIONS)
 
     def execute(self, output: Any, target: Any) -> Any:
         return neural.mse_loss(output, target, self.reduction)
@@ -103,7 +101,7 @@ class L1Loss(Module):
     _shown = ("reduction",)
 
     def __init__(self, reduction: str = "mean") -> None:
-        self.reduction = choice("L1Loss", "reduction", reduction, _REDUCTIONS)
+        self.reduction = choice("L1Loss", "reduction", reduction, REDUCTIONS)
 
     def execute(self, output: Any, target: Any) -> Any:
         return neural.l1_loss(output, target, self.reduction)
@@ -123,7 +121,7 @@ class SmoothL1Loss(Module):
     _shown = ("reduction", "beta")
 
     def __init__(self, reduction: str = "mean", beta: float = 1.0) -> None:
-        self.reduction = choice("SmoothL1Loss", "reduction", reduction, _REDUCTIONS)
+        self.reduction = choice("SmoothL1Loss", "reduction", reduction, REDUCTIONS)
         self.beta = number("SmoothL1Loss", "beta", beta, 0)
 
     def execute(self, output: Any, target: Any) -> Any:
@@ -218,7 +216,7 @@ class NLLLoss(Module):
     def __init__(self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> None:
         self.weight = weight
         self.ignore_index = ignore_index
-        self.reduction = choice("NLLLoss", "reduction", reduction, _REDUCTIONS)
+        self.reduction = choice("NLLLoss", "reduction", reduction, REDUCTIONS)
 
     def execute(self, output: Any, target: Any) -> Any:
         return neural.nll_loss(output, target, self.weight, self.ignore_index, self.reduction)
@@ -240,7 +238,7 @@ class CTCLoss(Module):
 
     def __init__(self, blank: int = 0, reduction: str = "mean", zero_infinity: bool = False) -> None:
         self.blank = integer("CTCLoss", "blank", blank, 0)
-        self.reduction = choice("CTCLoss", "reduction", reduction, _REDUCTIONS)
+        self.reduction = choice("CTCLoss", "reduction", reduction, REDUCTIONS)
         self.zero_infinity = check_flag(type(self).__name__, "zero_infinity", zero_infinity)
 
     def execute(self, log_probs: Any, targets: Any, input_lengths: Any, target_lengths: Any) -> Any:

@@ -16,6 +16,7 @@ from ...var import Var
 from ..meta import check_integer, check_var, whole_number
 
 __all__ = [
+    "REDUCTIONS",
     "choice",
     "fraction",
     "integer",
@@ -75,6 +76,10 @@ def number(op: str, name: str, value: object, least: float | None = None, above:
         more = "" if least is None else f" {'>' if above else '>='} {least:g}"
         raise ArgumentError(f"[{op}] {name} must be a number{more}, got {value!r}")
     return float(value)
+
+
+#: what may become of the losses of single elements
+REDUCTIONS = ("mean", "sum", "none")
 
 
 def choice(op: str, name: str, value: object, allowed: Sequence[str]) -> str:

@@ -25,7 +25,7 @@ from ..precision import in_float32
 from ..registry import Sample, Tensor, operator
 from ..scalar import where
 from . import ctc_oracles as oracles
-from .checks import choice, integer, need_ndim
+from .checks import REDUCTIONS, choice, integer, need_ndim
 from .ctc_loops import NEVER, emitted_gradient, forward_values
 from .recurrent_steps import stacked, step_of
 
@@ -71,7 +71,7 @@ def ctc_loss(
     """
     log_probs = check_var("ctc_loss", "log_probs", log_probs)
     need_ndim("ctc_loss", "log_probs", log_probs, [3], "(steps, batch, classes)")
-    choice("ctc_loss", "reduction", reduction, ("mean", "sum", "none"))
+    choice("ctc_loss", "reduction", reduction, REDUCTIONS)
     steps, batch, classes = log_probs.shape
     if not log_probs.dtype.is_float or steps < 1:
         raise ShapeError(

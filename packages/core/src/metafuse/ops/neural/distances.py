@@ -16,7 +16,7 @@ from ..meta import check_dim, check_flag, check_var
 from ..precision import in_float32
 from ..registry import Sample, Tensor, operator
 from ..scalar import where
-from .checks import choice, number
+from .checks import REDUCTIONS, choice, number
 from .loss import reduced
 
 __all__ = [
@@ -35,7 +35,7 @@ def _oracle_reduce(loss: Any, reduction: str) -> Any:
 
 def _check(op: str, reduction: Any, **named: Any) -> list[Any]:
     """The reduction is one, and all ``named`` are Vars of one shape."""
-    choice(op, "reduction", reduction, ("mean", "sum", "none"))
+    choice(op, "reduction", reduction, REDUCTIONS)
     found = [check_var(op, name, value) for name, value in named.items()]
     for name, v in zip(named, found, strict=True):
         if tuple(v.shape) != tuple(found[0].shape):

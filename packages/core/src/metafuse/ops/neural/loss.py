@@ -17,7 +17,7 @@ from ..registry import Sample, Tensor, operator
 from ..scalar import where
 from . import oracles
 from .activation import log_sigmoid
-from .checks import choice, number
+from .checks import REDUCTIONS, choice, number
 
 __all__ = [
     "bce_loss",
@@ -28,14 +28,13 @@ __all__ = [
     "smooth_l1_loss",
 ]
 
-_REDUCTIONS = ("mean", "sum", "none")
 _X = Tensor((4, 3))
 _P = Tensor((4, 3), "float", 0.1, 0.9)
 
 
 def reduction_name(op: str, reduction: Any) -> str:
     """``"mean"``, ``"sum"`` or ``"none"``, which ``None`` means too."""
-    return "none" if reduction is None else choice(op, "reduction", reduction, _REDUCTIONS)
+    return "none" if reduction is None else choice(op, "reduction", reduction, REDUCTIONS)
 
 
 def reduced(loss: Any, reduction: str) -> Any:
@@ -136,7 +135,7 @@ def _weighted(op: str, loss: Any, weight: Any, size_average: bool, reduction: An
     loss = loss if weight is None else loss * check_var(op, "weight", weight)
     averaged = check_flag(op, "size_average", size_average)
     usual = "mean" if averaged else "sum"
-    return reduced(loss, usual if reduction is None else choice(op, "reduction", reduction, _REDUCTIONS))
+    return reduced(loss, usual if reduction is None else choice(op, "reduction", reduction, REDUCTIONS))
 
 
 @operator(
