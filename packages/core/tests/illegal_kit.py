@@ -345,13 +345,17 @@ def _in_time(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGVTALRM, before)
 
 
+#: where core's modules are; a clone of the project may lie in a folder of any name
+PACKAGE = os.path.join(os.path.dirname(mf.__file__), "")
+
+
 def verdict(error: BaseException) -> str:
     """What is wrong with an exception that came out, or nothing."""
     text = f"{type(error).__name__}: {str(error)[:300]}"
     frames = traceback.extract_tb(error.__traceback__)
     if frames[-1].filename in ("<call>", __file__):
         return ""  # what a line of the example, or a function that it passes on, raised by itself
-    inside = [f for f in frames if f"{os.sep}metafuse{os.sep}" in f.filename or "backend_cpu" in f.filename]
+    inside = [f for f in frames if f.filename.startswith(PACKAGE) or "backend_cpu" in f.filename]
     where = f" ({os.path.basename(inside[-1].filename)}:{inside[-1].lineno})" if inside else ""
     if isinstance(error, MetafuseError):
         if isinstance(error, BackendError) and not isinstance(error, OutOfMemory):
