@@ -42,6 +42,14 @@ PAGES = [
     "pluggy>=1.5",
 ]  # what the code needs that generated pages are made from
 LINT = ["ruff==0.17.6", "mypy==2.4.1", "import-linter==2.16", *PAGES, *TESTING]
+#: tests that also run without the compiled paths of the core
+IN_PYTHON = [
+    *(
+        f"packages/core/tests/test_{name}.py"
+        for name in ("blocks", "evaluation", "function", "kernel_counts", "recipe")
+    ),
+    "packages/backend-cpu/tests/test_compile_step.py",
+]
 LEFT_OUT = ("*.egg-info", "__pycache__", "*.so", "*.pyc", ".hypothesis")
 LEFT_OUT_AT_TOP = ("build", "dist", "tests")  # further down these may be packages
 
@@ -145,6 +153,7 @@ def tests(session: nox.Session) -> None:
         session.run(
             "python", "-m", "pytest", *folders, "-m", "serial", env={"METAFUSE_VERIFY": "1", **KERNELS}
         )
+        session.run("python", "-m", "pytest", *IN_PYTHON, env={"METAFUSE_COMPILED": "0", **KERNELS})
         pytest_on_all_cores(session, *folders, METAFUSE_VERIFY="1")
 
 

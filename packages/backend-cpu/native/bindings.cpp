@@ -103,29 +103,6 @@ Scalar as_scalar(PyObject* value, char kind) {
     return scalar;
 }
 
-// Tables of a run, read from Python sequences into memory that the thread keeps.
-void run_program(const Program& program, const py::handle& handles, const py::handle& scalars, bool changed) {
-    const auto fast_handles = py::reinterpret_steal<py::object>(PySequence_Fast(handles.ptr(), "handles: a sequence"));
-    if (!fast_handles) throw py::error_already_set();
-    const auto fast_scalars = py::reinterpret_steal<py::object>(PySequence_Fast(scalars.ptr(), "scalars: a sequence"));
-    if (!fast_scalars) throw py::error_already_set();
-    const std::string& kinds = program.scalar_kinds();
-    const auto count = static_cast<std::size_t>(PySequence_Fast_GET_SIZE(fast_handles.ptr()));
-    if (static_cast<std::size_t>(PySequence_Fast_GET_SIZE(fast_scalars.ptr())) != kinds.size()) {
-        throw Failure("ArgumentError", "[run] the program takes " + std::to_string(kinds.size()) + " scalars: " +
-                                           std::to_string(PySequence_Fast_GET_SIZE(fast_scalars.ptr())) + " given");
-    }
-    std::vector<void*> table(count);
-    std::vector<Scalar> values(kinds.size());
-    PyObject** items = PySequence_Fast_ITEMS(fast_handles.ptr());
-    for (std::size_t i = 0; i < count; ++i) table[i] = items[i] == Py_None ? nullptr : as_pointer(items[i]);
-    for (std::size_t i = 0; i < kinds.size(); ++i) {
-        values[i] = as_scalar(PySequence_Fast_GET_ITEM(fast_scalars.ptr(), static_cast<Py_ssize_t>(i)), kinds[i]);
-    }
-    py::gil_scoped_release unlocked;
-    program.run(table.data(), count, values.data(), changed);
-}
-
 void add_library(Program& program, const py::handle& step, const std::vector<long long>& slots, long long scratch,
                  bool constant) {
     void* pointer = PyCapsule_GetPointer(step.ptr(), kStepCapsule);
@@ -226,17 +203,90 @@ void translate(std::exception_ptr pointer) {
     }
 }
 
+// -- on the path of every evaluation: plain functions of the interpreter, which cost less than bound ones -----------------
+// Calls what may throw; its answer, or null with the exception.
+template <class Work>
+PyObject* guarded(Work work) {
+    try {
+        return work();
+    } catch (py::error_already_set& error) {
+        error.restore();
+    } catch (...) {
+        translate(std::current_exception());
+    }
+    return nullptr;
+}
+
+PyObject* alloc(PyObject*, PyObject* bytes) {
+    const Py_ssize_t count = PyLong_AsSsize_t(bytes);
+    if (count == -1 && PyErr_Occurred() != nullptr) return nullptr;
+    return guarded([count]() -> PyObject* {
+        if (count < 0) throw Failure("ArgumentError", "[alloc] a size can't be negative: " + std::to_string(count));
+        return PyLong_FromVoidPtr(Pool::instance().allocate(static_cast<std::size_t>(count)));
+    });
+}
+
+PyObject* release(PyObject*, PyObject* handle) {
+    return guarded([handle] {
+        Pool::instance().release(as_pointer(handle));
+        return Py_NewRef(Py_None);
+    });
+}
+
+PyTypeObject* program_type = nullptr;
+
+// Tables of a run, read from Python sequences.
+void run_program(const Program& program, PyObject* handles, PyObject* scalars, bool changed) {
+    const std::string& kinds = program.scalar_kinds();
+    const auto count = static_cast<std::size_t>(PySequence_Fast_GET_SIZE(handles));
+    if (static_cast<std::size_t>(PySequence_Fast_GET_SIZE(scalars)) != kinds.size()) {
+        throw Failure("ArgumentError", "[run] the program takes " + std::to_string(kinds.size()) + " scalars: " +
+                                           std::to_string(PySequence_Fast_GET_SIZE(scalars)) + " given");
+    }
+    std::vector<void*> table(count);
+    std::vector<Scalar> values(kinds.size());
+    PyObject** items = PySequence_Fast_ITEMS(handles);
+    for (std::size_t i = 0; i < count; ++i) table[i] = items[i] == Py_None ? nullptr : as_pointer(items[i]);
+    for (std::size_t i = 0; i < kinds.size(); ++i) {
+        values[i] = as_scalar(PySequence_Fast_GET_ITEM(scalars, static_cast<Py_ssize_t>(i)), kinds[i]);
+    }
+    py::gil_scoped_release unlocked;
+    program.run(table.data(), count, values.data(), changed);
+}
+
+// run(program, handles, scalars, changed=True)
+PyObject* run(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
+    if (count < 3 || count > 4 || !PyObject_TypeCheck(arguments[0], program_type)) {
+        PyErr_SetString(PyExc_TypeError, "run(program: Program, handles: Sequence, scalars: Sequence, changed: bool = True, /)");
+        return nullptr;
+    }
+    return guarded([=]() -> PyObject* {
+        const auto handles = py::reinterpret_steal<py::object>(PySequence_Fast(arguments[1], "handles: a sequence"));
+        if (!handles) throw py::error_already_set();
+        const auto scalars = py::reinterpret_steal<py::object>(PySequence_Fast(arguments[2], "scalars: a sequence"));
+        if (!scalars) throw py::error_already_set();
+        auto* holder = reinterpret_cast<py::detail::instance*>(arguments[0]);
+        const auto* program = holder->get_value_and_holder().value_ptr<Program>();
+        run_program(*program, handles.ptr(), scalars.ptr(), count < 4 || PyObject_IsTrue(arguments[3]) == 1);
+        return Py_NewRef(Py_None);
+    });
+}
+
+PyMethodDef hot_functions[] = {
+    {"alloc", alloc, METH_O, nullptr},
+    {"free", release, METH_O, nullptr},
+    {"run", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(run)), METH_FASTCALL, nullptr},
+};
+
 }  // namespace
 
 PYBIND11_MODULE(_native, m) {
     m.doc() = "Memory, loading and execution for the metafuse CPU backend.";
     py::register_exception_translator(translate);
 
-    m.def("alloc", [](py::ssize_t bytes) {
-        if (bytes < 0) throw Failure("ArgumentError", "[alloc] a size can't be negative: " + std::to_string(bytes));
-        return reinterpret_cast<std::uintptr_t>(Pool::instance().allocate(static_cast<std::size_t>(bytes)));
-    });
-    m.def("free", [](const py::handle& handle) { Pool::instance().release(as_pointer(handle.ptr())); });
+    for (PyMethodDef& function : hot_functions) {
+        m.add_object(function.ml_name, py::reinterpret_steal<py::object>(PyCFunction_NewEx(&function, nullptr, nullptr)));
+    }
     m.def("copy_in", [](const py::handle& handle, const py::handle& source) {
         const Bytes bytes(source, false);
         void* block = as_pointer(handle.ptr());
@@ -278,14 +328,14 @@ PYBIND11_MODULE(_native, m) {
         }), py::arg("binary"), py::arg("in_memory") = true)
         .def("kernel", &find_kernel)
         .def("snippet", &find_snippet);
-    py::class_<Program>(m, "Program")
+    const auto program = py::class_<Program>(m, "Program")
         .def(py::init<std::string>())
         .def("begin_step", &Program::begin_step, py::arg("kernel"), py::arg("constant") = false)
         .def("add_library", &add_library)
         .def("add_call", &Program::add_call)
         .def_property_readonly("handles", &Program::handles)
         .def_property_readonly("steps", &Program::steps)
-        .def_property_readonly("parallel_steps", &Program::parallel_steps)
-        .def("run", &run_program, py::arg("handles"), py::arg("scalars"), py::arg("changed") = true);
+        .def_property_readonly("parallel_steps", &Program::parallel_steps);
+    program_type = reinterpret_cast<PyTypeObject*>(program.ptr());
     m.attr("runtime") = py::capsule(&kRuntime, kRuntimeCapsule);
 }

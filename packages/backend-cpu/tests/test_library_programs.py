@@ -72,7 +72,7 @@ def test_constant_steps_run_only_where_something_changed(backend, axpy, table, t
     assert np.array_equal(table.get(slots[2]), x * 4)
     backend.run(program, table.handles, (3.0, 0), False)  # the first step keeps what it made by 2
     assert np.array_equal(table.get(slots[2]), x * 6)
-    backend.run(program, table.handles, (3.0, 0), changed=True)
+    backend.run(program, table.handles, (3.0, 0), True)
     assert np.array_equal(table.get(slots[2]), x * 9)
 
 

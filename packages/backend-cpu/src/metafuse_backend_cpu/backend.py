@@ -136,7 +136,7 @@ class CpuBackend(
             for position, dtype in zip(call.scalars, step.kernel.scalars, strict=False):
                 if 0 <= position < len(kinds):
                     kinds[position] = "f" if dtype.is_float else "i"
-        self.prepare([step], "".join(kinds)).run(handles, scalars)
+        self.run(self.prepare([step], "".join(kinds)), handles, scalars)
 
     def prepare(
         self, steps: Sequence[Step | LibraryCall], scalar_kinds: str, constant: Collection[int] = ()
@@ -153,7 +153,7 @@ class CpuBackend(
         return program
 
     #: run a prepared program, given handles, scalars and whether constants changed, to its end, without the interpreter lock
-    run = staticmethod(_native.Program.run)  # type: ignore[assignment]
+    run = staticmethod(_native.run)  # type: ignore[assignment]
 
     def synchronize(self) -> None:
         """Nothing to wait for: calls return when they are done."""

@@ -53,6 +53,7 @@ def __getattr__(name: str) -> Any:
         return _module("data" if name == "dataset" else name)
     function = _registry.function_named(name)
     if function is not None:
+        _registry.show(name, function)
         return function
     if name in _ELSEWHERE:
         return getattr(_module(_ELSEWHERE[name]), name)

@@ -264,8 +264,12 @@ def _version(options: argparse.Namespace) -> int:
     import numpy
 
     from . import __version__
+    from .hot import compiled
 
     print(f"metafuse {__version__}, Python {platform.python_version()}, NumPy {numpy.__version__}")
+    print(
+        f"recording and evaluation: {'compiled' if compiled is not None else 'Python (metafuse._compiled is not there)'}"
+    )
     return 0
 
 

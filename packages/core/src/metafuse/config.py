@@ -201,6 +201,12 @@ SETTINGS: dict[str, Setting] = {
             "Let few ranks of one machine add up gradients in memory that all of them see.",
         ),
         _switch("library", 1, "Let the backend's library compute products and convolutions that it takes."),
+        _switch(
+            "compiled",
+            1,
+            "Record and evaluate by the compiled module, where it was built, and not by Python; read when metafuse is "
+            "imported.",
+        ),
         _switch("use_cuda", 0, "Compute on the CUDA backend; an error says so where it is not usable."),
         _switch("log_silent", 0, "Print no one-time notices."),
     )

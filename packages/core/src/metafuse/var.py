@@ -20,7 +20,9 @@ from .dtypes import DType, as_dtype
 from .errors import ArgumentError, DTypeError
 from .extents import Shape, Size, spec_numel
 from .graph.node import Node, Signature, leaf, new_node, next_order, spec_of, state
+from .hot import compiled
 from .runtime import executor
+from .runtime.handover import hand_over
 
 __all__ = ["Shape", "Size", "Var", "record", "spec_numel", "sync", "sync_all", "wrap"]
 
@@ -133,7 +135,7 @@ class Var:
             [3.0, 3.0]
         """
         if device_sync is False and weak_sync is True:
-            executor.evaluate([self._node])
+            _evaluate(self._node)
         else:
             sync([self], device_sync, weak_sync)
         return self
@@ -537,3 +539,14 @@ def sync_all(device_sync: bool = False) -> None:
     executor.evaluate(None)
     if _is_true("device_sync", device_sync):
         executor.device().backend.synchronize()
+
+
+def _evaluate(node: Node) -> None:
+    """Compute one value, and what is pending and older."""
+    executor.evaluate([node])
+
+
+hand_over(Var, sync_all)
+if compiled is not None:  # the same without Python
+    record = compiled.record
+    _evaluate = compiled.evaluate

@@ -215,7 +215,7 @@ class LibraryOps(SupportsLibraryOps):
 
     def launch_library(self, call: LibraryCall, handles: Sequence[Handle], changed: bool) -> None:
         """Run one call; programs do the same for many with less overhead."""
-        self.prepare([call], "").run(handles, (), changed)  # type: ignore[attr-defined]
+        self.run(self.prepare([call], ""), handles, (), changed)  # type: ignore[attr-defined]
 
 
 def _follows(op: LibraryOp, post: PostOp) -> bool:

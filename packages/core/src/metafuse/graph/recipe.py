@@ -103,14 +103,14 @@ class Recipe:
         """Record the nodes again, from other given ones and with other numbers, if any; answers the results."""
         taken = self.takes(given)
         if not self.whole and not self.repeats and scalars is None:
-            return self._plainly(taken, origin)
+            return self.plainly(taken, origin)
         block = Block(self, taken, origin, self.scalars if scalars is None else scalars)
         nodes = block.made(self.results)
         if not self.whole:
             block.expand()
         return nodes
 
-    def _plainly(self, given: tuple[Node, ...], origin: Any) -> list[Node]:
+    def plainly(self, given: tuple[Node, ...], origin: Any) -> list[Node]:
         """Ordinary nodes at once."""
         nodes = list(given)
         for sig, pick, numbers, requires_grad in self.steps:

@@ -22,6 +22,7 @@ import numpy as np
 from ..errors import DTypeError, GradientError
 from ..graph.node import Node, describe_origin, state
 from ..graph.recipe import Recipe, block_of
+from ..hot import compiled
 from ..var import Var
 from .meta import fill
 from .recipe import Memory, exact, follow, settings, user_code
@@ -132,6 +133,12 @@ def grad(loss: Var, targets: Any, retain_graph: bool = True) -> Any:
 
 
 def _backward(loss: Node, targets: list[Node], retain_graph: bool) -> list[Var | None]:
+    if compiled is not None:
+        known_results: list[Var | None] | None = compiled.backward(
+            _recipes.table, settings(), loss, targets, retain_graph
+        )
+        if known_results is not None:
+            return known_results
     nodes, ends = _upstream(loss, targets)
     wanted, leads, inner = _leading(nodes, targets)
     if ends and not wanted <= leads:  # the others may be behind those

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from threading import RLock
@@ -26,7 +27,7 @@ from . import record_docs
 
 __all__ = [
     "Operator", "Sample", "Tensor", "all_operators", "find", "function_named", "function_names", "in_place", "later", "operator",
-    "register", "unregister",
+    "register", "show", "unregister",
 ]  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -87,6 +88,7 @@ class Operator:
         return (inspect.getdoc(self.function) or "").split("\n", 1)[0]
 
 
+_PACKAGE = "metafuse"
 _operators: dict[str, Operator] = {}
 #: further names by which users find functions (methods, in-place variants): name -> (record, function)
 _further: dict[str, tuple[str, Callable[..., Any]]] = {}
@@ -141,6 +143,7 @@ def register(record: Operator) -> Operator:
                 f"[register] {record.name!r}: {name!r} is a method of {owner!r}; choose another name"
             )
     _operators[record.name] = record
+    _forget(record.name)
     for name, function in names.items():
         setattr(Var, name, function)
         _further[name] = (record.name, function)
@@ -150,9 +153,15 @@ def register(record: Operator) -> Operator:
 def unregister(name: str) -> None:
     """Take an operator out again (plugins that are unloaded, tests)."""
     del _operators[name]
+    _forget(name)
     for other in [other for other, (owner, _) in _further.items() if owner == name]:
+        _forget(other)
         if getattr(Var, other, None) is _further.pop(other)[1]:
             delattr(Var, other)
+
+
+#: what the package was asked for, kept among its own names so that it is found at once the next time
+_shown: dict[str, Callable[..., Any]] = {}
 
 
 def function_named(name: str) -> Callable[..., Any] | None:
@@ -161,6 +170,20 @@ def function_named(name: str) -> Callable[..., Any] | None:
     if record is not None:
         return record.function
     return None if name.startswith("_") else _further.get(name, ("", None))[1]
+
+
+def show(name: str, function: Callable[..., Any]) -> None:
+    """Keep ``function`` as ``metafuse.<name>`` as long as the records say so."""
+    _shown[name] = function
+    setattr(sys.modules[_PACKAGE], name, function)
+
+
+def _forget(name: str) -> None:
+    """The package has to ask again for ``name``."""
+    function = _shown.pop(name, None)
+    names = vars(sys.modules[_PACKAGE])
+    if function is not None and names.get(name) is function:
+        del names[name]
 
 
 def function_names() -> list[str]:

@@ -11,6 +11,7 @@ younger than what was asked for, as one program.
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from threading import RLock
@@ -20,19 +21,22 @@ import numpy as np
 
 from ..backend.contract import host_bytes
 from ..backend.optional import SupportsHostView
-from ..config import flags
+from ..config import flags, observe
+from ..errors import KernelError, MetafuseError
 from ..graph.node import Node, Spec, state
 from ..graph.recipe import Block, block_of
+from ..hot import compiled
 from ..plugins.registry import registry
 from . import forks
 from .buffer import Buffer, next_version
 from .kernels import statistics
 from .launching import launch, observers
 from .pending import Graph, Route, is_held, needed_by_gradients
-from .programs import Device, Program, build, temporaries
+from .programs import Device, Program, build, story, temporaries
 
 __all__ = [
-    "device", "devices", "evaluate", "finished", "last_program", "lock", "move", "preview", "read", "upload", "view", "watchers",
+    "device", "devices", "evaluate", "finished", "last_program", "lock", "move", "preview", "read", "upload", "view",
+    "watchers",
 ]  # fmt: skip
 
 #: how many programs are kept; the oldest go first
@@ -55,8 +59,21 @@ watchers: list[Any] = []
 finished: list[Callable[[], None]] = []
 
 
+#: the device, while no flag names one; at most one
+chosen: list[Device] = []
+
+
+@functools.cache
+def _follow_flags() -> None:
+    """From now on forget the device where a flag that decides on it changes."""
+    for name in ("backend", "use_cuda"):
+        observe(name, lambda _: chosen.clear())
+
+
 def device() -> Device:
     """The device that programs run on now."""
+    if chosen:
+        return chosen[0]
     backend = registry().default_backend()
     found = devices.get(backend.name)
     if found is None or found.backend is not backend:
@@ -65,6 +82,9 @@ def device() -> Device:
             from ..debug import log
 
             log.device(backend)
+    if not flags.backend and not flags.use_cuda:
+        _follow_flags()
+        chosen[:] = [found]
     return found
 
 
@@ -134,9 +154,10 @@ def evaluate(targets: Sequence[Node] | None, alone: bool = False) -> None:
                     break
             if not targets:
                 return
-        roots = _take_pending(targets, alone)
-        if roots:
-            _run(roots)
+        if compiled is None or not compiled.run(targets, alone):
+            roots = _take_pending(targets, alone)
+            if roots:
+                _run(roots)
     for callback in finished:
         callback()
 
@@ -315,6 +336,14 @@ def _restore(roots: list[Node]) -> None:
         node.pos = 0
         if node.handle is not None:
             state.pending.append(node.handle)
+
+
+def failed(error: BaseException, roots: list[Node], launching: bool) -> None:
+    """Raise what a compiled run ended with, once everything is pending again."""
+    _restore(roots)
+    if not launching or isinstance(error, MetafuseError) or not isinstance(error, Exception):
+        raise error
+    raise KernelError(f"[launch] {error}; operators: {story(Graph(roots, plain=True).units)}") from error
 
 
 def _bind(

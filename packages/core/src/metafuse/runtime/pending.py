@@ -169,7 +169,7 @@ def is_held(node: Node) -> bool:
     return var is not None and var._node is node
 
 
-@dataclass
+@dataclass(slots=True)
 class Route:
     """How graphs of one key meet their program.
 
@@ -177,7 +177,7 @@ class Route:
     ``results``: (root, slot); ``passing``: (unit, step of a block or -1, slot) of what is stored for a later gradient;
     ``cut``: roots behind which no gradient is asked for. ``donations``: (output slot, leaf, references) as in a plan; empty
     where values must stay. ``units`` and ``parts``: (number, references) of what nobody else may hold then. ``opaque``:
-    (position in the plan, unit)."""
+    (position in the plan, unit). ``prepared``: the same as numbers for the compiled run; ``False`` where that can't run it."""
 
     program: Program
     leaves: tuple[int, ...] | None
@@ -189,6 +189,7 @@ class Route:
     units: tuple[tuple[int, int], ...]
     parts: tuple[tuple[int, int], ...]
     opaque: tuple[tuple[int, int], ...]
+    prepared: Any = None
 
     @classmethod
     def of(

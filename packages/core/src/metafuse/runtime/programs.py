@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Device", "Program", "build", "story", "temporaries"]
 
 
-@dataclass
+@dataclass(slots=True)
 class Program:
     """A plan whose kernels are loaded: a list of native runs and opaque steps.
 

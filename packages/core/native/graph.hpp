@@ -1,0 +1,32 @@
+// The pending graph behind some roots: the same as `Graph` of `runtime/pending.py`, which says what it means.
+#pragma once
+
+#include "objects.hpp"
+
+namespace metafuse {
+
+struct Graph {
+    Refs roots;   // pending nodes, each once
+    Refs units;   // nodes and blocks, in order of creation
+    Refs parts;   // results of blocks that somebody reads
+    Refs leaves;  // stored arrays, in the order of first use
+    Ref scalars;  // a list
+    Ref key;      // a tuple
+
+    // Each answers false with an exception.
+    bool collect();
+    bool describe();
+
+private:
+    bool sort_units();
+    bool note_input(PyObject* x, long number, bool& in_order);
+    bool note_root(PyObject* root);
+    bool add(PyObject* owned);
+
+    Few<PyObject*, 64> entries_;  // owned by the key in the end
+};
+
+// Age of a unit: nodes and blocks have it in different places.
+double order_of(PyObject* unit);
+
+}  // namespace metafuse

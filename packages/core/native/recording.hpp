@@ -1,0 +1,32 @@
+// Recording of operations: the same as `record` of `var.py` and `user_code` of `ops/recipe.py`, which say what it means.
+#pragma once
+
+#include "objects.hpp"
+
+namespace metafuse {
+
+// What recording calls in Python; filled once.
+struct Recorder {
+    PyObject *state, *watchers;                    // objects
+    PyObject *next_order, *sync_all, *plainly;     // functions
+    PyObject* hooks;                               // the name of an attribute
+};
+
+extern Recorder recorder;
+
+// A node that waits to run, still without inputs and numbers; without an order it takes the next one.
+PyObject* new_node(PyTypeObject* type, PyObject* sig, bool requires_grad, PyObject* order, PyObject* origin);
+
+// A new Var that holds `node`, pending.
+PyObject* new_var(PyObject* node);
+
+// Whether gradients flow through such an operation on these nodes.
+bool flows_through(PyObject* sig, PyObject* inputs);
+
+// record(sig, inputs, scalars=()) -> Var
+PyObject* record(PyObject* self, PyObject* const* arguments, Py_ssize_t count);
+
+// The innermost place outside of metafuse as (code, offset), seen from the frame that called the running function.
+PyObject* user_code(PyObject* self, PyObject* none);
+
+}  // namespace metafuse
