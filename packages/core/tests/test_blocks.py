@@ -221,7 +221,8 @@ def test_rules_of_users_are_asked_every_time() -> None:
     np.testing.assert_allclose(x.numpy(), X[0] - 0.1 * 15, rtol=1e-5)
 
 
-def test_a_step_is_few_units_and_the_program_of_its_nodes() -> None:
+def test_a_step_is_few_units_and_the_program_of_its_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executor, "compiled", None)  # which makes no `Graph`
     net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.LayerNorm(16), nn.Linear(16, 4))
     optimizer = nn.Adam(net.parameters(), 0.01)
     x, y = mf.array(X), mf.array([0, 1, 2, 3, 0])
