@@ -130,8 +130,16 @@ def numbers_and_draws() -> list[mf.Var]:
     return [mf.rand(5) + 2, mf.array(X) * 3.5 - 1, mf.array(X) ** 2, mf.full((3,), -0.0) * 1, mf.arange(7)]
 
 
+def own_code() -> list[mf.Var]:
+    source = 'for (int i = 0; i < in0_shape0; ++i) @out(i) = @in0(i, 0) * 2 + data["n"];'
+    x = mf.array(X) + 1
+    found = mf.code((6,), "float32", [x], cpu_src=source, data={"n": 3})
+    return [found, mf.linalg.inv(mf.array(X[:, :6])), x]
+
+
 PROGRAMS = [
     gradients_of_a_layer, second_gradients, network, steps_of_an_optimizer, held_on_the_way, in_place, numbers_and_draws,
+    own_code,
 ]  # fmt: skip
 
 

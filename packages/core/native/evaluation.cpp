@@ -57,6 +57,8 @@ private:
     PyObject* versions(bool& unseen) const;
     PyObject* new_buffer(PyObject* bytes);
     bool launch();
+    bool launch_native(PyObject* step, bool changed);
+    bool launch_opaque(const Prepared::Step& step);
     bool store();
     bool store_passing(const Prepared::Passing& passing);
     void give_up();
@@ -66,7 +68,7 @@ private:
     const Prepared* prepared_ = nullptr;
     Ref route_;  // keeps what was prepared
     Refs slots_;
-    Ref handles_, numbers_, arena_;
+    Ref device_, handles_, numbers_, arena_;
     bool launching_ = false;
 };
 
@@ -326,9 +328,27 @@ PyObject* Evaluation::versions(bool& unseen) const {
     return all;
 }
 
+bool Evaluation::launch_native(PyObject* step, bool changed) {
+    PyObject* arguments[] = {step, handles_.get(), numbers_.get(), changed ? Py_True : Py_False};
+    launching_ = true;
+    Ref done(PyObject_Vectorcall(prepared_->run.get(), arguments, 4, nullptr));
+    launching_ = !done;
+    return static_cast<bool>(done);
+}
+
+// A user's code or a host function, which is given buffers.
+bool Evaluation::launch_opaque(const Prepared::Step& step) {
+    Ref slots(PyList_New(static_cast<Py_ssize_t>(slots_.size())));
+    if (!slots) return false;
+    for (std::size_t k = 0; k < slots_.size(); ++k) PyList_SET_ITEM(slots.get(), static_cast<Py_ssize_t>(k), Py_NewRef(slots_[k]));
+    PyObject* node = graph_.units[static_cast<std::size_t>(step.opaque)];
+    PyObject* arguments[] = {step.step.get(), device_.get(), slots.get(), node};
+    Ref done(PyObject_Vectorcall(surroundings.run_opaque, arguments, 4, nullptr));
+    return static_cast<bool>(done);
+}
+
 bool Evaluation::launch() {
     PyObject* program = prepared_->program.get();
-    launching_ = true;
     bool changed = false;
     Ref now(versions(changed));
     const int differs = now ? PyObject_RichCompareBool(now.get(), known.program.state.of(program), Py_NE) : -1;
@@ -336,14 +356,11 @@ bool Evaluation::launch() {
     changed = changed || differs == 1;
     known.program.state.set(program, Py_None);  // until everything has run
     const long launches = known.statistics.launches.number(surroundings.statistics);
-    known.statistics.launches.set_number(surroundings.statistics, launches + static_cast<long>(prepared_->native_parts.size()));
-    for (const Ref& part : prepared_->native_parts) {
-        PyObject* arguments[] = {part.get(), handles_.get(), numbers_.get(), changed ? Py_True : Py_False};
-        Ref done(PyObject_Vectorcall(prepared_->run.get(), arguments, 4, nullptr));
-        if (!done) return false;
+    known.statistics.launches.set_number(surroundings.statistics, launches + static_cast<long>(prepared_->native_steps));
+    for (const Prepared::Step& step : prepared_->steps) {
+        if (!(step.opaque < 0 ? launch_native(step.step.get(), changed) : launch_opaque(step))) return false;
     }
     known.program.state.take(program, now.release());
-    launching_ = false;
     return true;
 }
 
@@ -400,8 +417,8 @@ int Evaluation::run(PyObject* targets, bool alone) {
         return -1;
     }
     PyObject* chosen = surroundings.chosen;
-    Ref device(PyList_GET_SIZE(chosen) != 0 ? Py_NewRef(PyList_GET_ITEM(chosen, 0)) : PyObject_CallNoArgs(surroundings.device));
-    const int found = device ? find_route(device.get()) : -1;
+    device_ = Ref(PyList_GET_SIZE(chosen) != 0 ? Py_NewRef(PyList_GET_ITEM(chosen, 0)) : PyObject_CallNoArgs(surroundings.device));
+    const int found = device_ ? find_route(device_.get()) : -1;
     if (found != 1) {
         give_up();
         return found;

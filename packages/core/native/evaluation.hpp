@@ -11,7 +11,7 @@ struct Surroundings {
     PyObject *watchers, *observers, *last_program;           // lists
     PyObject *chosen;                                        // a list: the device, while no flag names one
     PyObject *finished, *names;                              // callbacks; the executor's global names, for its lock
-    PyObject *device, *next_version, *new_buffer, *failed, *ordinary;  // functions
+    PyObject *device, *next_version, *new_buffer, *failed, *ordinary, *run_opaque;  // functions
 };
 
 extern Surroundings surroundings;

@@ -123,13 +123,14 @@ PyObject* setup(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
     found.block_type = type_of(classes, "Block");
     found.var_type = type_of(classes, "Var");
     found.buffer_type = type_of(classes, "Buffer");
-    const bool fine = found.signature_type && found.node_type && found.block_node_type && found.block_type && found.var_type && found.buffer_type && find_graph_slots(classes, found) &&
+    found.opaque_step_type = type_of(classes, "OpaqueStep");
+    const bool fine = found.signature_type && found.node_type && found.block_node_type && found.block_type && found.var_type && found.buffer_type && found.opaque_step_type && find_graph_slots(classes, found) &&
                       find_runtime_slots(classes, found) && fetch(objects, "state", s.state) && fetch(objects, "state", r.state) &&
                       fetch(objects, "statistics", s.statistics) && fetch(objects, "live", s.live) &&
                       fetch(objects, "flags", s.flags) && fetch(objects, "watchers", s.watchers) &&
                       fetch(objects, "observers", s.observers) && fetch(objects, "last_program", s.last_program) &&
                       fetch(objects, "device", s.device) && fetch(objects, "next_version", s.next_version) &&
-                      fetch(objects, "new_buffer", s.new_buffer) && fetch(objects, "failed", s.failed) &&
+                      fetch(objects, "new_buffer", s.new_buffer) && fetch(objects, "failed", s.failed) && fetch(objects, "run_opaque", s.run_opaque) &&
                       fetch(objects, "chosen", s.chosen) && fetch(objects, "finished", s.finished) &&
                       fetch(objects, "names", s.names) && fetch(objects, "ordinary", s.ordinary) &&
                       fetch(objects, "watchers", r.watchers) &&

@@ -134,7 +134,8 @@ private:
 
 // The classes and their slots, and what else of Python is called; filled once by `known`.
 struct Known {
-    PyTypeObject *signature_type = nullptr, *node_type = nullptr, *block_node_type = nullptr, *block_type = nullptr, *var_type = nullptr, *buffer_type = nullptr;
+    PyTypeObject *signature_type = nullptr, *node_type = nullptr, *block_node_type = nullptr, *block_type = nullptr, *var_type = nullptr, *buffer_type = nullptr,
+                 *opaque_step_type = nullptr;
     struct {
         Slot sig, spec, inputs, scalars, requires_grad, buffer, order, handle, origin, pos, released, rule;
     } node;

@@ -40,6 +40,28 @@ void fill_uses(std::vector<Prepared::Uses>& uses, const Items& items) {
     for (Py_ssize_t k = 0; k < items.size(); ++k) uses.push_back({items.number(k, 0), items.number(k, 1)});
 }
 
+// The native runs and opaque steps in order; false where one is of a backend that runs step by step.
+bool fill_steps(Prepared& p, PyObject* route, PyObject* program) {
+    const Items steps(program, "parts"), opaque(route, "opaque");
+    for (Py_ssize_t k = 0; k < steps.size(); ++k) {
+        if (PyTuple_Check(steps[k])) return false;
+        if (Py_TYPE(steps[k]) != known.opaque_step_type) {
+            p.steps.push_back({Ref::to(steps[k]), -1});
+            p.native_steps += 1;
+            continue;
+        }
+        Ref position(PyObject_GetAttrString(steps[k], "position"));
+        Py_ssize_t unit = -1;
+        for (Py_ssize_t j = 0; position && j < opaque.size(); ++j) {
+            if (opaque.number(j, 0) == PyLong_AsSsize_t(position.get())) unit = opaque.number(j, 1);
+        }
+        if (unit < 0) return false;
+        p.steps.push_back({Ref::to(steps[k]), unit});
+        p.any_opaque = true;
+    }
+    return true;
+}
+
 }  // namespace
 
 Prepared* Prepared::of(PyObject* route, PyObject* backend) {
@@ -48,15 +70,10 @@ Prepared* Prepared::of(PyObject* route, PyObject* backend) {
     PyObject* program = known.route.program.of(route);
     PyObject* plan = known.program.plan.of(program);
     if (!is_empty(plan, "row_major")) return nullptr;
-    const Items steps(program, "parts");
-    for (Py_ssize_t k = 0; k < steps.size(); ++k) {
-        // Steps of a backend without whole programs are tuples, opaque ones are of the plan's own type.
-        if (PyTuple_Check(steps[k]) || PyObject_HasAttrString(steps[k], "position")) return nullptr;
-        p.native_parts.push_back(Ref::to(steps[k]));
-    }
+    if (!fill_steps(p, route, program)) return nullptr;
     p.backend = Ref::to(backend);
     p.program = Ref::to(program);
-    if (!p.native_parts.empty()) {
+    if (p.native_steps != 0) {
         p.run = Ref(PyObject_GetAttrString(backend, "run"));
         if (!p.run) return nullptr;
     }
@@ -91,6 +108,7 @@ Prepared* Prepared::of(PyObject* route, PyObject* backend) {
     for (Py_ssize_t k = 0; k < orders.size(); ++k) {
         p.orders.push_back({orders.number(k, 0), Ref::to(PyTuple_GetItem(orders[k], 1))});
     }
+    if (places.size() != 0 && p.any_opaque) return nullptr;  // code is given buffers, not parts of one
     if (places.size() != 0) {
         p.part = Ref(PyObject_GetAttrString(backend, "part"));
         p.arena_bytes = Ref(PyObject_GetAttrString(plan, "arena_bytes"));

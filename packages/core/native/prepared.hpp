@@ -8,10 +8,14 @@
 namespace metafuse {
 
 struct Prepared {
-    // Null where the program needs the ordinary way (opaque steps, leaves that have to be stored anew, a backend that runs step by
-    // step); null with an exception on errors.
+    // Null where the program needs the ordinary way (leaves that have to be stored anew, a backend that runs step by step); null
+    // with an exception on errors.
     static Prepared* of(PyObject* route, PyObject* backend);
 
+    struct Step {
+        Ref step;
+        Py_ssize_t opaque;  // the unit whose code is run, or -1: a native run
+    };
     struct Result {
         Py_ssize_t root, slot;
     };
@@ -34,7 +38,9 @@ struct Prepared {
     };
 
     Ref backend, program, run, alloc, free, part, arena_bytes;
-    std::vector<Ref> native_parts;
+    std::vector<Step> steps;
+    Py_ssize_t native_steps = 0;
+    bool any_opaque = false;
     std::vector<Py_ssize_t> leaves, scalars, cut;
     bool leaves_in_order = true, scalars_in_order = true;
     std::vector<Result> results;

@@ -13,9 +13,11 @@ from ..config import Flags, flags
 from ..graph.node import Node, Signature, next_order, state
 from ..graph.recipe import Block, BlockNode, Recipe
 from ..hot import compiled
+from ..passes.plan import OpaqueStep
 from . import executor
 from .buffer import Buffer, live_bytes, next_version
 from .kernels import statistics
+from .launching import run_opaque
 from .pending import Route
 from .programs import Program
 
@@ -28,14 +30,14 @@ def hand_over(var: type, sync_all: Callable[[], None]) -> None:
         return
     classes = {
         "Block": Block, "BlockNode": BlockNode, "Buffer": Buffer, "Flags": Flags, "Live": type(live_bytes), "Node": Node,
-        "Program": Program, "Recipe": Recipe, "Route": Route, "Signature": Signature, "State": type(state),
-        "Statistics": type(statistics), "Var": var,
+        "OpaqueStep": OpaqueStep, "Program": Program, "Recipe": Recipe, "Route": Route, "Signature": Signature,
+        "State": type(state), "Statistics": type(statistics), "Var": var,
     }  # fmt: skip
     objects = {
         "chosen": executor.chosen, "device": executor.device, "failed": executor.failed, "finished": executor.finished,
         "flags": flags, "hooks": "_hooks", "last_program": executor.last_program, "live": live_bytes, "names": vars(executor),
         "new_buffer": Buffer, "next_order": next_order, "next_version": next_version, "observers": executor.observers,
-        "ordinary": executor.evaluate, "plainly": Recipe.plainly, "state": state, "statistics": statistics,
-        "sync_all": sync_all, "watchers": executor.watchers,
+        "ordinary": executor.evaluate, "plainly": Recipe.plainly, "run_opaque": run_opaque, "state": state,
+        "statistics": statistics, "sync_all": sync_all, "watchers": executor.watchers,
     }  # fmt: skip
     compiled.setup(classes, objects)

@@ -21,7 +21,7 @@ from .kernels import statistics
 from .opaque import OpaqueCall
 from .programs import Device, Program, story
 
-__all__ = ["launch", "observers"]
+__all__ = ["launch", "observers", "run_opaque"]
 
 #: called with every launch (``debug.launches.Launch``); while there is one, launches run one by one
 observers: list[Callable[[Any], None]] = []
@@ -51,14 +51,14 @@ def launch(
 
         launches.run_timed(
             program.plan, backend, dev.kernels, slots, scalars, changed,
-            lambda s: _run_opaque(s, dev, slots, nodes), nodes,
+            lambda s: run_opaque(s, dev, slots, nodes[s.position]), nodes,
         )  # fmt: skip
         program.state = versions
         return
     handles = [b.handle for b in slots]
     for part in program.parts:
         if isinstance(part, OpaqueStep):
-            _run_opaque(part, dev, slots, nodes)
+            run_opaque(part, dev, slots, nodes[part.position])
             continue
         statistics.launches += 1
         try:
@@ -89,9 +89,10 @@ def _run_steps(
             backend.launch(step, handles, scalars)
 
 
-def _run_opaque(step: OpaqueStep, dev: Device, slots: list[Buffer], nodes: Sequence[Node]) -> None:
+def run_opaque(step: OpaqueStep, dev: Device, slots: list[Buffer], node: Node) -> None:
+    """Run user code or a host function."""
     global running
-    node = running = nodes[step.position]
+    running = node
     inputs = [(slots[s], i.spec) for s, i in zip(step.inputs, node.inputs, strict=True)]
     try:
         output = slots[step.output], node.spec
