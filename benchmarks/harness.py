@@ -385,4 +385,6 @@ def machine(options: Options) -> str:
             versions.append(f"{name} {__import__(name).__version__}")
         except ImportError:
             pass
+    if "metafuse" in sys.modules and sys.modules["metafuse.hot"].compiled is None:
+        versions.append("metafuse without its compiled paths")
     return f"{model}, {usable_cores()} cores, {options.threads} threads; {', '.join(versions)}"

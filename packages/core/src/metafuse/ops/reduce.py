@@ -101,6 +101,7 @@ def _fold(x: Var, op: str, dim: Any, keepdims: bool, operator_name: str) -> Var:
 
 
 @operator(category="reduce", numpy=_oracle(np.sum), samples=_SAMPLES, method=True)
+@recorded
 def sum(x: Any, dim: Any = None, keepdims: bool = False, *, dims: Any = None) -> Var:
     """Sum over ``dim`` (all dimensions if ``None``). bool gives int32; other dtypes stay.
 
@@ -113,6 +114,7 @@ def sum(x: Any, dim: Any = None, keepdims: bool = False, *, dims: Any = None) ->
 
 
 @operator(category="reduce", numpy=_oracle(np.prod), samples=_SAMPLES, method=("prod", "product"))
+@recorded
 def prod(x: Any, dim: Any = None, keepdims: bool = False, *, dims: Any = None) -> Var:
     """Product over ``dim``.
 
@@ -227,6 +229,7 @@ def std(x: Any, dim: Any = None, keepdim: bool = False, *, keepdims: bool = Fals
 @operator(category="reduce", numpy=_oracle(lambda x, axis, keepdims: np.all(x, axis=axis, keepdims=keepdims)),
           samples=[Sample((Tensor((3, 4), "bool"),)), Sample((Tensor((3, 4), "bool"), 1))],
           method=("all", "all_"), differentiable=False)  # fmt: skip
+@recorded
 def all(x: Any, dim: Any = None, keepdims: bool = False, *, dims: Any = None) -> Var:
     """Whether every element along ``dim`` is true (non-zero).
 
@@ -241,6 +244,7 @@ def all(x: Any, dim: Any = None, keepdims: bool = False, *, dims: Any = None) ->
 @operator(category="reduce", numpy=_oracle(lambda x, axis, keepdims: np.any(x, axis=axis, keepdims=keepdims)),
           samples=[Sample((Tensor((3, 4), "bool"),)), Sample((Tensor((3, 4), "bool"), 1))],
           method=("any", "any_"), differentiable=False)  # fmt: skip
+@recorded
 def any(x: Any, dim: Any = None, keepdims: bool = False, *, dims: Any = None) -> Var:
     """Whether some element along ``dim`` is true (non-zero).
 
