@@ -211,8 +211,12 @@ PyObject* guarded(Work work) {
         return work();
     } catch (py::error_already_set& error) {
         error.restore();
-    } catch (...) {
+    } catch (const Failure&) {
         translate(std::current_exception());
+    } catch (const std::bad_alloc&) {
+        PyErr_NoMemory();
+    } catch (const std::exception& error) {
+        PyErr_SetString(PyExc_RuntimeError, error.what());
     }
     return nullptr;
 }
@@ -267,7 +271,10 @@ PyObject* run(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
         if (!scalars) throw py::error_already_set();
         auto* holder = reinterpret_cast<py::detail::instance*>(arguments[0]);
         const auto* program = holder->get_value_and_holder().value_ptr<Program>();
-        run_program(*program, handles.ptr(), scalars.ptr(), count < 4 || PyObject_IsTrue(arguments[3]) == 1);
+        if (program == nullptr) throw Failure("ArgumentError", "[run] the program was never initialised");
+        const int changed = count < 4 ? 1 : PyObject_IsTrue(arguments[3]);
+        if (changed < 0) throw py::error_already_set();
+        run_program(*program, handles.ptr(), scalars.ptr(), changed == 1);
         return Py_NewRef(Py_None);
     });
 }
