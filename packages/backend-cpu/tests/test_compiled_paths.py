@@ -16,8 +16,9 @@ import pytest
 
 import metafuse as mf
 from metafuse import hot
-from metafuse.errors import GradientError, KernelError, OutOfMemory
+from metafuse.errors import ArgumentError, BackendError, GradientError, KernelError, OutOfMemory
 from metafuse.graph.node import describe_origin, state
+from metafuse.graph.recipe import Block
 from metafuse.ops import autograd, recipe
 from metafuse.runtime import executor
 from metafuse.runtime.buffer import live_bytes
@@ -64,6 +65,12 @@ def in_python(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
             monkeypatch.setattr(module, "compiled", None if on else hot.compiled)
 
     return switch
+
+
+def prepare_anew() -> None:
+    """Have every known program ask the backend for its functions again."""
+    for route in executor.device().routes.values():
+        route.prepared = None
 
 
 def trainable(value: np.ndarray[Any, Any]) -> mf.Var:
@@ -262,8 +269,7 @@ def test_a_failed_launch_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(KernelError, match=r"\[launch\] out of order; operators: .*test_compiled_paths"):
         y.sync()  # the first compiled run of it
     monkeypatch.undo()
-    for route in executor.device().routes.values():
-        route.prepared = None
+    prepare_anew()
     assert backend.run is real
     assert np.allclose(y.numpy(), np.abs(X * 2.25) + 3)
 
@@ -381,6 +387,178 @@ def test_threads_beside_each_other() -> None:
     for t in threads:
         t.join()
     assert not problems
+
+
+def test_what_is_recorded_in_the_middle_stays_pending(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = mf.array(X)
+    (x * 2 + 11).sync()
+    z = x * 2 + 11
+    real = executor.registry().default_backend
+    met: list[mf.Var] = []
+
+    def recording() -> Any:
+        met.append(x * 5)
+        return real()
+
+    monkeypatch.setattr(executor.registry(), "default_backend", recording)
+    executor.chosen.clear()  # so that the device is asked for, as another thread might record meanwhile
+    z.sync()
+    assert met[0]._node.buffer is None
+    mf.sync_all()
+    assert met[0]._node.buffer is not None
+
+
+def test_handles_stay_pending_once() -> None:
+    x = mf.array(X)
+    first, other = x * 2, x * 3
+    for _ in range(3):
+        other.assign(x * 4)  # bound anew
+    kept = [x + k for k in range(5)]
+    mf.sync([first], weak_sync=False)
+    handles = [id(handle) for handle in state.pending if handle() is not None]
+    assert len(handles) == len(set(handles)) == 6
+    mf.sync_all()
+    assert all(k._node.buffer is not None for k in (*kept, other))
+
+
+def test_a_value_that_is_named_twice_is_known(calls: Calls) -> None:
+    x = mf.array(X)
+    for number in range(3):
+        y, z = x * 2 + 13, x * 3 + 13
+        calls.evaluations = 0
+        mf.sync([y, z, y, z])
+        assert calls.evaluations == (number == 0)
+        assert np.array_equal(y.numpy(), X * 2 + 13)
+
+
+@pytest.mark.parametrize("python", [False, True])
+def test_an_interruption_leaves_no_marks(
+    python: bool, in_python: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(block: Block) -> None:
+        raise KeyboardInterrupt
+
+    in_python(python)
+    found: list[np.ndarray[Any, Any]] = []
+    for number in range(5):
+        x, w = trainable(X), trainable(X + 1)
+        g, other = mf.grad((mf.nn.softmax(x * w, dim=1) * w).sum(), [x, w])
+        mf.sync([g], weak_sync=False)
+        h = (other * 2).exp()
+        del other
+        if number == 4:  # by now both are results of a block, of which one is stored
+            with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+                patch.setattr(Block, "expand", interrupted)
+                h.sync()
+        found.append(h.numpy())
+        assert np.array_equal(found[0], found[-1])
+
+
+def test_without_a_device_nothing_is_lost(monkeypatch: pytest.MonkeyPatch, in_python: Any) -> None:
+    def gone() -> Any:
+        raise KernelError("[device] gone")
+
+    x = mf.array(X)
+    for python in (False, True):
+        in_python(python)
+        older = x * 2
+        younger = older + 1
+        with monkeypatch.context() as patch:
+            patch.setattr(executor.registry(), "default_backend", gone)
+            executor.chosen.clear()
+            with pytest.raises(KernelError, match="gone"):
+                younger.sync()
+        mf.sync_all()
+        assert older._node.buffer is not None
+        assert np.array_equal(younger.numpy(), X * 2 + 1)
+
+
+def test_an_interrupted_allocation_is_no_lack_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = mf.array(X)
+    ((x * 6.5).abs() + 3).sync()
+    met: list[int] = []
+
+    def interrupted(count: int) -> Any:
+        met.append(count)
+        raise KeyboardInterrupt
+
+    y = (x * 6.5).abs() + 3
+    prepare_anew()
+    monkeypatch.setattr(executor.device().backend, "alloc", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        y.sync()
+    monkeypatch.undo()
+    prepare_anew()
+    assert len(met) == 1
+    assert np.allclose(y.numpy(), np.abs(X * 6.5) + 3)
+
+
+def test_what_has_no_truth_raises_after_a_known_pass_too() -> None:
+    x = trainable(X)
+    for _ in range(3):
+        with pytest.raises(ValueError, match="truth value"):
+            mf.grad((x * x).sum(), x, retain_graph=np.array([1, 2]))
+
+
+def test_gradients_beside_evaluations() -> None:
+    """Both number the same nodes: an evaluation takes what other threads hold pending."""
+    problems: list[str] = []
+    interval = sys.getswitchinterval()
+
+    def gradients(number: int) -> None:
+        x = trainable(X + number)
+        for k in range(100):
+            y = (x * 2).exp() * 0.001
+            loss = (mf.nn.softmax(y * x, dim=1) * y).sum()
+            first, second = mf.grad(loss, x), mf.grad(loss, x)
+            if not np.allclose(first.numpy(), second.numpy(), rtol=1e-4):
+                problems.append(f"gradients {number} {k}")
+
+    def evaluations(number: int) -> None:
+        for k in range(200):
+            x, expected = mf.array(X + number), X + number
+            for j in range(k % 7 + 1):
+                x, expected = x * 1.5 + j, expected * np.float32(1.5) + j
+            if not np.allclose(x.numpy(), expected, rtol=1e-4):
+                problems.append(f"evaluations {number} {k}")
+
+    def guarded(work: Callable[[int], None], number: int) -> None:
+        try:
+            work(number)
+        except Exception as error:
+            problems.append(repr(error))
+
+    threads = [
+        threading.Thread(target=guarded, args=(w, n)) for n in range(2) for w in (gradients, evaluations)
+    ]
+    sys.setswitchinterval(1e-5)
+    try:
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not problems
+
+
+def test_wrong_arguments_of_the_backend_raise() -> None:
+    from metafuse_backend_cpu import _native
+
+    class Odd:
+        def __bool__(self) -> bool:
+            raise ValueError("odd")
+
+    program = _native.Program("")
+    assert _native.run(program, [], [], False) is None
+    for kind, function, arguments in (
+        (ArgumentError, _native.alloc, (-1,)), (OutOfMemory, _native.alloc, (2**62,)), (TypeError, _native.alloc, ("3",)),
+        (BackendError, _native.free, (None,)), (TypeError, _native.run, (3, [], [])), (TypeError, _native.run, (program, 3, [])),
+        (ArgumentError, _native.run, (program, [], [1])), (ValueError, _native.run, (program, [], [], Odd())),
+        (ArgumentError, _native.run, (_native.Program.__new__(_native.Program), [], [])),
+    ):  # fmt: skip
+        with pytest.raises(kind):
+            function(*arguments)
 
 
 def test_wrong_arguments_of_the_module_raise() -> None:

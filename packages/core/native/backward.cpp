@@ -9,18 +9,13 @@
 namespace metafuse {
 namespace {
 
-constexpr long kFound = -3;  // `pos` of nodes that gradients may flow through, until their place is known
+constexpr Py_ssize_t kFound = -2;  // of nodes that gradients may flow through, until their place is known
 constexpr Py_ssize_t kLinear = 16;
 
 // What the rules of gradients would see behind a loss.
 class Behind {
 public:
     Behind(PyObject* loss, PyObject* targets) : loss_(loss), targets_(targets) {}
-    ~Behind() {
-        for (PyObject* node : nodes_) {
-            if (known.node.pos.number(node) == kFound) known.node.pos.set_number(node, 0);
-        }
-    }
 
     // 1: done, 0: something is unusual, -1: an exception.
     int find_nodes();
@@ -33,7 +28,6 @@ private:
     int note_numbers(PyObject* numbers);
     bool has_hooks(PyObject* node) const;
     bool is_target(PyObject* node) const;
-    Py_ssize_t place_of(PyObject* node) const;
     Py_ssize_t enter(PyObject* node, bool leads);
     bool add(PyObject* owned) {
         if (owned != nullptr) entries_.push(owned);
@@ -44,6 +38,7 @@ private:
     Ref wanted_;  // a set, where there are many targets
     Refs nodes_;  // in order of creation
     Refs given_;
+    Places places_;  // among the given ones; `pos` of nodes is for whoever holds the executor's lock
     Few<char, 64> leads_;            // per given node: whether a target is reached through it
     Few<Py_ssize_t, 16> inner_;      // those of them that are no mere target
     Refs entries_;
@@ -53,7 +48,7 @@ int Behind::find_nodes() {
     if (!known.node.requires_grad.is_true(loss_)) return 1;
     Few<PyObject*, 64> stack;
     const auto found = [&](PyObject* node) {
-        known.node.pos.set_number(node, kFound);
+        places_.at(node) = kFound;
         nodes_.add(node);
         stack.push(node);
     };
@@ -78,7 +73,7 @@ int Behind::find_nodes() {
         const Py_ssize_t count = PyTuple_GET_SIZE(inputs);
         for (Py_ssize_t k = 0; k < count; ++k) {
             PyObject* x = PyTuple_GET_ITEM(inputs, k);
-            if (known.node.requires_grad.is_true(x) && known.node.pos.number(x) != kFound) found(x);
+            if (known.node.requires_grad.is_true(x) && places_.at(x) != kFound) found(x);
         }
     }
     const auto older = [](PyObject* a, PyObject* b) { return order_of(a) < order_of(b); };
@@ -105,16 +100,9 @@ bool Behind::is_target(PyObject* node) const {
     return false;
 }
 
-// Where a node stands among the given ones is kept in `pos` and proved by a look; -1 if it is not there.
-Py_ssize_t Behind::place_of(PyObject* node) const {
-    const long place = known.node.pos.number(node);
-    const bool there = place >= 0 && static_cast<std::size_t>(place) < given_.size() && given_[static_cast<std::size_t>(place)] == node;
-    return there ? place : -1;
-}
-
 Py_ssize_t Behind::enter(PyObject* node, bool leads) {
     const auto place = static_cast<Py_ssize_t>(given_.size());
-    known.node.pos.set_number(node, place);
+    places_.at(node) = place;
     given_.add(node);
     leads_.push(leads ? 1 : 0);
     return place;
@@ -165,7 +153,7 @@ int Behind::describe(PyObject* settings) {
         const Py_ssize_t count = PyTuple_GET_SIZE(inputs);
         for (Py_ssize_t k = 0; k < count; ++k) {
             PyObject* x = PyTuple_GET_ITEM(inputs, k);
-            Py_ssize_t place = place_of(x);
+            Py_ssize_t place = places_.at(x);
             if (place < 0) place = enter(x, false);
             leads = leads || leads_[static_cast<std::size_t>(place)] != 0;
             if (!add(PyLong_FromSsize_t(place))) return -1;
@@ -180,7 +168,7 @@ int Behind::describe(PyObject* settings) {
     }
     entries_.add(Py_None);
     for (Py_ssize_t k = 0; k < PyList_GET_SIZE(targets_); ++k) {
-        const Py_ssize_t place = place_of(PyList_GET_ITEM(targets_, k));
+        const Py_ssize_t place = places_.at(PyList_GET_ITEM(targets_, k));
         if (!add(place < 0 ? Py_NewRef(Py_None) : PyLong_FromSsize_t(place))) return -1;
     }
     return 1;
@@ -255,8 +243,8 @@ PyObject* backward(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
     for (Py_ssize_t k = 0; k < PyList_GET_SIZE(absent); ++k) {
         if (PyList_Insert(answers.get(), PyLong_AsSsize_t(PyList_GET_ITEM(absent, k)), Py_None) != 0) return nullptr;
     }
-    const bool kept = PyObject_IsTrue(arguments[4]) == 1;
-    if (!kept && !behind.release()) return nullptr;
+    const int kept = PyObject_IsTrue(arguments[4]);
+    if (kept < 0 || (kept == 0 && !behind.release())) return nullptr;
     return answers.release();
 }
 

@@ -43,7 +43,6 @@ public:
 
 private:
     void take_pending(PyObject* targets, bool alone);
-    void pass_by(PyObject* handle);
     bool keep_rest();
     int find_route(PyObject* device);
     bool is_unshared() const;
@@ -61,23 +60,17 @@ private:
     bool launch_opaque(const Prepared::Step& step);
     bool store();
     bool store_passing(const Prepared::Passing& passing);
-    void give_up();
 
     Graph graph_;
-    Refs rest_;  // handles that stay pending
+    Refs rest_;               // handles that stay pending
+    Ref waiting_;             // the list of pending handles, of which the first `seen_` were looked at
+    Py_ssize_t seen_ = 0;
     const Prepared* prepared_ = nullptr;
     Ref route_;  // keeps what was prepared
     Refs slots_;
     Ref device_, handles_, numbers_, arena_;
     bool launching_ = false;
 };
-
-void Evaluation::pass_by(PyObject* handle) {
-    for (PyObject* other : rest_) {
-        if (other == handle) return;  // bound anew several times
-    }
-    rest_.add(handle);
-}
 
 void Evaluation::take_pending(PyObject* targets, bool alone) {
     double limit = std::numeric_limits<double>::infinity();
@@ -94,14 +87,14 @@ void Evaluation::take_pending(PyObject* targets, bool alone) {
             graph_.roots.add(node);
         }
     }
-    PyObject* waiting = known.state.pending.of(surroundings.state);
-    const Py_ssize_t count = PyList_GET_SIZE(waiting);
-    for (Py_ssize_t k = 0; k < count; ++k) {
-        PyObject* handle = PyList_GET_ITEM(waiting, k);
+    waiting_ = Ref::to(known.state.pending.of(surroundings.state));
+    seen_ = PyList_GET_SIZE(waiting_.get());
+    for (Py_ssize_t k = 0; k < seen_; ++k) {
+        PyObject* handle = PyList_GET_ITEM(waiting_.get(), k);
         PyObject* node = held_node(handle);
         if (node == nullptr || !known.node.buffer.is_none(node) || known.node.pos.number(node) == -2) continue;
         if (alone || order_of(node) > limit) {
-            pass_by(handle);
+            rest_.add(handle);
         } else {
             known.node.pos.set_number(node, -2);
             graph_.roots.add(node);
@@ -110,16 +103,18 @@ void Evaluation::take_pending(PyObject* targets, bool alone) {
 }
 
 bool Evaluation::keep_rest() {
-    PyObject* list = PyList_New(static_cast<Py_ssize_t>(rest_.size()));
-    if (list == nullptr) return false;
-    for (std::size_t k = 0; k < rest_.size(); ++k) PyList_SET_ITEM(list, static_cast<Py_ssize_t>(k), Py_NewRef(rest_[k]));
-    known.state.pending.take(surroundings.state, list);
+    Ref list(PyList_New(0));
+    if (!list) return false;
+    // What others have recorded since, while Python code ran for us, is pending as well.
+    PyObject* now = known.state.pending.of(surroundings.state);
+    for (Py_ssize_t k = now == waiting_.get() ? seen_ : 0; k < PyList_GET_SIZE(now); ++k) rest_.add(PyList_GET_ITEM(now, k));
+    Places met;  // a handle that was bound anew several times is there several times
+    for (PyObject* handle : rest_) {
+        if (rest_.size() > 1 && std::exchange(met.at(handle), 0) == 0) continue;
+        if (PyList_Append(list.get(), handle) != 0) return false;
+    }
+    known.state.pending.take(surroundings.state, list.release());
     return true;
-}
-
-// Before anything was changed: what was marked is unmarked.
-void Evaluation::give_up() {
-    for (PyObject* root : graph_.roots) known.node.pos.set_number(root, 0);
 }
 
 int Evaluation::find_route(PyObject* device) {
@@ -167,6 +162,7 @@ bool Evaluation::is_unshared() const {
 PyObject* Evaluation::new_buffer(PyObject* bytes) {
     PyObject* handle = PyObject_CallOneArg(prepared_->alloc.get(), bytes);
     if (handle == nullptr) {  // once more the ordinary way, which makes room or says who holds the memory
+        if (PyErr_ExceptionMatches(PyExc_Exception) == 0) return nullptr;  // an interruption
         PyErr_Clear();
         PyObject* arguments[] = {prepared_->backend.get(), bytes};
         return PyObject_Vectorcall(surroundings.new_buffer, arguments, 2, nullptr);
@@ -413,14 +409,14 @@ int Evaluation::run(PyObject* targets, bool alone) {
     take_pending(targets, alone);
     if (graph_.roots.empty()) return keep_rest() ? 1 : -1;
     if (!graph_.collect() || !graph_.describe()) {
-        give_up();
+        graph_.unmark();
         return -1;
     }
     PyObject* chosen = surroundings.chosen;
     device_ = Ref(PyList_GET_SIZE(chosen) != 0 ? Py_NewRef(PyList_GET_ITEM(chosen, 0)) : PyObject_CallNoArgs(surroundings.device));
     const int found = device_ ? find_route(device_.get()) : -1;
     if (found != 1) {
-        give_up();
+        graph_.unmark();
         return found;
     }
     const long programs = known.statistics.programs.number(surroundings.statistics);

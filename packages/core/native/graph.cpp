@@ -44,6 +44,12 @@ double order_of(PyObject* unit) {
     return as_double(is_block(unit) ? known.block.order.of(unit) : known.node.order.of(unit));
 }
 
+void Graph::unmark() {
+    for (PyObject* root : roots) known.node.pos.set_number(root, 0);
+    for (PyObject* part : parts) known.node.pos.set_number(part, 0);
+    for (PyObject* unit : units) (is_block(unit) ? known.block.pos : known.node.pos).set_number(unit, 0);
+}
+
 bool Graph::collect() {
     Few<PyObject*, 64> stack;
     for (PyObject* node : roots) {
@@ -57,7 +63,11 @@ bool Graph::collect() {
             PyObject* block = block_of(node);
             if (PyDict_GET_SIZE(known.block.values.of(block)) != 0) {
                 Ref expanded(PyObject_GetAttrString(node, "inputs"));  // an ordinary node from now on
-                if (!expanded) return false;
+                if (!expanded) {
+                    known.node.pos.set_number(node, 0);
+                    for (PyObject* other : stack) known.node.pos.set_number(other, 0);
+                    return false;
+                }
             } else {
                 parts.add(node);
                 if (known.block.pos.number(block) == -1) continue;

@@ -16,6 +16,8 @@ struct Graph {
     // Each answers false with an exception.
     bool collect();
     bool describe();
+    // Takes back what both have marked, where nothing comes of it.
+    void unmark();
 
 private:
     bool sort_units();

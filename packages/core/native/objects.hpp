@@ -11,8 +11,9 @@
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
-#include <new>
+#include <cstdint>
 #include <utility>
+#include <vector>
 
 namespace metafuse {
 
@@ -94,6 +95,48 @@ public:
         for (PyObject* object : *this) Py_XDECREF(object);
     }
     void add(PyObject* borrowed) { push(Py_XNewRef(borrowed)); }
+};
+
+// A number per object, by identity; the objects are not referred to.
+class Places {
+public:
+    static constexpr Py_ssize_t kNone = -1;
+
+    // The number of an object, to be read or set; `kNone` until then.
+    Py_ssize_t& at(PyObject* object) {
+        if (2 * (used_ + 1) > rows_.size()) grow();
+        Row& row = find(object);
+        if (row.object == nullptr) {
+            row.object = object;
+            ++used_;
+        }
+        return row.place;
+    }
+
+private:
+    struct Row {
+        PyObject* object = nullptr;
+        Py_ssize_t place = kNone;
+    };
+
+    Row& find(PyObject* object) {  // the row of the object, or the free one where it belongs
+        std::size_t k = static_cast<std::size_t>((reinterpret_cast<std::uintptr_t>(object) >> 4) * 0x9E3779B97F4A7C15ULL >> 32);
+        for (;; ++k) {
+            Row& row = rows_[k & (rows_.size() - 1)];
+            if (row.object == object || row.object == nullptr) return row;
+        }
+    }
+
+    void grow() {
+        std::vector<Row> former(rows_.empty() ? 64 : 2 * rows_.size());  // a power of two
+        former.swap(rows_);
+        for (const Row& row : former) {
+            if (row.object != nullptr) find(row.object) = row;
+        }
+    }
+
+    std::vector<Row> rows_;
+    std::size_t used_ = 0;
 };
 
 // The place of an attribute in the objects of a class with `__slots__`.

@@ -90,6 +90,7 @@ PyObject* new_var(PyObject* node) {
     Ref handle(PyWeakref_NewRef(var.get(), nullptr));
     if (!handle) return nullptr;
     known.node.handle.set(node, handle.get());
+    if (!known.node.buffer.is_none(node)) return var.release();
     PyObject* pending = known.state.pending.of(recorder.state);
     if (PyList_Append(pending, handle.get()) != 0) return nullptr;
     if (PyList_GET_SIZE(pending) > PyLong_AsSsize_t(known.state.limit.of(recorder.state))) {

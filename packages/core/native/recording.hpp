@@ -17,7 +17,7 @@ extern Recorder recorder;
 // A node that waits to run, still without inputs and numbers; without an order it takes the next one.
 PyObject* new_node(PyTypeObject* type, PyObject* sig, bool requires_grad, PyObject* order, PyObject* origin);
 
-// A new Var that holds `node`, pending.
+// A new Var that holds `node`, which is pending unless it is stored.
 PyObject* new_var(PyObject* node);
 
 // Whether gradients flow through such an operation on these nodes.

@@ -31,7 +31,7 @@ from . import forks
 from .buffer import Buffer, next_version
 from .kernels import statistics
 from .launching import launch, observers
-from .pending import Graph, Route, is_held, needed_by_gradients
+from .pending import Graph, Route, is_held, needed_by_gradients, unmark
 from .programs import Device, Program, build, story, temporaries
 
 __all__ = [
@@ -177,8 +177,7 @@ def preview(
             graph = Graph(roots, plain=True)
             shown, needed = _shown(graph), needed_by_gradients(graph.units, roots)
         finally:
-            for node in roots:
-                node.pos = 0
+            unmark(roots)
         return graph.units, graph.leaves, shown, tuple(k for k, flag in enumerate(needed) if flag)
 
 
@@ -191,7 +190,7 @@ def _take_pending(targets: Sequence[Node] | None, alone: bool = False) -> list[N
             limit = age
     waiting = state.pending
     state.pending = rest = []
-    roots: list[Node] = list(targets) if targets is not None else []
+    roots: list[Node] = list(dict.fromkeys(targets)) if targets is not None else []
     for node in roots:
         node.pos = -2
     for handle in waiting:
@@ -213,8 +212,8 @@ def _take_pending(targets: Sequence[Node] | None, alone: bool = False) -> list[N
 
 def _run(roots: list[Node]) -> None:
     observed = bool(watchers or observers) or flags.debug >= 2
-    dev = device()
     try:
+        dev = device()
         graph = Graph(roots, plain=observed)
         key = (graph.key, flags.library, flags.math)
         route = dev.routes.get(key)
@@ -333,9 +332,9 @@ def _make_room(dev: Device, program: Program) -> None:
 def _restore(roots: list[Node]) -> None:
     """After a failure nothing is lost: what was pending is pending again."""
     for node in roots:
-        node.pos = 0
         if node.handle is not None:
             state.pending.append(node.handle)
+    unmark(roots)
 
 
 def failed(error: BaseException, roots: list[Node], launching: bool) -> None:

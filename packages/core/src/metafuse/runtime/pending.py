@@ -24,7 +24,7 @@ from ..graph.recipe import Block, block_of
 if TYPE_CHECKING:
     from .programs import Program
 
-__all__ = ["Graph", "Route", "is_held", "needed_by_gradients"]
+__all__ = ["Graph", "Route", "is_held", "needed_by_gradients", "unmark"]
 
 
 class Graph:
@@ -157,6 +157,25 @@ class Graph:
             if getrefcount(parts[k]) > uses + 2:
                 return False
         return True
+
+
+def unmark(roots: list[Node]) -> None:
+    """Take back what an interrupted ``Graph`` may have marked behind ``roots``: it would be left out of the next one."""
+    met = set(roots)
+    stack = list(roots)
+    while stack:
+        node = stack.pop()
+        node.pos = 0
+        if type(node) is Node:
+            inputs = node.inputs
+        else:
+            block = block_of(node)[0]
+            block.pos = 0
+            inputs = block.given
+        for x in inputs:
+            if x.buffer is None and x not in met:
+                met.add(x)
+                stack.append(x)
 
 
 _order = attrgetter("order")
