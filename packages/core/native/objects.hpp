@@ -183,7 +183,7 @@ struct Known {
         Slot sig, spec, inputs, scalars, requires_grad, buffer, order, handle, origin, pos, released, rule;
     } node;
     struct {
-        Slot given, nodes, order, origin, pos, recipe, released, scalars, values;
+        Slot given, nodes, order, origin, plain, pos, recipe, released, scalars, values;
     } block;
     struct {
         Slot ages, few, repeats, results, scalars, steps, takes, whole;

@@ -143,6 +143,7 @@ PyObject* new_block(PyObject* recipe, PyObject* taken, PyObject* origin) {
     known.block.released.take(block, PyTuple_New(0));
     known.block.nodes.take(block, PyList_New(0));
     known.block.values.take(block, PyDict_New());
+    known.block.plain.set(block, Py_None);
     return block;
 }
 

@@ -12,8 +12,10 @@ record, and one entry in the key by which the compiled program is found.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from operator import itemgetter
+from threading import RLock
 from typing import Any
 from weakref import ReferenceType, ref
 
@@ -23,6 +25,17 @@ __all__ = ["Block", "BlockNode", "Recipe", "block_of"]
 
 #: recipes of fewer nodes are recorded as ordinary ones
 BLOCK_SIZE = 3
+#: held while a block is expanded: gradients of one thread look into what another is about to run
+_expanding = RLock()
+
+
+def _renew() -> None:
+    global _expanding
+    _expanding = RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
 
 Pick = Callable[[Sequence[Node]], tuple[Node, ...]]
 Step = tuple[Signature, Pick, tuple[Any, ...], bool]
@@ -125,9 +138,12 @@ class Block:
     """The nodes of a recipe as one unit. ``scalars``: the numbers of all its steps.
 
     ``nodes``: (number of its step, weak reference) of the results; ``values``: buffers of steps that were stored in passing, for
-    a gradient; ``released``: through which of the given nodes a gradient has consumed what is behind the results, if one has."""
+    a gradient; ``released``: through which of the given nodes a gradient has consumed what is behind the results, if one has;
+    ``plain``: the ordinary nodes, once they are there."""
 
-    __slots__ = ("given", "nodes", "order", "origin", "pos", "recipe", "released", "scalars", "values")
+    __slots__ = (
+        "given", "nodes", "order", "origin", "plain", "pos", "recipe", "released", "scalars", "values",
+    )  # fmt: skip
 
     def __init__(self, recipe: Recipe, given: tuple[Node, ...], origin: Any, scalars: Sequence[Any]) -> None:
         self.recipe = recipe
@@ -139,6 +155,7 @@ class Block:
         self.released: tuple[bool, ...] = ()
         self.nodes: list[tuple[int, ReferenceType[Node]]] = []
         self.values: dict[int, Any] = {}
+        self.plain: list[Node] | None = None
 
     def made(self, places: Sequence[int]) -> list[Node]:
         """The nodes that stand at ``places``; called once."""
@@ -177,7 +194,13 @@ class Block:
         self.released = new if not old else tuple([a or b for a, b in zip(old, new, strict=True)])
 
     def expand(self) -> list[Node]:
-        """Put ordinary nodes in the place of the block; answers them, step by step."""
+        """Put ordinary nodes in the place of the block, once; answers them, step by step."""
+        with _expanding:
+            if self.plain is None:
+                self.plain = self._expand()
+            return self.plain
+
+    def _expand(self) -> list[Node]:
         held = {number: reference() for number, reference in self.nodes}
         known = _between(self.given) if self.recipe.repeats else {}
         nodes = list(self.given)
