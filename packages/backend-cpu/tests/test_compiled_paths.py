@@ -17,8 +17,8 @@ import pytest
 import metafuse as mf
 from metafuse import hot
 from metafuse.errors import ArgumentError, BackendError, GradientError, KernelError, OutOfMemory
-from metafuse.graph.node import describe_origin, state
-from metafuse.graph.recipe import Block
+from metafuse.graph.node import Node, describe_origin, state
+from metafuse.graph.recipe import Block, BlockNode, block_of
 from metafuse.ops import autograd, recipe
 from metafuse.runtime import executor
 from metafuse.runtime.buffer import live_bytes
@@ -500,14 +500,47 @@ def test_what_has_no_truth_raises_after_a_known_pass_too() -> None:
             mf.grad((x * x).sum(), x, retain_graph=np.array([1, 2]))
 
 
+def test_gradients_leave_the_marks_of_evaluations_alone() -> None:
+    """``pos`` belongs to whoever holds the executor's lock, which gradients don't take."""
+    x = trainable(X)
+    for _ in range(4):
+        y = x * 2 + 1
+        loss = (y.exp() * y).sum()
+        nodes, stack = [], [loss._node]
+        while stack:
+            nodes.append(stack.pop())
+            stack.extend(nodes[-1].inputs)
+        for number, node in enumerate(nodes):
+            node.pos = number
+        before = [node.pos for node in nodes]
+        found = mf.grad(loss, [x, y])
+        assert [node.pos for node in nodes] == before
+        for node in nodes:
+            node.pos = 0
+        assert np.allclose(found[0].numpy(), 2 * np.exp(2 * X + 1) * (2 * X + 2), rtol=1e-4)
+
+
+def test_a_block_is_expanded_once() -> None:
+    x = trainable(X)
+    for _ in range(3):
+        y = mf.nn.softmax(x * 2, dim=1)
+    assert type(y._node) is BlockNode
+    block = block_of(y._node)[0]
+    first = block.expand()
+    again = block.expand()
+    assert type(y._node) is Node
+    assert all(a is b for a, b in zip(first, again, strict=True))
+    assert y._node in first and np.allclose(y.numpy().sum(1), 1)
+
+
 def test_gradients_beside_evaluations() -> None:
     """Both number the same nodes: an evaluation takes what other threads hold pending."""
     problems: list[str] = []
     interval = sys.getswitchinterval()
 
-    def gradients(number: int) -> None:
+    def gradients(number: int, times: int = 100) -> None:
         x = trainable(X + number)
-        for k in range(100):
+        for k in range(times):
             y = (x * 2).exp() * 0.001
             loss = (mf.nn.softmax(y * x, dim=1) * y).sum()
             first, second = mf.grad(loss, x), mf.grad(loss, x)
@@ -531,6 +564,7 @@ def test_gradients_beside_evaluations() -> None:
     threads = [
         threading.Thread(target=guarded, args=(w, n)) for n in range(2) for w in (gradients, evaluations)
     ]
+    gradients(0, 3)  # modes belong to all threads: what is composed under one is composed before
     sys.setswitchinterval(1e-5)
     try:
         for t in threads:
