@@ -621,6 +621,21 @@ def test_the_flag_leaves_it_out() -> None:
     assert done.stdout == "[2.0, 4.0] 2.0\n" * 3
 
 
+def test_the_process_ends_while_threads_compute() -> None:
+    script = (
+        "import threading, time, numpy as np, metafuse as mf\n"
+        "x = mf.array(np.ones((64, 64), np.float32)).start_grad()\n"
+        "def work():\n"
+        "    while True:\n"
+        "        mf.grad((mf.nn.softmax(x * 2, dim=1) * x).sum(), x).sync()\n"
+        "mf.grad((mf.nn.softmax(x * 2, dim=1) * x).sum(), x).sync()\n"
+        "for _ in range(2): threading.Thread(target=work, daemon=True).start()\n"
+        "time.sleep(0.5)\n"
+    )
+    for _ in range(3):
+        subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
 def test_nothing_stays_pending() -> None:
     values(held_on_the_way)
     mf.sync_all()
