@@ -13,7 +13,13 @@ from pathlib import Path
 from setuptools import Extension, setup
 
 os.chdir(Path(__file__).resolve().parent)
-FLAGS = ["/std:c++17"] if sys.platform == "win32" else ["-O2", "-std=c++17", "-g0", "-Wall", "-Wextra"]
+# Without exceptions: a thread that asks for the interpreter while the process ends is unwound where it stands, and must not give
+# references back on the way, without the interpreter's lock.
+FLAGS = (
+    ["/std:c++17"]
+    if sys.platform == "win32"
+    else ["-O2", "-std=c++17", "-fno-exceptions", "-g0", "-Wall", "-Wextra"]
+)
 
 setup(
     ext_modules=[

@@ -13,13 +13,19 @@ namespace {
 
 const char* const kCapsule = "metafuse.prepared";
 
+bool is_finalizing() {
+#if PY_VERSION_HEX >= 0x030d0000
+    return Py_IsFinalizing() != 0;
+#else
+    return _Py_IsFinalizing() != 0;
+#endif
+}
+
 // Sets an exception aside while something else is called.
 class Kept {
 public:
     Kept() { PyErr_Fetch(&kind_, &value_, &trace_); }
-    ~Kept() {
-        if (!is_finalizing()) PyErr_Restore(kind_, value_, trace_);
-    }
+    ~Kept() { PyErr_Restore(kind_, value_, trace_); }
     Kept(const Kept&) = delete;
     Kept& operator=(const Kept&) = delete;
 

@@ -67,7 +67,8 @@ bool find_graph_slots(PyObject* classes, Known& known) {
     const Place node[] = {{&n.sig, "sig"}, {&n.spec, "spec"}, {&n.inputs, "inputs"}, {&n.scalars, "scalars"},
                           {&n.requires_grad, "requires_grad"}, {&n.buffer, "buffer"}, {&n.order, "order"}, {&n.handle, "handle"},
                           {&n.origin, "origin"}, {&n.pos, "pos"}, {&n.released, "released"}, {&n.rule, "rule"}};
-    const Place block[] = {{&b.given, "given"}, {&b.nodes, "nodes"}, {&b.order, "order"}, {&b.pos, "pos"}, {&b.origin, "origin"}, {&b.plain, "plain"},
+    const Place block[] = {{&b.given, "given"}, {&b.nodes, "nodes"}, {&b.order, "order"}, {&b.pos, "pos"}, {&b.origin, "origin"},
+                           {&b.plain, "plain"},
                            {&b.recipe, "recipe"}, {&b.released, "released"}, {&b.scalars, "scalars"}, {&b.values, "values"}};
     auto& c = known.recipe;
     const Place recipe[] = {{&c.ages, "ages"}, {&c.few, "few"}, {&c.repeats, "repeats"}, {&c.results, "results"},

@@ -17,20 +17,6 @@
 
 namespace metafuse {
 
-inline bool is_finalizing() {
-#if PY_VERSION_HEX >= 0x030d0000
-    return Py_IsFinalizing() != 0;
-#else
-    return _Py_IsFinalizing() != 0;
-#endif
-}
-
-// Gives a reference back. At the end of the process nothing is: a thread that asks for the interpreter then is ended where it
-// stands, and what unwinds its stack doesn't hold the interpreter's lock.
-inline void drop(PyObject* object) {
-    if (object != nullptr && !is_finalizing()) Py_DECREF(object);
-}
-
 // An owned reference, or none.
 class Ref {
 public:
@@ -43,7 +29,7 @@ public:
     }
     Ref(const Ref&) = delete;
     Ref& operator=(const Ref&) = delete;
-    ~Ref() { drop(object_); }
+    ~Ref() { Py_XDECREF(object_); }
 
     static Ref to(PyObject* borrowed) { return Ref(Py_XNewRef(borrowed)); }
     PyObject* get() const { return object_; }
@@ -106,7 +92,7 @@ private:
 class Refs : public Few<PyObject*, 16> {
 public:
     ~Refs() {
-        for (PyObject* object : *this) drop(object);
+        for (PyObject* object : *this) Py_XDECREF(object);
     }
     void add(PyObject* borrowed) { push(Py_XNewRef(borrowed)); }
 };
