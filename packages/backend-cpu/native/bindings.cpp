@@ -2,9 +2,13 @@
 // interpreter lock; every Failure becomes the exception of metafuse.errors that it names.
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
+#include <exception>
 #include <map>
+#include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <pybind11/numpy.h>
@@ -27,6 +31,30 @@ namespace {
 // Copies larger than this run without the interpreter lock, and on all threads beyond the second bound.
 constexpr std::size_t kCopyUnlocked = 64 << 10;
 constexpr std::size_t kCopyParallel = 4 << 20;
+
+// Lets other threads have the interpreter as long as it lives. A thread that asks for it back while the process ends would be unwound
+// where it stands, through code that can't be; it waits for the end instead.
+class Unlocked {
+public:
+    Unlocked() : state_(PyEval_SaveThread()) {}
+    Unlocked(const Unlocked&) = delete;
+    Unlocked& operator=(const Unlocked&) = delete;
+    ~Unlocked() {
+        while (ends()) std::this_thread::sleep_for(std::chrono::seconds(1));
+        PyEval_RestoreThread(state_);
+    }
+
+private:
+    static bool ends() {
+#if PY_VERSION_HEX >= 0x030d0000
+        return Py_IsFinalizing() != 0;
+#else
+        return _Py_IsFinalizing() != 0;
+#endif
+    }
+
+    PyThreadState* state_;
+};
 
 void* as_pointer(PyObject* handle) {
     void* block = PyLong_AsVoidPtr(handle);
@@ -58,7 +86,7 @@ void copy(void* target, const void* source, std::size_t bytes) {
         std::memcpy(target, source, bytes);
         return;
     }
-    py::gil_scoped_release unlocked;
+    const Unlocked unlocked;
     const int parts = bytes < kCopyParallel ? 1 : threads() * 4;
     CopyJob job{static_cast<char*>(target), static_cast<const char*>(source), bytes, parts};
     parallel(parts, true, true, copy_part, &job);
@@ -172,7 +200,7 @@ py::list run_snippet(const Snippet& snippet, const std::vector<std::pair<std::ui
     };
     std::vector<std::vector<long long>> shapes;
     {
-        py::gil_scoped_release unlocked;
+        const Unlocked unlocked;
         shapes = snippet.run(arrays(inputs), arrays(outputs), data, offsets);
     }
     py::list answer;
@@ -239,23 +267,59 @@ PyObject* release(PyObject*, PyObject* handle) {
 
 PyTypeObject* program_type = nullptr;
 
-// Tables of a run, read from Python sequences.
-void run_program(const Program& program, PyObject* handles, PyObject* scalars, bool changed) {
-    const std::string& kinds = program.scalar_kinds();
-    const auto count = static_cast<std::size_t>(PySequence_Fast_GET_SIZE(handles));
-    if (static_cast<std::size_t>(PySequence_Fast_GET_SIZE(scalars)) != kinds.size()) {
-        throw Failure("ArgumentError", "[run] the program takes " + std::to_string(kinds.size()) + " scalars: " +
-                                           std::to_string(PySequence_Fast_GET_SIZE(scalars)) + " given");
+// One run, with its tables.
+struct Run {
+    const Program& program;
+    bool changed;
+    std::vector<void*> table;
+    std::vector<Scalar> values;
+    std::exception_ptr problem;
+
+    // Reads the tables from Python sequences.
+    Run(const Program& wanted, PyObject* handles, PyObject* scalars, bool anew) : program(wanted), changed(anew) {
+        const std::string& kinds = program.scalar_kinds();
+        const auto count = static_cast<std::size_t>(PySequence_Fast_GET_SIZE(handles));
+        if (static_cast<std::size_t>(PySequence_Fast_GET_SIZE(scalars)) != kinds.size()) {
+            throw Failure("ArgumentError", "[run] the program takes " + std::to_string(kinds.size()) + " scalars: " +
+                                               std::to_string(PySequence_Fast_GET_SIZE(scalars)) + " given");
+        }
+        table.resize(count);
+        values.resize(kinds.size());
+        PyObject** items = PySequence_Fast_ITEMS(handles);
+        for (std::size_t i = 0; i < count; ++i) table[i] = items[i] == Py_None ? nullptr : as_pointer(items[i]);
+        for (std::size_t i = 0; i < kinds.size(); ++i) {
+            values[i] = as_scalar(PySequence_Fast_GET_ITEM(scalars, static_cast<Py_ssize_t>(i)), kinds[i]);
+        }
     }
-    std::vector<void*> table(count);
-    std::vector<Scalar> values(kinds.size());
-    PyObject** items = PySequence_Fast_ITEMS(handles);
-    for (std::size_t i = 0; i < count; ++i) table[i] = items[i] == Py_None ? nullptr : as_pointer(items[i]);
-    for (std::size_t i = 0; i < kinds.size(); ++i) {
-        values[i] = as_scalar(PySequence_Fast_GET_ITEM(scalars, static_cast<Py_ssize_t>(i)), kinds[i]);
+
+    void go() noexcept {
+        try {
+            program.run(table.data(), table.size(), values.data(), changed);
+        } catch (...) {
+            problem = std::current_exception();
+        }
     }
-    py::gil_scoped_release unlocked;
-    program.run(table.data(), count, values.data(), changed);
+};
+
+Run* read_run(PyObject* const* arguments, Py_ssize_t count) {
+    const auto handles = py::reinterpret_steal<py::object>(PySequence_Fast(arguments[1], "handles: a sequence"));
+    if (!handles) throw py::error_already_set();
+    const auto scalars = py::reinterpret_steal<py::object>(PySequence_Fast(arguments[2], "scalars: a sequence"));
+    if (!scalars) throw py::error_already_set();
+    auto* holder = reinterpret_cast<py::detail::instance*>(arguments[0]);
+    const auto* program = holder->get_value_and_holder().value_ptr<Program>();
+    if (program == nullptr) throw Failure("ArgumentError", "[run] the program was never initialised");
+    const int changed = count < 4 ? 1 : PyObject_IsTrue(arguments[3]);
+    if (changed < 0) throw py::error_already_set();
+    return new Run(*program, handles.ptr(), scalars.ptr(), changed == 1);
+}
+
+PyObject* finish_run(Run* run) {
+    const std::unique_ptr<Run> owned(run);
+    return guarded([run] {
+        if (run->problem) std::rethrow_exception(run->problem);
+        return Py_NewRef(Py_None);
+    });
 }
 
 // run(program, handles, scalars, changed=True)
@@ -264,19 +328,13 @@ PyObject* run(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
         PyErr_SetString(PyExc_TypeError, "run(program: Program, handles: Sequence, scalars: Sequence, changed: bool = True, /)");
         return nullptr;
     }
-    return guarded([=]() -> PyObject* {
-        const auto handles = py::reinterpret_steal<py::object>(PySequence_Fast(arguments[1], "handles: a sequence"));
-        if (!handles) throw py::error_already_set();
-        const auto scalars = py::reinterpret_steal<py::object>(PySequence_Fast(arguments[2], "scalars: a sequence"));
-        if (!scalars) throw py::error_already_set();
-        auto* holder = reinterpret_cast<py::detail::instance*>(arguments[0]);
-        const auto* program = holder->get_value_and_holder().value_ptr<Program>();
-        if (program == nullptr) throw Failure("ArgumentError", "[run] the program was never initialised");
-        const int changed = count < 4 ? 1 : PyObject_IsTrue(arguments[3]);
-        if (changed < 0) throw py::error_already_set();
-        run_program(*program, handles.ptr(), scalars.ptr(), changed == 1);
-        return Py_NewRef(Py_None);
-    });
+    Run* call = nullptr;
+    if (guarded([&] { return call = read_run(arguments, count), Py_None; }) == nullptr) return nullptr;
+    // Nothing here needs a destructor: a thread that asks for the interpreter while the process ends is unwound where it stands.
+    PyThreadState* state = PyEval_SaveThread();
+    call->go();
+    PyEval_RestoreThread(state);
+    return finish_run(call);
 }
 
 PyMethodDef hot_functions[] = {
@@ -330,7 +388,7 @@ PYBIND11_MODULE(_native, m) {
             char* data = nullptr;
             Py_ssize_t size = 0;
             if (PyBytes_AsStringAndSize(binary.ptr(), &data, &size) != 0) throw py::error_already_set();
-            py::gil_scoped_release unlocked;
+            const Unlocked unlocked;
             return Module(data, static_cast<std::size_t>(size), in_memory);
         }), py::arg("binary"), py::arg("in_memory") = true)
         .def("kernel", &find_kernel)
