@@ -32,7 +32,7 @@ namespace {
 constexpr std::size_t kCopyUnlocked = 64 << 10;
 constexpr std::size_t kCopyParallel = 4 << 20;
 
-// Lets other threads have the interpreter as long as it lives. A thread that asks for it back while the process ends would be unwound
+// Lets other threads have the interpreter as long as it lives. A thread that asks for it back while the process ends is unwound
 // where it stands, through code that can't be; it waits for the end instead.
 class Unlocked {
 public:
@@ -40,19 +40,14 @@ public:
     Unlocked(const Unlocked&) = delete;
     Unlocked& operator=(const Unlocked&) = delete;
     ~Unlocked() {
-        while (ends()) std::this_thread::sleep_for(std::chrono::seconds(1));
-        PyEval_RestoreThread(state_);
+        try {
+            PyEval_RestoreThread(state_);
+        } catch (...) {  // the unwinding, which no test beforehand can foresee: the end may begin while the lock is waited for
+            for (;;) std::this_thread::sleep_for(std::chrono::seconds(1));
+        }
     }
 
 private:
-    static bool ends() {
-#if PY_VERSION_HEX >= 0x030d0000
-        return Py_IsFinalizing() != 0;
-#else
-        return _Py_IsFinalizing() != 0;
-#endif
-    }
-
     PyThreadState* state_;
 };
 

@@ -636,6 +636,20 @@ def test_the_process_ends_while_threads_compute() -> None:
         subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 
+def test_the_process_ends_while_threads_copy() -> None:
+    script = (
+        "import threading, time, numpy as np, metafuse as mf\n"
+        "x = mf.array(np.ones((256, 256), np.float32))\n"  # large enough to be copied without the interpreter's lock
+        "def work():\n"
+        "    while True: x.numpy()\n"
+        "for _ in range(3): threading.Thread(target=work, daemon=True).start()\n"
+        "end = time.time() + 0.3\n"
+        "while time.time() < end: sum(range(1000))\n"
+    )
+    for _ in range(3):
+        subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
 def test_nothing_stays_pending() -> None:
     values(held_on_the_way)
     mf.sync_all()
