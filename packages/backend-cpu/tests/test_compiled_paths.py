@@ -7,7 +7,6 @@ import gc
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -15,66 +14,17 @@ import numpy as np
 import pytest
 
 import metafuse as mf
+from compiled_kit import IMAGE, Calls, X, calls, in_python, prepare_anew, trainable
 from metafuse import hot
 from metafuse.errors import ArgumentError, BackendError, GradientError, KernelError, OutOfMemory
-from metafuse.graph.node import Node, describe_origin, state
-from metafuse.graph.recipe import Block, BlockNode, block_of
-from metafuse.ops import autograd, recipe
+from metafuse.graph.node import describe_origin, state
 from metafuse.runtime import executor
 from metafuse.runtime.buffer import live_bytes
 from metafuse.runtime.kernels import statistics
 
 pytestmark = pytest.mark.skipif(hot.compiled is None, reason="the compiled module was not built")
 
-RANDOM = np.random.default_rng(3)
-X = RANDOM.standard_normal((6, 8)).astype(np.float32)
-IMAGE = RANDOM.standard_normal((2, 4, 9, 9)).astype(np.float32)
-
-
-class Calls:
-    """How often the Python code ran."""
-
-    evaluations = gradients = compositions = 0
-
-
-@pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
-    """Counts runs of the Python that the compiled paths stand for."""
-    count = Calls()
-    run, upstream = executor._run, autograd._upstream
-
-    def counted_run(roots: Any) -> None:
-        count.evaluations += 1
-        run(roots)
-
-    def counted_upstream(*arguments: Any) -> Any:
-        count.gradients += 1
-        return upstream(*arguments)
-
-    monkeypatch.setattr(executor, "_run", counted_run)
-    monkeypatch.setattr(autograd, "_upstream", counted_upstream)
-    return count
-
-
-@pytest.fixture
-def in_python(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
-    """Switches evaluation, compositions and gradients to Python and back."""
-
-    def switch(on: bool) -> None:
-        for module in (executor, recipe, autograd):
-            monkeypatch.setattr(module, "compiled", None if on else hot.compiled)
-
-    return switch
-
-
-def prepare_anew() -> None:
-    """Have every known program ask the backend for its functions again."""
-    for route in executor.device().routes.values():
-        route.prepared = None
-
-
-def trainable(value: np.ndarray[Any, Any]) -> mf.Var:
-    return mf.array(value).start_grad()
+__all__ = ["calls", "in_python"]  # fixtures
 
 
 def gradients_of_a_layer() -> list[mf.Var]:
@@ -371,211 +321,6 @@ def test_flags_and_modes_tell_calls_apart() -> None:
         assert mf.max(x, None).numpy() == X.max()
 
 
-def test_threads_beside_each_other() -> None:
-    problems: list[str] = []
-
-    def work(number: int) -> None:
-        x = mf.array(X + number)
-        for k in range(60):
-            y = (x * k).sum(1)
-            if not np.allclose(y.numpy(), ((X + number) * k).sum(1), rtol=1e-4, atol=1e-3):
-                problems.append(f"{number} {k}")
-
-    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
-    assert not problems
-
-
-def test_what_is_recorded_in_the_middle_stays_pending(monkeypatch: pytest.MonkeyPatch) -> None:
-    x = mf.array(X)
-    (x * 2 + 11).sync()
-    z = x * 2 + 11
-    real = executor.registry().default_backend
-    met: list[mf.Var] = []
-
-    def recording() -> Any:
-        met.append(x * 5)
-        return real()
-
-    monkeypatch.setattr(executor.registry(), "default_backend", recording)
-    executor.chosen.clear()  # so that the device is asked for, as another thread might record meanwhile
-    z.sync()
-    assert met[0]._node.buffer is None
-    mf.sync_all()
-    assert met[0]._node.buffer is not None
-
-
-def test_handles_stay_pending_once() -> None:
-    x = mf.array(X)
-    first, other = x * 2, x * 3
-    for _ in range(3):
-        other.assign(x * 4)  # bound anew
-    kept = [x + k for k in range(5)]
-    mf.sync([first], weak_sync=False)
-    handles = [id(handle) for handle in state.pending if handle() is not None]
-    assert len(handles) == len(set(handles)) == 6
-    mf.sync_all()
-    assert all(k._node.buffer is not None for k in (*kept, other))
-
-
-def test_a_value_that_is_named_twice_is_known(calls: Calls) -> None:
-    x = mf.array(X)
-    for number in range(3):
-        y, z = x * 2 + 13, x * 3 + 13
-        calls.evaluations = 0
-        mf.sync([y, z, y, z])
-        assert calls.evaluations == (number == 0)
-        assert np.array_equal(y.numpy(), X * 2 + 13)
-
-
-@pytest.mark.parametrize("python", [False, True])
-def test_an_interruption_leaves_no_marks(
-    python: bool, in_python: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupted(block: Block) -> None:
-        raise KeyboardInterrupt
-
-    in_python(python)
-    found: list[np.ndarray[Any, Any]] = []
-    for number in range(5):
-        x, w = trainable(X), trainable(X + 1)
-        g, other = mf.grad((mf.nn.softmax(x * w, dim=1) * w).sum(), [x, w])
-        mf.sync([g], weak_sync=False)
-        h = (other * 2).exp()
-        del other
-        if number == 4:  # by now both are results of a block, of which one is stored
-            with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-                patch.setattr(Block, "expand", interrupted)
-                h.sync()
-        found.append(h.numpy())
-        assert np.array_equal(found[0], found[-1])
-
-
-def test_without_a_device_nothing_is_lost(monkeypatch: pytest.MonkeyPatch, in_python: Any) -> None:
-    def gone() -> Any:
-        raise KernelError("[device] gone")
-
-    x = mf.array(X)
-    for python in (False, True):
-        in_python(python)
-        older = x * 2
-        younger = older + 1
-        with monkeypatch.context() as patch:
-            patch.setattr(executor.registry(), "default_backend", gone)
-            executor.chosen.clear()
-            with pytest.raises(KernelError, match="gone"):
-                younger.sync()
-        mf.sync_all()
-        assert older._node.buffer is not None
-        assert np.array_equal(younger.numpy(), X * 2 + 1)
-
-
-def test_an_interrupted_allocation_is_no_lack_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    x = mf.array(X)
-    ((x * 6.5).abs() + 3).sync()
-    met: list[int] = []
-
-    def interrupted(count: int) -> Any:
-        met.append(count)
-        raise KeyboardInterrupt
-
-    y = (x * 6.5).abs() + 3
-    prepare_anew()
-    monkeypatch.setattr(executor.device().backend, "alloc", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        y.sync()
-    monkeypatch.undo()
-    prepare_anew()
-    assert len(met) == 1
-    assert np.allclose(y.numpy(), np.abs(X * 6.5) + 3)
-
-
-def test_what_has_no_truth_raises_after_a_known_pass_too() -> None:
-    x = trainable(X)
-    for _ in range(3):
-        with pytest.raises(ValueError, match="truth value"):
-            mf.grad((x * x).sum(), x, retain_graph=np.array([1, 2]))
-
-
-def test_gradients_leave_the_marks_of_evaluations_alone() -> None:
-    """``pos`` belongs to whoever holds the executor's lock, which gradients don't take."""
-    x = trainable(X)
-    for _ in range(4):
-        y = x * 2 + 1
-        loss = (y.exp() * y).sum()
-        nodes, stack = [], [loss._node]
-        while stack:
-            nodes.append(stack.pop())
-            stack.extend(nodes[-1].inputs)
-        for number, node in enumerate(nodes):
-            node.pos = number
-        before = [node.pos for node in nodes]
-        found = mf.grad(loss, [x, y])
-        assert [node.pos for node in nodes] == before
-        for node in nodes:
-            node.pos = 0
-        assert np.allclose(found[0].numpy(), 2 * np.exp(2 * X + 1) * (2 * X + 2), rtol=1e-4)
-
-
-def test_a_block_is_expanded_once() -> None:
-    x = trainable(X)
-    for _ in range(3):
-        y = mf.nn.softmax(x * 2, dim=1)
-    assert type(y._node) is BlockNode
-    block = block_of(y._node)[0]
-    first = block.expand()
-    again = block.expand()
-    assert type(y._node) is Node
-    assert all(a is b for a, b in zip(first, again, strict=True))
-    assert y._node in first and np.allclose(y.numpy().sum(1), 1)
-
-
-def test_gradients_beside_evaluations() -> None:
-    """Both number the same nodes: an evaluation takes what other threads hold pending."""
-    problems: list[str] = []
-    interval = sys.getswitchinterval()
-
-    def gradients(number: int, times: int = 100) -> None:
-        x = trainable(X + number)
-        for k in range(times):
-            y = (x * 2).exp() * 0.001
-            loss = (mf.nn.softmax(y * x, dim=1) * y).sum()
-            first, second = mf.grad(loss, x), mf.grad(loss, x)
-            if not np.allclose(first.numpy(), second.numpy(), rtol=1e-4):
-                problems.append(f"gradients {number} {k}")
-
-    def evaluations(number: int) -> None:
-        for k in range(200):
-            x, expected = mf.array(X + number), X + number
-            for j in range(k % 7 + 1):
-                x, expected = x * 1.5 + j, expected * np.float32(1.5) + j
-            if not np.allclose(x.numpy(), expected, rtol=1e-4):
-                problems.append(f"evaluations {number} {k}")
-
-    def guarded(work: Callable[[int], None], number: int) -> None:
-        try:
-            work(number)
-        except Exception as error:
-            problems.append(repr(error))
-
-    threads = [
-        threading.Thread(target=guarded, args=(w, n)) for n in range(2) for w in (gradients, evaluations)
-    ]
-    gradients(0, 3)  # modes belong to all threads: what is composed under one is composed before
-    sys.setswitchinterval(1e-5)
-    try:
-        for t in threads:
-            t.start()
-        for t in threads:
-            t.join()
-    finally:
-        sys.setswitchinterval(interval)
-    assert not problems
-
-
 def test_wrong_arguments_of_the_backend_raise() -> None:
     from metafuse_backend_cpu import _native
 
@@ -619,35 +364,6 @@ def test_the_flag_leaves_it_out() -> None:
         [sys.executable, "-c", script], env={**os.environ, "METAFUSE_COMPILED": "0"}, capture_output=True, text=True, check=True
     )  # fmt: skip
     assert done.stdout == "[2.0, 4.0] 2.0\n" * 3
-
-
-def test_the_process_ends_while_threads_compute() -> None:
-    script = (
-        "import threading, time, numpy as np, metafuse as mf\n"
-        "x = mf.array(np.ones((64, 64), np.float32)).start_grad()\n"
-        "def work():\n"
-        "    while True:\n"
-        "        mf.grad((mf.nn.softmax(x * 2, dim=1) * x).sum(), x).sync()\n"
-        "mf.grad((mf.nn.softmax(x * 2, dim=1) * x).sum(), x).sync()\n"
-        "for _ in range(2): threading.Thread(target=work, daemon=True).start()\n"
-        "time.sleep(0.5)\n"
-    )
-    for _ in range(3):
-        subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
-
-
-def test_the_process_ends_while_threads_copy() -> None:
-    script = (
-        "import threading, time, numpy as np, metafuse as mf\n"
-        "x = mf.array(np.ones((256, 256), np.float32))\n"  # large enough to be copied without the interpreter's lock
-        "def work():\n"
-        "    while True: x.numpy()\n"
-        "for _ in range(3): threading.Thread(target=work, daemon=True).start()\n"
-        "end = time.time() + 0.3\n"
-        "while time.time() < end: sum(range(1000))\n"
-    )
-    for _ in range(3):
-        subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 
 def test_nothing_stays_pending() -> None:

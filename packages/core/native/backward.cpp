@@ -132,7 +132,7 @@ int Behind::describe(PyObject* settings) {
         wanted_ = Ref(PySet_New(targets_));
         if (!wanted_) return -1;
     }
-    entries_.add(known.state.grad_enabled.of(recorder.state));
+    if (!add(grad_enabled())) return -1;
     entries_.add(settings);
     for (std::size_t at = 0; at < nodes_.size(); ++at) {
         PyObject* node = nodes_[at];

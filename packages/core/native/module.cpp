@@ -76,7 +76,7 @@ bool find_graph_slots(PyObject* classes, Known& known) {
     const Place var[] = {{&known.var.node, "_node"}};
     const Place signature[] = {{&known.signature.spec, "spec"}, {&known.signature.differentiable, "differentiable"}};
     auto& s = known.state;
-    const Place state[] = {{&s.grad_enabled, "grad_enabled"}, {&s.pending, "pending"}, {&s.limit, "limit"}};
+    const Place state[] = {{&s.mode, "mode"}, {&s.pending, "pending"}, {&s.limit, "limit"}};
     return find_slots(classes, "Node", node) && find_slots(classes, "Block", block) && find_slots(classes, "Recipe", recipe) && find_slots(classes, "Var", var) &&
            find_slots(classes, "Signature", signature) && find_slots(classes, "State", state);
 }

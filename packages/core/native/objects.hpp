@@ -195,7 +195,7 @@ struct Known {
         Slot backend, handle, nbytes, order, version, free;
     } buffer;
     struct {
-        Slot grad_enabled, pending, limit;
+        Slot mode, pending, limit;
     } state;
     struct {
         Slot spec, differentiable;

@@ -233,7 +233,7 @@ PyObject* replay(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
     if (PyList_GET_SIZE(now) == 0 || PyList_GET_SIZE(recorder.watchers) != 0) Py_RETURN_NONE;
     if (PyLong_AsLong(known.state.limit.of(recorder.state)) == 0) Py_RETURN_NONE;
     Call call;
-    call.add(Py_NewRef(known.state.grad_enabled.of(recorder.state)));
+    if (!call.add(grad_enabled())) return nullptr;
     call.add(Py_NewRef(PyList_GET_ITEM(now, 0)));
     int noted = 1;
     for (Py_ssize_t k = 0; noted == 1 && k < PyTuple_GET_SIZE(args); ++k) noted = call.note(PyTuple_GET_ITEM(args, k));

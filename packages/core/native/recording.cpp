@@ -55,11 +55,19 @@ PyObject* nothing() {
 
 }  // namespace
 
+PyObject* grad_enabled() {
+    static PyObject* const name = PyUnicode_InternFromString("enabled");
+    return PyObject_GetAttr(known.state.mode.of(recorder.state), name);
+}
+
 bool flows_through(PyObject* sig, PyObject* inputs) {
-    if (!known.signature.differentiable.is_true(sig) || !known.state.grad_enabled.is_true(recorder.state)) return false;
+    if (!known.signature.differentiable.is_true(sig)) return false;
     const Py_ssize_t count = PyTuple_GET_SIZE(inputs);
     for (Py_ssize_t k = 0; k < count; ++k) {
-        if (known.node.requires_grad.is_true(PyTuple_GET_ITEM(inputs, k))) return true;
+        if (!known.node.requires_grad.is_true(PyTuple_GET_ITEM(inputs, k))) continue;
+        Ref enabled(grad_enabled());
+        if (!enabled) PyErr_Clear();
+        return enabled.get() == Py_True;
     }
     return false;
 }

@@ -20,6 +20,9 @@ PyObject* new_node(PyTypeObject* type, PyObject* sig, bool requires_grad, PyObje
 // A new Var that holds `node`, which is pending unless it is stored.
 PyObject* new_var(PyObject* node);
 
+// Whether this thread records gradient paths: True or False, owned, or null with an exception.
+PyObject* grad_enabled();
+
 // Whether gradients flow through such an operation on these nodes.
 bool flows_through(PyObject* sig, PyObject* inputs);
 

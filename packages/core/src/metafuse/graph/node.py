@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from functools import lru_cache
+from threading import local
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 from weakref import ReferenceType, WeakValueDictionary
@@ -194,18 +195,33 @@ class Node:
 PENDING_LIMIT = 100_000
 
 
+class _Mode(local):
+    """Whether gradient paths are recorded, for each thread apart: compositions switch it off for a while."""
+
+    enabled = True
+
+
 class _State:
     """What recording depends on beside its arguments."""
 
-    __slots__ = ("grad_enabled", "pending", "limit", "flush")
+    __slots__ = ("mode", "pending", "limit", "flush")
 
     def __init__(self) -> None:
-        self.grad_enabled = True
+        self.mode = _Mode()
         #: weak references to the handles of nodes that have not run
         self.pending: list[ReferenceType[Any]] = []
         #: a pending graph longer than this is run by itself; 0 while ``flags.lazy_execution`` is 0
         self.limit = PENDING_LIMIT
         self.flush: Callable[[], None] | None = None
+
+    @property
+    def grad_enabled(self) -> bool:
+        """Whether this thread records gradient paths."""
+        return self.mode.enabled
+
+    @grad_enabled.setter
+    def grad_enabled(self, value: bool) -> None:
+        self.mode.enabled = value
 
 
 state = _State()
