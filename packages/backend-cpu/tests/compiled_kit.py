@@ -21,7 +21,7 @@ IMAGE = RANDOM.standard_normal((2, 4, 9, 9)).astype(np.float32)
 class Calls:
     """How often the Python code ran."""
 
-    evaluations = gradients = compositions = 0
+    evaluations = gradients = 0
 
 
 @pytest.fixture

@@ -229,31 +229,29 @@ def test_gradients_beside_evaluations() -> None:
     assert not problems
 
 
-def test_the_process_ends_while_threads_compute() -> None:
-    script = (
-        "import threading, time, numpy as np, metafuse as mf\n"
-        "x = mf.array(np.ones((64, 64), np.float32)).start_grad()\n"
-        "def work():\n"
-        "    while True:\n"
-        "        mf.grad((mf.nn.softmax(x * 2, dim=1) * x).sum(), x).sync()\n"
-        "mf.grad((mf.nn.softmax(x * 2, dim=1) * x).sum(), x).sync()\n"
-        "for _ in range(2): threading.Thread(target=work, daemon=True).start()\n"
-        "time.sleep(0.5)\n"
-    )
-    for _ in range(3):
-        subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+COMPUTING = (
+    "import threading, time, numpy as np, metafuse as mf\n"
+    "x = mf.array(np.ones((64, 64), np.float32)).start_grad()\n"
+    "def work():\n"
+    "    while True:\n"
+    "        mf.grad((mf.nn.softmax(x * 2, dim=1) * x).sum(), x).sync()\n"
+    "mf.grad((mf.nn.softmax(x * 2, dim=1) * x).sum(), x).sync()\n"
+    "for _ in range(2): threading.Thread(target=work, daemon=True).start()\n"
+    "time.sleep(0.5)\n"
+)
+COPYING = (
+    "import threading, time, numpy as np, metafuse as mf\n"
+    "x = mf.array(np.ones((256, 256), np.float32))\n"  # large enough to be copied without the interpreter's lock
+    "def work():\n"
+    "    while True: x.numpy()\n"
+    "for _ in range(3): threading.Thread(target=work, daemon=True).start()\n"
+    "end = time.time() + 0.3\n"
+    "while time.time() < end: sum(range(1000))\n"
+)
 
 
-def test_the_process_ends_while_threads_copy() -> None:
-    script = (
-        "import threading, time, numpy as np, metafuse as mf\n"
-        "x = mf.array(np.ones((256, 256), np.float32))\n"  # large enough to be copied without the interpreter's lock
-        "def work():\n"
-        "    while True: x.numpy()\n"
-        "for _ in range(3): threading.Thread(target=work, daemon=True).start()\n"
-        "end = time.time() + 0.3\n"
-        "while time.time() < end: sum(range(1000))\n"
-    )
+@pytest.mark.parametrize("script", [COMPUTING, COPYING], ids=["computing", "copying"])
+def test_the_process_ends_while_threads_are_busy(script: str) -> None:
     for _ in range(3):
         subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 

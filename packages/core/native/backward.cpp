@@ -1,7 +1,5 @@
 #include "backward.hpp"
 
-#include <algorithm>
-
 #include "graph.hpp"
 #include "recipes.hpp"
 #include "recording.hpp"
@@ -20,8 +18,8 @@ public:
     // 1: done, 0: something is unusual, -1: an exception.
     int find_nodes();
     int describe(PyObject* settings);
-    PyObject* key() const;
-    PyObject* given() const;
+    PyObject* key() const { return entries_.as_tuple(); }
+    PyObject* given() const { return given_.as_list(); }
     bool release() const;
 
 private:
@@ -29,11 +27,6 @@ private:
     bool has_hooks(PyObject* node) const;
     bool is_target(PyObject* node) const;
     Py_ssize_t enter(PyObject* node, bool leads);
-    bool add(PyObject* owned) {
-        if (owned != nullptr) entries_.push(owned);
-        return owned != nullptr;
-    }
-
     PyObject *loss_, *targets_;
     Ref wanted_;  // a set, where there are many targets
     Refs nodes_;  // in order of creation
@@ -61,7 +54,7 @@ int Behind::find_nodes() {
         if (!known.node.rule.is_none(node)) return 0;
         PyObject* inputs = known.node.inputs.of(node);
         if (!ordinary) {
-            PyObject* block = PyTuple_GET_ITEM(inputs, 0);
+            PyObject* block = block_of(node);
             if (stored || PyDict_GET_SIZE(known.block.values.of(block)) != 0) {  // an ordinary node, which knows what is stored
                 Ref expanded(PyObject_GetAttrString(node, "inputs"));
                 if (!expanded) return -1;
@@ -76,15 +69,14 @@ int Behind::find_nodes() {
             if (known.node.requires_grad.is_true(x) && places_.at(x) != kFound) found(x);
         }
     }
-    const auto older = [](PyObject* a, PyObject* b) { return order_of(a) < order_of(b); };
-    std::stable_sort(nodes_.begin(), nodes_.end(), older);
+    sort_by_age(nodes_);
     return 1;
 }
 
 bool Behind::has_hooks(PyObject* node) const {
     if (!is_held(node)) return false;
     Ref var(PyObject_CallNoArgs(known.node.handle.of(node)));
-    Ref hooks(var ? PyObject_GetAttr(var.get(), recorder.hooks) : nullptr);
+    Ref hooks(var ? PyObject_GetAttr(var.get(), surroundings.hooks) : nullptr);
     if (!hooks) {
         PyErr_Clear();
         return true;
@@ -124,7 +116,7 @@ int Behind::note_numbers(PyObject* numbers) {
         PyTuple_SET_ITEM(plain.get(), 2 * k, shown);
         PyTuple_SET_ITEM(plain.get(), 2 * k + 1, Py_NewRef(reinterpret_cast<PyObject*>(Py_TYPE(x))));
     }
-    return add(plain.release()) ? 1 : -1;
+    return entries_.take(plain.release()) ? 1 : -1;
 }
 
 int Behind::describe(PyObject* settings) {
@@ -132,7 +124,7 @@ int Behind::describe(PyObject* settings) {
         wanted_ = Ref(PySet_New(targets_));
         if (!wanted_) return -1;
     }
-    if (!add(grad_enabled())) return -1;
+    if (!entries_.take(grad_enabled())) return -1;
     entries_.add(settings);
     for (std::size_t at = 0; at < nodes_.size(); ++at) {
         PyObject* node = nodes_[at];
@@ -144,7 +136,7 @@ int Behind::describe(PyObject* settings) {
             numbers = known.node.scalars.of(node);
             if (!PyTuple_CheckExact(numbers)) return 0;
         } else {
-            PyObject* block = PyTuple_GET_ITEM(inputs, 0);
+            PyObject* block = block_of(node);
             entries_.add(known.block.recipe.of(block));
             entries_.add(PyTuple_GET_ITEM(inputs, 1));
             inputs = known.block.given.of(block);
@@ -156,7 +148,7 @@ int Behind::describe(PyObject* settings) {
             Py_ssize_t place = places_.at(x);
             if (place < 0) place = enter(x, false);
             leads = leads || leads_[static_cast<std::size_t>(place)] != 0;
-            if (!add(PyLong_FromSsize_t(place))) return -1;
+            if (!entries_.take(PyLong_FromSsize_t(place))) return -1;
         }
         if (leads) inner_.push(static_cast<Py_ssize_t>(at));
         leads = leads || is_target(node);
@@ -169,25 +161,9 @@ int Behind::describe(PyObject* settings) {
     entries_.add(Py_None);
     for (Py_ssize_t k = 0; k < PyList_GET_SIZE(targets_); ++k) {
         const Py_ssize_t place = places_.at(PyList_GET_ITEM(targets_, k));
-        if (!add(place < 0 ? Py_NewRef(Py_None) : PyLong_FromSsize_t(place))) return -1;
+        if (!entries_.take(place < 0 ? Py_NewRef(Py_None) : PyLong_FromSsize_t(place))) return -1;
     }
     return 1;
-}
-
-PyObject* Behind::key() const {
-    PyObject* key = PyTuple_New(static_cast<Py_ssize_t>(entries_.size()));
-    for (std::size_t k = 0; key != nullptr && k < entries_.size(); ++k) {
-        PyTuple_SET_ITEM(key, static_cast<Py_ssize_t>(k), Py_NewRef(entries_[k]));
-    }
-    return key;
-}
-
-PyObject* Behind::given() const {
-    PyObject* list = PyList_New(static_cast<Py_ssize_t>(given_.size()));
-    for (std::size_t k = 0; list != nullptr && k < given_.size(); ++k) {
-        PyList_SET_ITEM(list, static_cast<Py_ssize_t>(k), Py_NewRef(given_[k]));
-    }
-    return list;
 }
 
 // The graph is given up: what leads to no target, and a target itself, may be asked again.
@@ -206,7 +182,7 @@ bool Behind::release() const {
             }
             if (!leads) return false;
         }
-        PyObject* block = PyTuple_GET_ITEM(known.node.inputs.of(node), 0);
+        PyObject* block = block_of(node);
         Ref done(PyObject_CallMethod(block, "release", "OO", node, leads.get()));
         if (!done) return false;
     }
@@ -221,7 +197,7 @@ PyObject* backward(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
         PyErr_SetString(PyExc_TypeError, "backward(table: dict, settings: int, loss: Node, targets: list of Nodes, retain_graph: bool)");
         return nullptr;
     }
-    if (PyList_GET_SIZE(recorder.watchers) != 0 || PyLong_AsLong(known.state.limit.of(recorder.state)) == 0) Py_RETURN_NONE;
+    if (!follows_recipes()) Py_RETURN_NONE;
     Behind behind(arguments[2], arguments[3]);
     int fine = behind.find_nodes();
     if (fine == 1) fine = behind.describe(arguments[1]);
@@ -235,7 +211,7 @@ PyObject* backward(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
         Py_RETURN_NONE;
     }
     Ref given(behind.given());
-    Ref origin(user_code(nullptr, nullptr));
+    Ref origin(user_code());
     if (!given || !origin) return nullptr;
     Ref answers(follow(PyTuple_GET_ITEM(found.get(), 0), given.get(), origin.get()));
     if (!answers) return nullptr;

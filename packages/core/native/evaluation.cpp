@@ -7,8 +7,6 @@
 
 namespace metafuse {
 
-Surroundings surroundings{};
-
 namespace {
 
 const char* const kCapsule = "metafuse.prepared";
@@ -47,7 +45,7 @@ private:
     int find_route(PyObject* device);
     bool is_unshared() const;
     bool bind();
-    bool bind_leaves();
+    void bind_leaves();
     void take_over();
     bool bind_new();
     bool bind_temporaries();
@@ -81,7 +79,7 @@ void Evaluation::take_pending(PyObject* targets, bool alone) {
             PyObject* node = PyList_GET_ITEM(targets, k);
             if (known.node.pos.number(node) == -2) continue;  // named twice
             const bool ordinary = Py_TYPE(node) == known.node_type;
-            const double age = order_of(ordinary ? node : PyTuple_GET_ITEM(known.node.inputs.of(node), 0));
+            const double age = order_of(ordinary ? node : block_of(node));
             if (age > limit) limit = age;
             known.node.pos.set_number(node, -2);
             graph_.roots.add(node);
@@ -186,14 +184,13 @@ PyObject* Evaluation::new_buffer(PyObject* bytes) {
     return buffer;
 }
 
-bool Evaluation::bind_leaves() {
+void Evaluation::bind_leaves() {
     const auto count = static_cast<std::size_t>(prepared_->leaf_count);
     for (std::size_t k = 0; k < count; ++k) {
         const std::size_t at = prepared_->leaves_in_order ? k : static_cast<std::size_t>(prepared_->leaves[k]);
         slots_.add(known.node.buffer.of(graph_.leaves[at]));
     }
     slots_.resize(static_cast<std::size_t>(prepared_->slot_count), nullptr);
-    return true;
 }
 
 // Results take over the memory of leaves that nobody else refers to.
@@ -259,7 +256,7 @@ bool Evaluation::bind_temporaries() {
 
 bool Evaluation::bind() {
     const bool donates = !prepared_->donations.empty() && rest_.empty() && is_unshared();
-    if (!bind_leaves()) return false;
+    bind_leaves();
     if (donates) take_over();
     if (!bind_new()) return false;
     handles_ = Ref(PyList_New(prepared_->slot_count));
@@ -334,9 +331,8 @@ bool Evaluation::launch_native(PyObject* step, bool changed) {
 
 // A user's code or a host function, which is given buffers.
 bool Evaluation::launch_opaque(const Prepared::Step& step) {
-    Ref slots(PyList_New(static_cast<Py_ssize_t>(slots_.size())));
+    Ref slots(slots_.as_list());
     if (!slots) return false;
-    for (std::size_t k = 0; k < slots_.size(); ++k) PyList_SET_ITEM(slots.get(), static_cast<Py_ssize_t>(k), Py_NewRef(slots_[k]));
     PyObject* node = graph_.units[static_cast<std::size_t>(step.opaque)];
     PyObject* arguments[] = {step.step.get(), device_.get(), slots.get(), node};
     Ref done(PyObject_Vectorcall(surroundings.run_opaque, arguments, 4, nullptr));
@@ -429,10 +425,8 @@ int Evaluation::run(PyObject* targets, bool alone) {
     PyErr_NormalizeException(&kind, &value, &trace);
     if (trace != nullptr) PyException_SetTraceback(value, trace);
     Ref owned_kind(kind), owned_value(value), owned_trace(trace);
-    Ref roots(PyList_New(0));
-    for (PyObject* root : graph_.roots) {
-        if (!roots || PyList_Append(roots.get(), root) != 0) return -1;
-    }
+    Ref roots(graph_.roots.as_list());
+    if (!roots) return -1;
     PyObject* arguments[] = {value, roots.get(), launching_ ? Py_True : Py_False};
     Ref never(PyObject_Vectorcall(surroundings.failed, arguments, 3, nullptr));  // raises
     return -1;

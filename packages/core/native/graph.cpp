@@ -5,8 +5,6 @@
 namespace metafuse {
 namespace {
 
-PyObject* block_of(PyObject* part) { return PyTuple_GET_ITEM(known.node.inputs.of(part), 0); }
-
 long step_of(PyObject* part) { return PyLong_AsLong(PyTuple_GET_ITEM(known.node.inputs.of(part), 1)); }
 
 bool is_node(PyObject* unit) { return Py_TYPE(unit) == known.node_type; }
@@ -50,6 +48,11 @@ void Graph::unmark() {
     for (PyObject* unit : units) (is_block(unit) ? known.block.pos : known.node.pos).set_number(unit, 0);
 }
 
+void sort_by_age(Refs& units) {
+    const auto older = [](PyObject* a, PyObject* b) { return order_of(a) < order_of(b); };
+    if (!std::is_sorted(units.begin(), units.end(), older)) std::stable_sort(units.begin(), units.end(), older);
+}
+
 bool Graph::collect() {
     Few<PyObject*, 64> stack;
     for (PyObject* node : roots) {
@@ -89,18 +92,7 @@ bool Graph::collect() {
             }
         }
     }
-    return sort_units();
-}
-
-bool Graph::sort_units() {
-    const auto older = [](PyObject* a, PyObject* b) { return order_of(a) < order_of(b); };
-    if (!std::is_sorted(units.begin(), units.end(), older)) std::stable_sort(units.begin(), units.end(), older);
-    return true;
-}
-
-bool Graph::add(PyObject* owned) {
-    if (owned == nullptr) return false;
-    entries_.push(owned);
+    sort_by_age(units);
     return true;
 }
 
@@ -127,15 +119,15 @@ bool Graph::note_input(PyObject* x, long unit, bool& in_order) {
         number |= static_cast<long long>(step_of(x)) << 40;
         if (requires_grad) number += is_held(x) ? 3 : 2;
     }
-    return add(PyLong_FromLongLong(number));
+    return entries_.take(PyLong_FromLongLong(number));
 }
 
 bool Graph::note_root(PyObject* root) {
-    if (is_node(root)) return add(Py_NewRef(known.node.pos.of(root)));
+    if (is_node(root)) return entries_.take(Py_NewRef(known.node.pos.of(root)));
     long long number = known.block.pos.number(block_of(root));
     number |= static_cast<long long>(known.node.requires_grad.is_true(root)) << 39;
     number |= (static_cast<long long>(step_of(root)) + 1) << 40;
-    return add(PyLong_FromLongLong(number));
+    return entries_.take(PyLong_FromLongLong(number));
 }
 
 bool Graph::describe() {
@@ -149,16 +141,16 @@ bool Graph::describe() {
         const long number = static_cast<long>(k);
         if (is_block(unit)) {
             known.block.pos.set_number(unit, number);
-            add(Py_NewRef(known.block.recipe.of(unit)));
+            entries_.take(Py_NewRef(known.block.recipe.of(unit)));
             PyObject* through = known.block.released.of(unit);
-            if (PyTuple_GET_SIZE(through) != 0) add(Py_NewRef(through));
+            if (PyTuple_GET_SIZE(through) != 0) entries_.take(Py_NewRef(through));
             inputs = known.block.given.of(unit);
             fine = extend(scalars.get(), known.block.scalars.of(unit));
         } else {
             known.node.pos.set_number(unit, number);
-            add(Py_NewRef(known.node.sig.of(unit)));
+            entries_.take(Py_NewRef(known.node.sig.of(unit)));
             if (known.node.requires_grad.is_true(unit)) {
-                add(Py_NewRef(known.node.released.is_true(unit) ? released() : flows()));
+                entries_.take(Py_NewRef(known.node.released.is_true(unit) ? released() : flows()));
             }
             inputs = known.node.inputs.of(unit);
             fine = extend(scalars.get(), known.node.scalars.of(unit));
@@ -167,25 +159,15 @@ bool Graph::describe() {
         for (Py_ssize_t i = 0; fine && i < count; ++i) fine = note_input(PyTuple_GET_ITEM(inputs, i), number, in_order);
     }
     for (PyObject* part : parts) known.node.pos.set_number(part, 0);
-    fine = fine && add(Py_NewRef(Py_None));
+    fine = fine && entries_.take(Py_NewRef(Py_None));
     for (std::size_t k = 0; fine && k < roots.size(); ++k) fine = note_root(roots[k]);
     if (fine && !in_order) {
-        PyObject* orders = PyTuple_New(static_cast<Py_ssize_t>(leaves.size()));
-        for (std::size_t k = 0; orders != nullptr && k < leaves.size(); ++k) {
-            PyTuple_SET_ITEM(orders, static_cast<Py_ssize_t>(k), Py_NewRef(known.buffer.order.of(known.node.buffer.of(leaves[k]))));
-        }
-        fine = add(orders);
+        Refs orders;
+        for (PyObject* leaf : leaves) orders.add(known.buffer.order.of(known.node.buffer.of(leaf)));
+        fine = entries_.take(orders.as_tuple());
     }
-    if (fine) key = Ref(PyTuple_New(static_cast<Py_ssize_t>(entries_.size())));
-    fine = fine && key;
-    for (std::size_t k = 0; k < entries_.size(); ++k) {
-        if (fine) {
-            PyTuple_SET_ITEM(key.get(), static_cast<Py_ssize_t>(k), entries_[k]);
-        } else {
-            Py_DECREF(entries_[k]);
-        }
-    }
-    return fine;
+    if (fine) key = Ref(entries_.as_tuple());
+    return fine && key;
 }
 
 }  // namespace metafuse

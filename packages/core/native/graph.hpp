@@ -20,15 +20,15 @@ struct Graph {
     void unmark();
 
 private:
-    bool sort_units();
     bool note_input(PyObject* x, long number, bool& in_order);
     bool note_root(PyObject* root);
-    bool add(PyObject* owned);
 
-    Few<PyObject*, 64> entries_;  // owned by the key in the end
+    Refs entries_;  // of the key
 };
 
 // Age of a unit: nodes and blocks have it in different places.
 double order_of(PyObject* unit);
+// The oldest first.
+void sort_by_age(Refs& units);
 
 }  // namespace metafuse

@@ -13,6 +13,7 @@
 namespace metafuse {
 
 Known known{};
+Surroundings surroundings{};
 
 PyObject* held_node(PyObject* handle) {
 #if PY_VERSION_HEX >= 0x030d0000
@@ -33,15 +34,6 @@ bool is_held(PyObject* node) {
 }
 
 namespace {
-
-PyTypeObject* type_of(PyObject* classes, const char* name) {
-    PyObject* found = PyDict_GetItemString(classes, name);
-    if (found == nullptr || !PyType_Check(found)) {
-        PyErr_Format(PyExc_TypeError, "setup: no class %s", name);
-        return nullptr;
-    }
-    return reinterpret_cast<PyTypeObject*>(Py_NewRef(found));
-}
 
 struct Place {
     Slot* slot;
@@ -67,9 +59,9 @@ bool find_graph_slots(PyObject* classes, Known& known) {
     const Place node[] = {{&n.sig, "sig"}, {&n.spec, "spec"}, {&n.inputs, "inputs"}, {&n.scalars, "scalars"},
                           {&n.requires_grad, "requires_grad"}, {&n.buffer, "buffer"}, {&n.order, "order"}, {&n.handle, "handle"},
                           {&n.origin, "origin"}, {&n.pos, "pos"}, {&n.released, "released"}, {&n.rule, "rule"}};
-    const Place block[] = {{&b.given, "given"}, {&b.nodes, "nodes"}, {&b.order, "order"}, {&b.pos, "pos"}, {&b.origin, "origin"},
-                           {&b.plain, "plain"},
-                           {&b.recipe, "recipe"}, {&b.released, "released"}, {&b.scalars, "scalars"}, {&b.values, "values"}};
+    const Place block[] = {{&b.given, "given"}, {&b.nodes, "nodes"}, {&b.order, "order"}, {&b.pos, "pos"},
+                           {&b.origin, "origin"}, {&b.plain, "plain"}, {&b.recipe, "recipe"}, {&b.released, "released"},
+                           {&b.scalars, "scalars"}, {&b.values, "values"}};
     auto& c = known.recipe;
     const Place recipe[] = {{&c.ages, "ages"}, {&c.few, "few"}, {&c.repeats, "repeats"}, {&c.results, "results"},
                             {&c.scalars, "scalars"}, {&c.steps, "steps"}, {&c.takes, "takes"}, {&c.whole, "whole"}};
@@ -77,7 +69,8 @@ bool find_graph_slots(PyObject* classes, Known& known) {
     const Place signature[] = {{&known.signature.spec, "spec"}, {&known.signature.differentiable, "differentiable"}};
     auto& s = known.state;
     const Place state[] = {{&s.mode, "mode"}, {&s.pending, "pending"}, {&s.limit, "limit"}};
-    return find_slots(classes, "Node", node) && find_slots(classes, "Block", block) && find_slots(classes, "Recipe", recipe) && find_slots(classes, "Var", var) &&
+    return find_slots(classes, "Node", node) && find_slots(classes, "Block", block) &&
+           find_slots(classes, "Recipe", recipe) && find_slots(classes, "Var", var) &&
            find_slots(classes, "Signature", signature) && find_slots(classes, "State", state);
 }
 
@@ -90,22 +83,41 @@ bool find_runtime_slots(PyObject* classes, Known& known) {
     const Place statistics[] = {{&known.statistics.launches, "launches"}, {&known.statistics.programs, "programs"}};
     const Place live[] = {{&known.live.now, "now"}, {&known.live.peak, "peak"}, {&known.live.count, "count"}};
     const Place route[] = {{&r.program, "program"}, {&r.prepared, "prepared"}};
-    const Place program[] = {{&known.program.plan, "plan"}, {&known.program.parts, "parts"},
-                             {&known.program.kept, "kept"}, {&known.program.state, "state"}};
+    const Place program[] = {{&known.program.plan, "plan"}, {&known.program.kept, "kept"}, {&known.program.state, "state"}};
     const Place flags[] = {{&f.debug, "debug"}, {&f.library, "library"}, {&f.math, "math"}};
     return find_slots(classes, "Buffer", buffer) && find_slots(classes, "Statistics", statistics) &&
            find_slots(classes, "Live", live) && find_slots(classes, "Route", route) &&
            find_slots(classes, "Program", program) && find_slots(classes, "Flags", flags);
 }
 
-bool fetch(PyObject* objects, const char* name, PyObject*& place) {
-    PyObject* found = PyDict_GetItemString(objects, name);
-    if (found == nullptr) {
-        PyErr_Format(PyExc_TypeError, "setup: no %s", name);
-        return false;
+// Finds what `places` name in a dictionary; what is found is kept for good.
+template <class Object, std::size_t N>
+bool fetch(PyObject* dictionary, const std::pair<const char*, Object**> (&places)[N]) {
+    for (const auto& [name, place] : places) {
+        PyObject* found = PyDict_GetItemString(dictionary, name);
+        if (found == nullptr) {
+            PyErr_Format(PyExc_TypeError, "setup: no %s", name);
+            return false;
+        }
+        *place = reinterpret_cast<Object*>(Py_NewRef(found));
     }
-    place = Py_NewRef(found);
     return true;
+}
+
+bool find_classes(PyObject* classes, Known& k) {
+    return fetch<PyTypeObject>(classes, {{"Signature", &k.signature_type}, {"Node", &k.node_type}, {"BlockNode", &k.block_node_type},
+                                         {"Block", &k.block_type}, {"Var", &k.var_type}, {"Buffer", &k.buffer_type},
+                                         {"OpaqueStep", &k.opaque_step_type}});
+}
+
+bool find_surroundings(PyObject* objects, Surroundings& s) {
+    return fetch<PyObject>(objects, {{"state", &s.state}, {"statistics", &s.statistics}, {"live", &s.live}, {"flags", &s.flags},
+                                     {"watchers", &s.watchers}, {"observers", &s.observers}, {"last_program", &s.last_program},
+                                     {"finished", &s.finished}, {"chosen", &s.chosen}, {"names", &s.names}, {"hooks", &s.hooks},
+                                     {"device", &s.device}, {"failed", &s.failed}, {"new_buffer", &s.new_buffer},
+                                     {"next_order", &s.next_order}, {"next_version", &s.next_version},
+                                     {"ordinary", &s.ordinary}, {"plainly", &s.plainly}, {"run_opaque", &s.run_opaque},
+                                     {"sync_all", &s.sync_all}});
 }
 
 // setup(classes, objects): both dictionaries by name.
@@ -116,31 +128,12 @@ PyObject* setup(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
     }
     PyObject *classes = arguments[0], *objects = arguments[1];
     Known found{};  // nothing changes unless all is there
-    Surroundings s{};
-    Recorder r{};
-    found.signature_type = type_of(classes, "Signature");
-    found.node_type = type_of(classes, "Node");
-    found.block_node_type = type_of(classes, "BlockNode");
-    found.block_type = type_of(classes, "Block");
-    found.var_type = type_of(classes, "Var");
-    found.buffer_type = type_of(classes, "Buffer");
-    found.opaque_step_type = type_of(classes, "OpaqueStep");
-    const bool fine = found.signature_type && found.node_type && found.block_node_type && found.block_type && found.var_type && found.buffer_type && found.opaque_step_type && find_graph_slots(classes, found) &&
-                      find_runtime_slots(classes, found) && fetch(objects, "state", s.state) && fetch(objects, "state", r.state) &&
-                      fetch(objects, "statistics", s.statistics) && fetch(objects, "live", s.live) &&
-                      fetch(objects, "flags", s.flags) && fetch(objects, "watchers", s.watchers) &&
-                      fetch(objects, "observers", s.observers) && fetch(objects, "last_program", s.last_program) &&
-                      fetch(objects, "device", s.device) && fetch(objects, "next_version", s.next_version) &&
-                      fetch(objects, "new_buffer", s.new_buffer) && fetch(objects, "failed", s.failed) && fetch(objects, "run_opaque", s.run_opaque) &&
-                      fetch(objects, "chosen", s.chosen) && fetch(objects, "finished", s.finished) &&
-                      fetch(objects, "names", s.names) && fetch(objects, "ordinary", s.ordinary) &&
-                      fetch(objects, "watchers", r.watchers) &&
-                      fetch(objects, "plainly", r.plainly) && fetch(objects, "hooks", r.hooks) &&
-                      fetch(objects, "next_order", r.next_order) && fetch(objects, "sync_all", r.sync_all);
+    Surroundings beside{};
+    const bool fine = find_classes(classes, found) && find_graph_slots(classes, found) && find_runtime_slots(classes, found) &&
+                      find_surroundings(objects, beside);
     if (!fine) return nullptr;
     known = found;
-    surroundings = s;
-    recorder = r;
+    surroundings = beside;
     static PyMethodDef ending = {"__del__", free_buffer, METH_NOARGS, nullptr};
     Ref method(PyDescr_NewMethod(known.buffer_type, &ending));
     if (!method || PyObject_SetAttrString(reinterpret_cast<PyObject*>(known.buffer_type), "__del__", method.get()) != 0) return nullptr;
@@ -159,7 +152,6 @@ PyMethodDef methods[] = {
     {"record", as_method(record), METH_FASTCALL, nullptr},
     {"replay", as_method(replay), METH_FASTCALL, nullptr},
     {"backward", as_method(backward), METH_FASTCALL, nullptr},
-    {"user_code", user_code, METH_NOARGS, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
 

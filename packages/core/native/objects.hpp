@@ -95,6 +95,26 @@ public:
         for (PyObject* object : *this) Py_XDECREF(object);
     }
     void add(PyObject* borrowed) { push(Py_XNewRef(borrowed)); }
+    // Takes a reference over; false, with its exception, if there is none.
+    bool take(PyObject* owned) {
+        if (owned != nullptr) push(owned);
+        return owned != nullptr;
+    }
+    // The same objects as Python has them: owned, or null with an exception.
+    PyObject* as_tuple() const {
+        PyObject* tuple = PyTuple_New(static_cast<Py_ssize_t>(size()));
+        for (std::size_t k = 0; tuple != nullptr && k < size(); ++k) {
+            PyTuple_SET_ITEM(tuple, static_cast<Py_ssize_t>(k), Py_NewRef((*this)[k]));
+        }
+        return tuple;
+    }
+    PyObject* as_list() const {
+        PyObject* list = PyList_New(static_cast<Py_ssize_t>(size()));
+        for (std::size_t k = 0; list != nullptr && k < size(); ++k) {
+            PyList_SET_ITEM(list, static_cast<Py_ssize_t>(k), Py_NewRef((*this)[k]));
+        }
+        return list;
+    }
 };
 
 // A number per object, by identity; the objects are not referred to.
@@ -177,8 +197,8 @@ private:
 
 // The classes and their slots, and what else of Python is called; filled once by `known`.
 struct Known {
-    PyTypeObject *signature_type = nullptr, *node_type = nullptr, *block_node_type = nullptr, *block_type = nullptr, *var_type = nullptr, *buffer_type = nullptr,
-                 *opaque_step_type = nullptr;
+    PyTypeObject *signature_type = nullptr, *node_type = nullptr, *block_node_type = nullptr, *block_type = nullptr,
+                 *var_type = nullptr, *buffer_type = nullptr, *opaque_step_type = nullptr;
     struct {
         Slot sig, spec, inputs, scalars, requires_grad, buffer, order, handle, origin, pos, released, rule;
     } node;
@@ -210,7 +230,7 @@ struct Known {
         Slot program, prepared;
     } route;
     struct {
-        Slot plan, parts, kept, state;
+        Slot plan, kept, state;
     } program;
     struct {
         Slot debug, library, math;
@@ -219,9 +239,24 @@ struct Known {
 
 extern Known known;
 
+// What is read and called beside, under the names that `runtime/handover.py` gives.
+struct Surroundings {
+    PyObject *state, *statistics, *live, *flags;             // objects
+    PyObject *watchers, *observers, *last_program, *finished;  // lists
+    PyObject* chosen;                                        // a list: the device, while no flag names one
+    PyObject* names;                                         // the executor's global names, for its lock
+    PyObject* hooks;                                         // the name of an attribute
+    PyObject *device, *failed, *new_buffer, *next_order, *next_version, *ordinary, *plainly, *run_opaque, *sync_all;  // functions
+};
+
+extern Surroundings surroundings;
+
 inline bool is_any_node(PyObject* object) {
     return Py_TYPE(object) == known.node_type || Py_TYPE(object) == known.block_node_type;
 }
+
+// The block that made a `BlockNode`.
+inline PyObject* block_of(PyObject* part) { return PyTuple_GET_ITEM(known.node.inputs.of(part), 0); }
 
 // Whether a list or tuple has nothing but nodes.
 inline bool all_nodes(PyObject* items) {

@@ -24,12 +24,9 @@ public:
     // 1: done, 0: such a call is not remembered, -1: an exception.
     int note(PyObject* value);
     int note_named(PyObject* name, PyObject* value);
-    bool add(PyObject* owned) {
-        if (owned != nullptr) entries_.push(owned);
-        return owned != nullptr;
-    }
-    PyObject* key() const;
-    PyObject* given() const;
+    bool add(PyObject* owned) { return entries_.take(owned); }
+    PyObject* key() const { return entries_.as_tuple(); }
+    PyObject* given() const { return given_.as_list(); }
 
 private:
     bool note_node(PyObject* node);
@@ -82,22 +79,6 @@ int Call::note_named(PyObject* name, PyObject* value) {
     return note_plain(value) ? 1 : -1;
 }
 
-PyObject* Call::key() const {
-    PyObject* key = PyTuple_New(static_cast<Py_ssize_t>(entries_.size()));
-    for (std::size_t k = 0; key != nullptr && k < entries_.size(); ++k) {
-        PyTuple_SET_ITEM(key, static_cast<Py_ssize_t>(k), Py_NewRef(entries_[k]));
-    }
-    return key;
-}
-
-PyObject* Call::given() const {
-    PyObject* list = PyList_New(static_cast<Py_ssize_t>(given_.size()));
-    for (std::size_t k = 0; list != nullptr && k < given_.size(); ++k) {
-        PyList_SET_ITEM(list, static_cast<Py_ssize_t>(k), Py_NewRef(given_[k]));
-    }
-    return list;
-}
-
 // The inputs at `places` of what was given and made so far.
 PyObject* picked(PyObject* places, PyObject* given, PyObject* inner) {
     const Py_ssize_t count = PyTuple_GET_SIZE(places);
@@ -138,7 +119,7 @@ PyObject* new_block(PyObject* recipe, PyObject* taken, PyObject* origin) {
     known.block.given.set(block, taken);
     known.block.origin.set(block, origin);
     known.block.scalars.set(block, known.recipe.scalars.of(recipe));
-    known.block.order.take(block, PyObject_CallNoArgs(recorder.next_order));
+    known.block.order.take(block, PyObject_CallNoArgs(surroundings.next_order));
     known.block.pos.set_number(block, 0);
     known.block.released.take(block, PyTuple_New(0));
     known.block.nodes.take(block, PyList_New(0));
@@ -201,6 +182,10 @@ PyObject* handle_of(PyObject* node) {
 
 }  // namespace
 
+bool follows_recipes() {
+    return PyList_GET_SIZE(surroundings.watchers) == 0 && PyLong_AsLong(known.state.limit.of(surroundings.state)) != 0;
+}
+
 PyObject* follow(PyObject* recipe, PyObject* given, PyObject* origin) {
     Ref taken(PyObject_CallOneArg(known.recipe.takes.of(recipe), given));
     if (!taken) return nullptr;
@@ -208,7 +193,7 @@ PyObject* follow(PyObject* recipe, PyObject* given, PyObject* origin) {
     Ref nodes;
     if (plainly) {
         PyObject* arguments[] = {recipe, taken.get(), origin};
-        nodes = Ref(PyObject_Vectorcall(recorder.plainly, arguments, 3, nullptr));
+        nodes = Ref(PyObject_Vectorcall(surroundings.plainly, arguments, 3, nullptr));
     } else {
         nodes = Ref(as_block(recipe, taken.get(), origin));
     }
@@ -230,8 +215,7 @@ PyObject* replay(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
         return nullptr;
     }
     PyObject *table = arguments[0], *now = arguments[1], *args = arguments[2], *kwargs = arguments[3];
-    if (PyList_GET_SIZE(now) == 0 || PyList_GET_SIZE(recorder.watchers) != 0) Py_RETURN_NONE;
-    if (PyLong_AsLong(known.state.limit.of(recorder.state)) == 0) Py_RETURN_NONE;
+    if (PyList_GET_SIZE(now) == 0 || !follows_recipes()) Py_RETURN_NONE;
     Call call;
     if (!call.add(grad_enabled())) return nullptr;
     call.add(Py_NewRef(PyList_GET_ITEM(now, 0)));
@@ -252,7 +236,7 @@ PyObject* replay(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
     const bool several = PyTuple_GET_ITEM(found.get(), 1) == Py_True;
     if (recipe == Py_None) Py_RETURN_NONE;
     Ref given(call.given());
-    Ref origin(user_code(nullptr, nullptr));
+    Ref origin(user_code());
     if (!given || !origin) return nullptr;
     PyObject* few = known.recipe.few.of(recipe);
     if (few != Py_None) {

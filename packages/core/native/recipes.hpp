@@ -6,6 +6,9 @@
 
 namespace metafuse {
 
+// Whether anything is recorded by recipes now: not while somebody watches, and not where each operation runs at once.
+bool follows_recipes();
+
 // Handles of the results of a recipe: a list of Vars, or null with an exception. `given`: a list of nodes.
 PyObject* follow(PyObject* recipe, PyObject* given, PyObject* origin);
 

@@ -4,8 +4,6 @@
 
 namespace metafuse {
 
-Recorder recorder{};
-
 namespace {
 
 PyFrameObject* caller_of(PyFrameObject* frame) {  // owned
@@ -57,7 +55,7 @@ PyObject* nothing() {
 
 PyObject* grad_enabled() {
     static PyObject* const name = PyUnicode_InternFromString("enabled");
-    return PyObject_GetAttr(known.state.mode.of(recorder.state), name);
+    return PyObject_GetAttr(known.state.mode.of(surroundings.state), name);
 }
 
 bool flows_through(PyObject* sig, PyObject* inputs) {
@@ -73,7 +71,7 @@ bool flows_through(PyObject* sig, PyObject* inputs) {
 }
 
 PyObject* new_node(PyTypeObject* type, PyObject* sig, bool requires_grad, PyObject* order, PyObject* origin) {
-    Ref own(order != nullptr ? Py_NewRef(order) : PyObject_CallNoArgs(recorder.next_order));
+    Ref own(order != nullptr ? Py_NewRef(order) : PyObject_CallNoArgs(surroundings.next_order));
     if (!own) return nullptr;
     PyObject* node = type->tp_alloc(type, 0);
     if (node == nullptr) return nullptr;
@@ -99,10 +97,10 @@ PyObject* new_var(PyObject* node) {
     if (!handle) return nullptr;
     known.node.handle.set(node, handle.get());
     if (!known.node.buffer.is_none(node)) return var.release();
-    PyObject* pending = known.state.pending.of(recorder.state);
+    PyObject* pending = known.state.pending.of(surroundings.state);
     if (PyList_Append(pending, handle.get()) != 0) return nullptr;
-    if (PyList_GET_SIZE(pending) > PyLong_AsSsize_t(known.state.limit.of(recorder.state))) {
-        Ref done(PyObject_CallNoArgs(recorder.sync_all));
+    if (PyList_GET_SIZE(pending) > PyLong_AsSsize_t(known.state.limit.of(surroundings.state))) {
+        Ref done(PyObject_CallNoArgs(surroundings.sync_all));
         if (!done) return nullptr;
     }
     return var.release();
@@ -125,7 +123,7 @@ PyObject* record(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
     return new_var(node.get());
 }
 
-PyObject* user_code(PyObject*, PyObject*) {
+PyObject* user_code() {
     PyFrameObject* frame = PyEval_GetFrame();
     return frame != nullptr ? place_outside(frame) : Py_NewRef(Py_None);
 }

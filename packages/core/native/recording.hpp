@@ -5,15 +5,6 @@
 
 namespace metafuse {
 
-// What recording calls in Python; filled once.
-struct Recorder {
-    PyObject *state, *watchers;                    // objects
-    PyObject *next_order, *sync_all, *plainly;     // functions
-    PyObject* hooks;                               // the name of an attribute
-};
-
-extern Recorder recorder;
-
 // A node that waits to run, still without inputs and numbers; without an order it takes the next one.
 PyObject* new_node(PyTypeObject* type, PyObject* sig, bool requires_grad, PyObject* order, PyObject* origin);
 
@@ -30,6 +21,6 @@ bool flows_through(PyObject* sig, PyObject* inputs);
 PyObject* record(PyObject* self, PyObject* const* arguments, Py_ssize_t count);
 
 // The innermost place outside of metafuse as (code, offset), seen from the frame that called the running function.
-PyObject* user_code(PyObject* self, PyObject* none);
+PyObject* user_code();
 
 }  // namespace metafuse
