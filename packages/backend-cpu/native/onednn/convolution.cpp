@@ -57,16 +57,24 @@ bool arrange(const Operation& operation, Parties& parties) {
 
 desc_t any(const Tensor& tensor, type_t type) { return desc_t(tensor.dims, type, dnnl::memory::format_tag::any); }
 
-// A filter per channel of two-dimensional images, in whole vectors of channels.
-bool channel_by_channel(const Parties& p, type_t type) {
+// The library's layout in blocks of a vector's channels, where it has kernels for it and all blocks are full: one filter per channel of
+// two-dimensional images, or no groups.
+dnnl::memory::format_tag blocks(const Parties& p, type_t type) {
+    using tag = dnnl::memory::format_tag;
+    constexpr int kWide = static_cast<int>(dnnl::cpu_isa::avx512_core);  // a set of bits, those of narrower processors among them
+    static const bool wide = (static_cast<int>(dnnl::get_effective_cpu_isa()) & kWide) == kWide;
     const dims_t& weight = p.weight.dims;
-    return type == type_t::f32 && weight.size() == 5 && weight[1] == 1 && weight[2] == 1 && weight[0] % 16 == 0;
+    const std::size_t spatial = p.stride.size();
+    const bool single = weight.size() == spatial + 3 && weight[1] == 1 && weight[2] == 1 && spatial == 2;
+    const bool full = p.image.dims[1] % 16 == 0 && p.output.dims[1] % 16 == 0;
+    if (!wide || type != type_t::f32 || !full || !(single || weight.size() == spatial + 2)) return tag::any;
+    return spatial == 1 ? tag::nCw16c : spatial == 2 ? tag::nChw16c : tag::nCdhw16c;
 }
 
-// Channels last, or as the library likes it. Channel by channel it asks for channels last, to which copies are slower than to blocks.
+// Channels last, or in blocks: left to itself the library often asks for channels last, to which copies are slower.
 desc_t image_desc(const Parties& p, const Tensor& tensor, type_t type, bool last) {
     if (last) return desc_t(tensor.dims, type, dense_strides(tensor.dims, true));
-    return channel_by_channel(p, type) ? desc_t(tensor.dims, type, dnnl::memory::format_tag::nChw16c) : any(tensor, type);
+    return desc_t(tensor.dims, type, blocks(p, type));
 }
 
 dnnl_dim_t bytes_of(const Tensor& tensor, type_t type) {
