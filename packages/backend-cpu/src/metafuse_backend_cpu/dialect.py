@@ -13,6 +13,7 @@ from metafuse.dtypes import DType, float32
 from metafuse.kernel.cstyle import Dialect
 
 from .polynomials import polynomial
+from .quotients import QUOTIENTS, quotient
 from .remainder import remainder
 
 __all__ = ["CpuDialect"]
@@ -43,3 +44,7 @@ class CpuDialect(Dialect):
             vector = '__attribute__((simd("notinbranch"), const)) '
             declaration = declaration.replace('extern "C" ', 'extern "C" ' + vector)
         return callee, declaration
+
+    def helper(self, name: str) -> str:
+        text = super().helper(name)
+        return quotient(name, text, self.inline) if name in QUOTIENTS else text

@@ -63,6 +63,10 @@ class Dialect:
         callee = LIBRARY[name] + suffix
         return callee, f'extern "C" {dtype.c_name} {callee}({arguments}) noexcept;\n'
 
+    def helper(self, name: str) -> str:
+        """The text of one of ``HELPERS``."""
+        return HELPERS[name].replace("INLINE", self.inline)
+
 
 def type_name(dtype: DType, dialect: Dialect) -> str:
     """The C type of a local variable of ``dtype``. It differs from the type in memory, ``DType.c_name``, for bool (``unsigned
@@ -256,7 +260,7 @@ def _integer(node: Expr, args: Sequence[str], dialect: Dialect, needs: dict[str,
 
 
 def _helper(name: str, dialect: Dialect, needs: dict[str, str]) -> str:
-    needs.setdefault(name, guarded(name, HELPERS[name].replace("INLINE", dialect.inline)))
+    needs.setdefault(name, guarded(name, dialect.helper(name)))
     return f"mf_{name}"
 
 
