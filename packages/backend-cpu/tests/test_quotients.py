@@ -44,7 +44,7 @@ def test_neighbours_of_multiples(dtype, operation):
     limits = np.iinfo(dtype)
     divisors = np.array([1, 3, 7, 10, 97], dtype)[:, None]
     largest = limits.max // divisors
-    a = np.concatenate([largest * divisors + d for d in (-1, 0)], 1)
-    a = np.concatenate([a, (divisors * np.arange(1, 4, dtype=dtype)) - 1], 1).astype(dtype)
+    multiples = np.concatenate([largest * divisors, divisors * np.arange(1, 2, dtype=dtype)], 1)
+    a = np.concatenate([multiples, multiples - np.ones_like(multiples)], 1)
     b = np.broadcast_to(divisors, a.shape).copy()
     np.testing.assert_array_equal(operation(mf.array(a, dtype), mf.array(b, dtype)).numpy(), operation(a, b))
