@@ -52,6 +52,24 @@ def test_explain_runs_and_consumes_nothing() -> None:
     np.testing.assert_allclose(other.numpy(), x.numpy() - 1)
 
 
+def test_explain_leaves_what_another_thread_records_meanwhile() -> None:
+    x = mf.array([1.0, 2.0])
+    first, younger = x * 3, x * 4
+    met: list[mf.Var] = []
+
+    def recording() -> None:  # stands for a thread whose turn it is while handles are looked at
+        met.append(x * 5)
+        return None
+
+    state.pending.insert(0, recording)
+    try:
+        mf.explain(first)
+        held = [h() for h in state.pending if h is not recording]
+    finally:
+        state.pending.remove(recording)
+    assert [any(v is h for h in held) for v in (first, younger, met[0])] == [True] * 3
+
+
 def test_explain_agrees_with_what_runs() -> None:
     x = array(8, 6)
     w = array(6, 3)

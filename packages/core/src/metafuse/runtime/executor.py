@@ -168,11 +168,7 @@ def preview(
     """What ``evaluate`` would run now: nodes in order, the stored arrays they read, and the positions that are handed out
     and that gradients may need. Runs nothing; what is pending stays so."""
     with lock:
-        waiting = list(state.pending)
-        try:
-            roots = _take_pending([t for t in targets if t.buffer is None])
-        finally:
-            state.pending = waiting
+        roots = _held([t for t in targets if t.buffer is None], list(state.pending), [])
         try:
             graph = Graph(roots, plain=True)
             shown, needed = _shown(graph), needed_by_gradients(graph.units, roots)
@@ -183,30 +179,37 @@ def preview(
 
 def _take_pending(targets: Sequence[Node] | None, alone: bool = False) -> list[Node]:
     """Live pending nodes up to the age of the youngest target, each once; younger ones stay pending, and ``alone`` all others."""
+    waiting = state.pending
+    state.pending = rest = []  # other threads go on recording: their handles join those that stay
+    return _held(targets, waiting, rest, alone)
+
+
+def _held(
+    targets: Sequence[Node] | None, waiting: list[Any], rest: list[Any], alone: bool = False
+) -> list[Node]:
+    """The nodes of ``_take_pending`` among the handles ``waiting``, marked; ``rest`` receives the others' handles, each once."""
     limit: float | None = None
     for node in targets or ():
         age = node.order if type(node) is Node else block_of(node)[0].order
         if limit is None or age > limit:
             limit = age
-    waiting = state.pending
-    state.pending = rest = []
     roots: list[Node] = list(dict.fromkeys(targets)) if targets is not None else []
     for node in roots:
         node.pos = -2
-    for handle in waiting:
+    staying: set[int] = set()
+    for handle in waiting:  # a handle that was bound anew several times is there several times
         var = handle()
         if var is None:
             continue
         node = var._node
         if node.buffer is not None or node.pos == -2:
             continue
-        if alone or (limit is not None and node.order > limit):
-            rest.append(handle)
-        else:
+        if not alone and (limit is None or node.order <= limit):
             node.pos = -2
             roots.append(node)
-    if len(rest) > 1:  # a handle that was bound anew several times is there several times
-        rest[:] = {id(handle): handle for handle in rest}.values()
+        elif id(handle) not in staying:
+            staying.add(id(handle))
+            rest.append(handle)
     return roots
 
 
