@@ -59,7 +59,6 @@ def test_explain_leaves_what_another_thread_records_meanwhile() -> None:
 
     def recording() -> None:  # stands for a thread whose turn it is while handles are looked at
         met.append(x * 5)
-        return None
 
     state.pending.insert(0, recording)
     try:
