@@ -180,7 +180,8 @@ def preview(
 def _take_pending(targets: Sequence[Node] | None, alone: bool = False) -> list[Node]:
     """Live pending nodes up to the age of the youngest target, each once; younger ones stay pending, and ``alone`` all others."""
     waiting = state.pending
-    state.pending = rest = []  # other threads go on recording: their handles join those that stay
+    rest: list[Any] = []
+    state.pending = rest  # other threads go on recording: their handles join those that stay
     return _held(targets, waiting, rest, alone)
 
 
