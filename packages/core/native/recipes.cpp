@@ -1,5 +1,8 @@
 #include "recipes.hpp"
 
+#include <algorithm>
+#include <vector>
+
 #include "recording.hpp"
 
 namespace metafuse {
@@ -152,15 +155,15 @@ PyObject* as_block(PyObject* recipe, PyObject* taken, PyObject* origin) {
     const Py_ssize_t count = PyList_GET_SIZE(places), before = PyTuple_GET_SIZE(taken);
     Ref answer(PyList_New(0));
     if (!block || !answer) return nullptr;
+    std::vector<Py_ssize_t> met;
+    met.reserve(static_cast<std::size_t>(count));
     for (Py_ssize_t k = 0; k < count; ++k) {
         const Py_ssize_t place = PyLong_AsSsize_t(PyList_GET_ITEM(places, k));
-        Ref node;
-        for (Py_ssize_t j = 0; j < k && !node; ++j) {  // two results may be one node
-            if (PyLong_AsSsize_t(PyList_GET_ITEM(places, j)) == place) node = Ref::to(PyList_GET_ITEM(answer.get(), j));
-        }
-        if (!node) {
-            node = place < before ? Ref::to(PyTuple_GET_ITEM(taken, place)) : Ref(new_part(block.get(), recipe, place - before));
-        }
+        const auto same = std::find(met.begin(), met.end(), place);  // two results may be one node
+        Ref node = same != met.end()  ? Ref::to(PyList_GET_ITEM(answer.get(), same - met.begin()))
+                   : place < before ? Ref::to(PyTuple_GET_ITEM(taken, place))
+                                    : Ref(new_part(block.get(), recipe, place - before));
+        met.push_back(place);
         if (!node || PyList_Append(answer.get(), node.get()) != 0) return nullptr;
     }
     if (!known.recipe.whole.is_true(recipe)) {
