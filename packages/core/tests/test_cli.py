@@ -8,6 +8,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
+from metafuse import hot
 from metafuse.cli import main, table
 from metafuse.config import SETTINGS, flag_scope
 from metafuse.errors import ArgumentError
@@ -29,6 +30,17 @@ def test_backends_lists_reference_and_the_default(capsys):
     assert "reference  usable" in told
     assert "\ndefault: " in told
     assert "compiler: g++" in told
+    assert "recording and evaluation: " in told
+
+
+def test_backends_tells_of_the_compiler_that_a_variable_names(capsys, monkeypatch):
+    monkeypatch.setenv("METAFUSE_CXX", "env c++")
+    monkeypatch.setenv("CXX", "missing++ -O1")
+    main(["backends"])
+    told = capsys.readouterr().out.splitlines()
+    (line,) = [line for line in told if line.startswith("compiler: env c++: ")]
+    assert "not found" not in line
+    assert "compiler: missing++ -O1: not found" in told
 
 
 def test_ops_lists_every_operator_or_those_asked_for(capsys):
@@ -73,7 +85,10 @@ def test_version_and_wrong_command_lines(capsys):
     import metafuse
 
     assert main(["version"]) == 0
-    assert f"metafuse {metafuse.__version__}, Python 3." in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert f"metafuse {metafuse.__version__}, Python 3." in told
+    recording = "compiled" if hot.compiled is not None else f"Python ({hot.absence})"
+    assert f"recording and evaluation: {recording}\n" in told
     with pytest.raises(SystemExit) as wrong:
         main(["no-such-command"])
     assert wrong.value.code == 2
@@ -191,3 +206,22 @@ def test_a_command_of_a_package_that_is_not_installed(capsys, monkeypatch):
         "convert is a command of metafuse-converter: pip install metafuse-converter"
         in capsys.readouterr().err
     )
+
+
+# -- what is told of the compiled paths ------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        (ModuleNotFoundError("No module named 'metafuse._compiled'"), "was not built"),
+        (
+            ImportError("undefined symbol: PyFrame_GetLasti"),
+            "can't be loaded: undefined symbol: PyFrame_GetLasti",
+        ),
+    ],
+)
+def test_why_the_compiled_paths_are_not_there(monkeypatch, found, why):
+    def absent(name):
+        raise found
+
+    monkeypatch.setattr(hot, "import_module", absent)
+    assert hot._load() == (None, f"metafuse._compiled {why}")

@@ -163,25 +163,30 @@ def _backends(options: argparse.Namespace) -> int:
             f"L1 {_size(machine.l1_bytes)}, L2 {_size(machine.l2_bytes)}"
         )
     print(f"platform: {platform.system()} {platform.release()}, {platform.machine()}, {os.cpu_count()} CPUs")
-    for line in _compilers():
-        print(line)
+    print(*_compilers(), _recording(), sep="\n")
     broken = _broken_plugins()
     print(*broken, sep="", end="")
     return 1 if broken else code
 
 
 def _compilers() -> list[str]:
-    """What the usual C++ compilers on this machine say of themselves."""
+    """What the C++ compilers that a backend may take say of themselves; a variable may hold arguments (``ccache g++``)."""
+    import shlex
+
     lines = []
-    for name in dict.fromkeys(filter(None, (os.environ.get("CXX"), "g++", "clang++"))):
-        path = shutil.which(name)
+    asked = (os.environ.get(name, "").strip() for name in ("METAFUSE_CXX", "CXX"))
+    for name in dict.fromkeys(filter(None, (*asked, "g++", "clang++", "c++"))):
+        try:
+            words = [name] if os.path.exists(name) else shlex.split(name)
+        except ValueError:  # an unbalanced quote
+            words = [name]
+        path = shutil.which(words[0])
         if path is None:
             lines.append(f"compiler: {name}: not found")
             continue
         try:
-            done = subprocess.run(
-                [path, "--version"], capture_output=True, text=True, timeout=20, check=False
-            )
+            command = [path, *words[1:], "--version"]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
             told = (done.stdout or done.stderr).strip().splitlines()
             version = told[0] if told else f"exit code {done.returncode}"
         except (OSError, subprocess.TimeoutExpired) as error:
@@ -264,13 +269,17 @@ def _version(options: argparse.Namespace) -> int:
     import numpy
 
     from . import __version__
-    from .hot import compiled
 
     print(f"metafuse {__version__}, Python {platform.python_version()}, NumPy {numpy.__version__}")
-    print(
-        f"recording and evaluation: {'compiled' if compiled is not None else 'Python (metafuse._compiled is not there)'}"
-    )
+    print(_recording())
     return 0
+
+
+def _recording() -> str:
+    """Whether the core's compiled paths are there."""
+    from .hot import absence
+
+    return f"recording and evaluation: {f'Python ({absence})' if absence else 'compiled'}"
 
 
 def _size(count: int) -> str:
