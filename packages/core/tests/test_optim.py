@@ -261,6 +261,7 @@ def test_a_users_optimizer():
         (lambda p: optim.SGD([p], "0.1"), ArgumentError),
         (lambda p: optim.SGD([p], 0.1, momentum=-1), ArgumentError),
         (lambda p: optim.SGD([p], 0.1, nesterov=True), ArgumentError),
+        (lambda p: optim.SGD([p], 0.1, 0.9, nesterov="no"), DTypeError),
         (lambda p: optim.Adam([p], 0.1, betas=(0.9, 1.0)), ArgumentError),
         (lambda p: optim.Adam([p], 0.1, betas=(0.9,)), ArgumentError),
         (lambda p: optim.RMSprop([p], eps=-1), ArgumentError),

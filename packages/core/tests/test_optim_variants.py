@@ -9,7 +9,7 @@ import pytest
 
 import metafuse as mf
 from metafuse import nn, optim
-from metafuse.errors import ArgumentError
+from metafuse.errors import ArgumentError, DTypeError
 
 TARGET = np.array([1.0, -2.0, 0.5])
 START = np.array([0.3, 0.2, -0.4])
@@ -174,3 +174,9 @@ def test_clip_grad_value():
 def test_errors(make):
     with pytest.raises(ArgumentError, match=r"^\["):
         make(mf.array([1.0]))
+
+
+@pytest.mark.parametrize("kind", [optim.NAdam, optim.RAdam])
+def test_a_text_is_no_flag(kind):
+    with pytest.raises(DTypeError, match="decoupled_weight_decay must be True or False, got 'no'"):
+        kind([mf.array([1.0])], decoupled_weight_decay="no")

@@ -96,9 +96,9 @@ class BatchNorm(_Norm):
         self.num_features = integer(kind, "num_features", num_features, 1)
         self.eps = _eps(kind, eps)
         self.momentum = fraction(kind, "momentum", momentum)
-        self.affine = check_flag(type(self).__name__, "affine", affine)
-        self.is_train = check_flag(type(self).__name__, "is_train", is_train)
-        self.sync = check_flag(type(self).__name__, "sync", sync)
+        self.affine = check_flag(kind, "affine", affine)
+        self.is_train = check_flag(kind, "is_train", is_train)
+        self.sync = check_flag(kind, "sync", sync)
         self._affine([self.num_features], self.affine)
         self.register_buffer("running_mean", init.constant([self.num_features], "float32", 0.0))
         self.register_buffer("running_var", init.constant([self.num_features], "float32", 1.0))
@@ -155,9 +155,9 @@ class InstanceNorm(_Norm):
         self.num_features = integer(kind, "num_features", num_features, 1)
         self.eps = _eps(kind, eps)
         self.momentum = fraction(kind, "momentum", momentum)
-        self.affine = check_flag(type(self).__name__, "affine", affine)
-        self.is_train = check_flag(type(self).__name__, "is_train", is_train)
-        self.sync = check_flag(type(self).__name__, "sync", sync)
+        self.affine = check_flag(kind, "affine", affine)
+        self.is_train = check_flag(kind, "is_train", is_train)
+        self.sync = check_flag(kind, "sync", sync)
         self._affine([self.num_features], self.affine)
 
     def execute(self, x: Any) -> Any:
@@ -202,7 +202,7 @@ class LayerNorm(_Norm):
             )
         self.normalized_shape = integers(kind, "normalized_shape", normalized_shape, count, 1)
         self.eps = _eps(kind, eps)
-        self.elementwise_affine = check_flag(type(self).__name__, "elementwise_affine", elementwise_affine)
+        self.elementwise_affine = check_flag(kind, "elementwise_affine", elementwise_affine)
         self._affine(list(self.normalized_shape), self.elementwise_affine)
         if not check_flag(kind, "bias", bias):
             self.bias = 0.0

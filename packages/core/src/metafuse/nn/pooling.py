@@ -87,11 +87,11 @@ class Pool(Module):
                 f"kernel_size {self.kernel_size} and dilation {self.dilation}"
             )
         self.op = choice(kind, "op", op, POOL_OPERATORS)
-        self.return_indices = check_flag(type(self).__name__, "return_indices", return_indices)
+        self.return_indices = check_flag(kind, "return_indices", return_indices)
         if self.return_indices and op not in ("maximum", "minimum"):
             raise ArgumentError(f"[{kind}] return_indices needs op 'maximum' or 'minimum', got {op!r}")
-        self.ceil_mode = check_flag(type(self).__name__, "ceil_mode", ceil_mode)
-        self.count_include_pad = check_flag(type(self).__name__, "count_include_pad", count_include_pad)
+        self.ceil_mode = check_flag(kind, "ceil_mode", ceil_mode)
+        self.count_include_pad = check_flag(kind, "count_include_pad", count_include_pad)
 
     def execute(self, x: Any) -> Any:
         kind = type(self).__name__

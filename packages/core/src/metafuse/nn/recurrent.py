@@ -33,7 +33,7 @@ class _Cell(Module):
         kind = type(self).__name__
         self.input_size = integer(kind, "input_size", input_size, 1)
         self.hidden_size = integer(kind, "hidden_size", hidden_size, 1)
-        self.bias = check_flag(type(self).__name__, "bias", bias)
+        self.bias = check_flag(kind, "bias", bias)
         bound, rows = 1.0 / sqrt(self.hidden_size), self._gates * self.hidden_size
         self.weight_ih = init.uniform([rows, self.input_size], "float32", -bound, bound)
         self.weight_hh = init.uniform([rows, self.hidden_size], "float32", -bound, bound)
@@ -179,10 +179,10 @@ class RNNBase(Module):
         self.input_size = integer(kind, "input_size", input_size, 1)
         self.hidden_size = integer(kind, "hidden_size", hidden_size, 1)
         self.num_layers = integer(kind, "num_layers", num_layers, 1)
-        self.bias = check_flag(type(self).__name__, "bias", bias)
-        self.batch_first = check_flag(type(self).__name__, "batch_first", batch_first)
+        self.bias = check_flag(kind, "bias", bias)
+        self.batch_first = check_flag(kind, "batch_first", batch_first)
         self.dropout = fraction(kind, "dropout", dropout)
-        self.bidirectional = check_flag(type(self).__name__, "bidirectional", bidirectional)
+        self.bidirectional = check_flag(kind, "bidirectional", bidirectional)
         self.proj_size = integer(kind, "proj_size", proj_size, 0)
         self.nonlinearity = nonlinearity
         if mode == "RNN":

@@ -47,7 +47,7 @@ class Upsample(Module):
                 )
         self.scale_factor = scale_factor
         self.mode = choice(kind, "mode", mode, tuple(MODES))
-        self.align_corners = check_flag(type(self).__name__, "align_corners", align_corners)
+        self.align_corners = check_flag(kind, "align_corners", align_corners)
 
     def execute(self, x: Any) -> Any:
         return neural.interpolate(x, None, self.scale_factor, self.mode, self.align_corners)

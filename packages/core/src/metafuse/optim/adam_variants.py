@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..ops.creation import ones
+from ..ops.meta import check_flag
 from ..var import Var
 from .adam import Adam, decayed, moments
 from .optimizer import check_number, write
@@ -91,7 +92,7 @@ class NAdam(Adam):
     ) -> None:
         super().__init__(params, lr, eps, betas, weight_decay)
         self.momentum_decay = check_number("NAdam", "momentum_decay", momentum_decay)
-        self.decoupled_weight_decay = bool(decoupled_weight_decay)
+        self.decoupled_weight_decay = check_flag("NAdam", "decoupled_weight_decay", decoupled_weight_decay)
 
     def _first_state(self, name: str, p: Var) -> Var:
         found = super()._first_state(name, p)
@@ -147,7 +148,7 @@ class RAdam(Adam):
         decoupled_weight_decay: bool = False,
     ) -> None:
         super().__init__(params, lr, eps, betas, weight_decay)
-        self.decoupled_weight_decay = bool(decoupled_weight_decay)
+        self.decoupled_weight_decay = check_flag("RAdam", "decoupled_weight_decay", decoupled_weight_decay)
 
     @steady
     def update(self, p: Any, g: Any, state: dict[str, Any], options: dict[str, Any]) -> None:

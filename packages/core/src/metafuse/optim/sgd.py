@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import ArgumentError
+from ..ops.meta import check_flag
 from .optimizer import Optimizer, check_number, write
 from .updates import steady
 
@@ -46,8 +47,8 @@ class SGD(Optimizer):
         self.momentum = check_number("SGD", "momentum", momentum)
         self.weight_decay = check_number("SGD", "weight_decay", weight_decay)
         self.dampening = check_number("SGD", "dampening", dampening)
-        self.nesterov = bool(nesterov)
-        if nesterov and (momentum <= 0 or dampening != 0):
+        self.nesterov = check_flag("SGD", "nesterov", nesterov)
+        if self.nesterov and (momentum <= 0 or dampening != 0):
             raise ArgumentError(
                 f"[SGD] nesterov needs momentum > 0 and dampening 0, got {momentum} and {dampening}"
             )

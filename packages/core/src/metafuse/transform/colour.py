@@ -156,8 +156,9 @@ class ImageNormalize:
     """``(x - mean) / std`` per channel; see ``image_normalize``.
 
     Example:
+        >>> import metafuse as mf
         >>> import numpy as np
-        >>> ImageNormalize(mean=[0.5], std=[0.5])(np.zeros((2, 2), np.uint8))[0, 0]
+        >>> mf.transform.ImageNormalize(mean=[0.5], std=[0.5])(np.zeros((2, 2), np.uint8))[0, 0]
         array([-1., -1.], dtype=float32)
     """
 

@@ -178,10 +178,8 @@ def _sequence(mode: str, v: dict[str, Any], reverse: bool) -> tuple[Any, Any, An
     """Outputs, last h, last c of checked arguments."""
     x, b_ih, b_hh = v["x"], v["bias_ih"], v["bias_hh"]
     if mode != "gru" and b_ih is not None and b_hh is not None:
-        b_ih, b_hh = (
-            None,
-            b_ih + b_hh,
-        )  # GRU's new gate scales what it gets from h before it adds what it gets from x
+        # GRU's new gate scales what it gets from h before it adds what it gets from x
+        b_ih, b_hh = None, b_ih + b_hh
     length, batch, inputs = x.shape
     xs = linear(x.reshape([length * batch, inputs]), v["weight_ih"], b_ih)
     xs = xs.reshape([length, batch, xs.shape[1]])
