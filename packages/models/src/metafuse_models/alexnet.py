@@ -16,6 +16,7 @@ class AlexNet(nn.Module):
 
     Example:
         >>> import metafuse as mf
+        >>> from metafuse_models.alexnet import AlexNet
         >>> AlexNet(num_classes=5)(mf.ones([1, 3, 63, 63])).shape
         (1, 5)
     """

@@ -67,6 +67,7 @@ class DenseNet(nn.Module):
 
     Example:
         >>> import metafuse as mf
+        >>> from metafuse_models.densenet import DenseNet
         >>> DenseNet(8, (2, 2), 16, num_classes=5)(mf.ones([1, 3, 32, 32])).shape
         (1, 5)
     """

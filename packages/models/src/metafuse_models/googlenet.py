@@ -91,6 +91,7 @@ class GoogLeNet(nn.Module):
 
     Example:
         >>> import metafuse as mf
+        >>> from metafuse_models.googlenet import GoogLeNet
         >>> GoogLeNet(num_classes=5, aux_logits=False)(mf.ones([1, 3, 32, 32])).shape
         (1, 5)
     """

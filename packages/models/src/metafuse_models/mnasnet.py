@@ -52,6 +52,7 @@ class MNASNet(nn.Module):
 
     Example:
         >>> import metafuse as mf
+        >>> from metafuse_models.mnasnet import MNASNet
         >>> MNASNet(0.25, num_classes=5)(mf.ones([1, 3, 32, 32])).shape
         (1, 5)
     """

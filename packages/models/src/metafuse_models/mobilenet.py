@@ -61,6 +61,7 @@ class MobileNetV2(nn.Module):
 
     Example:
         >>> import metafuse as mf
+        >>> from metafuse_models.mobilenet import MobileNetV2
         >>> MobileNetV2(num_classes=5, width_mult=0.25)(mf.ones([1, 3, 32, 32])).shape
         (1, 5)
     """

@@ -85,6 +85,7 @@ class Res2Net(nn.Module):
 
     Example:
         >>> import metafuse as mf
+        >>> from metafuse_models.res2net import Bottle2neck, Res2Net
         >>> Res2Net(Bottle2neck, [1, 1, 1, 1], num_classes=5)(mf.ones([1, 3, 32, 32])).shape
         (1, 5)
     """

@@ -116,6 +116,7 @@ class ResNet(nn.Module):
 
     Example:
         >>> import metafuse as mf
+        >>> from metafuse_models.resnet import BasicBlock, ResNet
         >>> ResNet(BasicBlock, [1, 1, 1, 1], num_classes=5)(mf.ones([1, 3, 32, 32])).shape
         (1, 5)
     """

@@ -23,6 +23,7 @@ def channel_shuffle(x: Any, groups: int) -> Any:
 
     Example:
         >>> import metafuse as mf
+        >>> from metafuse_models.shufflenetv2 import channel_shuffle
         >>> channel_shuffle(mf.arange(6).reshape(1, 6, 1, 1), 2).flatten().tolist()
         [0, 3, 1, 4, 2, 5]
     """
@@ -75,6 +76,7 @@ class ShuffleNetV2(nn.Module):
 
     Example:
         >>> import metafuse as mf
+        >>> from metafuse_models.shufflenetv2 import ShuffleNetV2
         >>> ShuffleNetV2([1, 1, 1], [8, 16, 32, 64, 64], num_classes=5)(mf.ones([1, 3, 32, 32])).shape
         (1, 5)
     """

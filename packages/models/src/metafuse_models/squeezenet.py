@@ -50,6 +50,7 @@ class SqueezeNet(nn.Module):
 
     Example:
         >>> import metafuse as mf
+        >>> from metafuse_models.squeezenet import SqueezeNet
         >>> SqueezeNet("1_1", num_classes=5)(mf.ones([1, 3, 32, 32])).shape
         (1, 5)
     """

@@ -29,7 +29,8 @@ def collate_batch(batch: list[Any]) -> Any:
     Errors: ``ArgumentError`` if shapes differ, naming them; ``DTypeError`` for types that can't be stacked.
 
     Example:
-        >>> collate_batch([(1, 2.0), (3, 4.0)])
+        >>> import metafuse as mf
+        >>> mf.data.collate_batch([(1, 2.0), (3, 4.0)])
         [array([1, 3], dtype=int32), array([2., 4.], dtype=float32)]
     """
     if not batch:

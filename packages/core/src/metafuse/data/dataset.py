@@ -42,7 +42,8 @@ class Dataset:
     goes through the same batches and reads its own part of each (``docs/distributed.md``).
 
     Example:
-        >>> class Squares(Dataset):
+        >>> import metafuse as mf
+        >>> class Squares(mf.data.Dataset):
         ...     def __init__(self):
         ...         super().__init__()
         ...         self.set_attrs(batch_size=2, total_len=5)
@@ -267,8 +268,9 @@ def DataLoader(dataset: Dataset, *args: Any, copy: bool = False, **kargs: Any) -
     loaders go over the same data.
 
     Example:
+        >>> import metafuse as mf
         >>> import numpy as np
-        >>> loader = DataLoader(TensorDataset(np.arange(4.0)), batch_size=4)
+        >>> loader = mf.data.DataLoader(mf.data.TensorDataset(np.arange(4.0)), batch_size=4)
         >>> len(loader)
         1
     """
@@ -288,8 +290,9 @@ class TensorDataset(Dataset):
     """Arrays or Vars of equal first extent; item k is the tuple of their k-th entries.
 
     Example:
+        >>> import metafuse as mf
         >>> import numpy as np
-        >>> data = TensorDataset(np.zeros((3, 2), np.float32), np.arange(3))
+        >>> data = mf.data.TensorDataset(np.zeros((3, 2), np.float32), np.arange(3))
         >>> [x.shape for x, y in data.set_attrs(batch_size=2)]
         [(2, 2), (1, 2)]
     """

@@ -23,11 +23,12 @@ class HookTimer:
     """Takes the place of ``obj.attr``, a function, and measures the seconds spent in it: ``duration``; ``count`` calls.
 
     Example:
+        >>> import metafuse as mf
         >>> class Reader:
         ...     def read(self):
         ...         return 5
         >>> reader = Reader()
-        >>> timer = HookTimer(reader, "read")
+        >>> timer = mf.data.HookTimer(reader, "read")
         >>> reader.read() + reader.read(), timer.count
         (10, 2)
     """

@@ -33,9 +33,10 @@ class Compose:
     """One transform after another. Called with several values (image and mask), every transform gets and answers all of them.
 
     Example:
-        >>> Compose([lambda x: x + 1, lambda x: x * 2])(3)
+        >>> import metafuse as mf
+        >>> mf.transform.Compose([lambda x: x + 1, lambda x: x * 2])(3)
         8
-        >>> Compose([lambda x, y: (y, x)])(1, 2)
+        >>> mf.transform.Compose([lambda x, y: (y, x)])(1, 2)
         (2, 1)
     """
 

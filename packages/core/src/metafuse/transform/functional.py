@@ -39,8 +39,9 @@ def crop(img: Any, top: int, left: int, height: int, width: int) -> Any:
     """The part whose upper left corner is at row ``top``, column ``left``; what lies outside of the image is black.
 
     Example:
+        >>> import metafuse as mf
         >>> import numpy as np
-        >>> crop(np.arange(12, dtype=np.uint8).reshape(3, 4), 1, 2, 2, 3)
+        >>> mf.transform.crop(np.arange(12, dtype=np.uint8).reshape(3, 4), 1, 2, 2, 3)
         array([[ 6,  7,  0],
                [10, 11,  0]], dtype=uint8)
     """
@@ -146,8 +147,9 @@ def pad(img: Any, padding: int | Sequence[int], fill: Any = 0) -> Any:
     """The image with a border. ``padding``: all sides; (left and right, top and bottom); or (left, top, right, bottom).
 
     Example:
+        >>> import metafuse as mf
         >>> import numpy as np
-        >>> pad(np.ones((1, 2), np.uint8), (1, 0), fill=5)
+        >>> mf.transform.pad(np.ones((1, 2), np.uint8), (1, 0), fill=5)
         array([[5, 1, 1, 5]], dtype=uint8)
     """
     if is_pil(img):
@@ -284,8 +286,10 @@ def to_tensor(pic: Any) -> Any:
     height, width]``. Of a tuple (of crops) every member is converted.
 
     Example:
+        >>> import metafuse as mf
         >>> import numpy as np
-        >>> to_tensor(np.full((2, 3, 3), 51, np.uint8)).shape, float(to_tensor(np.full((1, 1), 51, np.uint8))[0, 0, 0])
+        >>> tensor = mf.transform.to_tensor(np.full((2, 3, 3), 51, np.uint8))
+        >>> tensor.shape, float(tensor[0, 0, 0])
         ((3, 2, 3), 0.20000000298023224)
     """
     if isinstance(pic, tuple):
@@ -373,8 +377,9 @@ def image_normalize(img: Any, mean: Any, std: Any) -> Any:
         mean, std: a number, or one for every channel; ``std`` without zeros.
 
     Example:
+        >>> import metafuse as mf
         >>> import numpy as np
-        >>> image_normalize(np.full((1, 2, 3), 255, np.uint8), [0.5] * 3, [0.5] * 3).shape
+        >>> mf.transform.image_normalize(np.full((1, 2, 3), 255, np.uint8), [0.5] * 3, [0.5] * 3).shape
         (3, 1, 2)
     """
     tensor = to_tensor(img) if is_pil(img) or is_image_array(img) else img

@@ -65,8 +65,9 @@ class CenterCrop:
     """The middle.
 
     Example:
+        >>> import metafuse as mf
         >>> import numpy as np
-        >>> CenterCrop(2)(np.arange(16, dtype=np.uint8).reshape(4, 4))
+        >>> mf.transform.CenterCrop(2)(np.arange(16, dtype=np.uint8).reshape(4, 4))
         array([[ 5,  6],
                [ 9, 10]], dtype=uint8)
     """
