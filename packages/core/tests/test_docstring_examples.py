@@ -9,7 +9,6 @@ import pkgutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -36,15 +35,15 @@ def test_examples(name: str) -> None:
     assert found.failed == 0
 
 
-def examples(public: Public) -> Iterator[tuple[str, str, Any]]:
-    """Names, docstrings with examples, and what they may refer to without importing it."""
+def examples(public: Public) -> Iterator[tuple[str, str]]:
+    """Names, and docstrings with examples."""
     values = [(public.name, public.value)]
     if public.is_class:
         values += [(f"{public.name}.{name}", value) for name, value in methods_of(public.value)]
     for name, value in values:
         text = inspect.getdoc(value) or ""
         if ">>>" in text:
-            yield name, text, vars(sys.modules.get(inspect.unwrap(value).__module__, metafuse))
+            yield name, text
 
 
 WITH_EXAMPLES = [public for public in callables() if any(True for _ in examples(public))]
@@ -54,13 +53,14 @@ WITH_EXAMPLES = [public for public in callables() if any(True for _ in examples(
 def test_public_examples(
     public: Public, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Examples may write files; functions that a decorator or a factory made are found here only."""
+    """As a reader pastes them: they import what they name. They may write files. Functions that a decorator or a factory made are
+    found here only."""
     if public.value is metafuse.code:
         pytest.skip("needs a compiler; runs with its module")
     monkeypatch.chdir(tmp_path)
     failed = 0
     with flag_scope(backend="reference"):
-        for name, text, names in examples(public):
-            test = doctest.DocTestParser().get_doctest(text, dict(names), name, None, 0)
+        for name, text in examples(public):
+            test = doctest.DocTestParser().get_doctest(text, {}, name, None, 0)
             failed += doctest.DocTestRunner(optionflags=FLAGS).run(test).failed
     assert not failed, capsys.readouterr().out

@@ -49,6 +49,7 @@ class DType:
     """One element type. Instances are unique: compare with ``is`` or ``==``; ``str`` gives the name.
 
     Example:
+        >>> from metafuse.dtypes import float32
         >>> float32.itemsize, float32.is_float, str(float32)
         (4, True, 'float32')
         >>> float32 == "float32"
@@ -89,6 +90,7 @@ class DType:
         """``values`` as an array of ``storage``: what is copied to a device. bfloat16 rounds to the nearest even; NaN stays NaN.
 
         Example:
+            >>> from metafuse.dtypes import bfloat16
             >>> hex(bfloat16.encode(1.0)), hex(bfloat16.encode(float("nan")))
             ('0x3f80', '0x7fc0')
         """
@@ -106,6 +108,7 @@ class DType:
         """``values`` as an array of ``numpy``, each of them representable in this type.
 
         Example:
+            >>> from metafuse.dtypes import bfloat16, int8
             >>> float(bfloat16.convert(0.1)), int(int8.convert(2.7))
             (0.10009765625, 2)
         """
@@ -192,6 +195,8 @@ def as_dtype(value: object) -> DType:
     Errors: ``DTypeError`` for anything that names no supported type.
 
     Example:
+        >>> import numpy as np
+        >>> from metafuse.dtypes import as_dtype
         >>> as_dtype("half"), as_dtype(np.int64), as_dtype(float)
         (metafuse.float16, metafuse.int64, metafuse.float32)
     """
@@ -236,6 +241,7 @@ def promote(a: DType, b: DType) -> DType:
     of the two halves. A float with an integer takes the float of the larger byte size of both, at least the float itself.
 
     Example:
+        >>> from metafuse.dtypes import float16, float32, int8, int32, int64, promote, uint8
         >>> promote(uint8, int8), promote(float32, int64), promote(float16, int32)
         (metafuse.int16, metafuse.float64, metafuse.float32)
     """

@@ -69,6 +69,7 @@ class Adder:
     This one has ``start_all_reduce`` do it in place. Communicators that reach the other ranks' memory subclass it.
 
     Example:
+        >>> import numpy as np
         >>> from metafuse.dist.alone import Alone
         >>> adder = Alone().adder(3, np.dtype(np.float32))
         >>> adder.array[...] = [1, 2, 3]
@@ -111,6 +112,7 @@ class Communicator(ABC):
     conformance kit's level "collectives".
 
     Example:
+        >>> import numpy as np
         >>> from metafuse.dist.alone import Alone
         >>> group = Alone()
         >>> value = np.array([1.0, 2.0], np.float32)

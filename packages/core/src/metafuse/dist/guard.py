@@ -134,6 +134,7 @@ class Clock:
     """Seconds since it was made, asked for often: those in which the process was stopped do not count.
 
     Example:
+        >>> from metafuse.dist.guard import Clock
         >>> Clock().passed() < 1
         True
     """

@@ -212,7 +212,7 @@ def run(count: int, function: Callable[[int], Any]) -> list[Any]:
 
     Example:
         >>> import metafuse as mf
-        >>> run(3, lambda rank: mf.array([float(rank)]).mpi_all_reduce().item())
+        >>> mf.dist.loopback.run(3, lambda rank: mf.array([float(rank)]).mpi_all_reduce().item())
         [3.0, 3.0, 3.0]
     """
     if not 1 <= count <= MOST_RANKS:
