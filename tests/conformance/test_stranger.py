@@ -101,3 +101,13 @@ def test_the_installed_backend_passes_the_conformance_kit(site):
     assert passed is not None
     assert int(passed[1]) > 400
     assert "failed" not in told
+
+
+@pytest.mark.slow
+def test_the_example_in_its_text_runs(site):
+    code = "import doctest, metafuse_backend_minimal.codegen as m; print(*doctest.testmod(m))"
+    failed, attempted = map(
+        int, run(sys.executable, "-c", code, cwd=site.parent, PYTHONPATH=str(site)).split()
+    )
+    assert failed == 0
+    assert attempted > 0

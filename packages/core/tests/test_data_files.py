@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import doctest
-import importlib
 import pickle
 import zipfile
 
 import numpy as np
 import pytest
 
-import metafuse as mf
 from data_kit import batch, cifar_files, idx, packed, python2
 from metafuse import data
 from metafuse import transform as T
@@ -19,16 +16,6 @@ from metafuse.errors import ArgumentError
 from metafuse.io import FileFormatError
 
 RNG = np.random.default_rng(4)
-
-
-@pytest.mark.parametrize("module", ["collate", "dataset", "utils", "sampler"])
-def test_examples(module):
-    found = doctest.testmod(
-        importlib.import_module(f"metafuse.data.{module}"),
-        extraglobs={"mf": mf},
-        optionflags=doctest.NORMALIZE_WHITESPACE,
-    )
-    assert found.failed == 0
 
 
 # -- CIFAR -------------------------------------------------------------------------------------------------------------

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-import importlib
 import inspect
 import subprocess
 import sys
@@ -17,14 +15,6 @@ from metafuse.errors import ArgumentError, DTypeError
 from metafuse.transform import function_pil as F
 from metafuse.transform.images import PillowMissing
 from transform_kit import ARRAY, GREY, MODES, RNG, Image, picture, same, smooth
-
-
-@pytest.mark.parametrize("module", ["colour", "compose", "functional", "geometry", "images", "function_pil"])
-def test_examples(module):
-    found = doctest.testmod(
-        importlib.import_module(f"metafuse.transform.{module}"), optionflags=doctest.NORMALIZE_WHITESPACE
-    )
-    assert found.failed == 0
 
 
 # -- parts and mirror images: the same for images, uint8 arrays and tensors ----------------------------------------
