@@ -26,7 +26,7 @@ from metafuse.kernel.expr import Expr, add, axis, call, cast, const, load, mul
 from metafuse.kernel.ir import Contraction, DimIndex, Kernel, Operand
 from metafuse_backend_cpu import compiler, contraction_library
 from metafuse_backend_cpu.contraction import emit
-from metafuse_backend_cpu.libraries import LIBRARY_MARKER
+from metafuse_backend_cpu.dialect import LIBRARY_MARKER
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from metafuse.kernel.expr import Expr, axis, call, cast, const, load, select
 from metafuse_backend_cpu import compiler
 from metafuse_backend_cpu.codegen import emit as emit_any
 from metafuse_backend_cpu.contraction import emit
-from metafuse_backend_cpu.libraries import LIBRARY_MARKER
+from metafuse_backend_cpu.dialect import LIBRARY_MARKER
 
 pytestmark = pytest.mark.compiler
 random = np.random.default_rng(0)

@@ -1,9 +1,9 @@
 """Kernel IR to C++ text for the CPU.
 
-What it is: ``emit``, which looks at how a kernel walks through memory, chooses one of three schedules for it and puts
+What it is: ``emit``, which looks at how a kernel walks through memory, chooses a schedule for it and puts
 the parts of the source text together.
-What it is not: a compiler driver (``compiler``), nor the loops themselves (``loops``, ``reductions``, ``lanes`` and
-``contraction``).
+What it is not: a compiler driver (``compiler``), nor the loops themselves (``loops``, ``reductions``, ``lanes``, ``transposes``
+and ``contraction``).
 Who calls it: ``CpuBackend.emit``.
 
 The text of one kernel exports three symbols and needs no header, no OpenMP runtime and no C++ library::
@@ -18,21 +18,18 @@ A unit is whatever the schedule splits between threads: an element, a row, a til
 from __future__ import annotations
 
 from metafuse.backend.contract import Machine
-from metafuse.kernel.cstyle import guarded
 from metafuse.kernel.ir import Kernel
 from metafuse.kernel.scope import Printer, Scope
 
 from .access import FEWEST_LANES, Schedule, choose
-from .dialect import CpuDialect
+from .dialect import SCALAR, CpuDialect
 from .lanes import emit_lanes
 from .loops import emit_elements
 from .reductions import emit_rows
 from .reuse import keep_in_outputs
 from .transposes import emit_tiles
 
-__all__ = ["CpuDialect", "emit"]
-
-_PRELUDE = guarded("SCALAR", "union mf_scalar { double f; long long i; };\n")
+__all__ = ["emit"]
 
 
 def emit(kernel: Kernel, symbol: str, machine: Machine, vector_math: bool = True) -> str:
@@ -57,7 +54,7 @@ def emit(kernel: Kernel, symbol: str, machine: Machine, vector_math: bool = True
         True
     """
     if kernel.contraction is not None:
-        from . import contraction
+        from . import contraction  # most programs have no product of their own
 
         text = contraction.emit(kernel, symbol, machine, vector_math)
         if text is not None:
@@ -70,7 +67,7 @@ def emit(kernel: Kernel, symbol: str, machine: Machine, vector_math: bool = True
         body = _function(kernel, symbol, machine, dialect, needs, schedules[0])
     else:
         body = _either(kernel, symbol, machine, dialect, needs, schedules)
-    return _PRELUDE + "".join(needs.values()) + body
+    return SCALAR + "".join(needs.values()) + body
 
 
 _ARGUMENTS = (

@@ -15,17 +15,16 @@ from dataclasses import dataclass, field
 
 from metafuse.backend.contract import Machine
 from metafuse.dtypes import DType, bfloat16, float16, int64
-from metafuse.kernel.cstyle import LIBRARY, guarded, rounded, stored, unsigned_of
+from metafuse.kernel.cstyle import LIBRARY, rounded, stored, unsigned_of
 from metafuse.kernel.expr import Expr, add, axis, load, mul, walk
 from metafuse.kernel.ir import Contraction, Kernel, Operand, Stage
 from metafuse.kernel.scope import Printer, Scope, affine
 
-from .codegen import CpuDialect
 from .contraction_library import BFLOAT16, Types, entry, reference
+from .dialect import SCALAR, CpuDialect
 
 __all__ = ["emit"]
 
-_PRELUDE = guarded("SCALAR", "union mf_scalar { double f; long long i; };\n")
 # Limits of the engine's tables, as in its text.
 AXES, DIMENSIONS, GUARDS, EXPRESSIONS = 16, 12, 4, 24
 # Numbers for leaves that only exist inside an epilogue's loop; no kernel has as many axes or sizes.
@@ -54,7 +53,7 @@ def emit(kernel: Kernel, symbol: str, machine: Machine, vector_math: bool = True
     run = epilogue.text(printer, symbol, types[0])
     table = _table_text(kernel, printer, symbol, epilogue, machine)
     needs = "".join(printer.needs.values())
-    return f"{reference(types, machine)}{_PRELUDE}{needs}{run}\n{table}{_entry_text(symbol, entry(types))}"
+    return f"{reference(types, machine)}{SCALAR}{needs}{run}\n{table}{_entry_text(symbol, entry(types))}"
 
 
 # -- which kernels ----------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from metafuse.kernel.cstyle import guarded
 from .contraction_engine import ENGINE
 from .contraction_packing import PACKING
 from .contraction_vectors import VECTORS
-from .libraries import LIBRARY_MARKER
+from .dialect import LIBRARY_MARKER
 
 __all__ = ["BFLOAT16", "Types", "entry", "reference", "source"]
 

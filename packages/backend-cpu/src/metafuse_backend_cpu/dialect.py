@@ -1,8 +1,8 @@
 """C++ as the CPU's compilers take it: which functions loops may call so that they still vectorise.
 
-What it is: ``CpuDialect``.
+What it is: ``CpuDialect``, and what texts of kernels begin with.
 What it is not: the spelling of operations (``metafuse.kernel.cstyle``).
-Who calls it: ``codegen`` and ``contraction``.
+Who calls it: ``codegen``, ``contraction`` and ``libraries``.
 """
 
 from __future__ import annotations
@@ -10,14 +10,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from metafuse.dtypes import DType, float32
-from metafuse.kernel.cstyle import Dialect
+from metafuse.kernel.cstyle import Dialect, guarded
 
 from .polynomials import polynomial
 from .quotients import QUOTIENTS, quotient
 from .remainder import remainder
 
-__all__ = ["CpuDialect"]
+__all__ = ["LIBRARY_MARKER", "SCALAR", "CpuDialect"]
 
+#: What the first line of a source starts with that uses a library; the rest of the line is the library's name.
+LIBRARY_MARKER = "// metafuse: uses "
+#: the type of run-time numbers, which every kernel's text defines
+SCALAR = guarded("SCALAR", "union mf_scalar { double f; long long i; };\n")
 #: functions that glibc's libmvec has in vector form, for float and double
 _VECTOR = frozenset(
     "exp log pow sin cos tan atan asin acos sinh cosh tanh asinh acosh atanh atan2 erf expm1 log1p".split()

@@ -15,10 +15,10 @@ from concurrent.futures import Future
 
 from metafuse.runtime.compile_cache import CompileCache
 
-__all__ = ["LIBRARY_MARKER", "requested"]
+from .dialect import LIBRARY_MARKER
 
-#: What the first line of a source starts with that uses a library; the rest of the line is the library's name.
-LIBRARY_MARKER = "// metafuse: uses "
+__all__ = ["requested"]
+
 #: builds an object from a text
 Build = Callable[[str], bytes]
 
@@ -47,7 +47,7 @@ def _request(name: str, fingerprint: str, build: Build) -> Future[bytes]:
             return known
         future = _objects[fingerprint, name] = Future()
     try:
-        from .contraction_library import source
+        from .contraction_library import source  # most programs compile no product
 
         text, cache = source(name), CompileCache()
         binary = cache.lookup(fingerprint, text)
