@@ -3,7 +3,8 @@
 What it is: the abstract class a backend author implements, about nine methods, and the small records that cross the
 border. ``backend/README.md`` is the author's guide.
 What it is not: a list of operators. Operators are composed from kernels before a backend sees anything.
-Who calls it: ``runtime`` only. ``emit`` and ``compile`` are pure and need no device.
+Who calls it: ``runtime``; opaque nodes of ``ops`` and ``dist`` copy through it, and ``passes`` ask its capabilities. ``emit`` and
+``compile`` are pure and need no device.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 What it is: the extras beyond the contract. Callers ask with ``isinstance``, never by a backend's name.
 What it is not: required. Everything has a way without them, except C++ snippets, which need ``SupportsCodeOp``.
-Who calls it: ``runtime.executor`` and the conformance kit (which skips a level by ``isinstance``).
+Who calls it: ``runtime``, ``passes.pipeline``, opaque nodes of ``ops`` and ``dist``, and the conformance kit (which
+skips a level by ``isinstance``).
 """
 
 from __future__ import annotations

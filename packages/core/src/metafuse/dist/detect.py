@@ -2,7 +2,7 @@
 
 What it is: a look at the environment variables that launchers set for the processes they start.
 What it is not: a connection to the others (``process``), or a launcher (``launch``).
-Who calls it: ``process`` and ``guard``.
+Who calls it: ``metafuse.dist`` when it is imported, and ``process``.
 
 Under ``srun --mpi=pmi2`` MPICH's variables, without those of the machine, are beside Slurm's; under ``--mpi=pmix`` there are
 Slurm's alone. An ``mpirun`` within an allocation of Slurm leaves variables of something else, which is why Slurm's come last. A

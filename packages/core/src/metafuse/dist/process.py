@@ -3,7 +3,7 @@
 What it is: ``world()``, the communicator of everybody, made when first asked for; ``rank``, ``world_size``, ``in_mpi``; and
 ``single_process_scope``.
 What it is not: a communicator (plugins bring those).
-Who calls it: ``collectives``, ``parallel``, ``data`` and users.
+Who calls it: ``collectives``, ``parallel``, ``nn`` and users.
 
 A process that was started alone is a group of one and never looks for a plugin.
 """

@@ -2,7 +2,7 @@
 
 What it is: the array that a communicator is given for values of any element type, and the way back.
 What it is not: communication.
-Who calls it: ``execution`` and ``parallel``.
+Who calls it: ``execution``.
 
 Values of 16 bits are combined in float32 and rounded once at the end, whatever the number of ranks; bool is combined as 0 and 1,
 where a sum means "or", as in NumPy.

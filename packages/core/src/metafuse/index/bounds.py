@@ -2,7 +2,7 @@
 
 What it is: ``bounds``, interval arithmetic over the axes' extents; exact where the expression is affine.
 What it is not: a prover of anything that depends on data: an expression with a load has no bounds.
-Who calls it: ``ops`` and the passes, to drop checks of indexes that can't be out of range.
+Who calls it: ``passes.inline``, to drop checks of indexes that can't be out of range.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 What it is: ``plain_names``, the table that ``PickleReader`` is given; our own functions stand for NumPy's.
 What it is not: names of PyTorch (``io.pytorch_names``).
-Who calls it: ``io.hashed_pickle``, ``io.pytorch_read``, ``data.cifar``.
+Who calls it: ``io.hashed_pickle``, ``io.pytorch_names``, ``data.cifar``.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 What it is: ``state_dict``, ``load_state_dict`` and what stands behind ``Module.save`` and ``Module.load``.
 What it is not: any file format (``metafuse.io``).
-Who calls it: ``nn.module``, ``optim``.
+Who calls it: ``nn.module``, and ``metafuse_models`` for weights.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 What it is: ``host_parts`` records one opaque node whose stored value is all results one after another, and answers them as
 Vars (or ``ComplexNumber``s) that are pieces of it. One call of a library, one gradient rule that sees all results together.
 What it is not: a way to call Python per element, or something a user needs.
-Who calls it: ``factorise``, ``solve``, ``fourier``, ``sparse`` matching.
+Who calls it: ``factorise``, ``solve``, ``fourier``, ``incomplete_gamma``, and ``loss3d.emd`` for its matching.
 
 A rule composes ordinary operators, so gradients of gradients follow.
 """

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from .operator_record import Operator, Sample, Tensor
+
 __all__ = ["complete", "complete_layer", "elementwise_example", "in_place_example"]
 
 #: kinds of element types in samples, as they are read
@@ -30,7 +32,7 @@ _SOURCES = dict.fromkeys(
 )
 
 
-def complete(record: Any) -> None:
+def complete(record: Operator) -> None:
     """Add to the docstring of a record's function what it does not say: what it takes, errors, and the source."""
     function = record.function
     text = function.__doc__
@@ -66,14 +68,14 @@ def complete_layer(kind: type) -> None:
         )
 
 
-def _call(name: str, sample: Any) -> str:
+def _call(name: str, sample: Sample) -> str:
     """A legal call, with element types and shapes in the place of arrays."""
     given = [_shown(a) for a in sample.args] + [f"{k}={_shown(v)}" for k, v in sample.kwargs.items()]
     return f"{name}({', '.join(given)})"
 
 
 def _shown(value: Any) -> str:
-    if hasattr(value, "distinct"):  # a Tensor
+    if isinstance(value, Tensor):
         return f"{_KINDS.get(value.dtype, value.dtype)}{list(value.shape)}"
     if isinstance(value, (tuple, list)):
         inside = ", ".join(map(_shown, value))
@@ -89,7 +91,7 @@ _IN_PLACE = {
 }  # fmt: skip
 
 
-def in_place_example(name: str, record: Any) -> str:
+def in_place_example(name: str, record: Operator) -> str:
     """An example of a variant, of one of the record's legal calls; nothing where it has none."""
     if name in _IN_PLACE:
         given, rest = _IN_PLACE[name]
@@ -98,7 +100,7 @@ def in_place_example(name: str, record: Any) -> str:
     if record.arity:
         literals = [_array(t.dtype, (2,)) for t in record.domain]
         keywords: dict[str, Any] = {}
-    elif arguments is not None and hasattr(arguments.args[0], "distinct"):
+    elif arguments is not None and isinstance(arguments.args[0], Tensor):
         literals, keywords = [_literal(a) for a in arguments.args], arguments.kwargs
     else:
         return ""
@@ -116,7 +118,7 @@ def _array(kind: str, shape: tuple[int, ...]) -> str:
 
 
 def _literal(value: Any) -> str:
-    if hasattr(value, "distinct"):
+    if isinstance(value, Tensor):
         return f"mf.eye({value.shape[-1]})" if value.dominant else _array(value.dtype, value.shape)
     if isinstance(value, (tuple, list)):
         inside = ", ".join(map(_literal, value))
@@ -126,7 +128,7 @@ def _literal(value: Any) -> str:
     return "..." if value is ... else repr(value)
 
 
-def elementwise_example(name: str, numpy: Callable[..., Any], domain: Sequence[Any]) -> str:
+def elementwise_example(name: str, numpy: Callable[..., Any], domain: Sequence[Tensor]) -> str:
     """An example with values from the domain; the answer is NumPy's where the meaning is one of its functions."""
     values = [_values(t, k) for k, t in enumerate(domain)]
     call = f"mf.{name}({', '.join(f'mf.array({v})' for v in values)})"
@@ -142,7 +144,7 @@ def elementwise_example(name: str, numpy: Callable[..., Any], domain: Sequence[A
     return f"Example:\n    >>> import metafuse as mf\n    >>> {call}.tolist()\n    {shown}\n"
 
 
-def _values(tensor: Any, number: int) -> list[Any]:
+def _values(tensor: Tensor, number: int) -> list[Any]:
     """Two numbers that the domain allows, others for each argument."""
     if tensor.dtype == "bool":
         return [True, number == 0]

@@ -1,7 +1,7 @@
 """The table of operators: one record each, from which everything else is derived.
 
-What it is: ``Operator`` (the record), ``Sample`` and ``Tensor`` (plain data that says which inputs are legal), the
-decorator and factory that register records, and the lookup.
+What it is: the decorator and factory that register records, and the lookup. ``Operator``, ``Sample`` and ``Tensor`` are from
+``operator_record``.
 What it is not: code generation or recording; records hold the functions that do it.
 Who calls it: the modules of ``ops`` and plugins register; ``metafuse.__init__``, the docs, the command line and the
 conformance kit read.
@@ -14,16 +14,15 @@ and a method ``f`` whose answer is one Var has a variant ``f_`` that makes the V
 from __future__ import annotations
 
 import importlib
-import inspect
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from threading import RLock
 from typing import Any, TypeVar
 
 from ..errors import ArgumentError, DTypeError
 from ..var import Var
 from . import record_docs
+from .operator_record import Operator, Sample, Tensor
 
 __all__ = [
     "Operator", "Sample", "Tensor", "all_operators", "find", "function_named", "function_names", "in_place", "later", "operator",
@@ -31,61 +30,6 @@ __all__ = [
 ]  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """An array argument of a sample: shape, kind of dtype and the range its values are drawn from.
-
-    ``dtype``: ``"float"`` (every floating type of the backend), ``"int"``, ``"bool"``, ``"any"`` or one dtype's name.
-    ``distinct``: no two values are equal or close (sorting, maxima: their gradients need it).
-    ``dominant``: a stack of matrices whose diagonals outweigh the rest, so that all are far from singular.
-    """
-
-    shape: tuple[int, ...]
-    dtype: str = "float"
-    low: float = -3.0
-    high: float = 3.0
-    distinct: bool = False
-    dominant: bool = False
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One way to call an operator: positional and keyword arguments, ``Tensor`` standing for arrays."""
-
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Operator:
-    """Everything there is to say about an operator.
-
-    ``numpy`` is its meaning: called with the sample's arguments as arrays, it answers an array or a tuple of arrays.
-    ``samples`` covers legal calls. ``differentiable`` says whether the conformance kit checks gradients numerically.
-    ``elementwise`` records also carry ``arity``, and ``domain``, one ``Tensor`` per argument whose shape is free.
-    ``methods`` are names on ``Var``; those without a leading underscore are further names of the function. ``rebinds``
-    says that each of them also has an in-place variant (not where the answer is no Var or several). ``source`` names
-    the paper, standard or library that defines it.
-    """
-
-    name: str
-    category: str
-    function: Callable[..., Any]
-    numpy: Callable[..., Any] | None
-    samples: tuple[Sample, ...] = ()
-    source: str = ""
-    differentiable: bool = True
-    methods: tuple[str, ...] = ()
-    arity: int = 0
-    domain: tuple[Tensor, ...] = ()
-    rebinds: bool = True
-
-    @property
-    def summary(self) -> str:
-        """First line of the docstring."""
-        return (inspect.getdoc(self.function) or "").split("\n", 1)[0]
 
 
 _PACKAGE = "metafuse"

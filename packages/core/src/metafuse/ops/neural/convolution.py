@@ -3,7 +3,7 @@
 What it is: compositions of reindex, multiply and sum. The compiler recognises the product that is summed as a contraction,
 here as in anybody's own composition, and gives it to a library or a tiled kernel.
 What it is not: an algorithm. No layout, blocking or library is chosen here.
-Who calls it: users and ``nn.conv``.
+Who calls it: users and ``nn.convolution``.
 
 The index strings hold strides, paddings and dilations as numbers; they become run-time arguments of the kernel, so that
 another stride compiles nothing.
