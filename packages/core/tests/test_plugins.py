@@ -99,9 +99,9 @@ def test_an_unusable_backend_says_why(monkeypatch):
 
 def test_an_absent_backend_says_how_to_get_it():
     found = make()
-    with pytest.raises(
-        BackendUnavailable, match="'cuda' is not installed; pip install metafuse-backend-cuda"
-    ):
+    with pytest.raises(BackendUnavailable, match="'cpu' is not installed; pip install metafuse-backend-cpu"):
+        found.backend("cpu")
+    with pytest.raises(BackendUnavailable, match="'cuda' is not installed; no release of metafuse has one"):
         found.backend("cuda")
     with pytest.raises(BackendUnavailable, match="no backend 'cdua'; installed: reference"):
         found.backend("cdua")
@@ -196,7 +196,7 @@ def test_flags_refuse_a_backend_that_is_not_there():
         flags.backend = "cdua"
     assert flags.backend == before
     if "cuda" not in {status.descriptor.name for status in registry().backends()}:
-        with pytest.raises(BackendUnavailable, match="metafuse-backend-cuda"):
+        with pytest.raises(BackendUnavailable, match="'cuda' is not installed"):
             flags.use_cuda = 1
         assert flags.use_cuda == 0
 

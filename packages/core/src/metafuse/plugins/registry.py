@@ -21,8 +21,11 @@ from .manager import PluginRecord, Plugins
 
 __all__ = ["BackendStatus", "Registry", "registry"]
 
-#: First-party backends and how one gets them, for the message where one is asked for and absent.
-INSTALL = {"cpu": "metafuse-backend-cpu", "cuda": "metafuse-backend-cuda"}
+#: What is said of a backend that programs ask for by name and that is absent.
+ADVICE = {
+    "cpu": "pip install metafuse-backend-cpu",
+    "cuda": "no release of metafuse has one yet; set flags.use_cuda = 0",
+}
 
 
 @dataclass(frozen=True)
@@ -206,8 +209,8 @@ class Registry:
         for record in self.plugins.records():
             if record.name == name:  # a plugin of that name is there, but brought nothing
                 return f"[backend] {name!r} is not available: its plugin is {record.status}: {record.reason}"
-        if name in INSTALL:
-            return f"[backend] {name!r} is not installed; pip install {INSTALL[name]}"
+        if name in ADVICE:
+            return f"[backend] {name!r} is not installed; {ADVICE[name]}"
         return f"[backend] there is no backend {name!r}; installed: {', '.join(self._by_priority())}"
 
     def _renew_lock(self) -> None:
