@@ -44,6 +44,8 @@ ANSWERS = {
     "unbind": "other",
     "sort": "other", "topk": "other", "backward": "other", "is_cuda": "number", "requires_grad": "number", "stride": "other",
 }  # fmt: skip
+#: methods of modules that answer the module
+ANSWER_THE_MODULE = frozenset("to cuda cpu train eval half float double requires_grad_ apply".split())
 #: attributes that hold parameters wherever they stand
 PARAMETERS = ("weight", "bias", "grad")
 #: what calls of Python's own functions answer
@@ -291,54 +293,46 @@ class Kinds:
         if imported:
             return "array" if imported.split(".")[0] == "numpy" else None
         if isinstance(func, cst.Name):
-            if func.value in self.classes:
-                return self.classes[func.value]
-            if func.value in BUILT_IN and self.names.built_in(func):
-                return BUILT_IN[func.value]
-            if (
-                func.value == "next"
-                and node.args
-                and text(node.args[0].value).rstrip("()").endswith("parameters")
-            ):
-                return "tensor"
-            if func.value in self.functions:
-                return self.functions[func.value]
+            known = self._call_of_name(func.value, node)
+        elif isinstance(func, cst.Attribute):
+            known = self._call_of_method(self.of(func.value), func.attr.value)
+        else:
+            known = ""
+        if known == "":
             return "tensor" if self.of(func) in ("module", "parallel") else None
-        if isinstance(func, cst.Attribute):
-            receiver, name = self.of(func.value), func.attr.value
-            if name in ("numpy",):
-                return "array"
-            if receiver == "tensor":
-                return ANSWERS.get(name, "tensor")
-            if receiver == "array":
-                return "array"
-            if name in ("parameters", "named_parameters", "state_dict"):
-                return name
-            if receiver == "scaler" and name == "scale":
-                return "tensor"
-            if receiver in ("module", "parallel"):
-                if name in (
-                    "to",
-                    "cuda",
-                    "cpu",
-                    "train",
-                    "eval",
-                    "half",
-                    "float",
-                    "double",
-                    "requires_grad_",
-                    "apply",
-                ):
-                    return receiver
-                return None
-            if receiver == "generator" and name == "manual_seed":
-                return receiver
-            if name in ("item", "numel"):
-                return "number"
-            if name in ("detach", "cuda", "cpu", "backward"):
-                return receiver if name != "backward" else "other"
-            return "tensor" if self.of(func) in ("module", "parallel") else None
-        return "tensor" if self.of(func) in ("module", "parallel") else None
+        return known
+
+    def _call_of_name(self, name: str, node: cst.Call) -> str | None:
+        """What the call of a name answers; empty if it depends on what the name holds."""
+        if name in self.classes:
+            return self.classes[name]
+        if name in BUILT_IN and self.names.built_in(node.func):
+            return BUILT_IN[name]
+        if name == "next" and node.args and text(node.args[0].value).rstrip("()").endswith("parameters"):
+            return "tensor"
+        return self.functions.get(name, "")
+
+    def _call_of_method(self, receiver: str | None, name: str) -> str | None:
+        """What a method answers; empty if it depends on what the attribute holds."""
+        if name == "numpy":
+            return "array"
+        if receiver == "tensor":
+            return ANSWERS.get(name, "tensor")
+        if receiver == "array":
+            return "array"
+        if name in ("parameters", "named_parameters", "state_dict"):
+            return name
+        if receiver == "scaler" and name == "scale":
+            return "tensor"
+        if receiver in ("module", "parallel"):
+            return receiver if name in ANSWER_THE_MODULE else None
+        if receiver == "generator" and name == "manual_seed":
+            return receiver
+        if name in ("item", "numel"):
+            return "number"
+        if name in ("detach", "cuda", "cpu"):
+            return receiver
+        return "other" if name == "backward" else ""
 
     def _of_torch(self, name: str, called: bool) -> str | None:
         answer = find(name)
