@@ -6,6 +6,10 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#if PY_VERSION_HEX < 0x030a0000
+#error "Python 3.10 or newer is needed"
+#endif
+
 #include <structmember.h>
 
 #include <cstddef>
@@ -37,9 +41,6 @@ public:
     explicit operator bool() const { return object_ != nullptr; }
 
 private:
-#if PY_VERSION_HEX < 0x030a0000
-#error "Python 3.10 or newer is needed"
-#endif
     PyObject* object_ = nullptr;
 };
 
