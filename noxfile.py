@@ -29,6 +29,7 @@ SOURCES = [p / "src" for p in (CORE, CPU, MODELS, MPI, NCCL, COMPAT, CONVERTER) 
 TESTING = ["pytest>=8", "hypothesis>=6.100", "pytest-xdist>=3.6"]
 ORACLES = [
     "einops>=0.7",
+    "ml_dtypes>=0.4",
     "pillow>=10",
     "scipy>=1.11",
 ]  # optional dependencies, and what values are compared with
