@@ -235,7 +235,11 @@ def _run(roots: list[Node]) -> None:
     except BaseException:
         _restore(roots)
         raise
-    _store(graph, route, slots)
+    try:
+        _store(graph, route, slots)
+    except BaseException:  # interrupted: what has been computed is stored whole, from the beginning
+        _store(graph, route, slots)
+        raise
     last_program[:] = [program]
 
 
