@@ -427,9 +427,9 @@ int Evaluation::run(PyObject* targets, bool alone) {
     Ref owned_kind(kind), owned_value(value), owned_trace(trace);
     Ref roots(graph_.roots.as_list());
     if (!roots) return -1;
-    PyObject* arguments[] = {value, roots.get(), launching_ ? Py_True : Py_False};
-    Ref never(PyObject_Vectorcall(surroundings.failed, arguments, 3, nullptr));  // raises
-    return -1;
+    PyObject* arguments[] = {value, roots.get(), launching_ ? Py_True : Py_False, targets, alone ? Py_True : Py_False};
+    Ref done(PyObject_Vectorcall(surroundings.failed, arguments, 5, nullptr));  // raises, unless the targets alone can be computed
+    return done ? 1 : -1;
 }
 
 }  // namespace
