@@ -24,7 +24,7 @@ from ..graph.node import Node, describe_origin, state
 from ..graph.recipe import Recipe, block_of
 from ..hot import compiled
 from ..var import Var
-from .meta import fill
+from .meta import check_flag, fill
 from .recipe import Memory, exact, follow, settings, user_code
 
 __all__ = ["enable_grad", "grad", "no_grad"]
@@ -121,6 +121,8 @@ def grad(loss: Var, targets: Any, retain_graph: bool = True) -> Any:
         >>> mf.grad(x * x * x, x).numpy(), mf.grad(mf.grad(x * x * x, x), x).numpy()
         (array([27.], dtype=float32), array([18.], dtype=float32))
     """
+    if type(retain_graph) is not bool:
+        retain_graph = check_flag("grad", "retain_graph", retain_graph)
     single = type(targets) is Var
     wanted: Sequence[Var] = [targets] if single else targets
     if type(wanted) is not list:
