@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import sys
 from pathlib import Path
 
@@ -53,3 +54,33 @@ def threads(backend):
     former = backend.threads
     yield backend.set_threads
     backend.set_threads(former)
+
+
+@pytest.fixture
+def script(tmp_path, monkeypatch):
+    """script(text): a compiler that is a shell script, under a path with spaces and other letters."""
+
+    def make(text: str, name: str = "my compiler ü") -> Path:
+        folder = tmp_path / "bin with space"
+        folder.mkdir(exist_ok=True)
+        path = folder / name
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+        monkeypatch.setenv("METAFUSE_CXX", str(path))
+        return path
+
+    return make
+
+
+@pytest.fixture
+def empty_cache(tmp_path, monkeypatch):
+    """Nothing is known of any compiler."""
+    from metafuse_backend_cpu import compiler
+
+    monkeypatch.setattr(flags, "cache_dir", str(tmp_path / "cache"))
+    former = flags.cache_dir
+    flags.cache_dir = str(tmp_path / "cache")
+    compiler._known.clear()
+    yield
+    flags.cache_dir = former
+    compiler._known.clear()

@@ -391,11 +391,11 @@ bool Evaluation::store() {
     for (const Py_ssize_t number : prepared_->cut) {
         PyObject* root = graph_.roots[static_cast<std::size_t>(number)];
         Ref nothing(PyTuple_New(0));
-        if (Py_TYPE(root) == known.node_type) {
-            known.node.inputs.take(root, nothing.release());
-        } else if (PyObject_SetAttrString(root, "inputs", nothing.get()) != 0) {
-            return false;
+        if (Py_TYPE(root) != known.node_type) {  // as the setter of `inputs` does it; as a signal may stop Python, but not this
+            if (PyObject_SetAttrString(root, "__class__", reinterpret_cast<PyObject*>(known.node_type)) != 0) return false;
+            known.node.scalars.set(root, nothing.get());
         }
+        known.node.inputs.take(root, nothing.release());
     }
     return PyList_SetSlice(surroundings.last_program, 0, PyList_GET_SIZE(surroundings.last_program), nullptr) == 0 &&
            PyList_Append(surroundings.last_program, prepared_->program.get()) == 0;
@@ -427,9 +427,9 @@ int Evaluation::run(PyObject* targets, bool alone) {
     Ref owned_kind(kind), owned_value(value), owned_trace(trace);
     Ref roots(graph_.roots.as_list());
     if (!roots) return -1;
-    PyObject* arguments[] = {value, roots.get(), launching_ ? Py_True : Py_False};
-    Ref never(PyObject_Vectorcall(surroundings.failed, arguments, 3, nullptr));  // raises
-    return -1;
+    PyObject* arguments[] = {value, roots.get(), launching_ ? Py_True : Py_False, targets, alone ? Py_True : Py_False};
+    Ref done(PyObject_Vectorcall(surroundings.failed, arguments, 5, nullptr));  // raises, unless the targets alone can be computed
+    return done ? 1 : -1;
 }
 
 }  // namespace

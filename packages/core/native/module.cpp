@@ -6,6 +6,7 @@
 
 #include "backward.hpp"
 #include "evaluation.hpp"
+#include "modes.hpp"
 #include "objects.hpp"
 #include "recipes.hpp"
 #include "recording.hpp"
@@ -160,4 +161,9 @@ PyModuleDef definition = {PyModuleDef_HEAD_INIT, "metafuse._compiled", nullptr, 
 }  // namespace
 }  // namespace metafuse
 
-PyMODINIT_FUNC PyInit__compiled() { return PyModule_Create(&metafuse::definition); }
+PyMODINIT_FUNC PyInit__compiled() {
+    metafuse::Ref module(PyModule_Create(&metafuse::definition));
+    metafuse::Ref scope(module ? metafuse::make_mode_scope() : nullptr);
+    if (!scope || PyModule_AddObjectRef(module.get(), "ModeScope", scope.get()) != 0) return nullptr;
+    return module.release();
+}

@@ -78,6 +78,30 @@ class Thing:
         return "<thing>"
 
 
+class Lying:
+    """Something whose protocols answer what they must not."""
+
+    def __index__(self) -> Any:
+        return "three"
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Any:
+        return 5
+
+
+class Place:
+    """Something that stands for an integer without being one."""
+
+    def __index__(self) -> int:
+        return 1
+
+
+def read_only() -> Any:
+    """An array that must not be written to."""
+    data = np.ones((2, 3), np.float32)
+    data.flags.writeable = False
+    return data
+
+
 def nothing(*args: Any, **kwargs: Any) -> None:
     """A function that takes everything and does nothing."""
 
@@ -92,7 +116,7 @@ def make(shape: tuple[int, ...], dtype: str = "float32", low: float = -2.0, high
 
 NAMESPACE = {
     "mf": mf, "np": np, "Thing": Thing, "nothing": nothing, "make": make, "NAN": float("nan"), "INF": float("inf"),
-    "metafuse": mf, "io": io,
+    "metafuse": mf, "io": io, "Lying": Lying, "Place": Place, "read_only": read_only,
 }  # fmt: skip
 
 STRANGERS = [
@@ -111,6 +135,9 @@ STRANGERS = [
     "mf.array([1.0], 'float16')", "mf.array([NAN, 1.0])", "mf.array([INF])", "mf.zeros(2, 0)",
     "mf.array([2**40, -2**62])", "mf.nn.Linear(2, 3)", "mf.Var", "mf.nn",
     "mf.nn.ComplexNumber(mf.ones(2, 2), mf.ones(2, 2))", "mf.optim.SGD([mf.ones(2)], 0.1)",
+    "Lying()", "Place()", "read_only()", "np.arange(6, dtype='>i8')", "np.ones((2, 3), '>f4')", "np.array(['a'], 'S')",
+    "np.ones(3, [('a', 'f4'), ('b', 'i4')])", "np.array(2.5)", "np.longdouble(1)", "10**400", "frozenset([1])",
+    "memoryview(b'abcd')", "mf.array([2**62, -2**63])", "np.broadcast_to(np.float32(1), (2**40,))", "range(2**62)",
 ]  # fmt: skip
 
 ARRAYS = [

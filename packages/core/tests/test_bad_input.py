@@ -9,12 +9,34 @@ import numpy as np
 import pytest
 
 import metafuse as mf
-from metafuse.errors import ArgumentError, DTypeError, IndexExpressionError, MetafuseError, ShapeError
+from metafuse.errors import (
+    ArgumentError,
+    DTypeError,
+    IndexExpressionError,
+    MetafuseError,
+    OutOfMemory,
+    ShapeError,
+)
 from metafuse.runtime.kernels import statistics
 
 
 def x() -> mf.Var:
     return mf.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+
+
+class Lying:
+    """Something whose protocol answers what it must not."""
+
+    def __index__(self) -> Any:
+        return "three"
+
+
+def sgd() -> Any:
+    return mf.optim.SGD([x()], 0.1)
+
+
+def code(shape: Any, source: str = "@out(0) = 1;") -> Any:
+    return mf.code(shape, "float32", [], cpu_src=source)
 
 
 CASES: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
@@ -60,6 +82,26 @@ CASES: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
     ("concat nothing", lambda: mf.concat([]), ArgumentError, r"\[concat\]"),
     ("split", lambda: mf.split(x(), [1, 2]), ShapeError, r"\[split\]"),
     ("item", lambda: x().item(), ArgumentError, r"\[item\]"),
+    ("flag that is an array", lambda: mf.nn.Linear(2, 8, bias=np.ones(2)), DTypeError, r"\[Linear\] bias must be True or False"),
+    ("flag that is a text", lambda: mf.nn.Conv(2, 8, 3, bias="no"), DTypeError, r"\[Conv\] bias must be True or False"),
+    ("flag of an operator", lambda: mf.grad(x().sum(), x(), np.ones(2)), DTypeError, r"\[grad\] retain_graph"),
+    ("flag of a seed", lambda: mf.seed(2, np.ones(2)), DTypeError, r"different_seed_for_mpi"),
+    ("encoder", lambda: mf.nn.Transformer(custom_encoder="x"), DTypeError, r"custom_encoder must be a module"),
+    ("more than 64 bits", lambda: mf.histc(x(), 2**63, 0.0, 1.0), ArgumentError, r"bins must fit into 64 bits"),
+    ("more elements than can be", lambda: mf.ones(2**40, 1) * mf.ones(2**40), ShapeError, r"the limit is 2\*\*63"),
+    ("joined to too many", lambda: mf.concat([mf.ones(2**62)] * 3), ShapeError, r"the limit is 2\*\*63"),
+    ("more bytes than there are", lambda: mf.ones(2**62).numpy(), OutOfMemory, r"18446744073709551616 bytes"),
+    ("index that is no integer", lambda: x()[Lying()], DTypeError, r"\[getitem\] an index must be an integer"),
+    ("integer that is none", lambda: mf.data.get_order_list(Lying()), DTypeError, r"n must be an integer"),
+    ("row of floats", lambda: mf.data.SubsetRandomSampler(range(3), mf.array([0.5])), DTypeError, r"indice must be a list"),
+    ("array of schedulers", lambda: mf.lr_scheduler.SequentialLR(sgd(), mf.ones(2), [1]), DTypeError, r"schedulers must be"),
+    ("epoch", lambda: mf.lr_scheduler.StepLR(sgd(), 2).step(len), DTypeError, r"epoch must be an integer"),  # type: ignore[arg-type]
+    ("data set without length", lambda: mf.data.Subset(np.array(5), [1]), DTypeError, r"must have a length"),
+    ("lengths", lambda: mf.data.random_split([1, 2], [10**400]), ArgumentError, r"below 2\*\*63"),
+    ("label", lambda: mf.data.collate_batch([2**70]), ArgumentError, r"fit into 64 bits"),
+    ("snippet's shape", lambda: code([2.5]), DTypeError, r"\[code\] an extent must be an integer, got 2.5"),
+    ("snippet too large", lambda: code([2**62, 2**62]), ShapeError, r"\[code\] extents must give fewer than"),
+    ("snippet that is no text", lambda: code([2], "//\n\ud800"), ArgumentError, r"cpu_src line 2 has a character"),
     ("random type", lambda: mf.random([2], type="cauchy"), ArgumentError, r"\[random\]"),
     ("random dtype", lambda: mf.rand(2, dtype="int32"), DTypeError, r"floating"),
     ("seed", lambda: mf.set_global_seed(-1), ArgumentError, r"seed"),
@@ -127,3 +169,37 @@ def test_a_missing_gradient_is_named_with_the_place_of_the_cut() -> None:
     with pytest.warns(UserWarning, match=r"encoder\.weight.*cut at multiply.*test_bad_input\.py"):
         g = mf.grad(loss, weight)
     assert g.item() == 0.0
+
+
+class Place:
+    """Something that stands for an integer without being one."""
+
+    def __index__(self) -> int:
+        return 3
+
+
+def test_what_stands_for_an_integer_is_one() -> None:
+    assert mf.data.get_order_list(Place()) == [0, 1, 2]  # type: ignore[arg-type]
+    assert mf.data.get_order_list(n=Place()) == [0, 1, 2]  # type: ignore[arg-type]
+    assert mf.arange(9)[Place()].item() == 3
+    assert list(mf.data.SubsetRandomSampler(range(9), mf.array([3]))) == [3]
+
+
+def test_large_labels_are_not_narrowed() -> None:
+    wide = mf.data.collate_batch([2**40, 1])
+    assert wide.dtype == np.int64
+    assert wide.tolist() == [2**40, 1]
+    assert mf.data.collate_batch([5, 1]).dtype == np.int32
+
+
+def test_any_text_has_a_hash() -> None:
+    assert mf.hash("\ud800") != mf.hash("\ud801")
+
+
+def test_modules_of_users_take_what_they_like() -> None:
+    class Own(mf.nn.Module):
+        def __init__(self, bias: bool = True) -> None:
+            self.kept = bias
+
+    assert Own(bias="maybe").kept == "maybe"  # type: ignore[arg-type,comparison-overlap]
+    assert mf.nn.Linear(2, 3, bias=None).bias is None  # type: ignore[arg-type]

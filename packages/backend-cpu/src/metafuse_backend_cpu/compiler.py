@@ -24,14 +24,13 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
-from pathlib import Path
 
 from metafuse.errors import BackendUnavailable, CompileError
 from metafuse.runtime.compile_cache import CompileCache
 
 from .libraries import requested
 from .machine import cpu_features
-from .process import build_module, checked, in_folder, is_library, run, write_objects
+from .process import build_module, checked, in_folder, is_library, product, run, write_objects
 
 __all__ = [
     "CODE_MARKER",
@@ -296,7 +295,7 @@ def assembly(source: str) -> str:
             "the code was rejected",
             folder,
         )
-        return Path(target).read_bytes()
+        return product(target, known.command[0])
 
     lines = in_folder(build).decode("utf-8", "replace").splitlines()
     return "\n".join(line for line in lines if not line.lstrip().startswith(".") or line.startswith(".L"))
@@ -317,7 +316,7 @@ def _without_linking(arguments: Sequence[str]) -> list[str]:
 def _build_library(known: Toolchain, source: str) -> bytes:
     def build(folder: str) -> bytes:
         target = _build_object(known, known.kernel_arguments(), source, _REJECTED, folder, "library")
-        return Path(target).read_bytes()
+        return product(target, known.command[0])
 
     return in_folder(build)
 
@@ -359,6 +358,6 @@ def _build_parts(
         vector = ["-lmvec"] if known.vector_math else []
         command = [*known.command, *linking, *objects, *dict.fromkeys([*named, *vector, "-lm"]), "-o", target]
         checked(command, "", "the modules can't be linked", folder)
-        return Path(target).read_bytes()
+        return product(target, known.command[0])
 
     return in_folder(build)

@@ -6,6 +6,7 @@ What it is not: knowledge about compilers (``compiler``). Who calls it: ``compil
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -16,9 +17,23 @@ from pathlib import Path
 
 from metafuse.errors import CompileError
 
-__all__ = ["build_module", "checked", "in_folder", "is_library", "readable", "run", "write_objects"]
+__all__ = [
+    "build_module",
+    "checked",
+    "in_folder",
+    "is_library",
+    "product",
+    "readable",
+    "run",
+    "write_objects",
+]
 
 PROBE_SECONDS = 60
+#: no text takes this long; a compiler that does hangs
+COMPILE_SECONDS = 900
+#: of a message that is longer, the beginning and the end are read
+MESSAGE_BYTES = 1 << 18
+_CHOOSE = "choose another compiler by METAFUSE_CXX"
 
 
 def build_module(
@@ -35,9 +50,21 @@ def build_module(
         checked(
             [*command, *options, "-x", "c++", "-", "-x", "none", *linked, "-o", target], source, what, folder
         )
-        return Path(target).read_bytes()
+        return product(target, command[0])
 
     return in_folder(build)
+
+
+def product(target: str, compiler: str) -> bytes:
+    """What a compiler that ended without an error has written."""
+    try:
+        return Path(target).read_bytes()
+    except FileNotFoundError:
+        if not os.path.isdir(os.path.dirname(target)):
+            raise  # somebody has removed the folder
+        raise CompileError(
+            f"[compile] {compiler!r} reported no error, but wrote no module; {_CHOOSE}"
+        ) from None
 
 
 def is_library(argument: str) -> bool:
@@ -90,36 +117,56 @@ class DiskFull(CompileError):
 
 
 def run(
-    arguments: Sequence[str], source: str, timeout: float | None = PROBE_SECONDS, folder: str | None = None
+    arguments: Sequence[str], source: str, timeout: float = PROBE_SECONDS, folder: str | None = None
 ) -> subprocess.CompletedProcess[bytes]:
     environment = dict(os.environ, LC_ALL="C")  # messages that can be recognised and quoted
     if folder is not None:
         environment["TMPDIR"] = folder  # the compiler's own files go where ours are
     try:
-        return subprocess.run(
+        # A group of its own: the driver starts other programs, which have to end with it.
+        process = subprocess.Popen(
             list(arguments),
-            input=source.encode("utf-8", "surrogateescape"),
-            capture_output=True,
-            timeout=timeout,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env=environment,
-            check=False,
+            start_new_session=True,
         )
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise CompileError(f"[compile] {arguments[0]!r} can't be started: {error}") from error
-    except subprocess.TimeoutExpired as error:
-        raise CompileError(
-            f"[compile] {arguments[0]!r} gave no answer within {timeout:.0f} seconds"
-        ) from error
+        raise CompileError(f"[compile] {arguments[0]!r} can't be started: {error}; {_CHOOSE}") from error
+    with process:
+        try:
+            output, words = process.communicate(source.encode("utf-8", "surrogateescape"), timeout)
+        except subprocess.TimeoutExpired as error:
+            _end(process)
+            raise CompileError(
+                f"[compile] {arguments[0]!r} gave no answer within {timeout:.0f} seconds; {_CHOOSE}"
+            ) from error
+        except BaseException:  # the user does not want to wait
+            _end(process)
+            raise
+    return subprocess.CompletedProcess(list(arguments), process.returncode, output, words)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a compiler with all that it has started."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
 
 
 def checked(arguments: Sequence[str], source: str, what: str, folder: str) -> None:
     """Run the compiler; its failure becomes a ``CompileError`` with its words."""
-    done = run(arguments, source, None, folder)
+    done = run(arguments, source, COMPILE_SECONDS, folder)
     if done.returncode == 0:
         return
-    words = done.stderr.decode("utf-8", "replace")
+    said = done.stderr
+    if len(said) > 2 * MESSAGE_BYTES:
+        said = said[:MESSAGE_BYTES] + b"\n" + said[-MESSAGE_BYTES:]
+    words = said.decode("utf-8", "replace")
     if done.returncode < 0:
         number = -done.returncode
         try:

@@ -15,6 +15,8 @@ import re
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
+from operator import index
 from typing import Any, TypeVar
 
 import numpy as np
@@ -48,7 +50,7 @@ def _is_integer(value: Any) -> bool:
     if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
         return False
     try:
-        value.__index__()
+        index(value)
     except (TypeError, ValueError):  # an array, or a class
         return False
     return True
@@ -60,6 +62,8 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
 
 
+#: integers that functions compute with as they are
+_COMMON = (int, np.integer, type(None))
 _ANYTHING = _Kind("anything", lambda value: True)
 _KINDS: dict[str, _Kind] = {
     "Any": _ANYTHING,
@@ -129,10 +133,24 @@ def _either(kinds: list[_Kind]) -> _Kind:
     )
 
 
+#: what arrays have to hold to stand for a list of such elements: kinds of NumPy's
+_ELEMENTS = {"an integer": "iu", "a number": "iuf"}
+
+
+def _array_of(value: Any, kinds: str) -> bool:
+    """Whether an array or a Var is a row of such elements."""
+    dtype = value.dtype.numpy if isinstance(value, Var) else value.dtype
+    return value.ndim == 1 and dtype.kind in kinds
+
+
 def _several(types_: tuple[type, ...], element: _Kind) -> _Kind:
     def holds(value: Any) -> bool:
         if not isinstance(value, types_) or isinstance(value, (str, bytes)) or getattr(value, "ndim", 1) == 0:
             return False
+        if isinstance(value, (np.ndarray, Var)):
+            if element.words in _ELEMENTS:
+                return _array_of(value, _ELEMENTS[element.words])
+            return not element.by_type or element.words == "a Var"  # no array holds other objects
         return not isinstance(value, (list, tuple)) or all(element.test(v) for v in value)
 
     return _Kind("a list", holds, element, element.by_type)
@@ -203,17 +221,46 @@ def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
         return function
     places = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     rest = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), "")
+    whole = {name for name, kind in kinds.items() if kind.words in ("an integer", "an integer or None")}
+
+    def whole_of(name: str, value: Any) -> Any:
+        return index(value) if name in whole and not isinstance(value, _COMMON) else value
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         given = [*zip(places, args), *((rest, value) for value in args[len(places) :]), *kwargs.items()]
+        strange = False
         for name, value in given:
             kind = kinds.get(name)
             if kind is not None and not kind.test(value):
                 raise _refusal(function, args, name, kind, value)
+            strange = strange or (name in whole and not isinstance(value, _COMMON))
+        if strange:  # what only stands for an integer becomes one
+            args = tuple(whole_of(name, value) for name, value in zip(chain(places, repeat(rest)), args))
+            kwargs = {name: whole_of(name, value) for name, value in kwargs.items()}
         return function(*args, **kwargs)
 
     call.__doc__ = _with_errors(function.__doc__)
+    return call
+
+
+def flags_checked(function: Callable[..., Any], owner: str) -> Callable[..., Any]:
+    """``function`` (the constructor of ``owner``), whose arguments that are annotated ``bool`` are refused where they are neither
+    that nor an integer nor ``None``: what Python takes for true, an array or a text, is a mistake."""
+    flags = {name for name, kind in function.__annotations__.items() if kind in ("bool", "bool | None")}
+    if not flags:
+        return function
+    from .ops.meta import check_flag
+
+    places = function.__code__.co_varnames[: function.__code__.co_argcount]
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        for name, value in (*zip(places, args), *kwargs.items()):
+            if value is not True and value is not False and name in flags:
+                check_flag(owner, name, value)
+        return function(*args, **kwargs)
+
     return call
 
 

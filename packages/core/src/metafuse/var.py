@@ -273,17 +273,25 @@ class Var:
         return self
 
     def _renew(self, value: Var) -> None:
-        """Hold what was recorded for this Var alone, as trainable as before; no node is made. ``value`` has the old one then."""
-        requires_grad = self._node.requires_grad
-        self.swap(value)
-        self._node.requires_grad = requires_grad
+        """Hold what was recorded for this Var alone, as trainable as before. ``value`` may have the old one then."""
+        if self._node.requires_grad:
+            self._hold_as_leaf(value)
+        else:
+            self.swap(value)
+            self._node.requires_grad = False
+
+    def _hold_as_leaf(self, value: Var) -> None:
+        """Hold ``value`` as something trainable that no gradient goes behind. If its own node were made trainable, what it was
+        computed from (the old value of this very Var) would still be on the path."""
+        self._bind(value.detach()._node)
+        self._node.requires_grad = True
 
     def _rebind(self, node: Node) -> None:
         """Hold ``node`` after a change in place, which leaves a trainable Var trainable where gradients are off."""
-        trainable = self._node.requires_grad and not state.grad_enabled
-        self._bind(node)
-        if trainable and node.spec.dtype.is_float:
-            node.requires_grad = True
+        if self._node.requires_grad and not state.grad_enabled and node.spec.dtype.is_float:
+            self._hold_as_leaf(wrap(node))
+        else:
+            self._bind(node)
 
     def swap(self, other: Var) -> Var:
         """Exchange the values of two Vars.

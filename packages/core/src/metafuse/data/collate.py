@@ -23,8 +23,9 @@ __all__ = ["collate_batch", "is_plain", "to_vars"]
 def collate_batch(batch: list[Any]) -> Any:
     """Stack the items of ``batch``.
 
-    Arrays, Vars and images are stacked along a new first dimension; integers become an int32 array and floats a float32 array;
-    texts and ``None`` stay in a list; tuples, lists and dictionaries are collated member by member.
+    Arrays, Vars and images are stacked along a new first dimension; integers become an int32 array (int64 where
+    they are too large for it) and floats a float32 array; texts and ``None`` stay in a list; tuples, lists and dictionaries
+    are collated member by member.
 
     Errors: ``ArgumentError`` if shapes differ, naming them; ``DTypeError`` for types that can't be stacked.
 
@@ -47,7 +48,7 @@ def collate_batch(batch: list[Any]) -> Any:
     if isinstance(first, (bool, np.bool_)):
         return np.array(batch, dtype=np.bool_)
     if isinstance(first, (int, np.integer)):
-        return np.array(batch, dtype=np.int32)
+        return _integers(batch)
     if isinstance(first, (float, np.floating)):
         return np.array(batch, dtype=np.float32)
     if first is None or isinstance(first, (str, bytes)):
@@ -65,6 +66,16 @@ def collate_batch(batch: list[Any]) -> Any:
     raise DTypeError(
         f"[collate_batch] can't stack {type(first).__name__}; define collate_batch in the data set"
     )
+
+
+def _integers(batch: list[Any]) -> np.ndarray[Any, Any]:
+    """An array of int32 or, where a number is too large for it, of int64."""
+    for dtype in (np.int32, np.int64):
+        try:
+            return np.array(batch, dtype=dtype)
+        except OverflowError:
+            continue
+    raise ArgumentError(f"[collate_batch] integers must fit into 64 bits, got {max(batch, key=abs)!r}")
 
 
 def _stack(arrays: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:

@@ -174,8 +174,8 @@ def _sizes(lengths: Any, count: int) -> list[int]:
         isinstance(x, bool) or not isinstance(x, numbers) for x in lengths
     ):
         raise DTypeError(f"[random_split] lengths must be a list of numbers, got {lengths!r}")
-    if any(not x >= 0 for x in lengths):
-        raise ArgumentError(f"[random_split] lengths must be >= 0, got {list(lengths)}")
+    if any(not 0 <= x < 2**63 for x in lengths):
+        raise ArgumentError(f"[random_split] lengths must be >= 0 and below 2**63, got {list(lengths)}")
     if all(float(x).is_integer() for x in lengths) and sum(lengths) == count:
         return [int(x) for x in lengths]
     if not math.isclose(sum(lengths), 1):

@@ -289,6 +289,8 @@ class SkipFirstBatchesSampler(Sampler):
 def item_count(dataset: Any) -> int:
     """How many items a data set has (its ``len`` counts batches)."""
     count = getattr(dataset, "item_count", None)
-    if not callable(count) and not hasattr(dataset, "__len__"):
+    if callable(count):
+        return int(count())
+    if not hasattr(dataset, "__len__") or getattr(dataset, "ndim", 1) == 0:
         raise DTypeError(f"[Sampler] dataset must have a length, got {type(dataset).__name__}")
-    return int(count()) if callable(count) else len(dataset)
+    return len(dataset)

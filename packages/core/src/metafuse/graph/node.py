@@ -21,6 +21,7 @@ from weakref import ReferenceType, WeakValueDictionary
 
 from ..config import observe
 from ..dtypes import DType
+from ..errors import ShapeError
 from ..kernel.expr import Expr, walk, weight
 
 if TYPE_CHECKING:
@@ -55,6 +56,10 @@ KINDS: dict[str, str] = {
 }
 
 
+#: a value has fewer elements, computed or not: places in it are numbers of 64 bits
+SIZE_LIMIT = 2**63
+
+
 class Spec:
     """Shape and dtype of a value; interned, so compare with ``is``."""
 
@@ -66,6 +71,11 @@ class Spec:
         size = 1
         for extent in shape:
             size *= extent
+        if size >= SIZE_LIMIT:
+            raise ShapeError(
+                f"[shape] a value of {dtype} and shape {list(shape)} would have {size} elements, the limit is 2**63 - 1; "
+                "use smaller extents"
+            )
         self.size = size
 
     @property

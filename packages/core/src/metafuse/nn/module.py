@@ -10,11 +10,12 @@ part of the state.
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from ..arguments import checked
+from ..arguments import checked, flags_checked
 from ..dist import parallel
 from ..dist.process import single_process_scope
 from ..errors import ArgumentError, DTypeError
@@ -59,6 +60,14 @@ class Module:
     """
 
     is_train: bool = True
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        made = vars(cls).get("__init__")
+        if cls.__module__.startswith("metafuse.") and inspect.isfunction(
+            made
+        ):  # users' own may do as they like
+            cls.__init__ = flags_checked(made, cls.__name__)  # type: ignore[method-assign]
 
     def execute(self, *args: Any, **kw: Any) -> Any:
         """The computation of this module; every subclass defines it."""

@@ -186,7 +186,7 @@ class RNNBase(Module):
         self.proj_size = integer(kind, "proj_size", proj_size, 0)
         self.nonlinearity = nonlinearity
         if mode == "RNN":
-            self.nonlinearity = choice(kind, "nonlinearity", nonlinearity or "tanh", ("tanh", "relu"))
+            self.nonlinearity = choice(kind, "nonlinearity", nonlinearity, ("tanh", "relu"))
         if self.proj_size and (mode != "LSTM" or self.proj_size >= self.hidden_size):
             raise ArgumentError(
                 f"[{kind}] proj_size needs an LSTM and a size below hidden_size {hidden_size}, got {proj_size}"

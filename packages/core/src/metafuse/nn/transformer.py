@@ -349,14 +349,22 @@ class Transformer(Module):
         self.batch_first = check_flag("Transformer", "batch_first", batch_first)
         sizes = (self.d_model, self.nhead, dim_feedforward, dropout, activation, layer_norm_eps, batch_first)
 
+        for name, given in (("custom_encoder", custom_encoder), ("custom_decoder", custom_decoder)):
+            if given is not None and not callable(given):
+                raise DTypeError(f"[Transformer] {name} must be a module, got {type(given).__name__}")
+
         def norm() -> LayerNorm:
             return LayerNorm(self.d_model, layer_norm_eps, bias=bias)
 
-        self.encoder = custom_encoder or TransformerEncoder(
-            TransformerEncoderLayer(*sizes, norm_first, bias), num_encoder_layers, norm()
+        self.encoder = (
+            TransformerEncoder(TransformerEncoderLayer(*sizes, norm_first, bias), num_encoder_layers, norm())
+            if custom_encoder is None
+            else custom_encoder
         )
-        self.decoder = custom_decoder or TransformerDecoder(
-            TransformerDecoderLayer(*sizes, norm_first, bias), num_decoder_layers, norm()
+        self.decoder = (
+            TransformerDecoder(TransformerDecoderLayer(*sizes, norm_first, bias), num_decoder_layers, norm())
+            if custom_decoder is None
+            else custom_decoder
         )
         for parameter in self.parameters():
             if parameter.ndim > 1:

@@ -24,7 +24,7 @@ from ..graph.node import Node, describe_origin, state
 from ..graph.recipe import Recipe, block_of
 from ..hot import compiled
 from ..var import Var
-from .meta import fill
+from .meta import check_flag, fill
 from .recipe import Memory, exact, follow, settings, user_code
 
 __all__ = ["enable_grad", "grad", "no_grad"]
@@ -32,23 +32,34 @@ __all__ = ["enable_grad", "grad", "no_grad"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class _GradMode:
-    """A context manager and decorator that sets whether gradient paths are recorded."""
+class _PlainScope:
+    """A ``with`` block in which the thread's mode is another one. Python may handle a signal as ``__exit__`` begins, and what it
+    raises then leaves the mode behind; the compiled class of the same meaning has no such moment."""
 
+    mode: Any
     enabled: bool
 
     def __init__(self) -> None:
         self._before: list[bool] = []
 
-    def __enter__(self) -> _GradMode:
-        self._before.append(state.grad_enabled)
-        state.grad_enabled = self.enabled
+    def __enter__(self) -> Any:
+        self._before.append(self.mode.enabled)
+        self.mode.enabled = self.enabled
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        state.grad_enabled = self._before.pop()
+        self.mode.enabled = self._before.pop()
+
+
+_Scope: type[Any] = _PlainScope if compiled is None else compiled.ModeScope
+
+
+class _GradMode(_Scope):
+    """A context manager and decorator that sets whether gradient paths are recorded."""
+
+    mode = state.mode
 
     def __call__(self, function: F) -> F:
         @functools.wraps(function)
@@ -110,6 +121,8 @@ def grad(loss: Var, targets: Any, retain_graph: bool = True) -> Any:
         >>> mf.grad(x * x * x, x).numpy(), mf.grad(mf.grad(x * x * x, x), x).numpy()
         (array([27.], dtype=float32), array([18.], dtype=float32))
     """
+    if type(retain_graph) is not bool:
+        retain_graph = check_flag("grad", "retain_graph", retain_graph)
     single = type(targets) is Var
     wanted: Sequence[Var] = [targets] if single else targets
     if type(wanted) is not list:

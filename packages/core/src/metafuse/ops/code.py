@@ -21,7 +21,7 @@ from ..runtime import executor, launching
 from ..runtime.buffer import Buffer
 from ..var import Var, sync, wrap
 from .code_source import Code, Snippet, Text, check_numbers, check_shapes, fitting
-from .meta import check_var
+from .meta import check_integer, check_shape, check_var
 from .several import Result, attach, record_several
 
 __all__ = ["code", "compile_custom_op", "compile_custom_ops"]
@@ -128,6 +128,13 @@ def _moved(inputs: Any, cpu_src: Any, cpu_grad_src: Any) -> tuple[Any, Any]:
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str):
         raise DTypeError(f"[code] {name} must be a string, got {type(value).__name__}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ArgumentError(
+            f"[code] {name} line {value.count(chr(10), 0, error.start) + 1} has a character that is no text: "
+            f"{value[error.start]!r}; write it as an escape sequence"
+        ) from None
     return value
 
 
@@ -261,14 +268,12 @@ def _dtype(dtype: Any) -> DType:
 
 def _shape(shape: Any) -> tuple[int, ...]:
     several = shape if isinstance(shape, (tuple, list)) else (shape,)
-    try:
-        extents = tuple(int(n) for n in several)
-    except (TypeError, ValueError):
-        raise ShapeError(f"[code] shape must be integers, got {shape!r}") from None
+    extents = tuple(check_integer("code", "an extent", n) for n in several)
     if not extents or any(n < 0 for n in extents[1:]):
         raise ShapeError(
             f"[code] only the first extent may be negative (a dynamic upper bound), got {list(extents)}"
         )
+    check_shape("code", [abs(extents[0]), *extents[1:]])
     return extents
 
 

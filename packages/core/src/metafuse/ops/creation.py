@@ -14,7 +14,7 @@ import numpy as np
 
 from ..config import flags, notice
 from ..dtypes import DType, as_dtype, bfloat16, float32, float64, int32, int64, uint32, uint64
-from ..errors import ArgumentError, DTypeError
+from ..errors import ArgumentError, DTypeError, OutOfMemory
 from ..var import Var, from_host
 from .elementwise import cast
 from .meta import check_integer, check_number, check_shape, fill, index
@@ -73,7 +73,12 @@ def array(data: Any, dtype: Any = None) -> Var:
     )
     if target is not own or not value.dtype.isnative:
         with np.errstate(all="ignore"):
-            value = value.astype(target.numpy)
+            try:
+                value = value.astype(target.numpy)
+            except MemoryError:
+                raise OutOfMemory(
+                    f"[array] no memory for shape {list(value.shape)} as {target}; use a smaller array"
+                ) from None
     return from_host(value, target, target.is_float)
 
 

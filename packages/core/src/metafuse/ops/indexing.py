@@ -28,7 +28,7 @@ from ..kernel.expr import cast as cast_expr
 from ..var import Var, record
 from . import meta
 from .elementwise import broadcast_shapes, cast
-from .meta import check_var, gather, gather_signature, scatter
+from .meta import check_integer, check_var, gather, gather_signature, scatter
 from .registry import Operator, Sample, Tensor, register
 
 __all__ = ["getitem", "setitem"]
@@ -206,7 +206,7 @@ def _integer(operator: str, item: Any, extent: int, d: int) -> int:
         raise DTypeError(
             f"[{operator}] can't index with {type(item).__name__} {item!r}; use integers, slices, None, ..."
         )
-    number = int(item.__index__())
+    number = check_integer(operator, "an index", item)
     if not -extent <= number < extent:
         # IndexError is what iteration protocols and users expect here
         raise IndexError(f"[{operator}] index {number} is out of bounds for dimension {d} of extent {extent}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from math import prod
+from operator import index as operator_index
 from typing import Any
 
 import numpy as np
@@ -346,7 +347,7 @@ def whole_number(value: Any) -> int | None:
     if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
         return None
     try:
-        return int(value.__index__())
+        return operator_index(value)
     except (TypeError, ValueError):  # an array that is no single integer
         return None
 
@@ -363,6 +364,8 @@ def check_integer(
         raise DTypeError(
             f"[{operator}] {argument} must be an integer, got {_brief(value)}; give a whole number{wanted}"
         )
+    if not -(2**63) <= number < 2**63:
+        raise ArgumentError(f"[{operator}] {argument} must fit into 64 bits, got {_brief(number)}")
     if minimum is not None and number < minimum:
         raise ArgumentError(f"[{operator}] {argument} must be >= {minimum}, got {number}")
     if limit is not None and number >= limit:

@@ -104,7 +104,9 @@ def hash(input: str) -> int:
         >>> mf.hash("a") == mf.hash("a"), mf.hash("a") == mf.hash("b")
         (True, False)
     """
-    return int.from_bytes(hashlib.blake2b(str(input).encode(), digest_size=8).digest(), "little")
+    return int.from_bytes(
+        hashlib.blake2b(str(input).encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little"
+    )
 
 
 # -- methods ---------------------------------------------------------------------------------------------------------

@@ -88,9 +88,10 @@ def set_global_seed(seed: int, different_seed_for_mpi: bool = True) -> None:
     """
     import random as python_random
 
+    by_rank = check_flag("set_global_seed", "different_seed_for_mpi", different_seed_for_mpi)
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63:
         raise ArgumentError(f"[set_global_seed] seed must be an integer in 0..2**63-1, got {seed!r}")
-    if different_seed_for_mpi:
+    if by_rank:
         seed = seed_of(seed, _stream.rank())
     with _stream.lock:
         _stream.seed, _stream.offset = int(seed), 0
@@ -145,6 +146,8 @@ def random(shape: Any = (1,), dtype: Any = float32, type: str = "uniform") -> Va
     """
     extents = check_shape("random", shape)
     kind = _float_type("random", dtype)
+    if not isinstance(type, str):
+        raise DTypeError(f"[random] type must be 'uniform' or 'normal', got {type!r}")
     if type == "uniform":
         drawn = _uniform(extents)
         # 16-bit floats have few digits: what is next to 1 must not become 1

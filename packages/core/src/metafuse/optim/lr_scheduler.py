@@ -35,6 +35,7 @@ def check_optimizer(kind: str, optimizer: Any) -> Optimizer:
     return optimizer
 
 
+@checked
 class Schedule:
     """Factors by epoch; subclasses define ``factor``, or ``get_lr`` where it is no factor."""
 

@@ -380,7 +380,7 @@ class Optimizer:
 def write(var: Var, value: Var) -> None:
     """Give ``var`` the value that was recorded for it, in its own dtype, and leave it as trainable as it was.
 
-    ``value`` holds the old value afterwards, so this comes last in a rule."""
+    ``value`` may hold the old value afterwards, so this comes last in a rule."""
     var._renew(cast(value, var.dtype))
 
 

@@ -70,6 +70,8 @@ class Buffer:
             self.handle: Any = backend.alloc(nbytes)
         except OutOfMemory as error:
             self.handle = _once_more(backend, nbytes, error)
+        except OverflowError:  # more than a machine's addresses
+            raise OutOfMemory(f"[alloc] no memory for {nbytes} bytes; use smaller arrays") from None
         self._free = backend.free
         live = live_bytes
         live.count += 1

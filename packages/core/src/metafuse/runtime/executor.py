@@ -154,12 +154,20 @@ def evaluate(targets: Sequence[Node] | None, alone: bool = False) -> None:
                     break
             if not targets:
                 return
-        if compiled is None or not compiled.run(targets, alone):
-            roots = _take_pending(targets, alone)
-            if roots:
-                _run(roots)
+        _compute(targets, alone)
     for callback in finished:
         callback()
+
+
+def _compute(targets: Sequence[Node] | None, alone: bool) -> None:
+    if compiled is not None and compiled.run(targets, alone):
+        return
+    roots = _take_pending(targets, alone)
+    if roots:
+        try:
+            _run(roots)
+        except Exception as error:
+            _without_others(error, roots, None if alone else targets)
 
 
 def preview(
@@ -239,7 +247,11 @@ def _run(roots: list[Node]) -> None:
     except BaseException:
         _restore(roots)
         raise
-    _store(graph, route, slots)
+    try:
+        _store(graph, route, slots)
+    except BaseException:  # interrupted: what has been computed is stored whole, from the beginning
+        _store(graph, route, slots)
+        raise
     last_program[:] = [program]
 
 
@@ -341,12 +353,33 @@ def _restore(roots: list[Node]) -> None:
     unmark(roots)
 
 
-def failed(error: BaseException, roots: list[Node], launching: bool) -> None:
-    """Raise what a compiled run ended with, once everything is pending again."""
-    _restore(roots)
-    if not launching or isinstance(error, MetafuseError) or not isinstance(error, Exception):
+def _without_others(error: Exception, roots: list[Node], targets: Sequence[Node] | None) -> None:
+    """After the program of ``roots`` has failed, compute ``targets`` without what else was pending: an error is raised where its
+    own value is read. The others are computed when somebody asks for them."""
+    asked = set(targets or ())
+    others = {id(node.handle) for node in roots if node not in asked and node.handle is not None}
+    if not asked or not others or watchers:
         raise error
-    raise KernelError(f"[launch] {error}; operators: {story(Graph(roots, plain=True).units)}") from error
+    _compute(list(asked), alone=True)
+    pending = state.pending
+    for k in range(len(pending) - 1, -1, -1):  # other threads may put handles to its end meanwhile
+        if id(pending[k]) in others:
+            del pending[k]
+
+
+def failed(
+    error: BaseException, roots: list[Node], launching: bool, targets: Sequence[Node] | None, alone: bool
+) -> None:
+    """What follows when a compiled run has failed: everything is pending again, and the error is raised unless ``targets`` can be
+    computed ``alone``."""
+    _restore(roots)
+    if not isinstance(error, Exception):
+        raise error
+    if launching and not isinstance(error, MetafuseError):
+        told = KernelError(f"[launch] {error}; operators: {story(Graph(roots, plain=True).units)}")
+        told.__cause__ = error
+        error = told
+    _without_others(error, roots, None if alone else targets)
 
 
 def _bind(

@@ -113,7 +113,7 @@ def folded(
     return_indices: bool | None = None,
 ) -> Any:
     """Each window reduced by ``op``; with ``return_indices`` also where the extreme is."""
-    if return_indices and op not in ("maximum", "minimum"):
+    if check_flag(op_name, "return_indices", return_indices) and op not in ("maximum", "minimum"):
         raise ArgumentError(f"[{op_name}] return_indices needs op 'maximum' or 'minimum', got {op!r}")
     if op == "mean":
         if not windows.x.dtype.is_float:
