@@ -457,6 +457,18 @@ int run_unobserved(PyObject* targets, bool alone) {
     return evaluation.run(targets, alone);
 }
 
+// After a program failed that computed more than was asked for.
+int run_without_others(PyObject* targets) {
+    PyObject *kind, *value, *trace;
+    PyErr_Fetch(&kind, &value, &trace);
+    PyErr_NormalizeException(&kind, &value, &trace);
+    if (trace != nullptr) PyException_SetTraceback(value, trace);
+    Ref owned_kind(kind), owned_value(value), owned_trace(trace);
+    PyObject* arguments[] = {targets, value};
+    Ref done(PyObject_Vectorcall(surroundings.without_others, arguments, 2, nullptr));
+    return done ? 1 : -1;
+}
+
 }  // namespace
 
 PyObject* run(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
@@ -484,6 +496,7 @@ PyObject* evaluate(PyObject*, PyObject* node) {
         Ref taken(PyObject_CallMethod(lock.get(), "acquire", nullptr));
         if (!taken) return nullptr;
         done = known.node.buffer.is_none(node) ? run_unobserved(targets.get(), false) : 1;
+        if (done < 0 && PyErr_ExceptionMatches(PyExc_Exception) != 0) done = run_without_others(targets.get());
         Kept error;
         Ref given_back(PyObject_CallMethod(lock.get(), "release", nullptr));
     }

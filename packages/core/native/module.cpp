@@ -117,7 +117,7 @@ bool find_surroundings(PyObject* objects, Surroundings& s) {
                                      {"device", &s.device}, {"failed", &s.failed}, {"new_buffer", &s.new_buffer},
                                      {"next_order", &s.next_order}, {"next_version", &s.next_version},
                                      {"ordinary", &s.ordinary}, {"plainly", &s.plainly}, {"run_opaque", &s.run_opaque},
-                                     {"sync_all", &s.sync_all}});
+                                     {"sync_all", &s.sync_all}, {"without_others", &s.without_others}});
 }
 
 // setup(classes, objects): both dictionaries by name.

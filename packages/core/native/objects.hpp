@@ -247,7 +247,8 @@ struct Surroundings {
     PyObject* chosen;                                        // a list: the device, while no flag names one
     PyObject* names;                                         // the executor's global names, for its lock
     PyObject* hooks;                                         // the name of an attribute
-    PyObject *device, *failed, *new_buffer, *next_order, *next_version, *ordinary, *plainly, *run_opaque, *sync_all;  // functions
+    PyObject *device, *failed, *new_buffer, *next_order, *next_version, *ordinary, *plainly, *run_opaque;  // functions
+    PyObject *sync_all, *without_others;
 };
 
 extern Surroundings surroundings;

@@ -145,7 +145,9 @@ class _Holder(np.ndarray[Any, Any]):
 
 # -- evaluation ---------------------------------------------------------------------------------------------------
 def evaluate(targets: Sequence[Node] | None, alone: bool = False) -> None:
-    """Run what ``targets`` need and, unless ``alone``, every older pending value that is held; ``None``: everything pending."""
+    """Run what ``targets`` need and, unless ``alone``, every older pending value that is held; ``None``: everything pending.
+
+    What fails beside the targets is left out."""
     with lock:
         if targets is not None:
             for t in targets:
@@ -154,12 +156,47 @@ def evaluate(targets: Sequence[Node] | None, alone: bool = False) -> None:
                     break
             if not targets:
                 return
-        if compiled is None or not compiled.run(targets, alone):
-            roots = _take_pending(targets, alone)
-            if roots:
-                _run(roots)
+        try:
+            _attempt(targets, alone)
+        except Exception as error:
+            if targets is None or alone:
+                raise
+            without_others(targets, error)
     for callback in finished:
         callback()
+
+
+def _attempt(targets: Sequence[Node] | None, alone: bool) -> None:
+    if compiled is None or not compiled.run(targets, alone):
+        roots = _take_pending(targets, alone)
+        if roots:
+            _run(roots)
+
+
+def without_others(targets: Sequence[Node], error: Exception) -> None:
+    """What ``targets`` need, after a program failed that computed more: the rest waits until it is asked for itself.
+
+    Raises ``error`` where there was no more, and where ranks would lose step."""
+    roots = _held(targets, list(state.pending), [])
+    try:
+        units = Graph(roots, plain=True).units
+    finally:
+        unmark(roots)
+    if (
+        watchers
+        or len(roots) == len(set(targets))
+        or any(getattr(u.sig.attrs, "ordered", False) for u in units)
+    ):
+        try:
+            raise error
+        finally:
+            del error  # it holds this frame, and the frame what could not be computed
+    try:
+        _attempt(targets, alone=True)
+    except Exception as own:
+        raise own from None
+    left = set(roots)
+    state.pending = [h for h in state.pending if (var := h()) is not None and var._node not in left]
 
 
 def preview(

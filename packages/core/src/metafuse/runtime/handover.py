@@ -39,5 +39,6 @@ def hand_over(var: type, sync_all: Callable[[], None]) -> None:
         "new_buffer": Buffer, "next_order": next_order, "next_version": next_version, "observers": executor.observers,
         "ordinary": executor.evaluate, "plainly": Recipe.plainly, "run_opaque": run_opaque, "state": state,
         "statistics": statistics, "sync_all": sync_all, "watchers": executor.watchers,
+        "without_others": executor.without_others,
     }  # fmt: skip
     compiled.setup(classes, objects)
