@@ -199,3 +199,82 @@ def test_a_buffer_is_not_taken_over_by_what_an_earlier_launch_writes() -> None:
     with mf.flag_scope(auto_convert_64_to_32=0):
         result = mf.diag(mf.array(np.array([1.5], np.float32)))
     np.testing.assert_array_equal(result.numpy(), [[1.5]])
+
+
+class _Raising:
+    """A copy of an array whose computation raises while ``failing``."""
+
+    failing = True
+
+    def forward(self, np: object, data: dict[str, list[np.ndarray]]) -> None:
+        if self.failing:
+            raise RuntimeError("the user's")
+        data["outputs"][0][:] = data["inputs"][0]
+
+    def __call__(self, x: mf.Var) -> mf.Var:
+        return mf.numpy_code(x.shape, x.dtype, [x], self.forward)
+
+
+def test_an_update_is_made_once_where_the_first_attempt_raises() -> None:
+    weight = mf.array([0.5, 0.5]).sync()
+    raising = _Raising()
+    weight += 1
+    seen = raising(weight)
+    with pytest.raises(RuntimeError, match="the user's"):
+        seen.sync()
+    raising.failing = False
+    assert weight.tolist() == seen.tolist() == [1.5, 1.5]
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_a_compiled_step_that_raises_changes_nothing(later: bool) -> None:
+    weight, beside = mf.array([0.5, 0.5]).sync(), mf.zeros(2).sync()
+    failing: list[bool] = []
+
+    def copy(np: object, data: dict[str, list[np.ndarray]]) -> None:
+        if failing:
+            raise RuntimeError("the user's")
+        data["outputs"][0][:] = data["inputs"][0]
+
+    @mf.compile
+    def step(x: mf.Var) -> mf.Var:
+        beside.assign(x + 0)
+        weight.assign(weight + x)
+        if later:
+            weight.sync()  # a program of its own
+        return mf.numpy_code([2], "float32", [beside], copy)
+
+    one = mf.ones(2).sync()
+    for _ in range(6):
+        step(one)
+    mf.sync_all()
+    recorded = step.recorded
+    assert step.replayed and weight.tolist() == [6.5, 6.5]
+    failing.append(True)
+    with pytest.raises(RuntimeError, match="the user's"):
+        step(one)
+    assert weight.tolist() == [6.5, 6.5] and step.recorded == recorded
+
+
+def test_what_fails_raises_where_it_is_read_and_nowhere_else() -> None:
+    mf.sync_all()
+    x = mf.array([1.0, 2.0])
+    raising = _Raising()
+    broken = raising(x)
+    also = broken + 1
+    good = x * 2
+    assert good.tolist() == [2, 4] and (good + x).tolist() == [3, 6]
+    mf.sync([x - 1, good])
+    for value in (broken, also):
+        with pytest.raises(RuntimeError, match="the user's"):
+            value.numpy()
+    raising.failing = False
+    assert also.tolist() == [2, 3] and broken.tolist() == [1, 2]
+
+
+def test_no_memory_for_one_value_is_no_matter_for_others() -> None:
+    huge = mf.zeros(2**50) + 1
+    assert (mf.ones(2) + 1).tolist() == [2, 2]
+    with pytest.raises(MemoryError):
+        huge.sync()
+    assert huge[:2].tolist() == [1, 1]

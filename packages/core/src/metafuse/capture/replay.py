@@ -16,6 +16,7 @@ import numpy as np
 
 from ..graph.node import Node, Spec, make_node, next_order, stored
 from ..ops.random import _stream
+from ..passes.plan import OpaqueStep
 from ..runtime import executor
 from ..runtime.buffer import Buffer, next_version
 from ..runtime.launching import launch
@@ -155,9 +156,12 @@ class Step:
                 for s, o in zip(p.sources, g.orders, strict=True) if s[0] in ("argument", "state")}  # fmt: skip
 
     def _find_donations(self) -> None:
-        """State whose old value nobody needs: rebound by the step, read by no later program, not handed out."""
+        """State whose old value nobody needs: rebound by the step, read by no later program, not handed out, and no later
+        program has opaque nodes, which may raise: then nothing is rebound."""
         rebound = {r.target for r in self.recording.rebound}
-        for number, part in enumerate(self.parts):
+        opaque = [any(isinstance(s, OpaqueStep) for s in p.program.plan.steps) for p in self.parts]
+        last = max((k for k, found in enumerate(opaque) if found), default=0)
+        for number, part in enumerate(self.parts[last:], last):
             later = {s for p in self.parts[number + 1 :] for s in p.sources}
             for output, at in part.program.plan.donations:
                 source = part.sources[at]

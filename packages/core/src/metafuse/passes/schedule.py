@@ -258,10 +258,13 @@ def _donations(
     kept: dict[int, list[int]],
     slots: dict[int, int],
 ) -> tuple[tuple[int, int], ...]:
-    """Outputs that may be written over a leaf which the same call reads at the same element, and nobody reads later."""
+    """Outputs that may be written over a leaf which the same call reads at the same element, and nobody reads later.
+
+    Not before the last opaque node: a user's code may raise, and what was pending then is computed once more."""
     found: list[tuple[int, int]] = []
     taken: set[int] = set()
-    for time, launch in enumerate(launches):
+    first = 1 + max((time for time, launch in enumerate(launches) if isinstance(launch[0], int)), default=-1)
+    for time, launch in enumerate(launches[first:], first):
         readers: dict[int, int] = {}
         for item in launch:
             if isinstance(item, LoweredCall):

@@ -355,16 +355,24 @@ def _restore(roots: list[Node]) -> None:
 
 def _without_others(error: Exception, roots: list[Node], targets: Sequence[Node] | None) -> None:
     """After the program of ``roots`` has failed, compute ``targets`` without what else was pending: an error is raised where its
-    own value is read. The others are computed when somebody asks for them."""
+    own value is read. The others are computed when somebody asks for them. Not where ranks would lose step by that."""
     asked = set(targets or ())
     others = {id(node.handle) for node in roots if node not in asked and node.handle is not None}
-    if not asked or not others or watchers:
+    if not asked or not others or watchers or _in_step(roots):
         raise error
     _compute(list(asked), alone=True)
     pending = state.pending
     for k in range(len(pending) - 1, -1, -1):  # other threads may put handles to its end meanwhile
         if id(pending[k]) in others:
             del pending[k]
+
+
+def _in_step(roots: list[Node]) -> bool:
+    """Whether something among what is pending has to run in the same order on all ranks."""
+    try:
+        return any(getattr(unit.sig.attrs, "ordered", False) for unit in Graph(roots, plain=True).units)
+    finally:
+        unmark(roots)
 
 
 def failed(
