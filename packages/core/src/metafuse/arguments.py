@@ -244,26 +244,6 @@ def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def flags_checked(function: Callable[..., Any], owner: str) -> Callable[..., Any]:
-    """``function`` (the constructor of ``owner``), whose arguments that are annotated ``bool`` are refused where they are neither
-    that nor an integer nor ``None``: what Python takes for true, an array or a text, is a mistake."""
-    flags = {name for name, kind in function.__annotations__.items() if kind in ("bool", "bool | None")}
-    if not flags:
-        return function
-    from .ops.meta import check_flag
-
-    places = function.__code__.co_varnames[: function.__code__.co_argcount]
-
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        for name, value in (*zip(places, args), *kwargs.items()):
-            if value is not True and value is not False and name in flags:
-                check_flag(owner, name, value)
-        return function(*args, **kwargs)
-
-    return call
-
-
 def _with_errors(text: str | None) -> str | None:
     """A docstring that says what every checked function raises, unless it speaks of errors itself."""
     if not text or "Errors:" in text:

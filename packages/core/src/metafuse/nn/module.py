@@ -10,15 +10,17 @@ part of the state.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from ..arguments import checked, flags_checked
+from ..arguments import checked
 from ..dist import parallel
 from ..dist.process import single_process_scope
 from ..errors import ArgumentError, DTypeError
+from ..ops.meta import check_flag
 from ..ops.precision import auto_type
 from ..var import Var
 from . import hooks, state
@@ -64,10 +66,9 @@ class Module:
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         made = vars(cls).get("__init__")
-        if cls.__module__.startswith("metafuse.") and inspect.isfunction(
-            made
-        ):  # users' own may do as they like
-            cls.__init__ = flags_checked(made, cls.__name__)  # type: ignore[method-assign]
+        ours = cls.__module__.startswith("metafuse.")  # users' own may do as they like
+        if ours and inspect.isfunction(made):
+            cls.__init__ = _flags_checked(made, cls.__name__)  # type: ignore[method-assign]
 
     def execute(self, *args: Any, **kw: Any) -> Any:
         """The computation of this module; every subclass defines it."""
@@ -396,3 +397,21 @@ def make_module(func: Callable[..., Any], exec_n_args: int = 1) -> type[Module]:
     MakeModule.__name__ = MakeModule.__qualname__ = getattr(func, "__name__", "MakeModule")
     MakeModule.__doc__ = f"Layer that calls ``{MakeModule.__name__}``."
     return MakeModule
+
+
+def _flags_checked(function: Callable[..., Any], owner: str) -> Callable[..., Any]:
+    """``function`` (the constructor of ``owner``), whose arguments that are annotated ``bool`` are refused where they are neither
+    that nor an integer nor ``None``: what Python takes for true, an array or a text, is a mistake."""
+    flags = {name for name, kind in function.__annotations__.items() if kind in ("bool", "bool | None")}
+    if not flags:
+        return function
+    places = function.__code__.co_varnames[: function.__code__.co_argcount]
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        for name, value in (*zip(places, args), *kwargs.items()):
+            if value is not True and value is not False and name in flags:
+                check_flag(owner, name, value)
+        return function(*args, **kwargs)
+
+    return call
