@@ -103,7 +103,7 @@ class _Call:
                 raise GradientError(
                     f"[{self.op}] the answer of func does not depend on input {k}; strict is set"
                 )
-            answers.append(fill(tuple(x.shape), 0, x.dtype) if g is None else g)
+            answers.append(fill(tuple(x.shape), 0, x.dtype) if g is None else identity(g))
         return answers
 
     def answered(self, values: Sequence[Var], several: bool) -> Any:

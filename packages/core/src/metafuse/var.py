@@ -367,6 +367,11 @@ class Var:
         """
         if not self.dtype.is_float:
             raise DTypeError(f"[start_grad] only floating-point Vars have gradients, got {self.dtype}")
+        node = self._node
+        if not node.requires_grad and any(x.requires_grad for x in node.inputs):
+            from .ops.meta import identity
+
+            self._bind(identity(self)._node)  # the path that was cut before here stays cut
         self._node.requires_grad = True
         return self
 

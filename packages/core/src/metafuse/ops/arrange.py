@@ -20,7 +20,16 @@ from . import meta
 from .autograd import no_grad
 from .copy_loops import repeated
 from .creation import array
-from .meta import check_dim, check_integer, check_shape, check_var, reduce_dims, reshape, with_gradient
+from .meta import (
+    check_dim,
+    check_integer,
+    check_shape,
+    check_var,
+    identity,
+    reduce_dims,
+    reshape,
+    with_gradient,
+)
 from .registry import Sample, Tensor, operator
 from .selection import check_index, index_select
 from .shape import broadcast, check_pieces, concat, flip, narrow, split, transpose
@@ -112,7 +121,7 @@ def rot90(x: Any, k: int = 1, dims: Sequence[int] = (0, 1)) -> Var:
         return flip(x, [a, b])
     if turns == 1:
         return swapaxes(flip(x, b), a, b)
-    return flip(swapaxes(x, a, b), b) if turns == 3 else x
+    return flip(swapaxes(x, a, b), b) if turns == 3 else identity(x)
 
 
 # -- as another Var -------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from types import TracebackType
@@ -24,7 +25,7 @@ from ..graph.node import Node, describe_origin, state
 from ..graph.recipe import Recipe, block_of
 from ..hot import compiled
 from ..var import Var
-from .meta import check_flag, fill
+from .meta import check_flag, fill, identity
 from .recipe import Memory, exact, follow, settings, user_code
 
 __all__ = ["enable_grad", "grad", "no_grad"]
@@ -142,6 +143,10 @@ def grad(loss: Var, targets: Any, retain_graph: bool = True) -> Any:
     for k, result in enumerate(results):
         if result is None:
             results[k] = _missing(loss, wanted[k])
+    if len(set(map(id, results))) < len(results):  # a + b: one gradient for both
+        places = Counter(map(id, results))
+        # each a Var that may be changed in place, none behind another
+        results = [identity(r) if places[id(r)] > 1 else r for r in results]
     return results[0] if single else results
 
 
@@ -329,7 +334,7 @@ def _hooked(node: Node, upstream: Var) -> Var:
     var = handle() if handle is not None else None
     held = var is not None and var._node is node
     for hook in var._hooks if held else getattr(node.rule, "hooks", ()):  # type: ignore[union-attr]
-        replaced = hook(upstream)
+        replaced = hook(identity(upstream))  # which it may change in place: others hold the same gradient
         upstream = upstream if replaced is None else replaced
     return upstream
 

@@ -15,7 +15,7 @@ from ..errors import ArgumentError
 from ..graph.node import Node
 from ..var import Var
 from .autograd import no_grad
-from .meta import check_number, check_var, with_gradient
+from .meta import check_number, check_var, identity, with_gradient
 from .registry import Sample, Tensor, operator
 from .scalar import ternary
 from .special import isneginf, isposinf
@@ -52,6 +52,8 @@ def clamp(x: Any, min_v: Any = None, max_v: Any = None) -> Var:
         array([-1. ,  0.5,  1. ], dtype=float32)
     """
     x = check_var("clamp", "x", x)
+    if min_v is None and max_v is None:
+        return identity(x)
     low, high = _limit("clamp", "min_v", min_v), _limit("clamp", "max_v", max_v)
     if isinstance(low, (int, float)) and isinstance(high, (int, float)) and low > high:
         raise ArgumentError(f"[clamp] min_v must be at most max_v, got {low} and {high}")

@@ -17,7 +17,7 @@ from ..dtypes import DType, as_dtype, bfloat16, float32, float64, int32, int64, 
 from ..errors import ArgumentError, DTypeError, OutOfMemory
 from ..var import Var, from_host
 from .elementwise import cast
-from .meta import check_integer, check_number, check_shape, fill, index
+from .meta import check_integer, check_number, check_shape, fill, identity, index
 from .precision import array_type
 from .registry import Sample, Tensor, operator
 
@@ -50,7 +50,8 @@ def array(data: Any, dtype: Any = None) -> Var:
         (2, 2)
     """
     if type(data) is Var:
-        return data if dtype is None else cast(data, dtype)
+        same = data if dtype is None else cast(data, dtype)
+        return identity(data) if same is data else same
     if isinstance(data, (list, tuple)) and any(type(x) is Var for x in data):
         data = [x.numpy() if type(x) is Var else x for x in data]
     value = _host(data)

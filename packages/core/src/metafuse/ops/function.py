@@ -16,7 +16,7 @@ from ..errors import GradientError
 from ..graph.node import Node
 from ..var import Var
 from .autograd import no_grad
-from .meta import fill, with_gradient
+from .meta import fill, identity, with_gradient
 
 __all__ = ["Function"]
 
@@ -46,7 +46,9 @@ class _Rule:
 
     def call(self, upstream: dict[int, Var]) -> list[Var | None]:
         """Gradients for every input, given those of the outputs that have one."""
-        answer = self.function.grad(*(upstream.get(k) for k in range(self.outputs)))
+        # Vars of its own: others hold the same gradients
+        own = {k: identity(g) for k, g in upstream.items()}
+        answer = self.function.grad(*(own.get(k) for k in range(self.outputs)))
         found = list(answer) if isinstance(answer, (tuple, list)) else [answer]
         name = type(self.function).__name__
         if len(found) == self.count and all(
@@ -101,8 +103,10 @@ class Function:
 
     def __call__(self, *args: Any) -> Any:
         inputs = [a for a in args if type(a) is Var]
+        # Vars of its own: what is kept of them for the gradient stays when the caller changes an argument in place
+        own = [identity(a) if type(a) is Var else a for a in args]
         with no_grad():
-            answer = self.execute(*args)
+            answer = self.execute(*own)
         several = isinstance(answer, (tuple, list))
         outputs = list(answer) if several else [answer]
         rule = _Rule(self, args, len(outputs))

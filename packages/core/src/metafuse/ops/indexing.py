@@ -373,7 +373,7 @@ def _windows(x: Var) -> list[tuple[Var, Origin]]:
         if part is None:
             part = getitem(whole, origin.slices)
         elif moved and origin.taken() is part._node:
-            part._bind(getitem(whole, origin.slices)._node)
+            part._rebind(getitem(whole, origin.slices)._node)
         whole = part
     return found[::-1]
 

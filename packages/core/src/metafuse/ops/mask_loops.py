@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import int32
+from ..graph.index_map import IndexMap
 from ..graph.node import Node, spec_of
+from ..kernel.expr import axis
 from ..var import Var, wrap
 from .autograd import no_grad
 from .creation import array64
-from .meta import fill, with_gradient
+from .meta import fill, gather, reshape, with_gradient
 from .native_loop import native_loop
 
 __all__ = ["chosen", "true_places"]
@@ -166,7 +168,7 @@ def chosen(x: Any, mask: Any) -> Any:
         starts, count = _starts(mask)
         if count:
             return _take(x, mask, starts, count)
-    return fill((0,), 0, x.dtype)
+    return gather(reshape(x, (x.size,)), (0,), IndexMap((axis(0),)))
 
 
 def _take(x: Any, mask: Any, starts: Any, count: int) -> Any:

@@ -252,7 +252,7 @@ def concat(arrays: Sequence[Any], dim: int = 0) -> Var:
             )
     found = [a for a in found if a.shape[number]] or found[:1]
     if len(found) == 1:
-        return found[0]
+        return meta.identity(found[0])
     total = sum(a.shape[number] for a in found)
     shape = tuple(total if d == number else n for d, n in enumerate(found[0].shape))
     result = fill(shape, 0, found[0].dtype)
@@ -332,7 +332,7 @@ def roll(x: Any, shifts: Any, dims: Any = None) -> Var:
     for number, amount in zip(numbers, amounts, strict=True):
         moves[number] = (moves[number] + amount) % max(x.shape[number], 1)
     if not any(moves):
-        return x
+        return meta.identity(x)
     with no_grad():
         answer = _rolled_index(x, moves) if x.size < _FEW else rolled(x, moves)
     return meta.with_gradient(answer, [x], "roll", tuple(moves), _roll_rule) if x.dtype.is_float else answer
