@@ -6,30 +6,27 @@ Who calls it: ``Var.__getitem__`` and ``Var.__setitem__``.
 
 Integers, slices, ``None``, ``...``, integer arrays (broadcast together) and bool masks. Assignment rebinds the Var, and
 through a chain ``x[i][j] = v`` the Vars it was taken from, so that it behaves like NumPy: what integers and slices take is a
-window on ``x`` for assignments, what arrays and masks take is a copy. Indexes that are data and lie outside are not errors on a
-device: such elements read as 0 and are not written; Python integers are checked.
+window on ``x`` for assignments, what arrays and masks take is a copy. Indexes in a Var that lie outside are not errors on a
+device: such elements read as 0 and are not written; integers, lists and arrays of NumPy are checked.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any, NamedTuple
 from weakref import ReferenceType, ref
 
 import numpy as np
 
-from ..dtypes import DType, bool_, int32, int64
+from ..dtypes import DType, bool_, int32
 from ..errors import ArgumentError, DTypeError, ShapeError
-from ..graph.index_map import IndexMap
 from ..graph.node import Node, Signature, Spec
-from ..kernel.expr import Expr, add, axis, call, const, load, mul, select
-from ..kernel.expr import cast as cast_expr
 from ..var import Var, record
 from . import meta
 from .elementwise import broadcast_shapes, cast
-from .meta import check_integer, check_var, gather, gather_signature, scatter
+from .meta import check_var, gather, gather_signature, scatter
 from .registry import Operator, Sample, Tensor, register
+from .subscripts import known_plan, subscript_key, worked_out
 
 __all__ = ["getitem", "setitem"]
 
@@ -44,173 +41,11 @@ class Origin(NamedTuple):
     taken: ReferenceType[Node]
 
 
-#: what stands for an array in an index: itself, or all that is known of it where the index is worked out once
-_ARRAYS = (Var, Spec)
-
-
-@dataclass
-class _Plan:
-    """An index worked out: shape of the result, an expression per dimension of ``x``, extra inputs (or their specs), shape to
-    show."""
-
-    space: tuple[int, ...]
-    places: tuple[Expr, ...]
-    extras: list[Any]
-    shape: tuple[int, ...]
-
-    @cached_property
-    def where(self) -> IndexMap:
-        """As the attribute of a node."""
-        return IndexMap(self.places, (), bool(self.extras))
-
-
-def _expand(operator: str, index: Any, ndim: int) -> list[Any]:
-    """The index as a list with masks turned into integer Vars and the ellipsis written out."""
-    items: list[Any] = []
-    for item in index if isinstance(index, tuple) else (index,):
-        if isinstance(item, np.generic):
-            item = item.item()
-        if isinstance(item, (list, np.ndarray)):
-            item = _as_index(operator, item)
-        if type(item) is Var and item.dtype is bool_:
-            from .masks import places
-
-            items.extend(places(item))
-        else:
-            items.append(item)
-    used = 0
-    ellipses = 0
-    for item in items:
-        ellipses += item is Ellipsis
-        used += item is not None and item is not Ellipsis
-    if ellipses > 1:
-        raise ArgumentError(f"[{operator}] an index may hold one '...', got {ellipses}")
-    if used > ndim:
-        raise ShapeError(f"[{operator}] too many indices: {used} for {ndim} dimensions")
-    if not ellipses:
-        items.append(Ellipsis)
-    at = next(k for k, item in enumerate(items) if item is Ellipsis)
-    return [*items[:at], *[slice(None)] * (ndim - used), *items[at + 1 :]]
-
-
-def _as_index(operator: str, value: Any) -> Var:
-    try:
-        array = np.asarray(value)
-    except ValueError:
-        raise ShapeError(
-            f"[{operator}] an index of nested lists must be of even length, got {value!r}"
-        ) from None
-    if array.dtype.kind == "f" and array.size == 0:
-        array = array.astype(np.int32)
-    if array.dtype.kind not in "biu":
-        problem = "NaN" if array.dtype.kind == "f" and np.isnan(array).any() else f"{array.dtype} values"
-        raise DTypeError(f"[{operator}] an index must be integers or bool, got {problem}; cast first")
-    return check_var(operator, "index", array)
-
-
-def _key(index: Any, arrays: list[Var]) -> tuple[Any, ...] | None:
-    """An index of integers, slices, ``None``, ``...`` and arrays of integers: slices as tuples, arrays, which are added to
-    ``arrays``, as their specs. ``None`` for all others."""
-    key: list[Any] = []
-    for item in index if type(index) is tuple else (index,):
-        kind = type(item)
-        if kind is int or item is None or item is Ellipsis:
-            key.append(item)
-        elif kind is slice:
-            ends = (item.start, item.stop, item.step)
-            for end in ends:
-                if end is not None and type(end) is not int:
-                    return None
-            key.append(ends)
-        elif kind is Var and item._node.spec.dtype is not bool_:
-            arrays.append(item)
-            key.append(item._node.spec)
-        else:
-            return None
-    return tuple(key)
-
-
-@lru_cache(maxsize=4096)
-def _known_plan(operator: str, shape: tuple[int, ...], key: tuple[Any, ...]) -> _Plan:
-    """The plan of an index that is a ``_key``."""
-    return _worked_out(operator, shape, tuple(slice(*k) if type(k) is tuple else k for k in key))
-
-
 @lru_cache(maxsize=4096)
 def _reading(spec: Spec, key: tuple[Any, ...]) -> tuple[Signature, tuple[int, ...]]:
-    """What an index that is a ``_key`` records, and the shape to show."""
-    plan = _known_plan("getitem", spec.shape, key)
+    """What an index that is a ``subscript_key`` records, and the shape to show."""
+    plan = known_plan("getitem", spec.shape, key)
     return gather_signature((spec, *plan.extras), plan.space, plan.where, "getitem"), plan.shape
-
-
-def _worked_out(operator: str, full: tuple[int, ...], index: Any) -> _Plan:
-    items = _expand(operator, index, len(full))
-    arrays = [item for item in items if type(item) in _ARRAYS]
-    for a in arrays:
-        if not a.dtype.is_integer:
-            raise DTypeError(f"[{operator}] an index must be integers or bool, got {a.dtype}; cast first")
-    block = broadcast_shapes(operator, [tuple(a.shape) for a in arrays]) if arrays else ()
-    positions = [
-        k for k, item in enumerate(items) if type(item) in _ARRAYS or (arrays and isinstance(item, int))
-    ]
-    together = not positions or positions == list(range(positions[0], positions[0] + len(positions)))
-    # NumPy: the block of advanced dimensions stands where they were if they are neighbours, else first
-    space: list[int] = [] if together else list(block)
-    block_start = 0
-    block_done = not together
-    places: list[Expr] = []
-    pending: list[tuple[int, int]] = []  # (place, number of the extra)
-    d = 0
-    for item in items:
-        if item is None:
-            space.append(1)
-            continue
-        extent = full[d]
-        if type(item) in _ARRAYS:
-            if not block_done:
-                block_start, block_done = len(space), True
-                space.extend(block)
-            pending.append((len(places), len(pending)))
-            places.append(const(0))
-        elif isinstance(item, slice):
-            start, stop, step = _slice(operator, item, extent)
-            count = max(0, -(-(stop - start) // step))
-            places.append(add(mul(axis(len(space)), const(step)), const(start)))
-            space.append(count)
-        else:
-            places.append(const(_integer(operator, item, extent, d)))
-        d += 1
-    for place, number in pending:
-        places[place] = _data_index(arrays[number], 1 + number, block, block_start, full[place])
-    shape = tuple(space) or (1,)
-    return _Plan(tuple(space), tuple(places), arrays, shape)
-
-
-def _data_index(array: Var | Spec, number: int, block: tuple[int, ...], start: int, extent: int) -> Expr:
-    """Read an index array at its place in the block; negative values count from the end."""
-    skip = len(block) - len(array.shape)
-    at = tuple(const(0) if n == 1 else axis(start + skip + k) for k, n in enumerate(array.shape))
-    value = cast_expr(load(number, array.dtype, *at), int64)
-    return select(call("lt", value, const(0)), call("add", value, const(extent)), value)
-
-
-def _slice(operator: str, item: slice, extent: int) -> tuple[int, int, int]:
-    try:
-        return item.indices(extent)
-    except (TypeError, ValueError) as error:
-        raise DTypeError(f"[{operator}] bad slice {item}: {error}") from None
-
-
-def _integer(operator: str, item: Any, extent: int, d: int) -> int:
-    if isinstance(item, (bool, type)) or not hasattr(item, "__index__"):
-        raise DTypeError(
-            f"[{operator}] can't index with {type(item).__name__} {item!r}; use integers, slices, None, ..."
-        )
-    number = check_integer(operator, "an index", item)
-    if not -extent <= number < extent:
-        # IndexError is what iteration protocols and users expect here
-        raise IndexError(f"[{operator}] index {number} is out of bounds for dimension {d} of extent {extent}")
-    return number % extent if extent else number
 
 
 def _mask(index: Any, x: Var) -> Var | None:
@@ -234,7 +69,8 @@ def getitem(x: Any, slices: Any) -> Var:
     """Elements of ``x`` chosen as in NumPy; a single element has shape ``[1]``.
 
     Errors:
-        IndexError: a Python integer out of range. DTypeError, ShapeError: indices of a wrong type or number.
+        IndexError: an integer out of range that Python knows; a mask of other extents. DTypeError,
+            ShapeError: indices of a wrong type or number.
 
     Example:
         >>> import metafuse as mf
@@ -244,7 +80,7 @@ def getitem(x: Any, slices: Any) -> Var:
     if type(x) is not Var:
         x = check_var("getitem", "x", x)
     arrays: list[Var] = []
-    key = _key(slices, arrays)
+    key = subscript_key(slices, arrays)
     if key is not None:
         node = x._node
         sig, shape = _reading(node.spec, key)
@@ -255,7 +91,7 @@ def getitem(x: Any, slices: Any) -> Var:
         from .mask_loops import chosen
 
         return meta.identity(chosen(x, mask))  # a node of its own, which may be assigned to
-    plan = _worked_out("getitem", tuple(x.shape), slices)
+    plan = worked_out("getitem", tuple(x.shape), slices)
     result = gather(x, plan.space, plan.where, plan.extras, "getitem")
     result = meta.reshape(result, plan.shape)
     return result if plan.extras else _window(x, slices, result)
@@ -330,11 +166,11 @@ def setitem(x: Any, slices: Any, y: Any, op: str = "void") -> Var:
 def _scattered(x: Var, slices: Any, given: Var, op: str) -> Var:
     """``x`` joined with as many values as an index selects."""
     arrays: list[Var] = []
-    key = _key(slices, arrays)
+    key = subscript_key(slices, arrays)
     if key is not None:
-        plan = _known_plan("setitem", tuple(x.shape), key)
+        plan = known_plan("setitem", tuple(x.shape), key)
     else:
-        plan = _worked_out("setitem", tuple(x.shape), slices)
+        plan = worked_out("setitem", tuple(x.shape), slices)
         arrays = plan.extras
     shape = tuple(given.shape)
     while len(shape) > len(plan.space) and shape and shape[0] == 1:
