@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import pytest
 
 import metafuse as mf
 from metafuse.errors import CompileError, KernelError, MetafuseError, OutOfMemory
-from metafuse.graph.node import state
+from metafuse.graph.node import signature, state
 from metafuse.runtime import executor
+from metafuse.var import record
 
 pytestmark = pytest.mark.compiler
 X = np.arange(4, dtype="float32")
@@ -98,3 +101,46 @@ def test_what_younger_values_wait_for_stays_pending() -> None:
     assert younger._node.buffer is not None
     assert np.array_equal(older.numpy(), X * 2)
     assert bad.shape == (4,)
+
+
+@pytest.mark.usefixtures("way")
+def test_the_error_keeps_nothing() -> None:
+    x = mf.array(X)
+    beside = x * 2
+    held = [rejected(x)]
+    bad = ref(held[0])
+    gc.disable()
+    try:
+        with pytest.raises(CompileError):
+            held[0].sync()
+        held.clear()
+        assert bad() is None
+    finally:
+        gc.enable()
+    assert np.array_equal(beside.numpy(), X * 2)
+
+
+class Exchange:
+    """What other processes take part in."""
+
+    ordered = True
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def run(self, call: Any) -> None:
+        self.count += 1
+
+
+@pytest.mark.usefixtures("way")
+def test_what_runs_once_does_not_run_again() -> None:
+    x = mf.array(X)
+    exchange = Exchange()
+    sig = signature("opaque", "exchange", exchange, (x._node.spec,), x._node.spec, None, ())
+    first = record(sig, (x._node,))
+    bad = rejected(first)
+    with pytest.raises(CompileError):
+        (first + 1).sync()
+    assert exchange.count == 1
+    del bad
+    first.sync()

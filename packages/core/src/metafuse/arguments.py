@@ -59,7 +59,13 @@ def _is_integer(value: Any) -> bool:
 def _is_number(value: Any) -> bool:
     if type(value) is Var:
         return value.size == 1
-    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
+        return False
+    try:
+        float(value)
+    except OverflowError:  # an integer larger than any float
+        return False
+    return True
 
 
 #: integers that functions compute with as they are

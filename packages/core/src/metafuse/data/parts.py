@@ -109,7 +109,8 @@ class ConcatDataset(Dataset):
 
     def __init__(self, datasets: Iterable[Any]) -> None:
         super().__init__()
-        if isinstance(datasets, (str, Dataset)) or not isinstance(datasets, Iterable):
+        single = isinstance(datasets, (str, Dataset)) or getattr(datasets, "ndim", 1) == 0
+        if single or not isinstance(datasets, Iterable):
             raise DTypeError(
                 f"[ConcatDataset] datasets must be a list of data sets, got {type(datasets).__name__}"
             )

@@ -259,6 +259,13 @@ def full_like(x: Any, val: Any, dtype: Any = None) -> Var:
     return _like("full_like", x, val, dtype)
 
 
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer larger than any float
+        return False
+
+
 def arange(start: Any = 0, end: Any = None, step: Any = 1, dtype: Any = None) -> Var:
     """Numbers from ``start`` to below ``end`` in steps of ``step``; one argument means the end.
 
@@ -276,7 +283,7 @@ def arange(start: Any = 0, end: Any = None, step: Any = 1, dtype: Any = None) ->
     if end is None:
         start, end = 0, start
     for name, value in (("start", start), ("end", end), ("step", step)):
-        if not isinstance(value, (int, float, np.number)) or not math.isfinite(value):
+        if not isinstance(value, (int, float, np.number)) or not _is_finite(value):
             raise ArgumentError(f"[arange] {name} must be a finite number, got {value!r}")
     if step == 0:
         raise ArgumentError("[arange] step must not be 0, got 0; the sign of step gives the direction")

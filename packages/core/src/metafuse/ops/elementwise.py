@@ -95,13 +95,21 @@ def broadcast_shapes(operator: str, shapes: Sequence[tuple[int, ...]]) -> tuple[
 
 
 NUMBERS = (bool, int, float)
+#: integers from here on are no floats
+FLOAT_END = 2**1024 - 2**970
 #: signatures an operator keeps for argument specs it has met
 KNOWN_LIMIT = 4096
 
 
 def _check_number(operator: str, value: Any, dtype: DType) -> None:
-    """A Python integer must fit the integer type of the array it meets."""
-    if not dtype.is_integer or isinstance(value, bool) or not isinstance(value, int):
+    """A Python integer must fit the integer type of the array it meets, or be a number that floats have at all."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        return
+    if not dtype.is_integer:
+        if not -FLOAT_END < value < FLOAT_END:
+            raise DTypeError(
+                f"[{operator}] a Python integer of {value.bit_length()} bits is larger than any float"
+            )
         return
     info = np.iinfo(dtype.numpy)
     if not info.min <= value <= info.max:

@@ -24,7 +24,7 @@ from ..kernel.expr import Expr, add, axis, const, mul
 from ..kernel.expr import cast as cast_expr
 from ..kernel.ir import REDUCTIONS
 from ..var import Var, record, wrap
-from .elementwise import KNOWN_LIMIT, cast
+from .elementwise import FLOAT_END, KNOWN_LIMIT, cast
 
 __all__ = [
     "IndexMap", "broadcast_to", "by_itself", "expand_dims", "fill", "gather", "identity", "index", "piece", "reduce_dims",
@@ -298,6 +298,8 @@ def piece(flat: Var, start: int, shape: tuple[int, ...]) -> Var:
 # -- sources -------------------------------------------------------------------------------------------------------
 def fill(shape: tuple[int, ...], value: float | int | bool, dtype: DType) -> Var:
     """A constant array; ``value`` is a run-time number, except that a literal 0 is known to the compiler as 0."""
+    if type(value) is int and dtype.is_float:
+        check_number("full", "value", value)
     if any(n < 0 for n in shape):
         raise ShapeError(f"[full] extents must be >= 0, got {list(shape)}")
     if value == 0 and type(value) is int:
@@ -395,6 +397,10 @@ def check_number(operator: str, argument: str, value: Any) -> float:
         value = value.item()
     if not isinstance(value, (bool, int, float)):
         raise DTypeError(f"[{operator}] {argument} must be a number, got {_brief(value)}")
+    if isinstance(value, int) and not -FLOAT_END < value < FLOAT_END:
+        raise ArgumentError(
+            f"[{operator}] {argument} has {value.bit_length()} bits and is larger than any float"
+        )
     return value
 
 

@@ -166,8 +166,9 @@ def _compute(targets: Sequence[Node] | None, alone: bool) -> None:
     if roots:
         try:
             _run(roots)
-        except Exception as error:
-            _without_others(error, roots, None if alone else targets)
+        except Exception:
+            if alone or not _computed_apart(roots, targets):
+                raise
 
 
 def preview(
@@ -353,18 +354,20 @@ def _restore(roots: list[Node]) -> None:
     unmark(roots)
 
 
-def _without_others(error: Exception, roots: list[Node], targets: Sequence[Node] | None) -> None:
-    """After the program of ``roots`` has failed, compute ``targets`` without what else was pending: an error is raised where its
-    own value is read. The others are computed when somebody asks for them. Not where ranks would lose step by that."""
-    asked = set(targets or ())
-    others = {id(node.handle) for node in roots if node not in asked and node.handle is not None}
+def _computed_apart(roots: list[Node], targets: Sequence[Node] | None) -> bool:
+    """After the program of ``roots`` has failed, compute ``targets`` without what else was pending, if there is anything else: an
+    error is raised where its own value is read. The others are computed when somebody asks for them. Not where ranks would lose
+    step by that."""
+    asked = list(dict.fromkeys(targets or ()))
+    others = {id(node.handle) for node in set(roots).difference(asked) if node.handle is not None}
     if not asked or not others or watchers or _in_step(roots):
-        raise error
-    _compute(list(asked), alone=True)
+        return False
+    _compute(asked, alone=True)
     pending = state.pending
     for k in range(len(pending) - 1, -1, -1):  # other threads may put handles to its end meanwhile
         if id(pending[k]) in others:
             del pending[k]
+    return True
 
 
 def _in_step(roots: list[Node]) -> bool:
@@ -379,15 +382,19 @@ def failed(
     error: BaseException, roots: list[Node], launching: bool, targets: Sequence[Node] | None, alone: bool
 ) -> None:
     """What follows when a compiled run has failed: everything is pending again, and the error is raised unless ``targets`` can be
-    computed ``alone``."""
+    computed apart."""
     _restore(roots)
-    if not isinstance(error, Exception):
-        raise error
-    if launching and not isinstance(error, MetafuseError):
-        told = KernelError(f"[launch] {error}; operators: {story(Graph(roots, plain=True).units)}")
-        told.__cause__ = error
-        error = told
-    _without_others(error, roots, None if alone else targets)
+    try:
+        if not isinstance(error, Exception):
+            raise error
+        if not alone and _computed_apart(roots, targets):
+            return
+        if not launching or isinstance(error, MetafuseError):
+            raise error
+        story_of = story(Graph(roots, plain=True).units)
+        raise KernelError(f"[launch] {error}; operators: {story_of}") from error
+    finally:
+        del error  # its traceback refers to this frame, and to the Vars of others
 
 
 def _bind(
