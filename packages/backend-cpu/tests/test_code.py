@@ -455,7 +455,7 @@ def test_arguments_are_checked_when_it_is_called():
         (lambda: mf.code([3], ["float32", "int32"], [x], ";"), ArgumentError, "1 shapes and 2 dtypes"),
         (lambda: mf.code([[3], [3]], ["float32"], [x], ";"), ArgumentError, "2 shapes and 1 dtypes"),
         (lambda: mf.code([3, -1], "float32", [x], ";"), ShapeError, "only the first extent"),
-        (lambda: mf.code(["a"], "float32", [x], ";"), ShapeError, "must be integers"),
+        (lambda: mf.code(["a"], "float32", [x], ";"), DTypeError, "an extent must be an integer"),
         (lambda: mf.code([3], "float32", [x], 5), DTypeError, "cpu_src must be a string"),
         (lambda: mf.code([3], "float32", [x]), ArgumentError, "cpu_src is empty"),
         (lambda: mf.code([3], None, [x], ";"), DTypeError, "dtype"),

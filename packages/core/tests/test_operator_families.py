@@ -392,6 +392,7 @@ def test_rolling_flat_and_in_several_dimensions():
 
 
 def test_too_many_elements_are_refused():
-    for call in (lambda: mf.zeros(2**40, 2**40), lambda: mf.ones(3).repeat(2**70)):
-        with pytest.raises(ShapeError, match=r"2\*\*63"):
-            call()
+    with pytest.raises(ShapeError, match=r"2\*\*63"):
+        mf.zeros(2**40, 2**40)
+    with pytest.raises(ArgumentError, match=r"\[repeat\] an extent must fit into 64 bits"):
+        mf.ones(3).repeat(2**70)

@@ -85,19 +85,6 @@ def test_what_a_function_keeps_stays_when_the_caller_changes_the_argument() -> N
     assert mf.grad(z, y).item() == 2
 
 
-def test_start_grad_does_not_join_a_path_that_was_cut() -> None:
-    x = mf.array([1.0, 2.0])
-    y = (x * 2).detach().start_grad()
-    with pytest.warns(UserWarning, match="grad"):
-        gx, gy = mf.grad(y * y, [x, y])
-    assert (gx.tolist(), gy.tolist()) == ([0, 0], [4, 8])
-    with mf.no_grad():
-        z = x * 3
-    z.start_grad()
-    with pytest.warns(UserWarning, match="grad"):
-        assert mf.grad(z, x).tolist() == [0, 0]
-
-
 def test_a_change_in_place_without_gradients_cuts_the_path() -> None:
     x = mf.array([1.0, 2.0])
     y = x * 2
@@ -106,20 +93,6 @@ def test_a_change_in_place_without_gradients_cuts_the_path() -> None:
     with pytest.warns(UserWarning, match="grad"):
         gx, gy = mf.grad(y, [x, y])
     assert (gx.tolist(), gy.tolist()) == ([0, 0], [1, 1])
-
-
-def test_of_equal_targets_the_last_value_alone_has_a_gradient() -> None:
-    weights = mf.array([1.0, 10.0, 100.0])
-    for write in (
-        lambda x, v: mf.setitem(x.clone(), [0, 0, 1], v),
-        lambda x, v: mf.scatter(x, 0, mf.array([0, 0, 1]), v),
-        lambda x, v: mf.setitem(x.clone(), [0, -3, 1], v),
-    ):
-        x, v = mf.zeros(3), mf.array([1.0, 2.0, 3.0])
-        gx, gv = mf.grad(write(x, v) * weights, [x, v])
-        assert (gx.tolist(), gv.tolist()) == ([0, 0, 100], [0, 1, 10])
-    v = mf.array([1.0, 2.0, 3.0])
-    assert mf.grad(v.reindex_reduce("void", [3], ["i0/2"]) * weights, v).tolist() == [0, 1, 10]
 
 
 @pytest.mark.parametrize("shape", [(0, 2), (3,)])

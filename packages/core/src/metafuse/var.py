@@ -288,10 +288,13 @@ class Var:
 
     def _rebind(self, node: Node) -> None:
         """Hold ``node`` after a change in place, which leaves a trainable Var trainable where gradients are off."""
-        if self._node.requires_grad and not state.grad_enabled and node.spec.dtype.is_float:
+        trainable = self._node.requires_grad and not state.grad_enabled and node.spec.dtype.is_float
+        if trainable and (type(node) is not Node or any(x.requires_grad for x in node.inputs)):
             self._hold_as_leaf(wrap(node))
-        else:
-            self._bind(node)
+            return
+        self._bind(node)
+        if trainable:
+            node.requires_grad = True
 
     def swap(self, other: Var) -> Var:
         """Exchange the values of two Vars.
@@ -367,11 +370,6 @@ class Var:
         """
         if not self.dtype.is_float:
             raise DTypeError(f"[start_grad] only floating-point Vars have gradients, got {self.dtype}")
-        node = self._node
-        if not node.requires_grad and any(x.requires_grad for x in node.inputs):
-            from .ops.meta import identity
-
-            self._bind(identity(self)._node)  # the path that was cut before here stays cut
         self._node.requires_grad = True
         return self
 

@@ -41,7 +41,7 @@ def Parameter(data: Any, requires_grad: bool = True) -> Var:
     from ..ops.creation import array
     from ..ops.meta import check_flag
 
-    var = array(data).detach() if isinstance(data, Var) else array(data)
+    var = data.detach() if isinstance(data, Var) else array(data)
     var.requires_grad = check_flag("Parameter", "requires_grad", requires_grad)
     return var
 

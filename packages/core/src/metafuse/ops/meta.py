@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import DType, accumulator, as_dtype, int32, int64
+from ..dtypes import DType, accumulator, as_dtype, int32
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..graph.index_map import IndexMap
 from ..graph.node import BY_ITSELF, Node, Signature, Spec, signature, spec_of
@@ -140,27 +140,11 @@ def _scatter_gradient(node: Node, upstream: Var) -> list[Var | None]:
     if op in ("maximum", "minimum"):
         return [upstream * cast(answer == wrap(base), upstream.dtype), *nothing,
                 at(upstream) * cast(at(answer) == y, upstream.dtype)]  # fmt: skip
-    if op == "void" and not _apart(where, y_node.spec.shape):
-        # of equal targets the last value alone stays, and has a gradient
-        own = reshape(index((y_node.spec.size,), 0, int64), y_node.spec.shape)
-        last = scatter(fill(base.spec.shape, -1, int64), "void", own, where, extras)
-        stays = cast(at(last) == own, upstream.dtype)
-        return [upstream * cast(last == -1, upstream.dtype), *nothing, at(upstream) * stays]
     if op == "void":
         ones = fill(y_node.spec.shape, 1, upstream.dtype)
         covered = scatter(fill(base.spec.shape, 0, upstream.dtype), "void", ones, where, extras)
         return [upstream * (1 - covered), *nothing, at(upstream)]
     return [None, *nothing, None]
-
-
-def _apart(where: IndexMap, space: tuple[int, ...]) -> bool:
-    """Whether no two elements of ``space`` can have the same target: every axis alone leads along a dimension."""
-    alone = set()
-    for place in where.indexes:
-        affine = as_affine(place)
-        if affine is not None and len(affine.coefficients) == 1:
-            alone.add(affine.coefficients[0][0])
-    return all(n <= 1 or k in alone for k, n in enumerate(space))
 
 
 # -- reduce --------------------------------------------------------------------------------------------------------
