@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -194,6 +195,14 @@ def test_large_labels_are_not_narrowed() -> None:
 def test_more_bytes_than_there_are() -> None:
     with pytest.raises(OutOfMemory, match=r"^\[.*18446744073709551616 bytes"):
         mf.ones(2**62).numpy()
+
+
+def test_copies_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
+    broad = np.broadcast_to(np.float32(1), (2**45,))
+    with pytest.raises(OutOfMemory, match=r"^\[save\] no memory"):
+        mf.save({"a": broad}, str(tmp_path / "much.safetensors"))
+    with pytest.raises(OutOfMemory, match=r"^\[array\] no memory"):
+        mf.array(broad, "float16")
 
 
 def test_any_text_has_a_hash() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import DType, as_dtype, bfloat16, bool_
-from ..errors import ArgumentError, DTypeError
+from ..errors import ArgumentError, DTypeError, OutOfMemory
 from ..ops.creation import array
 from ..var import Var
 from .files import Budget
@@ -73,8 +73,13 @@ def bits_of(value: Any, where: str) -> tuple[np.ndarray[Any, Any], DType]:
 
 def _little(bits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Contiguous, least byte first; the shape stays, also that of no dimensions."""
-    swapped = bits.astype(bits.dtype.newbyteorder("<"), copy=False)
-    return swapped if swapped.flags.c_contiguous else swapped.copy("C")
+    try:
+        swapped = bits.astype(bits.dtype.newbyteorder("<"), copy=False)
+        return swapped if swapped.flags.c_contiguous else swapped.copy("C")
+    except MemoryError:
+        raise OutOfMemory(
+            f"[save] no memory for a copy of {bits.dtype} and shape {list(bits.shape)}; give a contiguous array"
+        ) from None
 
 
 def flat_bytes(bits: np.ndarray[Any, Any]) -> memoryview:
