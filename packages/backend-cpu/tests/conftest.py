@@ -73,6 +73,20 @@ def script(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def spoilt(script):
+    """spoilt(action): a compiler that works until it was accepted, and from then on does ``action`` first (shell)."""
+    from metafuse_backend_cpu import compiler
+
+    def make(action: str) -> None:
+        path = script(f'[ -e "$0.spoilt" ] && {{ {action}; }}\nexec g++ "$@"')
+        compiler._known.clear()
+        compiler.toolchain()
+        path.with_name(f"{path.name}.spoilt").touch()
+
+    return make
+
+
+@pytest.fixture
 def empty_cache(tmp_path, monkeypatch):
     """Nothing is known of any compiler."""
     from metafuse_backend_cpu import compiler

@@ -18,10 +18,8 @@ pytestmark = pytest.mark.compiler
 GOOD = 'extern "C" int probe() { return 1; }'
 
 
-def test_a_killed_compiler(script, empty_cache):
-    script('case "$*" in *-O3*probe*|*--version*) ;; esac\n[ -e "$0.kill" ] && kill -9 $$\nexec g++ "$@"')
-    compiler.toolchain()
-    Path(os.environ["METAFUSE_CXX"] + ".kill").touch()
+def test_a_killed_compiler(spoilt, empty_cache):
+    spoilt("kill -9 $$")
     with pytest.raises(CompileError, match="killed by SIGKILL"):
         compiler.compile([GOOD])
 
@@ -41,10 +39,8 @@ def test_a_program_that_can_not_be_run(script, empty_cache):
         compiler.compile([GOOD])
 
 
-def test_a_compiler_that_writes_nothing(script, empty_cache):
-    script('[ -e "$0.idle" ] && exit 0\nexec g++ "$@"')
-    compiler.toolchain()
-    Path(os.environ["METAFUSE_CXX"] + ".idle").touch()
+def test_a_compiler_that_writes_nothing(spoilt, empty_cache):
+    spoilt("exit 0")
     with pytest.raises(CompileError, match="wrote no module; choose another compiler"):
         compiler.compile([GOOD])
 
@@ -65,33 +61,29 @@ def wait_for(test, seconds: float = 10.0) -> bool:
     return bool(test())
 
 
-def hanging(script, tmp_path) -> Path:
-    """A compiler whose own child hangs and holds its output open; answers where the child's number is found."""
+@pytest.fixture
+def child(spoilt, empty_cache, tmp_path) -> Path:
+    """Where the number is found of a compiler's own child, which hangs and holds its output open."""
     number = tmp_path / "number"
-    script(f'[ -e "$0.hang" ] && {{ sleep 300 & echo $! > "{number}"; wait; }}\nexec g++ "$@"')
-    compiler.toolchain()
-    Path(os.environ["METAFUSE_CXX"] + ".hang").touch()
+    spoilt(f'sleep 300 & echo $! > "{number}"; wait')
     return number
 
 
-def test_a_compiler_that_hangs(script, empty_cache, tmp_path, monkeypatch):
-    number = hanging(script, tmp_path)
+def test_a_compiler_that_hangs(child, monkeypatch):
     monkeypatch.setattr(process, "COMPILE_SECONDS", 0.5)
     before = time.monotonic()
     with pytest.raises(CompileError, match="gave no answer within"):
         compiler.compile([GOOD])
     assert time.monotonic() - before < 60
-    assert wait_for(lambda: gone(int(number.read_text())))
+    assert wait_for(lambda: gone(int(child.read_text())))
 
 
-def test_an_interrupted_compiler(script, empty_cache, tmp_path):
-    number = hanging(script, tmp_path)
-
+def test_an_interrupted_compiler(child):
     class Stop(BaseException):
         pass
 
     def interrupt() -> None:
-        wait_for(lambda: number.exists() and number.read_text().strip())
+        wait_for(lambda: child.exists() and child.read_text().strip())
         signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
 
     def stop(*_) -> None:
@@ -106,13 +98,11 @@ def test_an_interrupted_compiler(script, empty_cache, tmp_path):
     finally:
         thread.join()
         signal.signal(signal.SIGUSR1, former)
-    assert wait_for(lambda: gone(int(number.read_text())))
+    assert wait_for(lambda: gone(int(child.read_text())))
 
 
-def test_a_compiler_that_says_very_much(script, empty_cache):
-    script('[ -e "$0.talk" ] && { yes "x.cc: error: much" | head -c 60000000 >&2; exit 1; }\nexec g++ "$@"')
-    compiler.toolchain()
-    Path(os.environ["METAFUSE_CXX"] + ".talk").touch()
+def test_a_compiler_that_says_very_much(spoilt, empty_cache):
+    spoilt('yes "x.cc: error: much" | head -c 60000000 >&2; exit 1')
     tracemalloc.start()
     with pytest.raises(CompileError, match="error: much"):
         compiler.compile([GOOD])
@@ -121,14 +111,11 @@ def test_a_compiler_that_says_very_much(script, empty_cache):
     assert peak < 250e6
 
 
-def test_a_full_disk(script, empty_cache, tmp_path, monkeypatch):
+def test_a_full_disk(script, spoilt, empty_cache, tmp_path, monkeypatch):
     script(f'case "$*" in *{tmp_path}*) echo "No space left on device" >&2; exit 1;; esac\nexec g++ "$@"')
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert compiler.compile([GOOD])[:4] == b"\x7fELF"  # in another folder
-    script('[ -e "$0.full" ] && { echo "No space left on device" >&2; exit 1; }\nexec g++ "$@"')
-    compiler._known.clear()
-    compiler.toolchain()
-    Path(os.environ["METAFUSE_CXX"] + ".full").touch()
+    spoilt('echo "No space left on device" >&2; exit 1')
     with pytest.raises(CompileError, match=r"(?s)no room.*TMPDIR"):
         compiler.compile([GOOD])
 

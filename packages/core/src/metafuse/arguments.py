@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from .dtypes import fits_float
 from .errors import ArgumentError, DTypeError
 from .var import Var
 
@@ -59,13 +60,8 @@ def _is_integer(value: Any) -> bool:
 def _is_number(value: Any) -> bool:
     if type(value) is Var:
         return value.size == 1
-    if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
-        return False
-    try:
-        float(value)
-    except OverflowError:  # an integer larger than any float
-        return False
-    return True
+    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    return number and fits_float(value)
 
 
 #: integers that functions compute with as they are

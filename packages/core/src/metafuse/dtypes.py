@@ -36,6 +36,7 @@ __all__ = [
     "float32",
     "float64",
     "as_dtype",
+    "fits_float",
     "of_python",
     "promote",
     "true_divide",
@@ -189,6 +190,10 @@ _OF_NUMPY = {dtype: DTYPES[name] for name, dtype in _NUMPY.items() if name != "b
 _OBJECTS: dict[object, DType] = {bool: bool_, int: int32, float: float32}
 
 
+#: integers from here on are rounded to none (IEEE 754: halfway between the largest and what would follow)
+_FLOAT_END = 2**1024 - 2**970
+
+
 def as_dtype(value: object) -> DType:
     """Turn a user's spelling (``DType``, name, NumPy dtype or type, ``float``/``int``/``bool``) into a DType.
 
@@ -221,6 +226,11 @@ def as_dtype(value: object) -> DType:
     except (TypeError, KeyError, ValueError):
         given = repr(value) if isinstance(value, (str, type)) else f"an object of type {type(value).__name__}"
         raise DTypeError(f"[dtype] unknown element type: {given}; use one of {', '.join(DTYPES)}") from None
+
+
+def fits_float(value: object) -> bool:
+    """Whether a number is one that floats have: all but Python integers beyond the largest float64."""
+    return not isinstance(value, int) or -_FLOAT_END < value < _FLOAT_END
 
 
 def of_python(value: object) -> DType:

@@ -21,7 +21,7 @@ from weakref import ReferenceType, ref
 
 from .node import Node, Signature, make_node, next_order
 
-__all__ = ["Block", "BlockNode", "Recipe", "block_of"]
+__all__ = ["Block", "BlockNode", "Recipe", "block_of", "is_ordered"]
 
 #: recipes of fewer nodes are recorded as ordinary ones
 BLOCK_SIZE = 3
@@ -80,7 +80,7 @@ class Recipe:
                 or node.rule is not None
                 or node.released
                 or _draws(node)
-                or _ordered(node)
+                or is_ordered(node)
             ):
                 return None
             found.append(node)
@@ -302,8 +302,8 @@ def _picker(places: list[int]) -> Pick:
     return lambda nodes: (nodes[only],)
 
 
-def _ordered(node: Node) -> bool:
-    """Whether it depends on what was recorded before it: a collective."""
+def is_ordered(node: Node) -> bool:
+    """Whether it depends on what was recorded before it: a collective, which all ranks run in the same order."""
     return node.sig.kind == "opaque" and getattr(node.sig.attrs, "ordered", False)
 
 

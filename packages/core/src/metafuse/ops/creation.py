@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..config import flags, notice
-from ..dtypes import DType, as_dtype, bfloat16, float32, float64, int32, int64, uint32, uint64
+from ..dtypes import DType, as_dtype, bfloat16, fits_float, float32, float64, int32, int64, uint32, uint64
 from ..errors import ArgumentError, DTypeError, OutOfMemory
 from ..var import Var, from_host
 from .elementwise import cast
@@ -259,13 +259,6 @@ def full_like(x: Any, val: Any, dtype: Any = None) -> Var:
     return _like("full_like", x, val, dtype)
 
 
-def _is_finite(value: Any) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # an integer larger than any float
-        return False
-
-
 def arange(start: Any = 0, end: Any = None, step: Any = 1, dtype: Any = None) -> Var:
     """Numbers from ``start`` to below ``end`` in steps of ``step``; one argument means the end.
 
@@ -283,7 +276,7 @@ def arange(start: Any = 0, end: Any = None, step: Any = 1, dtype: Any = None) ->
     if end is None:
         start, end = 0, start
     for name, value in (("start", start), ("end", end), ("step", step)):
-        if not isinstance(value, (int, float, np.number)) or not _is_finite(value):
+        if not isinstance(value, (int, float, np.number)) or not (fits_float(value) and math.isfinite(value)):
             raise ArgumentError(f"[arange] {name} must be a finite number, got {value!r}")
     if step == 0:
         raise ArgumentError("[arange] step must not be 0, got 0; the sign of step gives the direction")

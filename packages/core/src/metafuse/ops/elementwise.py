@@ -17,7 +17,17 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import DType, accumulator, as_dtype, bool_, float32, promote, to_floating, true_divide
+from ..dtypes import (
+    DType,
+    accumulator,
+    as_dtype,
+    bool_,
+    fits_float,
+    float32,
+    promote,
+    to_floating,
+    true_divide,
+)
 from ..errors import DTypeError, ShapeError
 from ..graph.node import Node, Signature, Spec, signature, spec_of
 from ..kernel.expr import EXACT, LEAVES, Expr, call, const, load, walk
@@ -95,8 +105,6 @@ def broadcast_shapes(operator: str, shapes: Sequence[tuple[int, ...]]) -> tuple[
 
 
 NUMBERS = (bool, int, float)
-#: integers from here on are no floats
-FLOAT_END = 2**1024 - 2**970
 #: signatures an operator keeps for argument specs it has met
 KNOWN_LIMIT = 4096
 
@@ -106,7 +114,7 @@ def _check_number(operator: str, value: Any, dtype: DType) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         return
     if not dtype.is_integer:
-        if not -FLOAT_END < value < FLOAT_END:
+        if not fits_float(value):
             raise DTypeError(
                 f"[{operator}] a Python integer of {value.bit_length()} bits is larger than any float"
             )

@@ -15,16 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import DType, accumulator, as_dtype, int32
+from ..dtypes import DType, accumulator, as_dtype, fits_float, int32
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..graph.index_map import IndexMap
-from ..graph.node import BY_ITSELF, Node, Signature, Spec, signature, spec_of
+from ..graph.node import BY_ITSELF, SIZE_LIMIT, Node, Signature, Spec, signature, spec_of
 from ..index import as_affine
 from ..kernel.expr import Expr, add, axis, const, mul
 from ..kernel.expr import cast as cast_expr
 from ..kernel.ir import REDUCTIONS
 from ..var import Var, record, wrap
-from .elementwise import FLOAT_END, KNOWN_LIMIT, cast
+from .elementwise import KNOWN_LIMIT, cast
 
 __all__ = [
     "IndexMap", "broadcast_to", "by_itself", "expand_dims", "fill", "gather", "identity", "index", "piece", "reduce_dims",
@@ -381,7 +381,7 @@ def check_number(operator: str, argument: str, value: Any) -> float:
         value = value.item()
     if not isinstance(value, (bool, int, float)):
         raise DTypeError(f"[{operator}] {argument} must be a number, got {_brief(value)}")
-    if isinstance(value, int) and not -FLOAT_END < value < FLOAT_END:
+    if isinstance(value, int) and not fits_float(value):
         raise ArgumentError(
             f"[{operator}] {argument} has {value.bit_length()} bits and is larger than any float"
         )
@@ -440,7 +440,7 @@ def check_shape(operator: str, shape: Any) -> tuple[int, ...]:
     extents = [check_integer(operator, "an extent", extent) for extent in several]
     if extents and min(extents) < 0:
         raise ShapeError(f"[{operator}] extents must be >= 0, got {extents}")
-    if prod(extents) >= 2**63 or (extents and max(extents) >= 2**63):
+    if prod(extents) >= SIZE_LIMIT or (extents and max(extents) >= SIZE_LIMIT):
         raise ShapeError(f"[{operator}] extents must give fewer than 2**63 elements, got {extents}")
     return tuple(extents)
 

@@ -24,7 +24,7 @@ from ..backend.optional import SupportsHostView
 from ..config import flags, observe
 from ..errors import KernelError, MetafuseError
 from ..graph.node import Node, Spec, state
-from ..graph.recipe import Block, block_of
+from ..graph.recipe import Block, block_of, is_ordered
 from ..hot import compiled
 from ..plugins.registry import registry
 from . import forks
@@ -373,7 +373,7 @@ def _computed_apart(roots: list[Node], targets: Sequence[Node] | None) -> bool:
 def _in_step(roots: list[Node]) -> bool:
     """Whether something among what is pending has to run in the same order on all ranks."""
     try:
-        return any(getattr(unit.sig.attrs, "ordered", False) for unit in Graph(roots, plain=True).units)
+        return any(map(is_ordered, Graph(roots, plain=True).units))
     finally:
         unmark(roots)
 
