@@ -34,6 +34,7 @@ import numpy as np
 
 import metafuse as mf
 from metafuse.config import flag_scope
+from metafuse.dist import collectives
 from metafuse.errors import BackendError, MetafuseError, OutOfMemory
 from metafuse.graph.node import state
 from metafuse.ops.registry import Sample, Tensor, find
@@ -425,6 +426,7 @@ def attempt(lines: list[str], evaluate: bool = True, seconds: float = 10.0) -> s
     """Run a script; answer what is wrong with what came out, or nothing."""
     names: dict[str, Any] = dict(NAMESPACE)
     waiting, state.pending = state.pending, []
+    recorded, collectives._recorded.waiting = collectives._recorded.waiting, []
     try:
         with _in_time(seconds), _quiet():
             for line in lines:
@@ -445,6 +447,7 @@ def attempt(lines: list[str], evaluate: bool = True, seconds: float = 10.0) -> s
     finally:
         names.clear()
         state.pending = waiting
+        collectives._recorded.waiting = recorded
     return ""
 
 
