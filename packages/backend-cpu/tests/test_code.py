@@ -436,6 +436,39 @@ def test_a_wrong_snippet_shows_its_own_line_and_the_callers():
         wrong.sync()
 
 
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        ({"cpu_src": "\n@out(0) = @in1(0);"}, "cpu_src line 2, column 11: unknown macro @in1; did you mean @in0"),
+        ({"cpu_src": "@out(0) = @in0(0, 0);"}, "cpu_src line 1, column 11: @in0 takes 1 indices: 2 given"),
+        ({"cpu_src": "@out(0, 0) = 1;"}, "@out takes 1 indices: 2 given"),
+        ({"cpu_src": "@out(0) = @in0(0;"}, "not closed"),
+        ({"cpu_src": "@out(0) = 1; /* open"}, "this comment is not closed"),
+        ({"cpu_src": '@out(0) = data["k"];'}, r"cpu_src reads data\['k'\], which is missing"),
+        ({"cpu_src": "@out(0) = f();", "cpu_header": "int f() { return @x(0); }"}, "cpu_header line 1.*unknown macro @x"),
+        ({"cpu_src": "@out(0) = 1;", "cpu_grad_src": ["@out(0) = @dout(0) * @in3(0);"]}, r"cpu_grad_src\[0\].*@in3"),
+        ({"cpu_src": "@out(0) = 1;", "cpu_grad_src": ["@out(0) = @dout(0, 0);"]}, "@dout takes 1 indices"),
+        ({"cpu_src": "@out(0) = 1;", "cpu_grad_src": ['@out(0) = data["out"];']}, r"data\['out'\].*'out_index'"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("shape", [[3], [-3]])
+def test_mistakes_that_need_no_compiler_are_told_when_code_is_called(shape, texts, words):
+    compilations = statistics.compilations
+    for _ in range(2):
+        with pytest.raises(ArgumentError, match=words):
+            mf.code(shape, "float32", [array(3)], **texts)
+    assert statistics.compilations == compilations
+    x = array(3)
+    with pytest.raises(ArgumentError, match="unknown macro @in1"):
+        mf.code([], [x], "@out(0) = @in1(0);")
+    assert x.shape == (3,)
+
+
+def test_a_backend_without_snippets_says_so_when_code_is_called():
+    with flag_scope(backend="reference"), pytest.raises(BackendError, match="run C.. snippets"):
+        mf.code([3], "float32", [array(3)], cpu_src="@out(0) = 1;")
+
+
 def test_what_a_snippet_throws_is_told_and_nothing_is_lost():
     x = array(3)
     failing = mf.code([3], "float32", [x], cpu_src='if (data["fail"]) throw std::runtime_error("broken"); @out(0) = 1;',

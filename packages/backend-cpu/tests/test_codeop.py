@@ -224,6 +224,40 @@ def test_compiler_messages_name_the_users_lines(backend):
         backend.compile([backend.emit_code("wrong", header, "", [], [(float32, 1)])])
 
 
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("int k = 0;\nif (k) {\n k = 1;\n", r"cpu_src line 2: '\{' is not closed"),
+        ("int k = 0;\nk = 1; }\nint b;", r"cpu_src line 2: '\}' closes nothing"),
+        ("int k = 0;\nstd::abs(\n\n", r"cpu_src line 2: '\(' is not closed"),
+    ],
+)
+def test_brackets_without_partners_are_named_where_they_are(backend, source, words):
+    with pytest.raises(CompileError, match=words) as caught:
+        backend.compile([backend.emit_code("wrong", "", source, [], [(float32, 1)])])
+    assert "wrapper" not in str(caught.value) and "entry" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("header", "source"),
+    [
+        ("", "out_p[0] = 7;  // a comment that ends in \\"),
+        ("#define BEGIN {", "BEGIN @out(0) = 7; }"),
+        ("", "#define OPEN if (true) {\nOPEN out_p[0] = 7; }"),
+        ("", "const char* text = \"{\"; out_p[0] = text ? 7 : '('; /* { */"),
+    ],
+)
+def test_what_only_looks_unbalanced_compiles(run, header, source):
+    assert run(source, [], [((1,), "int32")], header=header)[0].tolist() == [7]
+
+
+def test_numbers_that_data_lacks_are_found_without_a_compiler(backend):
+    source = 'out_p[0] = data["a"]; // data["b"]'
+    backend.emit_code("read", "", source, [], [(float32, 1)], data=["a"])
+    with pytest.raises(ArgumentError, match=r"cpu_src reads data\['a'\].* data has 'c', 'd'"):
+        backend.emit_code("read", "", source, [], [(float32, 1)], data=["c", "d"])
+
+
 def test_long_messages_are_cut(backend):
     source = "\n".join(f"wrong{k}(std::vector<int>(3) == 5);" for k in range(200))
     with pytest.raises(CompileError) as caught:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from metafuse.backend.contract import Handle, Loaded
@@ -27,7 +27,7 @@ from .code_threads import threads
 from .compiler import CODE_MARKER
 from .headers import included
 from .macro_scope import Scope, declare
-from .macros import expand
+from .macros import expand, unbalanced, without_comments
 from .polynomials import FUNCTIONS, polynomial
 
 __all__ = ["CodeOps"]
@@ -52,6 +52,7 @@ class CodeOps:
         aliases: Mapping[str, str] | None = None,
         options: Sequence[str] = (),
         files: tuple[str, str] = ("cpu_header", "cpu_src"),
+        data: Collection[str] | None = None,
     ) -> str:
         """The whole C++ text of a snippet.
 
@@ -63,14 +64,17 @@ class CodeOps:
             aliases: more names for arrays, such as ``{"dout": "in2", "pout0": "in1"}``.
             options: arguments of the compiler and the linker, such as ``-I/opt/include`` and ``-lz``.
             files: what messages call header and source.
+            data: names of the run-time numbers, if they are known: the source may read no others.
 
-        Errors: ``ArgumentError`` for a mistake in macros, with its position.
+        Errors: ``ArgumentError`` for a mistake in macros, with its position, and for a number that ``data`` lacks.
         """
         arrays = [("in", k, *spec) for k, spec in enumerate(inputs)]
         arrays += [("out", k, *spec) for k, spec in enumerate(outputs)]
         scope = _scope(arrays, {"out": "out0", **(aliases or {})} if outputs else dict(aliases or {}))
         written = header, source
         header, source = expand(header, files[0], scope), expand(source, files[1], scope)
+        numbers = sorted(set(_DATA.findall(without_comments(source))))
+        _check_numbers(numbers, data, files[1])
         asked = f" {shlex.join(options)}" if options else ""
         # a header that changes is another text, and so is compiled again
         known_files = "".join(f"// {path} {digest}\n" for path, digest in included(written, options))
@@ -86,8 +90,8 @@ class CodeOps:
                 *functions,
                 f'#line 1 "{files[0]}"\n{header}',
                 '#line 1 "wrapper"',
-                _body(symbol, arrays, scope, source, files[1]),
-                _entry(symbol, arrays, sorted(set(_DATA.findall(source)))),
+                _body(symbol, arrays, scope, source, files[1], written[1]),
+                _entry(symbol, arrays, numbers),
             ]
         )
 
@@ -144,6 +148,16 @@ def _whole(arrays: Sequence[tuple[str, int, DType, int]], aliases: Mapping[str, 
     return {"ARGS_DEF": ", ".join(parameters), "ARGS": ", ".join(names), "PRECALC": " ".join(first)}
 
 
+def _check_numbers(read: Sequence[str], given: Collection[str] | None, file: str) -> None:
+    """Whether ``data`` has all that a snippet reads of it."""
+    for name in read:
+        if given is not None and name not in given:
+            there = ", ".join(map(repr, given)) or "nothing"
+            raise ArgumentError(
+                f"[code] {file} reads data[{name!r}], which is missing there: data has {there}; add it"
+            )
+
+
 def _strides(name: str, rank: int) -> list[str]:
     """The distances between neighbours, the last dimension first."""
     strides = [f"{name}_stride{d + 1} * {name}_shape{d + 1}" if d + 1 < rank else "1" for d in range(rank)]
@@ -151,7 +165,12 @@ def _strides(name: str, rank: int) -> list[str]:
 
 
 def _body(
-    symbol: str, arrays: Sequence[tuple[str, int, DType, int]], scope: Scope, source: str, file: str
+    symbol: str,
+    arrays: Sequence[tuple[str, int, DType, int]],
+    scope: Scope,
+    source: str,
+    file: str,
+    written: str,
 ) -> str:
     """The function around the user's text. The text stands in a block of its own, so that it may declare any name."""
     parameters = ", ".join(f"metafuse_code::Array* {role}{k}" for role, k, _, _ in arrays)
@@ -168,7 +187,12 @@ def _body(
         lines.append(f"    metafuse_code::Array* const {name} = {old};")
         suffixes = ["_p", "_dim", *(f"_{what}{d}" for what in ("shape", "stride") for d in range(array.rank))]
         lines += [f"    const auto {name}{suffix} = {old}{suffix};" for suffix in suffixes]
-    return "\n".join([*lines, "    {", f'#line 1 "{file}"', source, "    }", "}"])
+    # What meets a bracket that the text left open is reported where that bracket is. The empty line is for a backslash at
+    # the end of the text, which would swallow the next one.
+    number, open_one = unbalanced(written) or (written.rstrip().count("\n") + 1, "")
+    behind = f'#line {number} "{file} line {number}: {open_one}"' if open_one else f'#line {number} "{file}"'
+    lines += ["    {", f'#line 1 "{file}"', source, "", behind, "    }", "}"]
+    return "\n".join(lines if open_one else [*lines, '#line 1 "entry"'])
 
 
 def _entry(symbol: str, arrays: Sequence[tuple[str, int, DType, int]], names: Sequence[str]) -> str:
@@ -193,7 +217,6 @@ def _entry(symbol: str, arrays: Sequence[tuple[str, int, DType, int]], names: Se
     declarations = "\n".join(lines)
     lookups = "".join(f'        data["{name}"];\n' for name in names)
     return f"""
-#line 1 "entry"
 extern "C" const long long {symbol}_signature[] = {{{", ".join(map(str, signature))}}};
 extern "C" int {symbol}_snippet(void* const* buffers, const long long* in_shapes, long long* out_shapes,
                                 const char* const* names, const double* values, long long count, int threads,

@@ -35,7 +35,7 @@ from .code_operators import expand_operator
 from .integer_expression import evaluate
 from .macro_scope import Array, Scope, declare
 
-__all__ = ["Array", "Scope", "declare", "expand"]
+__all__ = ["Array", "Scope", "declare", "expand", "unbalanced", "without_comments"]
 
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _DEFINE = re.compile(r"^[ \t]*#[ \t]*define[ \t]+(\w+)(?:\(([^)]*)\))?[ \t]*((?:\\\n|[^\n])*)", re.MULTILINE)
@@ -54,6 +54,44 @@ def expand(text: str, file: str, scope: Scope) -> str:
         )
         scope.macros[match[1]] = (parameters, match[3].replace("\\\n", "\n").strip())
     return _Expander(text, file, scope).expand(0, len(text), {}, 0)
+
+
+def without_comments(text: str) -> str:
+    """C++ text whose comments are closed, each as one space.
+
+    Example:
+        >>> without_comments('f("//"); // no string')
+        'f("//");  '
+    """
+    reader, pieces, here = _Expander(text, "", Scope({}, {})), [], 0
+    while here < len(text):
+        after = max(reader.skip(here, len(text)), here + 1)
+        pieces.append(" " if text.startswith(("//", "/*"), here) else text[here:after])
+        here = after
+    return "".join(pieces)
+
+
+def unbalanced(text: str) -> tuple[int, str] | None:
+    r"""The line of a bracket without a partner, and what is wrong with it. A guess: ``#define`` can hide partners.
+
+    Example:
+        >>> unbalanced("int k = 0;\nif (k) { k = 1;")
+        (2, "'{' is not closed")
+    """
+    reader, open_ones, here = _Expander(text, "", Scope({}, {})), [], 0
+    while here < len(text):
+        after = reader.skip(here, len(text))
+        char = text[here]
+        if after > here:
+            here = after
+            continue
+        if char in _CLOSING:
+            open_ones.append(here)
+        elif char in _CLOSING.values():
+            if not open_ones or _CLOSING[text[open_ones.pop()]] != char:
+                return reader.line(here), f"{char!r} closes nothing"
+        here += 1
+    return (reader.line(open_ones[-1]), f"{text[open_ones[-1]]!r} is not closed") if open_ones else None
 
 
 class _Expander:
@@ -85,7 +123,7 @@ class _Expander:
         return ArgumentError(f"[code] {where}: {problem}\n    {quoted.expandtabs(4)}\n    {pointer}")
 
     # -- reading --------------------------------------------------------------------------------------------------
-    def _skip(self, at: int, end: int) -> int:
+    def skip(self, at: int, end: int) -> int:
         """The end of the comment, string or character literal that starts at ``at``; ``at`` itself if none does."""
         text = self.text
         char = text[at]
@@ -124,7 +162,7 @@ class _Expander:
         opening, closing = self.text[at], _CLOSING[self.text[at]]
         depth, here = 0, at
         while here < end:
-            after = self._skip(here, end)
+            after = self.skip(here, end)
             if after > here:
                 here = after
                 continue
@@ -149,7 +187,7 @@ class _Expander:
     def _split(self, start: int, end: int, brackets: str) -> list[tuple[int, int]]:
         ranges, first, here = [], start, start
         while here < end:
-            after = self._skip(here, end)
+            after = self.skip(here, end)
             if after == here and self.text[here] in brackets:
                 after = self._close(here, end) + 1
             if after > here:
@@ -169,7 +207,7 @@ class _Expander:
         pieces: list[str] = []
         copied = here = start
         while here < end:
-            after = self._skip(here, end)
+            after = self.skip(here, end)
             if after > here:
                 here = after
                 continue

@@ -104,10 +104,14 @@ class SupportsCodeOp(ABC):
         aliases: Mapping[str, str] | None = None,
         options: Sequence[str] = (),
         files: tuple[str, str] = ("cpu_header", "cpu_src"),
+        data: Collection[str] | None = None,
     ) -> str:
         """Source text of a snippet; ``inputs``/``outputs`` are (dtype, number of dimensions); ``aliases``: further names of
         arrays, such as ``{"dout": "in2"}``; ``options``: what the user wants the compiler and the linker to be told, which must
-        show in the text; ``files``: what messages call header and source. Kernels and snippets share ``compile`` and ``load``."""
+        show in the text; ``files``: what messages call header and source; ``data``: names of run-time numbers, if a source that
+        reads others is to be refused. Kernels and snippets share ``compile`` and ``load``.
+
+        Errors: ``ArgumentError`` for whatever is wrong and needs no compiler to be found; ``code`` asks when it is called."""
 
     @abstractmethod
     def launch_code(

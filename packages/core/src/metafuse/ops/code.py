@@ -75,8 +75,9 @@ def code(
         Var of ``shape`` and ``dtype``, or a tuple of Vars; what the source does not write is undefined.
 
     Errors:
-        DTypeError, ShapeError, ArgumentError when called; when it runs, CompileError with the compiler's message and the lines of
-        the source, KernelError with the words of an exception that the snippet threw.
+        DTypeError, ShapeError, ArgumentError when called, the last one for mistakes in macros too (``@in1`` of one input, a
+        missing index), with line and column; BackendError where the backend runs no snippets; when it runs, CompileError with
+        the compiler's message and the lines of the source, KernelError with the words of an exception that the snippet threw.
 
     Example:
         >>> import metafuse as mf
@@ -283,6 +284,8 @@ def _recorded(
 ) -> list[Var]:
     """Record the node and, if there are gradient sources, what they belong to."""
     nodes = [x._node for x in inputs]
+    device = executor.device()
+    code.check(device.backend, device.kernels, [n.spec for n in nodes])
     scalars = tuple(numbers.values())
     results = record_several("code", code, [*nodes, *(x._node for x in former)], code.outputs, scalars)
     return attach("code", results, nodes, _pulled, code, scalars) if code.gradients else results
@@ -290,12 +293,12 @@ def _recorded(
 
 def _run_now(code: Code, inputs: list[Var], numbers: dict[str, float], dynamic: Sequence[bool]) -> list[Var]:
     """First extents are known only afterwards, so this runs now."""
+    dev = executor.device()
+    code.check(dev.backend, dev.kernels, [x._node.spec for x in inputs])
     for x in inputs:
         for watcher in executor.watchers:
             watcher.was_read(x._node)
     sync(inputs)
-    dev = executor.device()
-    code.snippet.text(dev.backend)  # before anything is allocated
     given = [(_row_major(x, dev.backend), x._node.spec) for x in inputs]
     buffers = [Buffer(dev.backend, max(spec.nbytes, 1)) for spec in code.outputs]
     made = list(zip(buffers, code.outputs, strict=True))
@@ -359,20 +362,16 @@ def _pulled(
     code: Any, number: int, inputs: list[Var], results: list[Var], upstream: Var, scalars: tuple[Any, ...]
 ) -> list[Var | None]:
     """What the gradient sources make of the gradient of one result."""
-    first = len(inputs)
-    names = {"dout": first, "pout": first + 1 + number, f"dout{number}": first}
-    names.update({f"pout{k}": first + 1 + k for k in range(len(results))})
-    aliases = tuple((name, f"in{place}") for name, place in names.items())
     data, values = code.data, scalars
     if "out_index" not in data:
         data, values = (*data, "out_index"), (*values, float(number))
     nodes = [x._node for x in (*inputs, upstream, *results)]
     found: list[Var | None] = []
-    for snippet, x in zip(code.gradients, inputs, strict=True):
+    for snippet, x in zip(code.pulling(number, len(inputs)), inputs, strict=True):
         if snippet is None or not x.dtype.is_float:
             found.append(None)
             continue
-        part = Code(replace(snippet, aliases=aliases), (x._node.spec,), data)
+        part = Code(snippet, (x._node.spec,), data)
         found += record_several("code_grad", part, nodes, part.outputs, values)
     return found
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -79,14 +79,26 @@ class Snippet:
         key = (self, *inputs, None, *outputs)
         loaded = kernels.snippets.get(key)
         if loaded is None:  # expanding the macros of a long snippet takes longer than running a short one
-            text = self.text(backend)
-            assert isinstance(backend, SupportsCodeOp)
             digest = hashlib.sha256(repr((self, inputs, outputs)).encode()).hexdigest()[:16]
-            source = backend.emit_code(
-                f"code_{digest}", text.header, text.source, inputs, outputs, dict(self.aliases), self.options, text.files
-            )  # fmt: skip
+            source = self.emit(f"code_{digest}", backend, inputs, outputs)
             loaded = kernels.snippets[key] = kernels.obtain_source(f"code_{digest}", source)
         return loaded
+
+    def emit(
+        self,
+        symbol: str,
+        backend: AbstractBackend,
+        inputs: Sequence[tuple[DType, int]],
+        outputs: Sequence[tuple[DType, int]],
+        data: Sequence[str] | None = None,
+    ) -> str:
+        """What is compiled; the source may read no numbers but ``data``, if that is given. Errors: ``ArgumentError`` for a
+        mistake in macros, with its position; as ``text``."""
+        text = self.text(backend)
+        assert isinstance(backend, SupportsCodeOp)
+        return backend.emit_code(
+            symbol, text.header, text.source, inputs, outputs, dict(self.aliases), self.options, text.files, data
+        )  # fmt: skip
 
     def launch(
         self,
@@ -146,6 +158,30 @@ class Code:
         """``data`` with the values of one run."""
         # what `compile` follows is a number with a value: taken like this, it stays an argument of the recording
         return {name: float(getattr(x, "value", x)) for name, x in zip(self.data, scalars, strict=True)}
+
+    def check(self, backend: AbstractBackend, kernels: KernelTable, inputs: Sequence[Spec]) -> None:
+        """Find the mistakes that need no compiler, those of the gradients too.
+
+        Errors: as ``Snippet.emit``."""
+        given = [(spec.dtype, len(spec.shape)) for spec in inputs]
+        key = (self, *given)
+        if key in kernels.checked:
+            return
+        results = [(spec.dtype, len(spec.shape)) for spec in self.outputs]
+        self.snippet.emit("checked", backend, given, results, self.data)
+        for number, result in enumerate(results if self.gradients else ()):
+            for kind, snippet in zip(given, self.pulling(number, len(inputs)), strict=True):
+                if snippet is not None and kind[0].is_float and result[0].is_float:
+                    read = [*given, result, *results]
+                    snippet.emit("checked", backend, read, [kind], (*self.data, "out_index"))
+        kernels.checked.add(key)
+
+    def pulling(self, number: int, inputs: int) -> list[Snippet | None]:
+        """The gradient snippets for result ``number``: after the inputs they read its gradient and all results."""
+        names = {"dout": inputs, "pout": inputs + 1 + number, f"dout{number}": inputs}
+        names.update({f"pout{k}": inputs + 1 + k for k in range(len(self.outputs))})
+        aliases = tuple((name, f"in{place}") for name, place in names.items())
+        return [snippet and replace(snippet, aliases=aliases) for snippet in self.gradients]
 
     def prepare(self, backend: AbstractBackend, kernels: KernelTable, inputs: Sequence[Spec]) -> None:
         """Compile if new."""

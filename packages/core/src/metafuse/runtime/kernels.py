@@ -43,6 +43,9 @@ class KernelTable:
         self.loaded: dict[Kernel, Loaded] = {}
         self.sources: dict[str, Loaded] = {}
         self.snippets: dict[Any, Loaded] = {}  # a user's snippet with the kinds of its arrays -> code
+        self.checked: set[Any] = (
+            set()
+        )  # code operators with the kinds of their inputs whose texts have no mistakes
         self._cache: CompileCache | None = None
         self._lock = Lock()
 
