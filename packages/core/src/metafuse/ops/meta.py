@@ -223,6 +223,12 @@ def identity(x: Var) -> Var:
     return _alias(x, x._node.spec.shape, "identity")
 
 
+def detached(x: Var) -> Var:
+    """The same value behind which no gradient goes, whatever is made trainable later (nothing is copied)."""
+    node = x._node
+    return record(_aliased(node.spec, node.spec.shape, "detach", False), (node,))
+
+
 def by_itself(x: Var) -> Var:
     """The same value, computed in a kernel of its own: what reads it waits, and its own loop is as simple as can be."""
     return _alias(x, x._node.spec.shape, BY_ITSELF)
@@ -246,8 +252,9 @@ def _alias(x: Var, shape: tuple[int, ...], name: str) -> Var:
 
 
 @lru_cache(maxsize=KNOWN_LIMIT)
-def _aliased(spec: Spec, shape: tuple[int, ...], name: str) -> Signature:
-    return signature("alias", name, None, (spec,), spec_of(shape, spec.dtype), None, (), _alias_gradient)
+def _aliased(spec: Spec, shape: tuple[int, ...], name: str, flows: bool = True) -> Signature:
+    rule = _alias_gradient if flows else None
+    return signature("alias", name, None, (spec,), spec_of(shape, spec.dtype), None, (), rule)
 
 
 def _alias_gradient(node: Node, upstream: Var) -> list[Var | None]:
