@@ -52,6 +52,7 @@ int Behind::find_nodes() {
         const bool stored = !known.node.buffer.is_none(node);
         if (ordinary && stored && known.node.released.is_true(node) && PyTuple_GET_SIZE(known.node.inputs.of(node)) == 0) return 0;
         if (!known.node.rule.is_none(node)) return 0;
+        if (ordinary && !known.signature.differentiable.is_true(known.node.sig.of(node))) continue;  // nothing flows on
         PyObject* inputs = known.node.inputs.of(node);
         if (!ordinary) {
             PyObject* block = block_of(node);

@@ -127,3 +127,35 @@ def test_threads_find_operators_that_are_entered_on_demand():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == "8", done.stderr
+
+
+@pytest.mark.parametrize("place", [[0, 1, 3], [0, 1, 1], [2, 2, 2], slice(1, 4)])
+@pytest.mark.parametrize("value", [[2.0, 0.0, 3.0], [0.0, 0.0, 5.0], [4.0, 2.0, 3.0]])
+def test_gradients_of_an_assignment_that_multiplies(place, value):
+    start = np.array([3.0, 0.0, 7.0, 0.0])
+
+    def weighed(x, v):  # linear in each element
+        x = x.copy()
+        np.multiply.at(x, place, v)
+        return (x * [1, 10, 100, 1000]).sum()
+
+    x, v = mf.array(start), mf.array(value)
+    y = x.clone()
+    y.setitem((place,), v, "multiply")
+    first = mf.grad((y * mf.array([1.0, 10.0, 100.0, 1000.0])).sum(), [x, v])
+    for found, given, call in ((first[0], start, lambda k: weighed(start + k, value)),
+                               (first[1], np.array(value), lambda k: weighed(start, value + k))):  # fmt: skip
+        wanted = [call(step) - call(0 * step) for step in np.eye(len(given))]
+        np.testing.assert_allclose(found.numpy(), wanted)
+
+
+def test_gradients_of_an_assignment_that_multiplies_are_exact_and_have_gradients():
+    x, v = mf.array([1e30, 0.0, 3.0]), mf.array([1e30, 2.0])
+    y = x.clone()
+    y.setitem(slice(0, 2), v, "multiply")
+    first = mf.grad(y, [x, v])
+    assert [g.tolist() for g in first] == [
+        [np.float32(1e30), 2, 1],
+        [np.float32(1e30), 0],
+    ]
+    assert mf.grad(first[1], x).tolist() == mf.grad(first[0], v).tolist() + [0] == [1, 1, 0]

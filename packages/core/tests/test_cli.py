@@ -87,6 +87,8 @@ def test_version_and_wrong_command_lines(capsys):
     assert main(["version"]) == 0
     told = capsys.readouterr().out
     assert f"metafuse {metafuse.__version__}, Python 3." in told
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == told
     recording = "compiled" if hot.compiled is not None else f"Python ({hot.absence})"
     assert f"recording and evaluation: {recording}\n" in told
     with pytest.raises(SystemExit) as wrong:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 
 import numpy as np
 import pytest
 
 import metafuse as mf
+from metafuse.config import flag_scope
 from metafuse.graph.node import state
 from metafuse.runtime import programs
 from metafuse.runtime.kernels import statistics
@@ -124,6 +126,46 @@ def test_views_share_memory_and_outlive_the_var() -> None:
     del x
     gc.collect()
     np.testing.assert_array_equal(view, [1, 2, 3])
+
+
+@pytest.mark.parametrize("backend", ["", "reference"])
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize(
+    "follower",
+    [
+        mf.Var.clone,
+        mf.Var.detach,
+        copy.copy,
+        lambda x: x.reshape(3, 1),
+        lambda x: mf.zeros(3).assign(x),
+        lambda x: x * 1,
+    ],
+)
+def test_what_is_written_to_the_data_does_not_reach_what_was_recorded_before(
+    follower, stored, backend
+) -> None:
+    with flag_scope(backend=backend):
+        x = mf.array([1.0, 2.0, 3.0])
+        y = follower(x)
+        if stored:
+            mf.sync([x, y])
+        view = x.data
+        view[0] = 9
+        x.data[1] += 8
+        assert (x.tolist(), (x * 2).tolist()) == ([9, 10, 3], [18, 20, 6])
+        assert y.numpy().ravel().tolist() == [1, 2, 3]
+        y.data[2] = 7
+        assert (x.tolist(), y.numpy().ravel().tolist()) == ([9, 10, 3], [1, 2, 7])
+        assert view.tolist() == [9, 10, 3]
+
+
+def test_looking_at_the_data_leaves_alone_what_does_not_read_it_and_copies_nothing() -> None:
+    x = (mf.ones(4, 4) * 2).softmax(1).sync()
+    other = mf.ones(2) * 3
+    place = address(x)
+    assert other._node.buffer is None
+    view = x.data
+    assert address(x) == place == int(view.__array_interface__["data"][0])
 
 
 def test_long_chains_neither_recurse_nor_crash() -> None:

@@ -106,6 +106,32 @@ def test_arguments_that_are_no_vars(shown):
     assert values(*mf.grad(Scaled.apply(x, 3.0, y), [x, y])) == [[3], [3]]
 
 
+@pytest.mark.parametrize("further", [(), (2.0,)])
+@pytest.mark.parametrize("nones", [1, 2])
+def test_gradients_of_optional_arguments_that_were_not_given(further, nones):
+    class Optional(mf.Function):
+        def execute(self, x: Any, factor: float = 2.0, bias: Any = None) -> Any:
+            return x * factor if bias is None else x * factor + bias
+
+        def grad(self, g: Any) -> Any:
+            return (g * 2, *[None] * nones)
+
+    x = mf.array([1.0])
+    assert mf.grad(Optional.apply(x, *further), x).item() == 2
+
+
+def test_none_follows_gradients_per_var_too():
+    class Optional(mf.Function):
+        def execute(self, x: Any, factor: float, y: Any, bias: Any = None) -> Any:
+            return (x + y) * factor
+
+        def grad(self, g: Any) -> Any:
+            return g * 2, g * 3, None
+
+    x, y = mf.array([1.0]), mf.array([2.0])
+    assert values(*mf.grad(Optional.apply(x, 2.0, y), [x, y])) == [[2], [3]]
+
+
 @pytest.mark.parametrize(
     ("answer", "message"),
     [

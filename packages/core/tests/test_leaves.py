@@ -50,6 +50,25 @@ def test_no_gradient_goes_behind_a_change_without_gradients(change, stored):
     assert np.array_equal(mf.grad((w * w).sum(), w).numpy(), 2 * w.numpy())
 
 
+@pytest.mark.parametrize("restart", [lambda x: x.detach().start_grad(), mf.nn.Parameter])
+@pytest.mark.parametrize("stored", [False, True])
+def test_no_gradient_goes_behind_what_is_detached_and_made_trainable(restart, stored):
+    x = mf.array([1.0, 2.0, 3.0])
+    squares = x * x
+    y = restart(squares)
+    if stored:
+        mf.sync([squares, y])
+        mf.grad(squares, x, retain_graph=False)  # what is behind is gone, and not needed
+    for _ in range(3):  # as worked out, and as remembered
+        loss = (y * y).sum()
+        assert mf.grad(loss, y).tolist() == [2.0, 8.0, 18.0]
+        with pytest.warns(UserWarning, match="the path was cut at detach, recorded at .*; zeros are used"):
+            assert mf.grad(loss, x).tolist() == [0.0, 0.0, 0.0]
+    with pytest.warns(UserWarning, match="zeros are used"):
+        first, none = mf.grad((y * y).sum(), [y, x])
+    assert (first.tolist(), none.tolist()) == ([2.0, 8.0, 18.0], [0.0, 0.0, 0.0])
+
+
 def test_steps_of_a_parameter_with_a_history_keep_no_graph():
     source = mf.array([1.0, 2.0, 3.0])
     w = _made_of(source)

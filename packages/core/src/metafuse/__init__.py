@@ -25,6 +25,7 @@ if any(name.endswith(("_RANK", "_PROCID")) for name in _os.environ):
     from . import dist as _dist
 
 var = _variance  # the operator; the module of this name can still be imported from
+_registry.later(f"{__name__}.init")  # `x.fill_` and its like
 __version__ = "0.1.0"
 
 _LAZY = {

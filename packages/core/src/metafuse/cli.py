@@ -50,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from .errors import MetafuseError
 
     words = list(sys.argv[1:] if arguments is None else arguments)
+    words = ["version"] if words == ["--version"] else words
     parser, own = _parser()
     further = {} if words and words[0] in own.choices else _of_plugins(own.choices)
     for command in further.values():
@@ -91,6 +92,7 @@ def _broken_plugins() -> list[str]:
 def _parser() -> tuple[argparse.ArgumentParser, Any]:
     """The parser, and its part to which commands are added."""
     parser = argparse.ArgumentParser(prog="metafuse", description="Show what metafuse finds on this machine.")
+    parser.add_argument("--version", action="store_true", help="what the command version prints")
     commands = parser.add_subparsers(required=True, metavar="command")
 
     def command(

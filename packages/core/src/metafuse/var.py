@@ -381,9 +381,9 @@ class Var:
             >>> mf.ones(2).detach().requires_grad
             False
         """
-        from .ops.meta import identity
+        from .ops.meta import detached
 
-        return identity(self).stop_grad()
+        return detached(self)
 
     def register_hook(self, hook: Callable[[Var], Var | None]) -> Var:
         """Call ``hook(gradient)`` when a gradient with respect to this Var is computed; it may answer a replacement.

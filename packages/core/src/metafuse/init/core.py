@@ -431,5 +431,5 @@ for _function in (
     trunc_normal_, uniform_, xavier_gauss_, xavier_uniform_, zero_,
 ):  # fmt: skip
     setattr(Var, _function.__name__, _function)
-Var.fill_ = constant_  # type: ignore[attr-defined]
+Var.fill = Var.fill_ = constant_  # type: ignore[attr-defined]
 Var.normal_ = gauss_  # type: ignore[attr-defined]

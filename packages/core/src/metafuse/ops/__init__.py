@@ -5,7 +5,7 @@ What it is not: a second list of operators; those are found through ``registry``
 Who calls it: ``metafuse.__init__``.
 """
 
-from . import casting
+from . import casting, numpy_habits
 from . import shape as _shape
 from .autograd import enable_grad, grad, no_grad
 from .code import code, compile_custom_op, compile_custom_ops
@@ -38,7 +38,7 @@ __all__ = [
     *_protocol, *_questions, *_random,
 ]  # fmt: skip
 
-_later(
+_later(*(f"{__name__}.{_module}" for _module in (
     "neural", "arrange", "bins", "bounds", "diagonals", "einsum", "factorise", "fourier", "masks", "products", "scan",
     "selection", "solve", "sorting", "special", "statistics", "vision",
-)  # fmt: skip
+)))  # fmt: skip

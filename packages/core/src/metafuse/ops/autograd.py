@@ -317,6 +317,8 @@ def _upstream(loss: Node, targets: Sequence[Node]) -> tuple[list[Node], list[Nod
             if node not in targets:
                 _refuse(node)
             ends.append(node)
+        if type(node) is Node and not node.sig.differentiable:  # made trainable itself: nothing flows on
+            continue
         if type(node) is not Node and (node.buffer is not None or block_of(node)[0].values):
             _ = node.inputs  # some of it is stored: an ordinary node, which knows what
         for x in node.inputs if type(node) is Node else block_of(node)[0].given:
@@ -363,8 +365,10 @@ def _cut(loss: Node, target: Node) -> str:
         for x in node.inputs:
             if x not in seen:
                 seen.add(x)
-                at = cut if cut is not None or x.requires_grad or x is target else x
-                if x is target and not node.sig.differentiable and cut is None:
+                at = cut
+                if at is None and not node.sig.differentiable:
                     at = node
+                elif at is None and not x.requires_grad and x is not target:
+                    at = x
                 stack.append((x, at))
     return "the loss does not depend on it"

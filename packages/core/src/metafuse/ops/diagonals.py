@@ -106,6 +106,24 @@ def diagonal(x: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Var:
     return gather(x, shape, IndexMap(tuple(place[d] for d in range(x.ndim))), (), "diagonal")
 
 
+def _trace_oracle(x: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
+    found = np.trace(x, offset, dim1, dim2, dtype=x.dtype)
+    return np.reshape(found, (1,)) if x.ndim == 2 else found
+
+
+@operator(category="reduce", numpy=_trace_oracle, method=True, source="NumPy trace",
+          samples=[Sample((_MATRIX,)), Sample((_X, 1, 1, 2)), Sample((_X, -1, 2, 0))])  # fmt: skip
+def trace(x: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Var:
+    """The sum of the diagonal of the planes of two dimensions; see ``diagonal``.
+
+    Example:
+        >>> import metafuse as mf
+        >>> mf.trace(mf.array([[1, 2], [3, 4]])).item()
+        5
+    """
+    return diagonal(x, offset, dim1, dim2).sum(-1)  # type: ignore[no-any-return]
+
+
 def _diag_embed_oracle(x: Any, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Any:
     n = x.shape[-1] + abs(offset)
     result = np.zeros((*x.shape[:-1], n, n), x.dtype)

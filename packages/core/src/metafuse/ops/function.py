@@ -51,10 +51,14 @@ class _Rule:
         answer = self.function.grad(*(own.get(k) for k in range(self.outputs)))
         found = list(answer) if isinstance(answer, (tuple, list)) else [answer]
         name = type(self.function).__name__
+        while len(found) > self.count and found[-1] is None:  # for arguments of `execute` that were left out
+            found.pop()
         if len(found) == self.count and all(
             found[k] is None for k in range(self.count) if k not in self.places
         ):
             found = [found[k] for k in self.places]  # with None for arguments that are no Vars
+        while len(found) > len(self.specs) and found[-1] is None:
+            found.pop()
         if len(found) != len(self.specs):
             raise GradientError(
                 f"[{name}] grad must answer {len(self.specs)} gradients, one per Var input, got {len(found)}"
@@ -73,7 +77,7 @@ class Function:
 
     ``execute`` computes with Vars and may keep what ``grad`` needs on ``self``. ``grad`` gets one gradient per output
     (``None`` for an output that got none) and answers one gradient, or ``None``, per Var input; or per argument, with ``None``
-    for those that are no Vars.
+    for those that are no Vars. ``None`` may follow for optional arguments of ``execute`` that were not given.
 
     Example:
         >>> import metafuse as mf

@@ -136,7 +136,12 @@ def _scatter_gradient(node: Node, upstream: Var) -> list[Var | None]:
     if op == "add":
         return [upstream, *nothing, at(upstream)]
     if op == "multiply":
-        return [upstream * answer / wrap(base), *nothing, at(upstream * answer) / y]
+        products = scatter(fill(base.spec.shape, 1, upstream.dtype), "multiply", y, where, extras)
+        return [
+            upstream * products,
+            *nothing,
+            at(upstream) * _other_factors(wrap(base), y, where, extras, at),
+        ]
     if op in ("maximum", "minimum"):
         return [upstream * cast(answer == wrap(base), upstream.dtype), *nothing,
                 at(upstream) * cast(at(answer) == y, upstream.dtype)]  # fmt: skip
@@ -145,6 +150,23 @@ def _scatter_gradient(node: Node, upstream: Var) -> list[Var | None]:
         covered = scatter(fill(base.spec.shape, 0, upstream.dtype), "void", ones, where, extras)
         return [upstream * (1 - covered), *nothing, at(upstream)]
     return [None, *nothing, None]
+
+
+def _other_factors(base: Var, y: Var, where: IndexMap, extras: list[Var], at: Callable[[Var], Var]) -> Var:
+    """For every element of ``y`` the product of what else is multiplied into its place, right also where elements are zero."""
+    from .scalar import ternary
+
+    def into(op: str, start: Var, values: Var) -> Var:
+        return scatter(start, op, values, where, extras)
+
+    shape, dtype = tuple(base.shape), y.dtype
+    times = at(into("add", fill(shape, 0, dtype), fill(tuple(y.shape), 1, dtype)))
+    gone, zero = base == 0, y == 0
+    zeros = at(into("add", cast(gone, dtype), cast(zero, dtype)))
+    factor = ternary(zero, 1.0, y)
+    product = at(into("multiply", ternary(gone, 1.0, base), factor))
+    several = ternary(zeros == cast(zero, dtype), product / factor, 0.0)
+    return ternary(times == 1, at(base), several)
 
 
 # -- reduce --------------------------------------------------------------------------------------------------------
@@ -201,6 +223,12 @@ def identity(x: Var) -> Var:
     return _alias(x, x._node.spec.shape, "identity")
 
 
+def detached(x: Var) -> Var:
+    """The same value behind which no gradient goes, whatever is made trainable later (nothing is copied)."""
+    node = x._node
+    return record(_aliased(node.spec, node.spec.shape, "detach", False), (node,))
+
+
 def by_itself(x: Var) -> Var:
     """The same value, computed in a kernel of its own: what reads it waits, and its own loop is as simple as can be."""
     return _alias(x, x._node.spec.shape, BY_ITSELF)
@@ -224,8 +252,9 @@ def _alias(x: Var, shape: tuple[int, ...], name: str) -> Var:
 
 
 @lru_cache(maxsize=KNOWN_LIMIT)
-def _aliased(spec: Spec, shape: tuple[int, ...], name: str) -> Signature:
-    return signature("alias", name, None, (spec,), spec_of(shape, spec.dtype), None, (), _alias_gradient)
+def _aliased(spec: Spec, shape: tuple[int, ...], name: str, flows: bool = True) -> Signature:
+    rule = _alias_gradient if flows else None
+    return signature("alias", name, None, (spec,), spec_of(shape, spec.dtype), None, (), rule)
 
 
 def _alias_gradient(node: Node, upstream: Var) -> list[Var | None]:

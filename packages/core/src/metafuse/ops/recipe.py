@@ -22,6 +22,7 @@ from ..graph.node import Node, make_node, next_order, state
 from ..graph.recipe import Recipe
 from ..hot import compiled
 from ..var import Var, record, sync_all, wrap
+from .other_names import other_names, own_names
 
 __all__ = ["Memory", "exact", "follow", "recorded", "settings", "user_code"]
 
@@ -144,9 +145,12 @@ def recorded(function: F) -> F:
     """
     memory = Memory()
     table = memory.table
+    names = other_names(function)
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
+        if kwargs:
+            args, kwargs = own_names(function.__name__, names, args, kwargs)
         if compiled is not None:
             answer = compiled.replay(table, _now, args, kwargs)
             if answer is not None:
@@ -200,4 +204,5 @@ def recorded(function: F) -> F:
             memory.keep(whole, (recipe, several))
         return answer
 
+    call.other_names = names  # type: ignore[attr-defined]
     return call  # type: ignore[return-value]

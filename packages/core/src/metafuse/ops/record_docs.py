@@ -8,6 +8,7 @@ Who calls it: ``registry``, when a record is entered; ``elementwise``.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -44,7 +45,7 @@ def complete(record: Operator) -> None:
         calls = dict.fromkeys(_call(record.name, s) for s in record.samples[:3])
         added += f"\n\n{margin}Takes:\n{margin}    for example ``{'``, ``'.join(calls)}``."
     elif not any(word in text for word in ("Args:", "Returns:")) and hasattr(function, "__code__"):
-        code = function.__code__
+        code = inspect.unwrap(function).__code__
         names = code.co_varnames[: code.co_argcount + bool(code.co_flags & 4)]
         added += f"\n\n{margin}Args:\n{margin}    {', '.join(names)}: as described above."
     if "Errors:" not in text:

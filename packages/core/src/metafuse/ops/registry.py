@@ -23,6 +23,7 @@ from ..errors import ArgumentError, DTypeError
 from ..var import Var
 from . import record_docs
 from .operator_record import Operator, Sample, Tensor
+from .other_names import takes_other_names
 
 __all__ = [
     "Operator", "Sample", "Tensor", "all_operators", "find", "function_named", "function_names", "in_place", "later", "operator",
@@ -145,7 +146,7 @@ _entering = RLock()
 
 
 def later(*modules: str) -> None:
-    """Name modules of ``metafuse.ops`` whose records are entered when somebody asks for a name that is not there yet."""
+    """Name modules whose records and methods are entered when somebody asks for a name that is not there yet."""
     _unfinished.extend(modules)
     _later.extend(modules)
 
@@ -156,7 +157,7 @@ def _enter_later() -> None:
         while _later:
             module = _later.pop(0)
             try:
-                importlib.import_module(f"{__package__}.{module}")
+                importlib.import_module(module)
             finally:
                 _unfinished.remove(module)
 
@@ -215,6 +216,7 @@ def operator(
     """
 
     def decorate(function: F) -> F:
+        function = takes_other_names(function)
         own = name or function.__name__
         methods = (own,) if method is True else (method,) if isinstance(method, str) else method or ()
         register(

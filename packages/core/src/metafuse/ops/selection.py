@@ -151,11 +151,12 @@ def take_along_dim(x: Any, indices: Any, dim: int | None = None) -> Var:
 
 
 @operator(
-    category="indexing", numpy=lambda x, index: np.take(x, index), method=True, source="NumPy take",
-    samples=[Sample((_X, Tensor((2, 3), "int32", -60, 59))), Sample((Tensor((1,)), Tensor((4,), "int32", 0, 0)))],
+    category="indexing", numpy=lambda x, index, dim=None: np.take(x, index, dim), method=True, source="NumPy take",
+    samples=[Sample((_X, Tensor((2, 3), "int32", -60, 59))), Sample((Tensor((1,)), Tensor((4,), "int32", 0, 0))),
+             Sample((_X, Tensor((2, 3), "int32", -4, 3), 1))],
 )  # fmt: skip
-def take(x: Any, index: Any) -> Var:
-    """Elements of ``x`` taken as flat, in the shape of ``index``.
+def take(x: Any, index: Any, dim: int | None = None) -> Var:
+    """Elements of ``x`` taken as flat, in the shape of ``index``; with ``dim``, slices along it, whose place that shape takes.
 
     Example:
         >>> import metafuse as mf
@@ -163,9 +164,14 @@ def take(x: Any, index: Any) -> Var:
         array([4, 1], dtype=int32)
     """
     x, index = check_var("take", "x", x), check_index("take", "index", index)
-    flat = meta.reshape(x, (x.numel(),))
-    place = read_index(index, x.numel(), *(axis(d) for d in range(index.ndim)))
-    return meta.gather(flat, tuple(index.shape), IndexMap((place,), (), True, 0), (index,), "take")
+    if dim is None:
+        x, dim = meta.reshape(x, (x.numel(),)), 0
+    d = check_dim("take", dim, x.ndim)
+    shape = tuple(x.shape)
+    place = read_index(index, shape[d], *(axis(d + k) for k in range(index.ndim)))
+    places = tuple(place if k == d else axis(k if k < d else k - 1 + index.ndim) for k in range(x.ndim))
+    result = (*shape[:d], *index.shape, *shape[d + 1 :])
+    return meta.gather(x, result, IndexMap(places, (), True, 0), (index,), "take")
 
 
 @operator(

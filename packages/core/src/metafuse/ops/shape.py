@@ -162,7 +162,7 @@ def expand(x: Any, *shape: Any) -> Var:
     return broadcast(x, [x.shape[k - skip] if n == -1 and k >= skip else n for k, n in enumerate(wanted)])
 
 
-@operator(category="shape", numpy=lambda x, dim: np.expand_dims(x, dim), method=True,
+@operator(category="shape", numpy=lambda x, dim: np.expand_dims(x, dim), method=("unsqueeze", "expand_dims"),
           samples=[Sample((_X, 0)), Sample((_X, -1))])  # fmt: skip
 def unsqueeze(x: Any, dim: int) -> Var:
     """A dimension of extent 1 put in at ``dim``.
@@ -198,7 +198,7 @@ def squeeze(x: Any, dim: int | None = None) -> Var:
 
 
 @operator(category="shape", numpy=lambda x, start_dim=0, end_dim=-1: x.reshape(
-    *x.shape[:start_dim], -1, *x.shape[end_dim:][1:]), method=True,
+    *x.shape[:start_dim], -1, *x.shape[end_dim:][1:]), method=("flatten", "ravel"),
     samples=[Sample((_X,)), Sample((_X, 1)), Sample((Tensor((2, 1, 4)), 0, 1)), Sample((Tensor((1,)),))])  # fmt: skip
 def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Var:
     """Dimensions ``start_dim`` to ``end_dim`` joined into one.

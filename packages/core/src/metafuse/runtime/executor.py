@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Sequence
 from threading import RLock
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -117,7 +118,8 @@ def read(node: Node) -> np.ndarray[Any, Any]:
 
 
 def view(node: Node) -> np.ndarray[Any, Any]:
-    """The value of ``node`` as an array over its own memory where the device allows it, else a copy."""
+    """The value of ``node`` as an array over its own memory where the device allows it, else a copy. What was recorded before
+    does not see what is written to it."""
     if node.buffer is None:
         evaluate([node])
     buffer = node.buffer
@@ -129,18 +131,50 @@ def view(node: Node) -> np.ndarray[Any, Any]:
         return copied
     if not isinstance(backend, SupportsHostView) or not node.spec.nbytes or buffer.order is not None:
         return read(node)
+    if state.pending and _read_later(node):
+        evaluate(None)
+    array = _views.get(id(buffer))
     backend.synchronize()
-    buffer.version = 0  # the array is writable
-    raw = backend.host_view(buffer.handle, node.spec.nbytes)
-    array = raw.view(_Holder)
-    array.holder = buffer  # the memory stays as long as the view does
+    if array is None:
+        del buffer
+        array = _look_into(node, backend)
     return array.view(node.spec.dtype.numpy).reshape(node.spec.shape)
+
+
+def _read_later(node: Node) -> bool:
+    """Whether something pending reads the stored value of ``node``."""
+    with lock:
+        roots = _held((), list(state.pending), [])
+        try:
+            return any(leaf is node for leaf in Graph(roots).leaves)
+        finally:
+            unmark(roots)
+
+
+def _look_into(node: Node, backend: Any) -> _Holder:
+    """An array over the memory of ``node``, which gets memory of its own first, where a clone or another shape has the same."""
+    shared = type(node) is not Node and block_of(node)[0].values.get(block_of(node)[1]) is node.buffer
+    if sys.getrefcount(node.buffer) > 2 + shared:  # its node (and its block) and the argument of getrefcount
+        own = Buffer(backend, node.spec.nbytes)
+        backend.copy_in(own.handle, backend.host_view(node.buffer.handle, own.nbytes))  # type: ignore[union-attr]
+        node.buffer = own
+    buffer = node.buffer
+    assert buffer is not None
+    buffer.version = 0  # the array is writable
+    array: _Holder = backend.host_view(buffer.handle, node.spec.nbytes).view(_Holder)
+    array.holder = buffer  # the memory stays as long as the view does
+    _views[id(buffer)] = array
+    return array
 
 
 class _Holder(np.ndarray[Any, Any]):
     """An array that keeps the buffer it looks into alive."""
 
     holder: Buffer
+
+
+#: the array by which users look into a buffer, as long as somebody has it
+_views: WeakValueDictionary[int, _Holder] = WeakValueDictionary()
 
 
 # -- evaluation ---------------------------------------------------------------------------------------------------

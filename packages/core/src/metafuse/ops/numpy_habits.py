@@ -1,0 +1,140 @@
+"""What users of NumPy do with an array and Python with a number: ``x.T``, ``round(x, 2)``, ``divmod(x, 3)``, ``np.sum(x)``.
+
+What it is: those protocols of Python and NumPy that answer by operators, put on ``Var``.
+What it is not: operators of its own; those of NumPy's functions (``np.sum`` of a Var is NumPy's).
+Who calls it: users.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..dtypes import accumulator, float64
+from ..errors import ArgumentError, DTypeError
+from ..var import Var
+from .elementwise import cast
+from .meta import check_integer, identity
+from .registry import function_named
+from .scalar import ternary
+from .shape import transpose
+
+__all__ = ["rounded"]
+
+#: functions of NumPy that change an argument in place
+_WRITERS = {np.copyto, np.fill_diagonal, np.place, np.put, np.put_along_axis, np.putmask}
+#: those that ask for the shape alone
+_SHAPES = {np.ndim, np.shape, np.size}
+
+
+def _transposed(x: Var) -> Var:
+    """The dimensions in reverse order."""
+    return transpose(x)
+
+
+def _itemsize(x: Var) -> int:
+    """Bytes of one element."""
+    return x.dtype.itemsize
+
+
+def rounded(x: Var, decimals: int | None = None) -> Var:
+    """The nearest numbers with ``decimals`` digits behind the point (whole ones without it), halves to even; a negative number
+    counts places before the point.
+
+    Errors:
+        ArgumentError: ``decimals`` is not within -30..30.
+
+    Example:
+        >>> import metafuse as mf
+        >>> round(mf.array([0.25, 2.5]), 1).numpy(), mf.array([1250, 1350]).round(-2).numpy()
+        (array([0.2, 2.5], dtype=float32), array([1200, 1400], dtype=int32))
+    """
+    nearest = function_named("round")
+    assert nearest is not None
+    digits = 0 if decimals is None else check_integer("round", "decimals", decimals)
+    if not -30 <= digits <= 30:
+        raise ArgumentError(f"[round] decimals must be in -30..30, got {digits}")
+    if digits == 0:
+        return nearest(x)  # type: ignore[no-any-return]
+    if not x.dtype.is_float:
+        if digits > 0:
+            return identity(x)
+        factor = 10.0**-digits
+        return cast(nearest(cast(x, float64) / factor) * factor, x.dtype)
+    wide = cast(x, accumulator(x.dtype))
+    factor = 10.0 ** abs(digits)
+    if digits < 0:
+        return cast(nearest(wide / factor) * factor, x.dtype)
+    scaled = wide * factor
+    # what is too large to be scaled has no digits behind the point
+    return cast(ternary(scaled.isfinite(), nearest(scaled) / factor, wide), x.dtype)
+
+
+def _divmod(x: Var, y: Any) -> tuple[Var, Var]:
+    return x // y, x % y
+
+
+def _rdivmod(x: Var, y: Any) -> tuple[Var, Var]:
+    return y // x, y % x
+
+
+def _floor(x: Var) -> int:
+    return math.floor(x.item())
+
+
+def _ceil(x: Var) -> int:
+    return math.ceil(x.item())
+
+
+def _trunc(x: Var) -> int:
+    return math.trunc(x.item())
+
+
+def _numpy_function(x: Var, function: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A function of NumPy with the values of the Vars: means what NumPy says, and answers what it answers."""
+    name = f"np.{function.__name__}"
+    if function in _WRITERS or type(kwargs.get("out")) is Var:
+        raise DTypeError(
+            f"[{name}] an array of NumPy can be changed in place, a Var can't; call it with x.numpy(), then x.assign"
+        )
+    plain = _outline if function in _SHAPES else _value
+    given = _plain(args, plain)
+    return function(*given, **_plain(kwargs, plain))
+
+
+def _value(x: Var) -> Any:
+    return x.numpy()
+
+
+def _outline(x: Var) -> Any:
+    """An array of this shape for which nothing is computed."""
+    return np.broadcast_to(np.empty(()), x.shape)
+
+
+def _plain(value: Any, plain: Any) -> Any:
+    """``value`` with every Var in its sequences and dictionaries as an array."""
+    if type(value) is Var:
+        return plain(value)
+    if isinstance(value, tuple):
+        return tuple(_plain(v, plain) for v in value)
+    if isinstance(value, Mapping):
+        return {k: _plain(v, plain) for k, v in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+        return [_plain(v, plain) for v in value]
+    return value
+
+
+def _install() -> None:
+    methods = {
+        "T": property(_transposed), "itemsize": property(_itemsize), "round": rounded, "__round__": rounded,
+        "__divmod__": _divmod, "__rdivmod__": _rdivmod, "__floor__": _floor, "__ceil__": _ceil, "__trunc__": _trunc,
+        "__array_function__": _numpy_function,
+    }  # fmt: skip
+    for name, method in methods.items():
+        setattr(Var, name, method)
+
+
+_install()
