@@ -85,8 +85,10 @@ class CodeOps:
                 *types,
                 *functions,
                 f'#line 1 "{files[0]}"\n{header}',
+                _end(files[0], written[0], f"{symbol}_after_header"),
                 '#line 1 "wrapper"',
                 _body(symbol, arrays, scope, source, files[1]),
+                _end(files[1], written[1], f"{symbol}_after_source", "}}"),
                 _entry(symbol, arrays, sorted(set(_DATA.findall(source)))),
             ]
         )
@@ -153,7 +155,8 @@ def _strides(name: str, rank: int) -> list[str]:
 def _body(
     symbol: str, arrays: Sequence[tuple[str, int, DType, int]], scope: Scope, source: str, file: str
 ) -> str:
-    """The function around the user's text. The text stands in a block of its own, so that it may declare any name."""
+    """The function around the user's text, up to its end (``_end`` closes it). The text stands in a block of its own, so that
+    it may declare any name."""
     parameters = ", ".join(f"metafuse_code::Array* {role}{k}" for role, k, _, _ in arrays)
     separator = ", " if parameters else ""
     lines = [f"static void {symbol}_body({parameters}{separator}const metafuse_code::Data& data) {{"]
@@ -168,7 +171,14 @@ def _body(
         lines.append(f"    metafuse_code::Array* const {name} = {old};")
         suffixes = ["_p", "_dim", *(f"_{what}{d}" for what in ("shape", "stride") for d in range(array.rank))]
         lines += [f"    const auto {name}{suffix} = {old}{suffix};" for suffix in suffixes]
-    return "\n".join([*lines, "    {", f'#line 1 "{file}"', source, "    }", "}"])
+    return "\n".join([*lines, "    {", f'#line 1 "{file}"', source])
+
+
+def _end(file: str, text: str, name: str, closing: str = "") -> str:
+    """What follows a text of the user, and counts as its last line: where a bracket is missing or too many, the compiler
+    complains of this function."""
+    last = text.rstrip().count("\n") + 1
+    return f'\n#line {last} "{file}"\n{closing} static inline void {name}() {{}}'
 
 
 def _entry(symbol: str, arrays: Sequence[tuple[str, int, DType, int]], names: Sequence[str]) -> str:
