@@ -258,6 +258,35 @@ def test_numbers_that_data_lacks_are_found_without_a_compiler(backend):
         backend.emit_code("read", "", source, [], [(float32, 1)], data=["c", "d"])
 
 
+@pytest.mark.parametrize(
+    "header, source, options, line",
+    [
+        pytest.param("", "\n\nstd::sort(1.0f, 2.0f);", [], "cpu_src:3:", id="inside-a-library"),
+        pytest.param(
+            "", "if (true) {\n@out(0) = 1;\n\n", [], "cpu_src line 1: '{' is not closed", id="not-closed"
+        ),
+        pytest.param("", "@out(0) = 1;\n}", [], "cpu_src line 2: '}' closes nothing", id="closed-twice"),
+        pytest.param(
+            "int a;\nvoid f() {\n",
+            "@out(0) = 1;",
+            [],
+            "cpu_header line 2: '{' is not closed",
+            id="header-not-closed",
+        ),
+        pytest.param("", "@out(0) = 1;", ["-lno-such-library"], "no-such-library", id="linker"),
+    ],
+)
+def test_what_is_wrong_elsewhere_is_found_too(backend, header, source, options, line):
+    with pytest.raises(CompileError) as caught:
+        backend.compile([backend.emit_code("wrong", header, source, [], [(float32, 1)], options=options)])
+    assert line in str(caught.value)
+
+
+@pytest.mark.parametrize("end", ["// slashed \\", "\\"])
+def test_a_text_may_end_in_a_backslash(run, end):
+    assert run("@out(0) = 1; " + end, [], [((1,), "float32")])[0].tolist() == [1.0]
+
+
 def test_long_messages_are_cut(backend):
     source = "\n".join(f"wrong{k}(std::vector<int>(3) == 5);" for k in range(200))
     with pytest.raises(CompileError) as caught:

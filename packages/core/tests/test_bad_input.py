@@ -171,6 +171,13 @@ def test_a_missing_gradient_is_named_with_the_place_of_the_cut() -> None:
     assert g.item() == 0.0
 
 
+def test_the_place_of_a_cut_is_not_where_the_loss_ends() -> None:
+    weight = mf.array([1.0])
+    loss = (weight * 2).int32().float32().exp().sum()
+    with pytest.warns(UserWarning, match="cut at cast"):
+        mf.grad(loss, weight)
+
+
 class Place:
     """Something that stands for an integer without being one."""
 

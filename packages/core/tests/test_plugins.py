@@ -149,6 +149,36 @@ def test_a_plugin_that_can_not_be_imported_is_reported(monkeypatch):
         found.backend("gone")
 
 
+def test_a_plugin_that_ends_the_process_is_reported(monkeypatch, tmp_path):
+    (tmp_path / "made_up_ending.py").write_text("raise SystemExit(3)")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = make(
+        EntryPoint("ending", "made_up_ending", "metafuse"),
+        entry_point(monkeypatch, "answering", lambda: sys.exit(3)),
+        entry_point(monkeypatch, "probing", [Descriptor("probing", "made up", lambda: None, sys.exit)]),
+        entry_point(monkeypatch, "starting", [descriptor("starting", create=sys.exit)]),
+        entry_point(monkeypatch, "good", [descriptor("good")]),
+    )
+    assert found.backend("good") is not None
+    assert statuses(found)["ending"] == ("broken", "SystemExit: 3")
+    assert statuses(found)["answering"] == ("broken", "metafuse_backends() raised SystemExit: 3")
+    for name in ("probing", "starting"):
+        with pytest.raises(BackendUnavailable, match="SystemExit"):
+            found.backend(name)
+
+
+def test_a_distribution_that_can_not_be_read_hides_no_other(monkeypatch, tmp_path):
+    for name, text in (("broken", b"\xff"), ("whole", b"[metafuse]\nwhole = made_up_whole\n")):
+        folder = tmp_path / f"made_up_{name}-1.0.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: made-up-{name}\nVersion: 1.0\n")
+        (folder / "entry_points.txt").write_bytes(text)
+    (tmp_path / "made_up_whole.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = {record.name: (record.status, record.distribution) for record in Plugins().records()}
+    assert found["whole"] == ("loaded", "made-up-whole 1.0")
+
+
 def test_a_probe_or_constructor_that_raises_makes_the_backend_unusable(monkeypatch, capsys):
     probing = Descriptor("probing", "made up", REFERENCE.create, fails, 90)
     found = make(

@@ -89,8 +89,10 @@ class CodeOps:
                 *types,
                 *functions,
                 f'#line 1 "{files[0]}"\n{header}',
+                _end(files[0], written[0], f"{symbol}_after_header"),
                 '#line 1 "wrapper"',
-                _body(symbol, arrays, scope, source, files[1], written[1]),
+                _body(symbol, arrays, scope, source, files[1]),
+                _end(files[1], written[1], f"{symbol}_after_source", "}}"),
                 _entry(symbol, arrays, numbers),
             ]
         )
@@ -165,14 +167,10 @@ def _strides(name: str, rank: int) -> list[str]:
 
 
 def _body(
-    symbol: str,
-    arrays: Sequence[tuple[str, int, DType, int]],
-    scope: Scope,
-    source: str,
-    file: str,
-    written: str,
+    symbol: str, arrays: Sequence[tuple[str, int, DType, int]], scope: Scope, source: str, file: str
 ) -> str:
-    """The function around the user's text. The text stands in a block of its own, so that it may declare any name."""
+    """The function around the user's text, up to its end (``_end`` closes it). The text stands in a block of its own, so that
+    it may declare any name."""
     parameters = ", ".join(f"metafuse_code::Array* {role}{k}" for role, k, _, _ in arrays)
     separator = ", " if parameters else ""
     lines = [f"static void {symbol}_body({parameters}{separator}const metafuse_code::Data& data) {{"]
@@ -187,12 +185,15 @@ def _body(
         lines.append(f"    metafuse_code::Array* const {name} = {old};")
         suffixes = ["_p", "_dim", *(f"_{what}{d}" for what in ("shape", "stride") for d in range(array.rank))]
         lines += [f"    const auto {name}{suffix} = {old}{suffix};" for suffix in suffixes]
-    # What meets a bracket that the text left open is reported where that bracket is. The empty line is for a backslash at
-    # the end of the text, which would swallow the next one.
-    number, open_one = unbalanced(written) or (written.rstrip().count("\n") + 1, "")
-    behind = f'#line {number} "{file} line {number}: {open_one}"' if open_one else f'#line {number} "{file}"'
-    lines += ["    {", f'#line 1 "{file}"', source, "", behind, "    }", "}"]
-    return "\n".join(lines if open_one else [*lines, '#line 1 "entry"'])
+    return "\n".join([*lines, "    {", f'#line 1 "{file}"', source])
+
+
+def _end(file: str, text: str, name: str, closing: str = "") -> str:
+    """What follows a text of the user. Where that left a bracket open or closed one too many, the compiler complains of this
+    function, and so of the place of that bracket. It begins with a line for a backslash at the end of the text to swallow."""
+    line, wrong = unbalanced(text) or (text.rstrip().count("\n") + 1, "")
+    place = f"{file} line {line}: {wrong}" if wrong else file
+    return f'\n#line {line} "{place}"\n{closing} static inline void {name}() {{}}'
 
 
 def _entry(symbol: str, arrays: Sequence[tuple[str, int, DType, int]], names: Sequence[str]) -> str:
@@ -217,6 +218,7 @@ def _entry(symbol: str, arrays: Sequence[tuple[str, int, DType, int]], names: Se
     declarations = "\n".join(lines)
     lookups = "".join(f'        data["{name}"];\n' for name in names)
     return f"""
+#line 1 "entry"
 extern "C" const long long {symbol}_signature[] = {{{", ".join(map(str, signature))}}};
 extern "C" int {symbol}_snippet(void* const* buffers, const long long* in_shapes, long long* out_shapes,
                                 const char* const* names, const double* values, long long count, int threads,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -33,6 +34,11 @@ PROBE_SECONDS = 60
 COMPILE_SECONDS = 900
 #: of a message that is longer, the beginning and the end are read
 MESSAGE_BYTES = 1 << 18
+#: a place in a snippet, as ``metafuse.code`` calls its texts
+_OWN = re.compile(r"cpu_(header|src|grad_src\[\d+\]):\d+")
+#: what the texts around a snippet are called
+_OURS = ("wrapper:", "entry:")
+_LINKER = re.compile(r"(\S*/)?(\S+-)?ld(\.\w+)?: ")
 _CHOOSE = "choose another compiler by METAFUSE_CXX"
 
 
@@ -179,14 +185,19 @@ def checked(arguments: Sequence[str], source: str, what: str, folder: str) -> No
     raise CompileError(f"[compile] {what} by {arguments[0]}:\n{readable(words)}")
 
 
+def _helps(line: str) -> bool:
+    """Whether a line is an error, a linker's complaint, or names a line of the user that a library's error comes from."""
+    if "error" in line or "undefined reference" in line or "killed" in line.lower():
+        return True
+    return _LINKER.match(line) is not None or (_OWN.match(line) is not None and "warning:" not in line)
+
+
 def readable(words: str, limit: int = 24) -> str:
     """The part of a compiler's message that helps: its errors with what directly explains them, at most ``limit`` lines."""
     lines = [line.rstrip() for line in words.splitlines() if line.strip()]
-    kept = [
-        line for line in lines if "error" in line or "undefined reference" in line or "killed" in line.lower()
-    ]
-    if not kept:
-        kept = lines
+    told = [line for line in lines if _helps(line)]
+    # what stumbles over a bracket of the user's in our own text says nothing more
+    kept = [line for line in told if not line.startswith(_OURS)] or told or lines
     if len(kept) > limit:
         kept = [*kept[:limit], f"... and {len(kept) - limit} more lines"]
     return "\n".join(kept) or "(no message)"

@@ -353,9 +353,10 @@ def _missing(loss: Var, target: Var) -> Var:
 
 
 def _cut(loss: Node, target: Node) -> str:
-    """Follow all inputs, also those without gradient, to say where the path to ``target`` was cut."""
+    """Follow all inputs, also those without gradient, to say where the path to ``target`` was cut: the operator that takes
+    something with a gradient and answers something without."""
     seen = {loss}
-    stack: list[tuple[Node, Node | None]] = [(loss, None if loss.requires_grad else loss)]
+    stack: list[tuple[Node, Node | None]] = [(loss, None)]
     while stack:
         node, cut = stack.pop()
         if node is target:
@@ -365,10 +366,6 @@ def _cut(loss: Node, target: Node) -> str:
         for x in node.inputs:
             if x not in seen:
                 seen.add(x)
-                at = cut
-                if at is None and not node.sig.differentiable:
-                    at = node
-                elif at is None and not x.requires_grad and x is not target:
-                    at = x
-                stack.append((x, at))
+                ends = not (node.requires_grad and node.sig.differentiable)
+                stack.append((x, node if cut is None and ends and x.requires_grad else cut))
     return "the loss does not depend on it"

@@ -15,6 +15,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +26,14 @@ if (
 ):  # at run time it is imported with the first look-up: it is slow, and most programs need it later
     from importlib.metadata import EntryPoint
 
-__all__ = ["BUILT_IN", "GROUP", "PluginRecord", "Plugins"]
+__all__ = ["BUILT_IN", "FAILURES", "GROUP", "PluginRecord", "Plugins"]
 
 GROUP = "metafuse"
 #: Plugins that come with the core: always loaded, and first.
 BUILT_IN = {"reference": "metafuse.reference.plugin", "null": "metafuse.null.plugin"}
+
+#: How code of a plugin fails. That it wants to end the process is its own failure, not the end of the user's program.
+FAILURES = (Exception, SystemExit)
 
 
 @dataclass
@@ -85,7 +89,7 @@ class Plugins:
             others = [other.plugin for other in known if other is not record]
             try:
                 results = self._manager.subset_hook_caller(hook, others)()
-            except Exception as error:
+            except FAILURES as error:
                 self.mark_broken(record, f"{hook}() raised {type(error).__name__}: {error}")
                 continue
             answers.extend((record, result) for result in results)
@@ -130,7 +134,7 @@ class Plugins:
             if unknown:
                 self._manager.unregister(plugin)
                 raise ValueError(f"it implements {', '.join(unknown)}, which this metafuse does not know")
-        except Exception as error:
+        except FAILURES as error:
             self.mark_broken(record, f"{type(error).__name__}: {error}")
             return
         record.plugin, record.status = plugin, "loaded"
@@ -143,9 +147,7 @@ class Plugins:
         ]
         found = self._entry_points
         if found is None:
-            from importlib import metadata
-
-            found = metadata.entry_points(group=GROUP)
+            found = _installed()
         installed = [_Candidate(p.name, p.value, _distribution(p), p.load) for p in found]
         return built_in + sorted(installed, key=lambda candidate: (candidate.name, candidate.module))
 
@@ -154,6 +156,20 @@ class Plugins:
         if flags.trace_plugins:
             text = f"metafuse: plugin {record.name} ({record.module}): {record.status}"
             print(f"{text}; {record.reason}" if record.reason else text, file=sys.stderr)
+
+
+def _installed() -> Iterable[EntryPoint]:
+    """The entry points of all installed distributions whose own list of them can be read."""
+    from importlib import metadata
+
+    try:
+        return metadata.entry_points(group=GROUP)
+    except Exception:  # one of them can't be read, whoever's it is
+        readable: list[EntryPoint] = []
+        for distribution in metadata.distributions():
+            with suppress(Exception):
+                readable += [point for point in distribution.entry_points if point.group == GROUP]
+        return readable
 
 
 def _distribution(entry_point: EntryPoint) -> str:

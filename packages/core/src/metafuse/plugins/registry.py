@@ -17,7 +17,7 @@ from .. import config
 from ..backend.contract import CONTRACT_VERSION, AbstractBackend, Descriptor
 from ..config import flags, notice
 from ..errors import BackendUnavailable, PluginError
-from .manager import PluginRecord, Plugins
+from .manager import FAILURES, PluginRecord, Plugins
 
 __all__ = ["BackendStatus", "Registry", "registry"]
 
@@ -195,7 +195,7 @@ class Registry:
     def _create(descriptor: Descriptor) -> AbstractBackend:
         try:
             instance = descriptor.create()
-        except Exception as error:
+        except FAILURES as error:
             raise BackendUnavailable(
                 f"[backend] {descriptor.name!r} could not start: {type(error).__name__}: {error}"
             ) from error
@@ -227,7 +227,7 @@ def _probe(descriptor: Descriptor) -> str:
         )
     try:
         return descriptor.probe() or ""
-    except Exception as error:
+    except FAILURES as error:
         return f"its probe failed: {type(error).__name__}: {error}"
 
 

@@ -124,6 +124,9 @@ def compare(got: Array, expected: Array, kit: Kit, *, scale: bool = False, facto
     if not got.size:
         return ""
     if got.dtype.kind == "b":
+        stored = got.view(np.uint8)
+        if stored.max() > 1:
+            return f"a bool is stored as {stored.max()}; 0 and 1 are what others rely on"
         return _differing(got, got != expected.astype(bool), expected)
     if got.dtype.kind != "f":
         return _differing(got, got != expected.astype(got.dtype), expected)

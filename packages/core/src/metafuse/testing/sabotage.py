@@ -169,6 +169,30 @@ class WrongTail(Sabotaged):
                 self.poke(memory, data)
 
 
+class Counts16Bits(Sabotaged):
+    """What stands beyond the first 65536 elements of a result is not written."""
+
+    def launch(self, step: Step, handles: Sequence[Handle], scalars: Sequence[float | int]) -> None:
+        before = [(m, self.peek(m)) for _, m in self.written(step, handles)]
+        super().launch(step, handles, scalars)
+        for (dtype, memory), (_, old) in zip(self.written(step, handles), before, strict=True):
+            most = dtype.itemsize << 16
+            if memory.nbytes > most:
+                data = self.peek(memory)
+                data[most:] = old[most:]
+                self.poke(memory, data)
+
+
+class RawBools(Sabotaged):
+    """True is stored as 2."""
+
+    def launch(self, step: Step, handles: Sequence[Handle], scalars: Sequence[float | int]) -> None:
+        super().launch(step, handles, scalars)
+        for dtype, memory in self.written(step, handles):
+            if dtype.name == "bool":
+                self.poke(memory, self.peek(memory) * 2)
+
+
 class StaleResult(Sabotaged):
     """A kernel that is launched again leaves the results of its first launch."""
 
@@ -308,6 +332,12 @@ def _rough_exp(x: Expr) -> Expr | None:
     return call("mul", x, _like(x, 1.0001)) if x.op == "exp" else None
 
 
+def _cancelling(x: Expr) -> Expr | None:
+    if x.op == "expm1":
+        return call("sub", call("exp", *x.args), _like(x, 1))
+    return call("log", call("add", x.args[0], _like(x, 1))) if x.op == "log1p" else None
+
+
 def _lost_nan(x: Expr) -> Expr | None:
     if x.op not in ("max", "min") or not x.dtype.is_float:
         return None
@@ -373,10 +403,12 @@ class WrongTransposition(Sabotaged):
 
 
 SABOTAGES: tuple[type[Sabotaged], ...] = (
-    StaleInput, ShortCopyOut, OverlappingMemory, SharedAfterFree, WrongTail, StaleResult, FirstCallOnly, IgnoredDtype,
+    StaleInput, ShortCopyOut, OverlappingMemory, SharedAfterFree, WrongTail, Counts16Bits, RawBools, StaleResult,
+    FirstCallOnly, IgnoredDtype,
     TransposedStrides, ShortReduction, SwappedScalars, FrozenScalars, DroppedPhase, LostNan, LastWins, WritesTooEarly,
     WrongTransposition,
     _rewriting("RoughExp", "exp is off by 1e-4.", _rough_exp),
+    _rewriting("CancelledDigits", "expm1 and log1p lose their digits near 0.", _cancelling),
     _rewriting("LostNanInMaximum", "max and min of two numbers pass over NaN.", _lost_nan),
     _rewriting("DivisionAsInC", "Integer division rounds towards zero.", _c_division),
     _rewriting("IgnoredOverflowValue", "What stands outside counts as zero.", _ignored_guard),

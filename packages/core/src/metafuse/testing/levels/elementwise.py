@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from ...dtypes import as_dtype
 from ...ops.elementwise import cast
 from ...ops.registry import Operator, Tensor, all_operators
+from ...ops.scalar import add, expm1, log1p
 from ..compare import Case, run
 from ..draws import drawn_checks
 from ..kit import Kit, level
-from ..strategies import SHAPES, SHIFTS, array, broadcasts, calls, dtypes_for, primary, specials
+from ..strategies import SHAPES, SHIFTS, array, broadcasts, calls, dtypes_for, primary, specials, typed
 
 __all__ = [
     "test_cast",
@@ -27,6 +28,8 @@ __all__ = [
     "test_elementwise_numbers",
     "test_elementwise_random",
     "test_elementwise_specials",
+    "test_many_elements",
+    "test_near_zero",
 ]
 
 
@@ -105,6 +108,39 @@ def test_elementwise_specials(conformance: Kit, case: Operator) -> None:
             args.append(values.reshape((1,) * k + (-1,) + (1,) * (case.arity - 1 - k)))
         if args:
             cases.append(Case.of(case, tuple(args)))
+    run(conformance, cases)
+
+
+@level("element-wise")
+def test_near_zero(conformance: Kit) -> None:
+    """``expm1`` and ``log1p`` keep all digits near 0: compared as multiples of their argument, where they are about 1."""
+    cases = []
+    for dtype in dtypes_for("float", conformance):
+        exponents = np.arange(1.0, 4.0 if as_dtype(dtype).itemsize == 2 else 30.0)
+        x = typed(np.concatenate([10.0**-exponents, -(10.0**-exponents)]), dtype)
+        cases += [
+            Case(
+                name,
+                lambda v, f=function: f(v) / v,
+                (x,),
+                {},
+                lambda v, f=numpy: f(v) / v,
+                script=f"mf.{name}(x0) / x0",
+            )
+            for name, function, numpy in (("expm1", expm1, np.expm1), ("log1p", log1p, np.log1p))
+        ]
+    run(conformance, cases)
+
+
+@level("element-wise")
+def test_many_elements(conformance: Kit) -> None:
+    """More elements than 16 bits count, in one dimension, in rows and in columns."""
+    random, real = conformance.random("many"), Tensor(())
+    few, many = (array(real, "float32", (extent,), random) for extent in (3, 70_001))
+    cases = [
+        Case("add", add, arguments, {}, np.add)
+        for arguments in ((many, many), (many[:, None], few[None, :]), (few[:, None], many[None, :]))
+    ]
     run(conformance, cases)
 
 
