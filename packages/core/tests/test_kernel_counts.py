@@ -139,6 +139,21 @@ def test_sizes_strides_and_paddings_compile_nothing_new() -> None:
     assert statistics.compilations + statistics.disk_hits == before
 
 
+def test_another_value_outside_compiles_nothing_new() -> None:
+    x = values(2, 3, 5, 5).start_grad()
+
+    def padded(value: float) -> None:
+        y = mf.nn.pad(x, (1, 2), value=value) + x.reindex([2, 3, 5, 8], ["i0", "i1", "i2", "i3-1"], value)
+        (gradient,) = mf.grad((y * y).sum(), [x])
+        mf.sync([y, gradient])
+
+    padded(1.5)
+    before = statistics.compilations + statistics.disk_hits
+    padded(2.5)
+    padded(-7)
+    assert statistics.compilations + statistics.disk_hits == before
+
+
 def kernels_of(call: Callable[..., None], *arguments: object) -> set[Kernel]:
     """All kernels that programs need which are planned meanwhile."""
     found: set[Kernel] = set()

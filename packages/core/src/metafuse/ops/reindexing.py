@@ -7,11 +7,12 @@ Who calls it: users, and ``neural`` for windows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from ..dtypes import DType
+from ..dtypes import DType, bool_ as boolean
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..graph.index_map import IndexMap
 from ..index import parse_condition, parse_index, simplify
@@ -22,6 +23,7 @@ from ..var import Var
 from .elementwise import cast
 from .meta import check_reduction, check_shape, check_var, fill, gather, scatter
 from .registry import Operator, register
+from .scalar import ternary
 
 __all__ = ["reindex", "reindex_reduce"]
 
@@ -99,7 +101,7 @@ def reindex(
             are the indexes and the result has their shape.
         indexes: one integer expression per dimension of ``x`` over ``i0, i1, ...`` (the result's loop variables),
             ``xshapeK``, ``xstrideK``, ``yshapeK``, ``ystrideK``, ``XDIM``, ``YDIM`` and ``@eK(...)``.
-        overflow_value: a number, part of the kernel.
+        overflow_value: a number.
         overflow_conditions: expressions; where one is true, the element is ``overflow_value``.
         extras: Vars that ``@e0(...)``, ``@e1(...)`` ... read. Reads outside of an extra count as overflow.
 
@@ -130,11 +132,17 @@ def reindex(
     _check_count("reindex", texts, target)
     if not isinstance(overflow_value, (bool, int, float)):
         raise DTypeError(f"[reindex] overflow_value must be a number, got {overflow_value!r}")
-    where = _index_map(
-        "reindex", target, space, target, space, texts, _texts("reindex", "overflow_conditions", overflow_conditions),
-        tuple((e.dtype, e.ndim) for e in found), overflow_value,
-    )  # fmt: skip
-    return gather(x, space, where, found)
+    tests = _texts("reindex", "overflow_conditions", overflow_conditions)
+    kinds = tuple((e.dtype, e.ndim) for e in found)
+
+    def read(source: Var, missed: float | int | bool) -> Var:
+        where = _index_map("reindex", target, space, target, space, texts, tests, kinds, missed)
+        return gather(source, space, where, found)
+
+    if not x.dtype.is_float or overflow_value == 0 or not math.isfinite(overflow_value):
+        return read(x, overflow_value)
+    # a number of the run and no part of the kernel: another one needs no other kernel
+    return ternary(read(fill(target, True, boolean), False), read(x, 0), overflow_value)
 
 
 def _reindex_by_vars(x: Var, places: Any, overflow_value: Any) -> Var:

@@ -9,6 +9,7 @@ Who calls it: users and ``nn.losses``.
 
 from __future__ import annotations
 
+import math
 import warnings
 from functools import lru_cache
 from typing import Any
@@ -134,7 +135,7 @@ def _negative_log_likelihood(log_probs: Any, labels: Any, uses: Any, lengths: An
     # blank, label, blank, label ... blank
     path = labels.reindex([batch, states], ["i0", "i1/2"], blank, ["i1%2 == 0"])
     jumps = (path != blank).logical_and(path != _moved(path, -2, blank))
-    emitted = log_probs.reindex([steps, batch, states], ["i0", "i1", "@e0(i1,i2)"], NEVER, [], [path])
+    emitted = log_probs.reindex([steps, batch, states], ["i0", "i1", "@e0(i1,i2)"], -math.inf, [], [path])
     emitted = emitted.maximum(NEVER)
     with no_grad():
         forward = forward_values(emitted, jumps, uses)
