@@ -223,3 +223,20 @@ def test_modules_of_users_take_what_they_like() -> None:
 
     assert Own(bias="maybe").kept == "maybe"  # type: ignore[arg-type,comparison-overlap]
     assert mf.nn.Linear(2, 3, bias=None).bias is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda x: mf.where(x > 0, x, mf.ones([5])), r"\[where\] shapes"),
+        (lambda x: x.masked_fill(mf.ones([7]) > 0, 1), r"\[masked_fill\] shapes"),
+        (lambda x: mf.stack([mf.ones([3]), mf.ones([4])]), r"\[stack\] arrays\[1\] has shape \[4\], arrays\[0\] \[3\]"),
+        (lambda x: x.sum(7), r"\[sum\] dim must be in -2..1"),
+        (lambda x: x.prod(dims="a"), r"\[prod\] dim must be an integer"),
+        (lambda x: x.reduce("add", 7), r"\[reduce add\] dim must"),
+        (lambda x: mf.ones([1] * 33), "32 dimensions, got 33"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_told_by_the_operator_that_was_called(call, words):
+    with pytest.raises(MetafuseError, match=words):
+        call(mf.ones([2, 3]))

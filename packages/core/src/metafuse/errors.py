@@ -25,11 +25,22 @@ __all__ = [
     "PluginError",
     "DistributionError",
     "CollectiveMismatch",
+    "told_by",
 ]
 
 
 class MetafuseError(Exception):
     """Base of all errors that metafuse raises on purpose."""
+
+
+def told_by(operator: str, error: MetafuseError) -> MetafuseError:
+    """``error`` as the operator tells it that was called, where another one found it.
+
+    Example:
+        >>> told_by("where", ArgumentError("[ternary] x is missing"))
+        ArgumentError('[where] x is missing')
+    """
+    return type(error)(f"[{operator}]{str(error).partition(']')[2]}")
 
 
 class ArgumentError(MetafuseError, ValueError):

@@ -58,6 +58,8 @@ KINDS: dict[str, str] = {
 
 #: a value has fewer elements, computed or not: places in it are numbers of 64 bits
 SIZE_LIMIT = 2**63
+#: dimensions that a value may have: as many as every supported NumPy can show
+RANK_LIMIT = 32
 
 
 class Spec:
@@ -68,6 +70,10 @@ class Spec:
     def __init__(self, shape: tuple[int, ...], dtype: DType) -> None:
         self.shape = shape
         self.dtype = dtype
+        if len(shape) > RANK_LIMIT:
+            raise ShapeError(
+                f"[shape] a value may have at most {RANK_LIMIT} dimensions, got {len(shape)}: {list(shape)}; fold some of them into one"
+            )
         size = 1
         for extent in shape:
             size *= extent

@@ -67,13 +67,17 @@ def reduce(x: Any, op: str, dim: Any = None, keepdims: bool = False, *, dims: An
     if isinstance(op, str) and op == "mean":
         return mean(x, dim, keepdims)
     name = check_reduction("reduce", op)
+    return _reduced(x, name, dim, keepdims, f"reduce {name}")
+
+
+def _reduced(x: Var, name: str, dim: Any, keepdims: bool, operator_name: str) -> Var:
     if name.startswith("logical") and x.dtype is not bool_:
         x = x != 0
     if name.startswith("bitwise") and x.dtype.is_float:
         raise ArgumentError(f"[reduce] {name} needs integers or bool, got {x.dtype}; cast first")
     if name in ("add", "multiply"):
         x = cast(x, "int32") if x.dtype is bool_ else summand(x)
-    return _fold(x, name, dim, keepdims, f"reduce {name}")
+    return _fold(x, name, dim, keepdims, operator_name)
 
 
 def _one_of(operator_name: str, dim: Any, dims: Any) -> Any:
@@ -110,7 +114,8 @@ def sum(x: Any, dim: Any = None, keepdims: bool = False, *, dims: Any = None) ->
         >>> mf.ones(2, 3).sum(1).numpy()
         array([3., 3.], dtype=float32)
     """
-    return reduce(check_var("sum", "x", x), "add", dim, keepdims, dims=dims)
+    x, dim = check_var("sum", "x", x), _one_of("sum", dim, dims)
+    return _reduced(x, "add", dim, keepdims, "sum")
 
 
 @operator(category="reduce", numpy=_oracle(np.prod), samples=_SAMPLES, method=("prod", "product"))
@@ -123,7 +128,8 @@ def prod(x: Any, dim: Any = None, keepdims: bool = False, *, dims: Any = None) -
         >>> mf.array([[1.0, 5.0], [3.0, 2.0]]).prod(1).tolist()
         [5.0, 6.0]
     """
-    return reduce(check_var("prod", "x", x), "multiply", dim, keepdims, dims=dims)
+    x, dim = check_var("prod", "x", x), _one_of("prod", dim, dims)
+    return _reduced(x, "multiply", dim, keepdims, "prod")
 
 
 @operator(category="reduce", numpy=_oracle(np.max), samples=_DISTINCT, method=True)
@@ -238,7 +244,8 @@ def all(x: Any, dim: Any = None, keepdims: bool = False, *, dims: Any = None) ->
         >>> mf.all(mf.array([[1, 0], [2, 3]]), 1).tolist()
         [False, True]
     """
-    return reduce(check_var("all", "x", x), "logical_and", dim, keepdims, dims=dims)
+    x, dim = check_var("all", "x", x), _one_of("all", dim, dims)
+    return _reduced(x, "logical_and", dim, keepdims, "all")
 
 
 @operator(category="reduce", numpy=_oracle(lambda x, axis, keepdims: np.any(x, axis=axis, keepdims=keepdims)),
@@ -253,7 +260,8 @@ def any(x: Any, dim: Any = None, keepdims: bool = False, *, dims: Any = None) ->
         >>> mf.any(mf.array([[0, 0], [0, 3]]), 1).tolist()
         [False, True]
     """
-    return reduce(check_var("any", "x", x), "logical_or", dim, keepdims, dims=dims)
+    x, dim = check_var("any", "x", x), _one_of("any", dim, dims)
+    return _reduced(x, "logical_or", dim, keepdims, "any")
 
 
 @recorded

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import DType
-from ..errors import ArgumentError
+from ..errors import ArgumentError, MetafuseError, told_by
 from ..kernel.expr import Expr, call, const, select
 from ..var import Var
 from .elementwise import bits, comparison, division, elementwise, floating, keep, logic, same
@@ -370,7 +370,10 @@ def where(cond: Any, x: Any = None, y: Any = None, *, dtype: Any = "int32") -> A
         from .creation import array
 
         x = array(x)
-    return ternary(cond, x, y)
+    try:
+        return ternary(cond, x, y)
+    except MetafuseError as error:
+        raise told_by("where", error) from None
 
 
 def _reverse(name: str, function: Any) -> None:

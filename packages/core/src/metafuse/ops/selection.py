@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import bool_, int64
-from ..errors import ArgumentError, DTypeError, ShapeError
+from ..errors import ArgumentError, DTypeError, MetafuseError, ShapeError, told_by
 from ..graph.index_map import IndexMap
 from ..kernel.expr import Expr, axis, call, const, load, select
 from ..kernel.expr import add as plus
@@ -343,7 +343,10 @@ def masked_fill(x: Any, mask: Any, value: Any) -> Var:
         array([1., 0.], dtype=float32)
     """
     x, mask = check_var("masked_fill", "x", x), check_var("masked_fill", "mask", mask)
-    return ternary(mask, value, x)
+    try:
+        return ternary(mask, value, x)
+    except MetafuseError as error:
+        raise told_by("masked_fill", error) from None
 
 
 @operator(

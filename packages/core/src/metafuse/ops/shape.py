@@ -277,6 +277,11 @@ def stack(x: Any, dim: int = 0) -> Var:
                [1., 0.]], dtype=float32)
     """
     found = _joined("stack", list(x) if type(x) is Var else x)
+    for k, a in enumerate(found):
+        if a.shape != found[0].shape:
+            raise ShapeError(
+                f"[stack] arrays[{k}] has shape {list(a.shape)}, arrays[0] {list(found[0].shape)}; make them equal"
+            )
     number = check_dim("stack", dim, found[0].ndim + 1)
     return concat([unsqueeze(a, number) for a in found], number)
 
