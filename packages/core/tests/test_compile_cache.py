@@ -110,6 +110,18 @@ def test_damaged_files_are_dropped_and_built_again(directory, notices, folder, d
     assert notices == []
 
 
+@pytest.mark.parametrize("folder", ["keys", "modules"])
+def test_nobody_waits_for_what_is_no_file(directory, folder):
+    store(directory)
+    for file in files(directory, folder):
+        file.unlink()
+        os.mkfifo(file)
+    cache = CompileCache(directory)
+    assert cache.lookup("g++ 12", KERNEL) is None
+    store(directory, b"built again")
+    assert CompileCache(directory).lookup("g++ 12", KERNEL) == b"built again"
+
+
 def test_a_key_that_leads_outside_is_refused(directory):
     cache = CompileCache(directory)
     store(directory)

@@ -72,7 +72,7 @@ class Spec:
         self.dtype = dtype
         if len(shape) > RANK_LIMIT:
             raise ShapeError(
-                f"[shape] a value may have at most {RANK_LIMIT} dimensions, got {len(shape)}: {list(shape)}; fold some of them into one"
+                f"[shape] a value may have at most {RANK_LIMIT} dimensions, got {len(shape)}: {list(shape)}; join some"
             )
         size = 1
         for extent in shape:

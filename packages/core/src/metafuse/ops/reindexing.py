@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from ..dtypes import DType, bool_ as boolean
+from ..dtypes import DType
+from ..dtypes import bool_ as boolean
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..graph.index_map import IndexMap
 from ..index import parse_condition, parse_index, simplify

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import tempfile
 import threading
 import time
@@ -57,6 +58,11 @@ def _default_directory() -> Path | None:
         return config.cache_directory()
     except RuntimeError:  # there is no home directory
         return None
+
+
+def _at_once(path: str, mode: int) -> int:
+    """Open without waiting for somebody to write, as a pipe would have it."""
+    return os.open(path, mode | getattr(os, "O_NONBLOCK", 0))
 
 
 class CompileCache:
@@ -191,9 +197,10 @@ class CompileCache:
             return None
         file = self.path / folder / name
         try:
-            with open(file, "rb") as stream:
-                data = stream.read()
-                age = time.time() - os.fstat(stream.fileno()).st_mtime
+            with open(file, "rb", opener=_at_once) as stream:
+                status = os.fstat(stream.fileno())
+                data = stream.read() if stat.S_ISREG(status.st_mode) else b""
+                age = time.time() - status.st_mtime
         except OSError:
             return None
         start = len(MAGIC) + 32
