@@ -464,6 +464,12 @@ def test_mistakes_that_need_no_compiler_are_told_when_code_is_called(shape, text
     assert x.shape == (3,)
 
 
+def test_explain_shows_the_source():
+    text = mf.explain(mf.code([3], "float32", [array(3)], cpu_src=LOOP + "@out(i) = @in0(i);"))
+    assert text.kernels == ("code",)
+    assert "@out(i) = @in0(i);" in text
+
+
 def test_a_backend_without_snippets_says_so_when_code_is_called():
     with flag_scope(backend="reference"), pytest.raises(BackendError, match="run C.. snippets"):
         mf.code([3], "float32", [array(3)], cpu_src="@out(0) = 1;")

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from metafuse import config
 from metafuse.dtypes import float32
 from metafuse.kernel.expr import axis, call, const, load
 from metafuse.kernel.ir import BufferParam, Kernel, Stage
 from metafuse.runtime.compile_cache import CompileCache
 from metafuse.runtime.kernels import KernelTable, _batches, statistics
+from metafuse.runtime.variants import VARIANT_LIMIT
 
 
 class Recorder:
@@ -73,6 +75,29 @@ def test_new_kernels_are_compiled_in_batches_and_once(process):
     assert sorted(backend.compiled) == sorted(backend.loads) == [2, 3]
     assert table.obtain(kernels) == loaded[:5]
     assert len(backend.compiled) == len(backend.loads) == 2
+
+
+def test_kernels_that_differ_in_numbers_alone_are_told_once(process, monkeypatch):
+    seen: list[str] = []
+    monkeypatch.setattr(config, "notice", seen.append)
+    table = process(Recorder())
+    kernels = make_kernels(VARIANT_LIMIT + 4)
+    for kernel in kernels[: VARIANT_LIMIT - 1]:
+        table.obtain([kernel])
+    assert seen == []
+    for kernel in kernels[VARIANT_LIMIT - 1 :]:
+        table.obtain([kernel])
+    assert len(seen) == 1 and "16 kernels" in seen[0] and "12.0, 13.0, 14.0, 15.0" in seen[0]
+    for k in range(VARIANT_LIMIT):
+        table.obtain_source(f"code_{k}", f"<code_{k}> a1 = {k}.5 * 3;")
+    assert len(seen) == 2 and "'code'" in seen[1] and "14.5, 15.5)" in seen[1] and "data=" in seen[1]
+
+
+def test_kernels_of_other_structure_are_not_counted_together(process, monkeypatch):
+    monkeypatch.setattr(config, "notice", pytest.fail)
+    table = process(Recorder())
+    for k in range(2 * VARIANT_LIMIT):
+        table.obtain_source(f"code_{k}", f"<code_{k}> name{k} = 3;")
 
 
 def test_another_process_reads_and_loads_every_module_once(process, monkeypatch):

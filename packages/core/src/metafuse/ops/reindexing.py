@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from ..dtypes import DType
 from ..dtypes import bool_ as boolean
 from ..errors import ArgumentError, DTypeError, ShapeError
@@ -140,10 +142,20 @@ def reindex(
         where = _index_map("reindex", target, space, target, space, texts, tests, kinds, missed)
         return gather(source, space, where, found)
 
-    if not x.dtype.is_float or overflow_value == 0 or not math.isfinite(overflow_value):
+    if overflow_value == 0 or not _as_run_time_number(overflow_value, x.dtype):
         return read(x, overflow_value)
     # a number of the run and no part of the kernel: another one needs no other kernel
     return ternary(read(fill(target, True, boolean), False), read(x, 0), overflow_value)
+
+
+def _as_run_time_number(value: float | int | bool, dtype: DType) -> bool:
+    """Whether a value of ``dtype`` beside a number stays what it is."""
+    if dtype.is_float:
+        return math.isfinite(value)
+    if not dtype.is_integer or type(value) is not int:
+        return False
+    limits = np.iinfo(dtype.numpy)
+    return bool(limits.min <= value <= limits.max)
 
 
 def _reindex_by_vars(x: Var, places: Any, overflow_value: Any) -> Var:

@@ -8,7 +8,7 @@ Who calls it: ``runtime.programs`` when it builds one, and the opaque code opera
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from time import perf_counter
@@ -19,8 +19,11 @@ from ..config import flags
 from ..kernel.expr import Expr, walk
 from ..kernel.ir import Kernel
 from .compile_cache import CompileCache
+from .variants import Variants
 
 __all__ = ["KernelTable", "statistics", "symbol_of"]
+
+_ADVICE = "a Var, or an argument of an operator, may vary without new kernels; a number within an expression may not"
 
 
 class Statistics:
@@ -46,6 +49,7 @@ class KernelTable:
         self.checked: set[Any] = (
             set()
         )  # code operators with the kinds of their inputs whose texts have no mistakes
+        self.variants = Variants()
         self._cache: CompileCache | None = None
         self._lock = Lock()
 
@@ -123,6 +127,11 @@ class KernelTable:
             statistics.compilations += len(batch)
             result.update(backend.load(binary, {symbol: texts[symbol][1] for symbol in batch}))
             self.cache.store(fingerprint, [texts[symbol][0] for symbol in batch], binary)
+        for symbol, (text, kernel) in texts.items():
+            if kernel is None:
+                self.variants.saw_text("code", text.replace(symbol, "code"))
+            else:
+                self.variants.saw(kernel.name, *_outline(kernel), _ADVICE)
         if flags.debug:
             from ..debug import log
 
@@ -149,6 +158,22 @@ def symbol_of(kernel: Kernel) -> str:
 
 def _digest(kernel: Kernel) -> str:
     """A name for the kernel's structure that is the same in every process, unlike ``hash``."""
+    return hashlib.sha256("\n".join(_lines(kernel, repr)).encode()).hexdigest()[:16]
+
+
+def _outline(kernel: Kernel) -> tuple[str, tuple[Any, ...]]:
+    """The kernel's structure without its literals, and the literals."""
+    literals: list[Any] = []
+
+    def taken(value: Any) -> str:
+        literals.append(value)
+        return "#"
+
+    outline = "\n".join(_lines(kernel, taken))
+    return hashlib.sha256(outline.encode()).hexdigest(), tuple(literals)
+
+
+def _lines(kernel: Kernel, literal: Callable[[Any], str]) -> list[str]:
     lines = [
         f"{kernel.outer} {kernel.inner} {kernel.buffers} {kernel.sizes} {kernel.scalars} {kernel.contraction} {kernel.serial}"
     ]
@@ -159,9 +184,10 @@ def _digest(kernel: Kernel) -> str:
             for x in walk(root) if root is not None else ():
                 if x not in numbers:
                     numbers[x] = len(numbers)
-                    lines.append(f"{x.op} {x.dtype} {x.value!r} {[numbers[a] for a in x.args]}")
+                    value = literal(x.value) if x.op == "const" else repr(x.value)
+                    lines.append(f"{x.op} {x.dtype} {value} {[numbers[a] for a in x.args]}")
         at = [None if root is None else numbers[root] for root in roots]
         lines.append(
             f"{stage.kind} {stage.level} {stage.phase} {stage.op} {stage.result} {stage.buffer} {at}"
         )
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+    return lines
