@@ -20,7 +20,7 @@ from ..kernel.ir import IDENTITY
 from ..passes.affine import row_major
 from ..var import Var
 from .elementwise import cast
-from .meta import check_reduction, check_shape, check_var, fill, gather, scatter
+from .meta import check_fill, check_reduction, check_shape, check_var, fill, gather, scatter
 from .registry import Operator, register
 
 __all__ = ["reindex", "reindex_reduce"]
@@ -128,8 +128,7 @@ def reindex(
         space = tuple(found[0].shape)
     texts = _texts("reindex", "indexes", indexes)
     _check_count("reindex", texts, target)
-    if not isinstance(overflow_value, (bool, int, float)):
-        raise DTypeError(f"[reindex] overflow_value must be a number, got {overflow_value!r}")
+    overflow_value = check_fill("reindex", "overflow_value", overflow_value, x.dtype)
     where = _index_map(
         "reindex", target, space, target, space, texts, _texts("reindex", "overflow_conditions", overflow_conditions),
         tuple((e.dtype, e.ndim) for e in found), overflow_value,
