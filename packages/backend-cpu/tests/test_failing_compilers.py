@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 import tracemalloc
@@ -11,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from metafuse.config import flags
 from metafuse.errors import CompileError
-from metafuse_backend_cpu import compiler, process
+from metafuse_backend_cpu import compiler, plugin, process
 
 pytestmark = pytest.mark.compiler
 GOOD = 'extern "C" int probe() { return 1; }'
@@ -37,6 +40,74 @@ def test_a_program_that_can_not_be_run(script, empty_cache):
     path.write_bytes(b"\x00\x01 no program")
     with pytest.raises(CompileError, match="can't be started"):
         compiler.compile([GOOD])
+
+
+@pytest.mark.parametrize(
+    ("action", "why"),
+    [
+        ("echo 'no licence was found' >&2; exit 3", "no licence was found"),
+        ("exit 1", "(no message)"),
+        ("kill -9 $$", "killed by SIGKILL"),
+        ("exit 0", "wrote no module"),
+        ('[ "$1" = --version ] && exec g++ --version; echo "cannot execute cc1plus" >&2; exit 1', "cc1plus"),
+    ],
+    ids=["licence", "silent", "killed", "nothing written", "half installed"],
+)
+def test_a_compiler_that_builds_nothing_counts_as_none(action, why, script, empty_cache):
+    script(action)
+    (descriptor,) = plugin.metafuse_backends()
+    reason = descriptor.probe()
+    assert why in reason
+    assert "can't build an empty program" in reason
+    assert "\n" not in reason
+
+
+USER = """
+import metafuse as mf
+print((mf.ones(3) + 1).tolist(), mf.add(1, 2).item(), [b.reason for b in mf.plugins.registry.registry().backends()][0][-40:])
+"""
+
+
+def process_with(cache, **more: str) -> subprocess.CompletedProcess[str]:
+    environment = {
+        k: v for k, v in os.environ.items() if k not in ("METAFUSE_BACKEND", "METAFUSE_LOG_SILENT")
+    }
+    environment |= {"METAFUSE_CACHE_DIR": str(cache), **more}
+    return subprocess.run(
+        [sys.executable, "-c", USER], capture_output=True, text=True, check=False, env=environment
+    )
+
+
+def test_programs_run_without_a_compiler_that_works(script, empty_cache, tmp_path):
+    path = script('[ -e "$0.works" ] || { echo "no licence" >&2; exit 3; }\nexec g++ "$@"')
+    done = process_with(tmp_path / "own")
+    assert done.stdout.startswith("[2.0, 2.0, 2.0] 3"), done.stderr
+    assert done.stderr.count("computing on the slow NumPy reference backend") == 1
+    assert "no licence" in done.stderr
+    works = path.with_name(f"{path.name}.works")
+    works.touch()
+    assert process_with(tmp_path / "own").stderr == ""  # a failure is not remembered
+    works.unlink()  # a success is, until something has to be compiled
+    flags.cache_dir = str(tmp_path / "own")
+    with pytest.raises(CompileError, match="no licence"):
+        compiler.compile([GOOD])
+    assert "reference backend" in process_with(tmp_path / "own").stderr
+
+
+def test_what_is_known_of_a_compiler_starts_no_process(script, empty_cache, monkeypatch):
+    script('exec g++ "$@"')
+    (descriptor,) = plugin.metafuse_backends()
+    assert descriptor.probe() is None
+    compiler._known.clear()  # another process
+    monkeypatch.setattr(subprocess, "Popen", lambda *args, **more: pytest.fail("a process was started"))
+    assert descriptor.probe() is None
+
+
+def test_a_rejected_snippet_says_nothing_of_the_compiler(script, empty_cache):
+    script('exec g++ "$@"')
+    with pytest.raises(CompileError, match="nonsense"):
+        compiler.compile([f"{compiler.CODE_MARKER}\nnonsense;"])
+    assert plugin.metafuse_backends()[0].probe() is None
 
 
 def test_a_compiler_that_writes_nothing(spoilt, empty_cache):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +108,7 @@ CASES: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
     ("random dtype", lambda: mf.rand(2, dtype="int32"), DTypeError, r"floating"),
     ("seed", lambda: mf.set_global_seed(-1), ArgumentError, r"seed"),
     ("code without source", lambda: mf.code([1], "float32", []), ArgumentError, r"cpu_src"),
+    ("code data", lambda: mf.code([1], "float32", [], ";", data=[1]), DTypeError, r"\[code\] data must be .*, got \[1\]"),
     ("code shape", lambda: mf.code([2, -1], "float32", [], cpu_src=";"), ShapeError, r"\[code\]"),
     ("code gradients", lambda: mf.code([1], "float32", [x()], ";", ["", ""]), ArgumentError, r"one source per input"),
     ("conv stride", lambda: mf.nn.Conv(1, 2, 3, stride=0), ArgumentError, r"stride must be >= 1, got"),
@@ -114,6 +117,56 @@ CASES: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
     ("pool stride", lambda: mf.nn.Pool(2, -1), ArgumentError, r"stride"),
     ("linear", lambda: mf.nn.Linear(3, 2)(mf.ones(2, 4)), ShapeError, r"4"),
 ]  # fmt: skip
+
+
+#: how messages begin that refuse a number, and who is given it
+NO_FLOAT = [
+    ("[pad] value", lambda v: mf.nn.pad(x(), (1, 1), value=v)),
+    ("[reindex] overflow_value", lambda v: x().reindex([2, 3], ["i0", "i1"], v)),
+    ("[pad_sequence] padding_value", lambda v: mf.nn.pad_sequence([x(), mf.ones(2, 3)], padding_value=v)),
+    ("[full] val", lambda v: mf.full([2], v)),
+    ("[uniform] high", lambda v: mf.uniform(0.0, v)),
+    ("[isclose] rtol", lambda v: mf.isclose(x(), x(), rtol=v)),
+    ("[nan_to_num] posinf", lambda v: mf.nan_to_num(x(), posinf=v)),
+    ("[norm] eps", lambda v: mf.norm(x(), eps=v)),
+    ("[clamp] min_v", lambda v: x().clamp(v)),
+    ("[addcmul] value", lambda v: mf.addcmul(x(), x(), x(), value=v)),
+    ("[ternary]", lambda v: mf.where(x() > 0, x(), v)),
+    ("[CosineEmbeddingLoss] margin", lambda v: mf.nn.CosineEmbeddingLoss(margin=v)),
+    ("[leaky_relu] scale", lambda v: mf.nn.leaky_relu(x(), v)),
+    ("[hardtanh] max_val", lambda v: mf.nn.hardtanh(x(), -1.0, v)),
+    ("[LeakyReLU] scale", lambda v: mf.nn.LeakyReLU(v)),
+    ("[BatchNorm] eps", lambda v: mf.nn.BatchNorm(2, eps=v)),
+    ("[BatchNorm] momentum", lambda v: mf.nn.BatchNorm(2, momentum=v)),
+    ("[Dropout] p", lambda v: mf.nn.Dropout(v)),
+    ("[layer_norm] eps", lambda v: mf.nn.layer_norm(x(), [2], 1.0, 0.0, v)),
+    ("[Upsample] scale_factor", lambda v: mf.nn.Upsample(scale_factor=v)),
+    ("[SGD] lr", lambda v: mf.optim.SGD([x()], lr=v)),
+    ("[Adam] betas", lambda v: mf.optim.Adam([x()], 0.1, betas=(0.9, v))),
+    ("[Normal] sigma", lambda v: mf.distributions.Normal(0.0, v)),
+    ("[calculate_gain] param", lambda v: mf.init.calculate_gain("leaky_relu", v)),
+    ("[code] data", lambda v: mf.code([1], "float32", [], ";", data={"a": v})),
+    ("[batch_scope] samples", lambda v: mf.dist.batch_scope(v).__enter__()),
+    ("[pad] fill", lambda v: mf.transform.pad(np.ones((2, 2), np.uint8), 1, v)),
+]
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**5000), 1j, Decimal(1), Fraction(1, 2), "x"], ids=type)
+@pytest.mark.parametrize(("begin", "call"), NO_FLOAT, ids=[begin for begin, _ in NO_FLOAT])
+def test_numbers_that_are_no_floats_are_refused_when_the_function_is_called(
+    begin: str, call: Any, value: Any
+) -> None:
+    with pytest.raises((ArgumentError, DTypeError)) as caught:
+        call(value)
+    assert str(caught.value).startswith(begin)
+
+
+@pytest.mark.parametrize("value", [2**40, float("nan")])
+def test_numbers_that_no_element_can_be_are_refused_when_the_function_is_called(value: Any) -> None:
+    whole = mf.array([1, 2])
+    for call in (lambda: mf.nn.pad(whole, (1, 1), value=value), lambda: whole.reindex([3], ["i0"], value)):
+        with pytest.raises(ArgumentError, match="does not fit int32"):
+            call()
 
 
 @pytest.mark.parametrize(("call", "kind", "words"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])

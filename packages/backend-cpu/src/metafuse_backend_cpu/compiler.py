@@ -2,11 +2,12 @@
 
 What it is: finding a compiler, finding out once what it can do, calling it.
 What it is not: a code generator, a loader, or a cache of kernels (that is the core's ``CompileCache``).
-Who calls it: ``backend`` (``compile``, ``fingerprint``, ``vector_math``), ``codeop`` (``CODE_MARKER``) and ``plugin`` (``find``).
+Who calls it: ``backend`` (``compile``, ``fingerprint``, ``vector_math``), ``codeop`` (``CODE_MARKER``) and ``plugin`` (``problem``).
 
 The compiler is ``METAFUSE_CXX``, else ``CXX``, else the first of g++, clang++, c++ on the path. Nothing is started on
 import. What a compiler can do is probed before its first use and remembered in the cache directory under its path, size and
-modification time, so that later processes start the compiler only to compile.
+modification time, so that later processes start the compiler only to compile. One that can't build an empty program counts as
+none; that isn't remembered, for a licence, memory or space may be there the next time.
 
 Kernels include no headers and link nothing but the mathematical library: they compile in a fraction of the time. Texts whose
 first line is ``CODE_MARKER`` are users' snippets, which may use all of C++ and OpenMP.
@@ -28,6 +29,7 @@ from functools import lru_cache, partial
 from metafuse.errors import BackendUnavailable, CompileError
 from metafuse.runtime.compile_cache import CompileCache
 
+from . import process
 from .libraries import requested
 from .machine import cpu_features
 from .process import build_module, checked, in_folder, is_library, product, run, write_objects
@@ -39,6 +41,7 @@ __all__ = [
     "compile",
     "find",
     "fingerprint",
+    "problem",
     "toolchain",
     "vector_math",
 ]
@@ -75,6 +78,7 @@ _CODE_FLAGS = ("-std=gnu++17", "-O3", "-fno-math-errno", "-Wno-narrowing")
 _SHARED_FLAGS = ("-fPIC", "-shared", "-pipe")
 
 _REJECTED = "the generated code was rejected"
+_EMPTY_PROGRAM = 'extern "C" int probe() { return 1; }'
 _VECTOR_MATH_PROGRAM = """
 extern "C" __attribute__((simd("notinbranch"), const)) float expf(float);
 extern "C" void probe(float* x) {
@@ -172,6 +176,19 @@ def toolchain() -> Toolchain:
     return known
 
 
+def problem() -> str | None:
+    """Why nothing can be compiled here, in one sentence; ``None`` where something can. Starts a compiler that is not known."""
+    command, reason = find()
+    if command is None:
+        return reason
+    try:
+        toolchain()
+    except CompileError as error:
+        told = " ".join(str(error).removeprefix("[compile] ").split())
+        return f"{' '.join(command)} can't build an empty program: {told}"
+    return None
+
+
 def vector_math() -> bool:
     """Whether loops over ``expf`` and its kin become calls of a vector library (linked by ``compile``). False where
     there is no compiler, so that code can be emitted anywhere."""
@@ -233,22 +250,42 @@ def _wanted_flags() -> list[str]:
 def _probe(command: tuple[str, ...]) -> Toolchain:
     """Ask the compiler for its version, and let it build small programs."""
     version = run([*command, "--version"], "").stdout.decode("utf-8", "replace").strip()
-    simple = 'extern "C" int probe() { return 1; }'
     required = [*_KERNEL_FLAGS, *_SHARED_FLAGS]
     flags = _wanted_flags()
     # -Werror turns flags that a compiler only warns about and ignores into refusals.
-    if _try(command, [*required, *flags, "-Werror"], simple) is None:
-        flags = [flag for flag in flags if _try(command, [*required, flag, "-Werror"], simple) is not None]
-    if not flags:
-        build_module(command, required, simple, "the compiler can't build a shared object")
+    if _try(command, [*required, *flags, "-Werror"], _EMPTY_PROGRAM) is None:
+        _build_empty(command)
+        flags = [
+            flag for flag in flags if _try(command, [*required, flag, "-Werror"], _EMPTY_PROGRAM) is not None
+        ]
     loop = _try(command, [*required, *flags, *_linker_flags(), "-lmvec", "-lm"], _VECTOR_MATH_PROGRAM)
     openmp = _try(command, [*_CODE_FLAGS, *flags, *_SHARED_FLAGS, "-fopenmp"], _OPENMP_PROGRAM)
     return Toolchain(command, version, tuple(flags), loop is not None and b"_ZGV" in loop, openmp is not None)
 
 
+def _build_empty(command: tuple[str, ...]) -> None:
+    """Raise ``CompileError`` if the compiler works for nothing at all."""
+    what = "the empty program was rejected"
+    build_module(command, [*_KERNEL_FLAGS, *_SHARED_FLAGS], _EMPTY_PROGRAM, what, (), _probe_seconds())
+
+
+def _probe_seconds() -> float:
+    return min(process.PROBE_SECONDS, process.COMPILE_SECONDS)
+
+
+def _doubt(known: Toolchain) -> None:
+    """After a failure: what is remembered of a compiler that builds nothing any more is forgotten. The next process asks it
+    again, before it decides where to compute."""
+    try:
+        _build_empty(known.command)
+    except CompileError:
+        _known.pop(known.command, None)
+        CompileCache().drop_text(_facts_key(known.command))
+
+
 def _try(command: tuple[str, ...], arguments: Sequence[str], source: str) -> bytes | None:
     try:
-        return build_module(command, arguments, source, "probe")
+        return build_module(command, arguments, source, "probe", (), _probe_seconds())
     except CompileError:
         return None
 
@@ -263,6 +300,14 @@ def compile(sources: Sequence[str]) -> bytes:  # the contract's word
     Errors: ``CompileError`` with the compiler's message; ``BackendUnavailable`` without a compiler.
     """
     known = toolchain()
+    try:
+        return _compiled(known, sources)
+    except CompileError:
+        _doubt(known)
+        raise
+
+
+def _compiled(known: Toolchain, sources: Sequence[str]) -> bytes:
     snippets = [source for source in sources if source.startswith(CODE_MARKER)]
     kernels = [source for source in sources if not source.startswith(CODE_MARKER)]
     libraries = requested(kernels, _fingerprint(known), partial(_build_library, known))

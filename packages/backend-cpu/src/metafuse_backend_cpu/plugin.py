@@ -26,8 +26,7 @@ def _probe() -> str | None:
         return "the native part of metafuse-backend-cpu is missing; install the package again where a C++ compiler is"
     from . import compiler
 
-    command, reason = compiler.find()
-    return None if command is not None else reason
+    return compiler.problem()
 
 
 @hookimpl

@@ -43,9 +43,14 @@ _CHOOSE = "choose another compiler by METAFUSE_CXX"
 
 
 def build_module(
-    command: tuple[str, ...], arguments: Sequence[str], source: str, what: str, objects: Sequence[bytes] = ()
+    command: tuple[str, ...],
+    arguments: Sequence[str],
+    source: str,
+    what: str,
+    objects: Sequence[bytes] = (),
+    seconds: float | None = None,
 ) -> bytes:
-    """Compile one text to a shared object and link it with ``objects``."""
+    """Compile one text to a shared object and link it with ``objects``; in so many ``seconds`` or ``COMPILE_SECONDS``."""
     # Libraries stand behind the source that needs them.
     options = [argument for argument in arguments if not is_library(argument)]
     libraries = [argument for argument in arguments if is_library(argument)]
@@ -53,9 +58,8 @@ def build_module(
     def build(folder: str) -> bytes:
         target = os.path.join(folder, "module.so")
         linked = [*write_objects(objects, folder), *libraries]
-        checked(
-            [*command, *options, "-x", "c++", "-", "-x", "none", *linked, "-o", target], source, what, folder
-        )
+        words = [*command, *options, "-x", "c++", "-", "-x", "none", *linked, "-o", target]
+        checked(words, source, what, folder, seconds)
         return product(target, command[0])
 
     return in_folder(build)
@@ -164,9 +168,11 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.kill()
 
 
-def checked(arguments: Sequence[str], source: str, what: str, folder: str) -> None:
+def checked(
+    arguments: Sequence[str], source: str, what: str, folder: str, seconds: float | None = None
+) -> None:
     """Run the compiler; its failure becomes a ``CompileError`` with its words."""
-    done = run(arguments, source, COMPILE_SECONDS, folder)
+    done = run(arguments, source, seconds or COMPILE_SECONDS, folder)
     if done.returncode == 0:
         return
     said = done.stderr

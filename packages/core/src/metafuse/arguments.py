@@ -21,8 +21,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .dtypes import fits_float
-from .errors import ArgumentError, DTypeError
+from .dtypes import is_number
+from .errors import ArgumentError, DTypeError, brief
 from .var import Var
 
 __all__ = ["WrongType", "checked"]
@@ -60,8 +60,7 @@ def _is_integer(value: Any) -> bool:
 def _is_number(value: Any) -> bool:
     if type(value) is Var:
         return value.size == 1
-    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    return number and fits_float(value)
+    return is_number(value) or isinstance(value, (np.integer, np.floating))
 
 
 #: integers that functions compute with as they are
@@ -272,5 +271,4 @@ def _brief(value: Any, kind: _Kind) -> str:
     """A short text for messages; a Var is not computed for it."""
     if isinstance(value, Var):
         return f"a Var of {value.dtype} and shape {list(value.shape)}"
-    text = type(value).__name__ if kind.by_type else repr(value)
-    return text if len(text) < 80 else f"{text[:77]}..."
+    return type(value).__name__ if kind.by_type else brief(value)

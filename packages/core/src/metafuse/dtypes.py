@@ -37,6 +37,7 @@ __all__ = [
     "float64",
     "as_dtype",
     "fits_float",
+    "is_number",
     "of_python",
     "promote",
     "true_divide",
@@ -231,6 +232,11 @@ def as_dtype(value: object) -> DType:
 def fits_float(value: object) -> bool:
     """Whether a number is one that floats have: all but Python integers beyond the largest float64."""
     return not isinstance(value, int) or -_FLOAT_END < value < _FLOAT_END
+
+
+def is_number(value: object) -> bool:
+    """Whether ``value`` is a plain number to compute with: a Python integer or float that floats have, no bool."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and fits_float(value)
 
 
 def of_python(value: object) -> DType:

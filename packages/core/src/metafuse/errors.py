@@ -25,8 +25,19 @@ __all__ = [
     "PluginError",
     "DistributionError",
     "CollectiveMismatch",
+    "brief",
     "told_by",
 ]
+
+
+def brief(value: object) -> str:
+    """A short text of what was given, for a message."""
+    if (
+        isinstance(value, int) and value.bit_length() > 1024
+    ):  # of which Python may refuse to write out all digits
+        return f"an integer of {value.bit_length()} bits"
+    text = repr(value)
+    return text if len(text) < 80 else f"{text[:77]}..."
 
 
 class MetafuseError(Exception):

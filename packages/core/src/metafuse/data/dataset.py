@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..dist.parallel import before_batches, set_share, shared_out
-from ..errors import ArgumentError, DTypeError
+from ..errors import ArgumentError, DTypeError, brief
 from ..ops.random import get_seed
 from ..var import Var
 from . import collate
@@ -102,7 +102,7 @@ class Dataset:
                 )
             check = _CHECKS.get(name)
             if check and not check[0](value):
-                raise ArgumentError(f"[set_attrs] {name} must be {check[1]}, got {value!r}")
+                raise ArgumentError(f"[set_attrs] {name} must be {check[1]}, got {brief(value)}")
             setattr(self, name, value)
         return self
 
@@ -249,7 +249,7 @@ def _start_grad(batch: Any) -> Any:
 
 
 def _whole(least: int) -> Any:
-    return lambda v: isinstance(v, (int, np.integer)) and not isinstance(v, bool) and v >= least
+    return lambda v: isinstance(v, (int, np.integer)) and not isinstance(v, bool) and least <= v < 2**63
 
 
 _CHECKS: dict[str, tuple[Any, str]] = {

@@ -26,7 +26,7 @@ import numpy as np
 from ..arguments import checked
 from ..backend.contract import host_bytes
 from ..config import flags
-from ..errors import ArgumentError, DistributionError, DTypeError
+from ..errors import ArgumentError, DistributionError, DTypeError, brief
 from ..ops.creation import array
 from ..var import Var, sync
 from .collectives import mpi_all_reduce, settle
@@ -109,8 +109,10 @@ def batch_scope(samples: int, total: int | None = None) -> Iterator[None]:
         ...     mf.dist.parallel.current_share().weight
         1.0
     """
-    if isinstance(samples, bool) or not isinstance(samples, (int, np.integer)) or samples < 0:
-        raise ArgumentError(f"[batch_scope] samples must be an integer >= 0, got {samples!r}")
+    if isinstance(samples, bool) or not isinstance(samples, (int, np.integer)) or not 0 <= samples < 2**63:
+        raise ArgumentError(
+            f"[batch_scope] samples must be an integer >= 0 and below 2**63, got {brief(samples)}"
+        )
     if total is None:
         total = int(_totals([samples])[0])
     former = dict(batch)

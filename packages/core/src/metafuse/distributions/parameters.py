@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..dtypes import float32, promote, to_floating
-from ..errors import ArgumentError, DTypeError, ShapeError
+from ..errors import ArgumentError, DTypeError, ShapeError, brief
 from ..ops.elementwise import broadcast_shapes, cast
 from ..ops.meta import check_shape, check_var
 from ..ops.random import random
@@ -75,4 +75,4 @@ def one_of(op: str, first: str, a: Any, second: str, b: Any) -> None:
 def number_in(op: str, name: str, value: Any, legal: bool, meaning: str) -> None:
     """A plain number is checked at once; arrays are taken as they are."""
     if isinstance(value, (int, float)) and not legal:
-        raise ArgumentError(f"[{op}] {name} must be {meaning}, got {value!r}")
+        raise ArgumentError(f"[{op}] {name} must be {meaning}, got {brief(value)}")

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..arguments import checked
-from ..dtypes import as_dtype
-from ..errors import ArgumentError, ShapeError
+from ..dtypes import as_dtype, is_number
+from ..errors import ArgumentError, ShapeError, brief
 from ..ops import creation
 from ..ops.creation import array, full
 from ..ops.random import normal, random
@@ -346,8 +346,8 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     table = {"sigmoid": 1.0, "tanh": 5.0 / 3, "relu": sqrt(2.0), "selu": 0.75, **dict.fromkeys(linear, 1.0)}
     if nonlinearity == "leaky_relu":
         slope = 0.01 if param is None else param
-        if isinstance(slope, bool) or not isinstance(slope, (int, float)):
-            raise ArgumentError(f"[calculate_gain] param must be a number, got {param!r}")
+        if not is_number(slope):
+            raise ArgumentError(f"[calculate_gain] param must be a number, got {brief(param)}")
         return sqrt(2.0 / (1.0 + slope**2))
     if nonlinearity not in table:
         raise ArgumentError(

@@ -13,7 +13,7 @@ from .. import init
 from ..errors import ArgumentError
 from ..ops import neural
 from ..ops.meta import check_flag
-from ..ops.neural.checks import integer
+from ..ops.neural.checks import integer, plain
 from ..ops.scalar import sigmoid, tanh
 from .module import Module
 
@@ -33,12 +33,6 @@ __all__ = [
     "Softplus",
     "Tanh",
 ]
-
-
-def _number(kind: str, name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ArgumentError(f"[{kind}] {name} must be a number, got {value!r}")
-    return value
 
 
 class ReLU(Module):
@@ -88,7 +82,7 @@ class LeakyReLU(Module):
     _shown = ("scale",)
 
     def __init__(self, scale: float = 0.01) -> None:
-        self.scale = _number("LeakyReLU", "scale", scale)
+        self.scale = plain("LeakyReLU", "scale", scale)
 
     def execute(self, x: Any) -> Any:
         return neural.leaky_relu(x, self.scale)
@@ -116,7 +110,7 @@ class PReLU(Module):
 
     def __init__(self, num_parameters: int = 1, init_: float = 0.25) -> None:
         self.num_parameters = integer("PReLU", "num_parameters", num_parameters, 1)
-        self.weight = init.constant([self.num_parameters], "float32", _number("PReLU", "init_", init_))
+        self.weight = init.constant([self.num_parameters], "float32", plain("PReLU", "init_", init_))
 
     def execute(self, x: Any) -> Any:
         return neural.prelu(x, self.weight)
@@ -136,7 +130,7 @@ class ELU(Module):
     _shown = ("alpha",)
 
     def __init__(self, alpha: float = 1.0) -> None:
-        self.alpha = _number("ELU", "alpha", alpha)
+        self.alpha = plain("ELU", "alpha", alpha)
 
     def execute(self, x: Any) -> Any:
         return neural.elu(x, self.alpha)
@@ -234,8 +228,8 @@ class Softplus(Module):
     _shown = ("beta", "threshold")
 
     def __init__(self, beta: float = 1, threshold: float = 20) -> None:
-        self.beta = _number("Softplus", "beta", beta)
-        self.threshold = _number("Softplus", "threshold", threshold)
+        self.beta = plain("Softplus", "beta", beta)
+        self.threshold = plain("Softplus", "threshold", threshold)
         if beta == 0:
             raise ArgumentError(f"[Softplus] beta must not be 0, got {beta!r}")
 

@@ -11,8 +11,7 @@ from typing import Any
 
 from ..errors import ArgumentError
 from ..ops import neural
-from ..ops.neural.checks import integer
-from .activation import _number
+from ..ops.neural.checks import integer, plain
 from .module import Module
 
 __all__ = [
@@ -50,7 +49,7 @@ class CELU(Module):
     _shown = ("alpha",)
 
     def __init__(self, alpha: float = 1.0) -> None:
-        self.alpha = _number("CELU", "alpha", alpha)
+        self.alpha = plain("CELU", "alpha", alpha)
         if alpha == 0:
             raise ArgumentError(f"[CELU] alpha must not be 0, got {alpha!r}")
 
@@ -72,8 +71,8 @@ class Hardtanh(Module):
     _shown = ("min_val", "max_val")
 
     def __init__(self, min_val: float = -1.0, max_val: float = 1.0) -> None:
-        self.min_val = _number("Hardtanh", "min_val", min_val)
-        self.max_val = _number("Hardtanh", "max_val", max_val)
+        self.min_val = plain("Hardtanh", "min_val", min_val)
+        self.max_val = plain("Hardtanh", "max_val", max_val)
         if min_val > max_val:
             raise ArgumentError(
                 f"[Hardtanh] min_val must not exceed max_val, got {min_val!r} and {max_val!r}"
@@ -157,7 +156,7 @@ class Softshrink(Module):
     _shown = ("lambd",)
 
     def __init__(self, lambd: float = 0.5) -> None:
-        self.lambd = _number("Softshrink", "lambd", lambd)
+        self.lambd = plain("Softshrink", "lambd", lambd)
         if lambd < 0:
             raise ArgumentError(f"[Softshrink] lambd must be >= 0, got {lambd!r}")
 
@@ -179,7 +178,7 @@ class Hardshrink(Module):
     _shown = ("lambd",)
 
     def __init__(self, lambd: float = 0.5) -> None:
-        self.lambd = _number("Hardshrink", "lambd", lambd)
+        self.lambd = plain("Hardshrink", "lambd", lambd)
 
     def execute(self, x: Any) -> Any:
         return neural.hardshrink(x, self.lambd)
@@ -199,8 +198,8 @@ class Threshold(Module):
     _shown = ("threshold", "value")
 
     def __init__(self, threshold: float, value: float) -> None:
-        self.threshold = _number("Threshold", "threshold", threshold)
-        self.value = _number("Threshold", "value", value)
+        self.threshold = plain("Threshold", "threshold", threshold)
+        self.value = plain("Threshold", "value", value)
 
     def execute(self, x: Any) -> Any:
         return neural.threshold(x, self.threshold, self.value)

@@ -12,8 +12,7 @@ from typing import Any
 from ..errors import ArgumentError
 from ..ops import neural
 from ..ops.meta import check_flag
-from ..ops.neural.checks import REDUCTIONS, choice
-from .activation import _number
+from ..ops.neural.checks import REDUCTIONS, choice, plain
 from .module import Module
 
 __all__ = [
@@ -37,7 +36,7 @@ class CosineSimilarity(Module):
 
     def __init__(self, dim: int = 1, eps: float = 1e-8) -> None:
         self.dim = dim
-        self.eps = _number("CosineSimilarity", "eps", eps)
+        self.eps = plain("CosineSimilarity", "eps", eps)
 
     def execute(self, x1: Any, x2: Any) -> Any:
         return neural.cosine_similarity(x1, x2, self.dim, self.eps)
@@ -57,10 +56,10 @@ class PairwiseDistance(Module):
     _shown = ("p", "eps", "keepdim")
 
     def __init__(self, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> None:
-        self.p = _number("PairwiseDistance", "p", p)
+        self.p = plain("PairwiseDistance", "p", p)
         if p <= 0:
             raise ArgumentError(f"[PairwiseDistance] p must be > 0, got {p!r}")
-        self.eps = _number("PairwiseDistance", "eps", eps)
+        self.eps = plain("PairwiseDistance", "eps", eps)
         self.keepdim = check_flag(type(self).__name__, "keepdim", keepdim)
 
     def execute(self, x1: Any, x2: Any) -> Any:
@@ -82,7 +81,7 @@ class HuberLoss(Module):
 
     def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
         self.reduction = choice("HuberLoss", "reduction", reduction, REDUCTIONS)
-        self.delta = _number("HuberLoss", "delta", delta)
+        self.delta = plain("HuberLoss", "delta", delta)
         if delta <= 0:
             raise ArgumentError(f"[HuberLoss] delta must be > 0, got {delta!r}")
 
@@ -98,7 +97,7 @@ class _MarginLoss(Module):
 
     def __init__(self, margin: float | None = None, reduction: str = "mean") -> None:
         kind = type(self).__name__
-        self.margin = _number(kind, "margin", self._margin if margin is None else margin)
+        self.margin = plain(kind, "margin", self._margin if margin is None else margin)
         self.reduction = choice(kind, "reduction", reduction, REDUCTIONS)
 
 
@@ -171,11 +170,11 @@ class TripletMarginLoss(Module):
         swap: bool = False,
         reduction: str = "mean",
     ) -> None:
-        self.margin = _number("TripletMarginLoss", "margin", margin)
-        self.p = _number("TripletMarginLoss", "p", p)
+        self.margin = plain("TripletMarginLoss", "margin", margin)
+        self.p = plain("TripletMarginLoss", "p", p)
         if p <= 0:
             raise ArgumentError(f"[TripletMarginLoss] p must be > 0, got {p!r}")
-        self.eps = _number("TripletMarginLoss", "eps", eps)
+        self.eps = plain("TripletMarginLoss", "eps", eps)
         self.swap = check_flag(type(self).__name__, "swap", swap)
         self.reduction = choice("TripletMarginLoss", "reduction", reduction, REDUCTIONS)
 

@@ -14,7 +14,7 @@ from ..dist.process import world
 from ..errors import ArgumentError, ShapeError
 from ..ops import neural
 from ..ops.meta import check_flag
-from ..ops.neural.checks import fraction, integer, integers
+from ..ops.neural.checks import fraction, integer, integers, number
 from ..var import Var
 from .module import Module
 from .synchronised import batch_norm_of_all
@@ -34,12 +34,6 @@ __all__ = [
     "LayerNorm2d",
     "LayerNorm3d",
 ]
-
-
-def _eps(kind: str, eps: Any) -> float:
-    if isinstance(eps, bool) or not isinstance(eps, (int, float)) or not eps >= 0:
-        raise ArgumentError(f"[{kind}] eps must be a number >= 0, got {eps!r}")
-    return float(eps)
 
 
 class _Norm(Module):
@@ -94,7 +88,7 @@ class BatchNorm(_Norm):
     ) -> None:
         kind = type(self).__name__
         self.num_features = integer(kind, "num_features", num_features, 1)
-        self.eps = _eps(kind, eps)
+        self.eps = number(kind, "eps", eps, 0)
         self.momentum = fraction(kind, "momentum", momentum)
         self.affine = check_flag(kind, "affine", affine)
         self.is_train = check_flag(kind, "is_train", is_train)
@@ -153,7 +147,7 @@ class InstanceNorm(_Norm):
     ) -> None:
         kind = type(self).__name__
         self.num_features = integer(kind, "num_features", num_features, 1)
-        self.eps = _eps(kind, eps)
+        self.eps = number(kind, "eps", eps, 0)
         self.momentum = fraction(kind, "momentum", momentum)
         self.affine = check_flag(kind, "affine", affine)
         self.is_train = check_flag(kind, "is_train", is_train)
@@ -201,7 +195,7 @@ class LayerNorm(_Norm):
                 f"[{kind}] normalized_shape must have at least one extent, got {normalized_shape!r}"
             )
         self.normalized_shape = integers(kind, "normalized_shape", normalized_shape, count, 1)
-        self.eps = _eps(kind, eps)
+        self.eps = number(kind, "eps", eps, 0)
         self.elementwise_affine = check_flag(kind, "elementwise_affine", elementwise_affine)
         self._affine(list(self.normalized_shape), self.elementwise_affine)
         if not check_flag(kind, "bias", bias):
@@ -247,7 +241,7 @@ class GroupNorm(_Norm):
             raise ArgumentError(
                 f"[GroupNorm] num_groups must divide num_channels, got {num_groups} and {num_channels}"
             )
-        self.eps = _eps("GroupNorm", eps)
+        self.eps = number("GroupNorm", "eps", eps, 0)
         self.affine = check_flag(type(self).__name__, "affine", affine)
         self.is_train = check_flag(type(self).__name__, "is_train", is_train)
         self._affine([self.num_channels], self.affine)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import ArgumentError
+from ..dtypes import is_number
+from ..errors import ArgumentError, brief
 from ..ops import neural
 from ..ops.meta import check_flag
 from ..ops.neural.checks import choice, integer
@@ -41,9 +42,9 @@ class Upsample(Module):
         kind = type(self).__name__
         several = scale_factor if isinstance(scale_factor, (tuple, list)) else (scale_factor,)
         for f in several:
-            if isinstance(f, bool) or not isinstance(f, (int, float)) or not f > 0:
+            if not is_number(f) or not f > 0:
                 raise ArgumentError(
-                    f"[{kind}] scale_factor must be a number > 0, or one per dimension, got {scale_factor!r}"
+                    f"[{kind}] scale_factor must be a number > 0, or one per dimension, got {brief(scale_factor)}"
                 )
         self.scale_factor = scale_factor
         self.mode = choice(kind, "mode", mode, tuple(MODES))

@@ -98,7 +98,7 @@ def code(
     options = _options(_compile_options().value())
     if compile_options:
         options += _options(compile_options, "compile_options")
-    numbers = check_numbers(data) if data else {}
+    numbers = check_numbers(data) if data is not None else {}
     if outputs is not None:
         return _in_place(_code(written, options, len(given), tuple(numbers)), given, outputs, numbers)
     plain = type(shape) in (list, tuple) and type(dtype) is str and all(type(n) is int for n in shape)

@@ -8,7 +8,7 @@ Who calls it: ``code`` makes them, ``runtime.launching`` runs them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,8 +16,8 @@ import numpy as np
 
 from ..backend.contract import AbstractBackend, Loaded
 from ..backend.optional import SupportsCodeOp
-from ..dtypes import DType
-from ..errors import BackendError, ShapeError
+from ..dtypes import DType, is_number
+from ..errors import BackendError, DTypeError, ShapeError, brief
 from ..graph.node import Spec
 from ..runtime.buffer import Buffer, next_version
 from ..runtime.kernels import KernelTable
@@ -227,12 +227,12 @@ def fitting(buffer: Buffer, spec: Spec) -> Buffer:
 
 def check_numbers(data: Any) -> dict[str, float]:
     """``data`` as a dict of numbers."""
-    from ..errors import DTypeError
-
-    numbers = dict(data or {})
+    if not isinstance(data, Mapping):
+        raise DTypeError(f"[code] data must be a dictionary of numbers by name, got {brief(data)}")
+    numbers = dict(data)
     for name, value in numbers.items():
         if isinstance(value, np.generic):
             value = numbers[name] = value.item()
-        if not isinstance(name, str) or isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise DTypeError(f"[code] data must map names to numbers, got {name!r}: {value!r}")
+        if not isinstance(name, str) or not is_number(value):
+            raise DTypeError(f"[code] data must map names to numbers, got {brief(name)}: {brief(value)}")
     return numbers

@@ -14,10 +14,10 @@ import numpy as np
 
 from ..config import flags, notice
 from ..dtypes import DType, as_dtype, bfloat16, fits_float, float32, float64, int32, int64, uint32, uint64
-from ..errors import ArgumentError, DTypeError, OutOfMemory
+from ..errors import ArgumentError, DTypeError, OutOfMemory, brief
 from ..var import Var, from_host
 from .elementwise import cast
-from .meta import check_integer, check_number, check_shape, fill, identity, index
+from .meta import check_fill, check_integer, check_number, check_shape, fill, identity, index
 from .precision import array_type
 from .registry import Sample, Tensor, operator
 
@@ -124,7 +124,7 @@ def _default(value: np.ndarray[Any, Any], own: DType, from_numpy: bool) -> DType
 
 
 def _brief(data: Any) -> str:
-    text = repr(data)
+    text = brief(data)
     return f"{type(data).__name__} {text if len(text) < 60 else text[:57] + '...'}"
 
 
@@ -194,23 +194,10 @@ def full(shape: Any, val: Any, dtype: Any = "float32") -> Var:
         >>> mf.full([2], 2.5).numpy()
         array([2.5, 2.5], dtype=float32)
     """
-    if isinstance(val, np.generic) or (type(val) is Var and val.size == 1):
-        val = val.item()
-    if not isinstance(val, (bool, int, float)):
-        raise DTypeError(f"[full] val must be a number, got {_brief(val)}")
+    val = check_number("full", "val", val)
     kind = as_dtype(dtype) if dtype is not None else as_dtype(type(val))
-    result = fill(check_shape("full", shape), _fitting("full", val, kind), kind)
+    result = fill(check_shape("full", shape), check_fill("full", "val", val, kind), kind)
     return result.start_grad() if kind.is_float else result
-
-
-def _fitting(operator_name: str, value: Any, kind: DType) -> Any:
-    """``value`` as a number of ``kind``. Errors: ``ArgumentError`` for what no integer of that type can be."""
-    if not kind.is_integer:
-        return value
-    info = np.iinfo(kind.numpy)
-    if value != value or not info.min <= value <= info.max:
-        raise ArgumentError(f"[{operator_name}] {value} does not fit {kind} ({info.min}..{info.max})")
-    return int(value)
 
 
 def _like(name: str, x: Any, value: Any, dtype: Any) -> Var:
@@ -277,7 +264,7 @@ def arange(start: Any = 0, end: Any = None, step: Any = 1, dtype: Any = None) ->
         start, end = 0, start
     for name, value in (("start", start), ("end", end), ("step", step)):
         if not isinstance(value, (int, float, np.number)) or not (fits_float(value) and math.isfinite(value)):
-            raise ArgumentError(f"[arange] {name} must be a finite number, got {value!r}")
+            raise ArgumentError(f"[arange] {name} must be a finite number, got {brief(value)}")
     if step == 0:
         raise ArgumentError("[arange] step must not be 0, got 0; the sign of step gives the direction")
     whole = all(float(v).is_integer() for v in (start, end, step))

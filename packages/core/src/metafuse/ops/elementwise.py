@@ -28,7 +28,7 @@ from ..dtypes import (
     to_floating,
     true_divide,
 )
-from ..errors import DTypeError, ShapeError
+from ..errors import DTypeError, ShapeError, brief
 from ..graph.node import Node, Signature, Spec, signature, spec_of
 from ..kernel.expr import EXACT, LEAVES, Expr, call, const, load, walk
 from ..kernel.expr import cast as cast_expr
@@ -115,14 +115,12 @@ def _check_number(operator: str, value: Any, dtype: DType) -> None:
         return
     if not dtype.is_integer:
         if not fits_float(value):
-            raise DTypeError(
-                f"[{operator}] a Python integer of {value.bit_length()} bits is larger than any float"
-            )
+            raise DTypeError(f"[{operator}] a number is larger than any float: {brief(value)}")
         return
     info = np.iinfo(dtype.numpy)
     if not info.min <= value <= info.max:
         raise DTypeError(
-            f"[{operator}] Python integer {value} does not fit {dtype} ({info.min}..{info.max}); "
+            f"[{operator}] Python integer {brief(value)} does not fit {dtype} ({info.min}..{info.max}); "
             "cast the array to a wider type first"
         )
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import DType, accumulator, as_dtype, fits_float, int32
-from ..errors import ArgumentError, DTypeError, ShapeError
+from ..errors import ArgumentError, DTypeError, ShapeError, brief
 from ..graph.index_map import IndexMap
 from ..graph.node import BY_ITSELF, SIZE_LIMIT, Node, Signature, Spec, signature, spec_of
 from ..index import as_affine
@@ -410,11 +410,23 @@ def check_number(operator: str, argument: str, value: Any) -> float:
         value = value.item()
     if not isinstance(value, (bool, int, float)):
         raise DTypeError(f"[{operator}] {argument} must be a number, got {_brief(value)}")
-    if isinstance(value, int) and not fits_float(value):
-        raise ArgumentError(
-            f"[{operator}] {argument} has {value.bit_length()} bits and is larger than any float"
-        )
+    if not fits_float(value):
+        raise ArgumentError(f"[{operator}] {argument} is larger than any float: {_brief(value)}")
     return value
+
+
+def check_fill(operator: str, argument: str, value: Any, dtype: DType) -> Any:
+    """``value`` as a number for elements of ``dtype``. Errors: ``DTypeError``; ``ArgumentError`` for what no integer of that
+    type can be."""
+    value = check_number(operator, argument, value)
+    if not dtype.is_integer:
+        return value
+    info = np.iinfo(dtype.numpy)
+    if value != value or not info.min <= value <= info.max:
+        raise ArgumentError(
+            f"[{operator}] {argument} {_brief(value)} does not fit {dtype} ({info.min}..{info.max})"
+        )
+    return int(value)
 
 
 def check_flag(operator: str, argument: str, value: Any) -> bool:
@@ -428,8 +440,7 @@ def _brief(value: Any) -> str:
     """A short text for messages; a Var is not computed for it."""
     if type(value) is Var:
         return f"a Var {value._node.spec!r}"
-    text = repr(value)
-    return text if len(text) < 80 else f"{text[:77]}..."
+    return brief(value)
 
 
 def check_dim(operator: str, dim: Any, ndim: int) -> int:

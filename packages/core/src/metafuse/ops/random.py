@@ -27,7 +27,7 @@ from ..kernel.expr import Expr, call
 from ..var import Var, record
 from .creation import _split_dtype
 from .elementwise import KNOWN_LIMIT, broadcast_shapes, cast
-from .meta import check_flag, check_integer, check_shape, check_var, linear_index
+from .meta import check_flag, check_integer, check_number, check_shape, check_var, linear_index
 from .scalar import cos, log
 
 __all__ = [
@@ -247,7 +247,8 @@ def uniform(low: Any = 0.0, high: Any = 1.0, size: Any = (1,), dtype: Any = floa
 def _bounds(operator: str, **values: Any) -> tuple[Any, Any]:
     """Two numbers or Vars."""
     one, two = (
-        v if isinstance(v, (bool, int, float)) else check_var(operator, n, v) for n, v in values.items()
+        (check_number if isinstance(v, (bool, int, float)) else check_var)(operator, n, v)
+        for n, v in values.items()
     )
     return one, two
 

@@ -24,7 +24,7 @@ from ..kernel.ir import IDENTITY
 from ..passes.affine import row_major
 from ..var import Var
 from .elementwise import cast
-from .meta import check_reduction, check_shape, check_var, fill, gather, scatter
+from .meta import check_fill, check_reduction, check_shape, check_var, fill, gather, scatter
 from .registry import Operator, register
 from .scalar import ternary
 
@@ -133,8 +133,7 @@ def reindex(
         space = tuple(found[0].shape)
     texts = _texts("reindex", "indexes", indexes)
     _check_count("reindex", texts, target)
-    if not isinstance(overflow_value, (bool, int, float)):
-        raise DTypeError(f"[reindex] overflow_value must be a number, got {overflow_value!r}")
+    overflow_value = check_fill("reindex", "overflow_value", overflow_value, x.dtype)
     tests = _texts("reindex", "overflow_conditions", overflow_conditions)
     kinds = tuple((e.dtype, e.ndim) for e in found)
 
@@ -142,20 +141,11 @@ def reindex(
         where = _index_map("reindex", target, space, target, space, texts, tests, kinds, missed)
         return gather(source, space, where, found)
 
-    if overflow_value == 0 or not _as_run_time_number(overflow_value, x.dtype):
+    by_number = x.dtype.is_integer or (x.dtype.is_float and math.isfinite(overflow_value))
+    if overflow_value == 0 or not by_number:
         return read(x, overflow_value)
     # a number of the run and no part of the kernel: another one needs no other kernel
     return ternary(read(fill(target, True, boolean), False), read(x, 0), overflow_value)
-
-
-def _as_run_time_number(value: float | int | bool, dtype: DType) -> bool:
-    """Whether a value of ``dtype`` beside a number stays what it is."""
-    if dtype.is_float:
-        return math.isfinite(value)
-    if not dtype.is_integer or type(value) is not int:
-        return False
-    limits = np.iinfo(dtype.numpy)
-    return bool(limits.min <= value <= limits.max)
 
 
 def _reindex_by_vars(x: Var, places: Any, overflow_value: Any) -> Var:

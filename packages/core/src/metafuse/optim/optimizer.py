@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from ..dist import buckets, parallel
-from ..dtypes import accumulator
-from ..errors import ArgumentError, DTypeError, GradientError
+from ..dtypes import accumulator, is_number
+from ..errors import ArgumentError, DTypeError, GradientError, brief
 from ..ops.autograd import grad, no_grad
 from ..ops.creation import array, zeros
 from ..ops.elementwise import cast
@@ -416,9 +416,11 @@ def _listed(op: str, name: str, value: Any) -> list[Any]:
 
 def check_number(op: str, name: str, value: Any, least: float = 0.0) -> Any:
     """``value`` if it is a number >= ``least``."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not value >= least:
-        raise ArgumentError(f"[{op}] {name} must be a number >= {least:g}, got {value!r}")
-    return value if isinstance(value, (int, float)) else value.item()
+    if isinstance(value, (np.integer, np.floating)):
+        value = value.item()
+    if not is_number(value) or not value >= least:
+        raise ArgumentError(f"[{op}] {name} must be a number >= {least:g}, got {brief(value)}")
+    return value
 
 
 def check_betas(op: str, betas: Any, count: int) -> tuple[float, ...]:

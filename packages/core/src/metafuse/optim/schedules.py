@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from ..arguments import checked
-from ..errors import ArgumentError, DTypeError
+from ..dtypes import is_number
+from ..errors import ArgumentError, DTypeError, brief
 from ..ops.neural.checks import choice, fraction, integer
 from .lr_scheduler import Schedule, check_optimizer
 from .optimizer import Optimizer, check_number
@@ -111,9 +112,9 @@ class LambdaLR(LRScheduler):
 
 def check_factor(value: Any) -> Any:
     """What a user's function answers, if it is a number."""
-    if isinstance(value, (int, float, np.number)):
+    if is_number(value) or isinstance(value, (np.integer, np.floating)):
         return value
-    raise DTypeError(f"[LambdaLR] lr_lambda must answer a number, got {value!r}")
+    raise DTypeError(f"[LambdaLR] lr_lambda must answer a number, got {brief(value)}")
 
 
 @checked

@@ -177,6 +177,10 @@ class CompileCache:
         name = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
         self._write("texts", name, text.encode("utf-8", "replace"))
 
+    def drop_text(self, key: str) -> None:
+        """Forget the text stored under ``key``."""
+        self._drop("texts", hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest())
+
     # -- care -----------------------------------------------------------------------------------------------------
     def size(self) -> int:
         """Bytes kept on disk."""

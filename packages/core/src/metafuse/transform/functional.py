@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from ..arguments import checked
+from ..dtypes import as_dtype
 from ..errors import ArgumentError, DTypeError
 from ..ops.creation import array
+from ..ops.meta import check_fill
 from ..var import Var
 from . import function_pil as pil
 from .images import check_image, check_number, check_size, is_image_array, is_pil, on_pil, pillow, size_of
@@ -158,7 +160,7 @@ def pad(img: Any, padding: int | Sequence[int], fill: Any = 0) -> Any:
     rows = _rows(check_image("pad", img))
     widths = [(0, 0)] * img.ndim
     widths[rows], widths[rows + 1] = (top, bottom), (left, right)
-    return np.pad(img, widths, constant_values=check_number("pad", "fill", fill))
+    return np.pad(img, widths, constant_values=check_fill("pad", "fill", fill, as_dtype(img.dtype)))
 
 
 # -- through Pillow ---------------------------------------------------------------------------------------------------

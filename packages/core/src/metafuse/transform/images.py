@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import ArgumentError, DTypeError, MetafuseError
+from ..dtypes import is_number
+from ..errors import ArgumentError, DTypeError, MetafuseError, brief
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -103,8 +104,9 @@ def size_of(img: Any) -> tuple[int, int]:
 
 def check_number(op: str, name: str, value: Any, low: float = -np.inf, high: float = np.inf) -> float:
     """``value`` if it is a number in ``low``..``high``."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not low <= value <= high:
-        raise ArgumentError(f"[{op}] {name} must be a number in {low:g}..{high:g}, got {value!r}")
+    known = is_number(value) or isinstance(value, (np.integer, np.floating))
+    if not known or not low <= value <= high:
+        raise ArgumentError(f"[{op}] {name} must be a number in {low:g}..{high:g}, got {brief(value)}")
     return value  # type: ignore[return-value]
 
 

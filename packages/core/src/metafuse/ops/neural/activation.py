@@ -24,6 +24,7 @@ from ..recipe import recorded
 from ..registry import Sample, Tensor, operator
 from ..scalar import where
 from . import oracles
+from .checks import plain
 
 __all__ = [
     "elu",
@@ -69,11 +70,6 @@ def _real(op: str, x: Any) -> Any:
     return x
 
 
-def _need_number(op: str, name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ArgumentError(f"[{op}] {name} must be a number, got {value!r}")
-
-
 # The bounds are part of the expressions, not run-time numbers: libraries apply these to what they compute.
 relu = elementwise(
     "relu", "``max(x, 0)``; the gradient at 0 is 0, NaN stays NaN.",
@@ -107,7 +103,7 @@ def leaky_relu(x: Any, scale: float = 0.01) -> Any:
         array([-1.,  2.], dtype=float32)
     """
     x = _real("leaky_relu", x)
-    _need_number("leaky_relu", "scale", scale)
+    plain("leaky_relu", "scale", scale)
     return where(x > 0, x, x * scale)
 
 
@@ -141,7 +137,7 @@ def elu(x: Any, alpha: float = 1.0) -> Any:
         array([0., 2.], dtype=float32)
     """
     x = _real("elu", x)
-    _need_number("elu", "alpha", alpha)
+    plain("elu", "alpha", alpha)
     return where(x > 0, x, not_above(x).expm1() * alpha)
 
 
@@ -185,8 +181,8 @@ def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
         0.6931
     """
     x = _real("softplus", x)
-    _need_number("softplus", "beta", beta)
-    _need_number("softplus", "threshold", threshold)
+    plain("softplus", "beta", beta)
+    plain("softplus", "threshold", threshold)
     if beta == 0:
         raise ArgumentError(f"[softplus] beta must not be 0, got {beta!r}")
     scaled = x * beta
@@ -239,8 +235,8 @@ def hardtanh(x: Any, min_val: float = -1, max_val: float = 1) -> Any:
         >>> mf.nn.hardtanh(mf.array([-3.0, 0.5, 3.0])).numpy()
         array([-1. ,  0.5,  1. ], dtype=float32)
     """
-    _need_number("hardtanh", "min_val", min_val)
-    _need_number("hardtanh", "max_val", max_val)
+    plain("hardtanh", "min_val", min_val)
+    plain("hardtanh", "max_val", max_val)
     if min_val > max_val:
         raise ArgumentError(f"[hardtanh] min_val must not exceed max_val, got {min_val!r} and {max_val!r}")
     x = check_var("hardtanh", "x", x)

@@ -18,6 +18,7 @@ from ..meta import check_dim, check_var
 from ..registry import Sample, Tensor, operator
 from ..scalar import where
 from .activation import not_above
+from .checks import plain
 
 __all__ = [
     "celu", "gelu_tanh", "glu", "hardshrink", "hardsigmoid", "hardswish", "quick_gelu", "selu", "softshrink", "softsign",
@@ -37,8 +38,7 @@ def _samples(low: float, high: float, *more: Any) -> list[Sample]:
 def _real(op: str, x: Any, **numbers: Any) -> Any:
     """``x`` as a floating-point Var, once all ``numbers`` are numbers."""
     for name, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ArgumentError(f"[{op}] {name} must be a number, got {value!r}")
+        plain(op, name, value)
     x = check_var(op, "x", x)
     if not x.dtype.is_float:
         raise DTypeError(f"[{op}] x must be floating point, got {x.dtype}; cast it with .float32()")

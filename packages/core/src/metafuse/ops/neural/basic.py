@@ -11,7 +11,7 @@ from math import prod
 from typing import Any
 
 from ...errors import ArgumentError, DTypeError, ShapeError
-from ..meta import check_flag, check_integer, check_var, index, reduce_dims
+from ..meta import check_fill, check_flag, check_integer, check_var, index, reduce_dims
 from ..precision import like, product_operands
 from ..recipe import recorded
 from ..registry import Sample, Tensor, operator
@@ -229,6 +229,7 @@ def pad(x: Any, padding: Any, mode: str = "constant", value: float = 0) -> Any:
     """
     x = check_var("pad", "x", x)
     choice("pad", "mode", mode, ("constant", *_PAD_INDEX))
+    value = check_fill("pad", "value", value, x.dtype)
     if not isinstance(padding, (tuple, list)) or len(padding) % 2 or len(padding) > 2 * x.ndim:
         raise ArgumentError(
             f"[pad] padding must hold pairs for up to {x.ndim} dimensions of x, got {padding!r}"

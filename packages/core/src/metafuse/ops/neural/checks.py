@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ...errors import ArgumentError, DTypeError, ShapeError
+from ...dtypes import is_number
+from ...errors import ArgumentError, DTypeError, ShapeError, brief
 from ...var import Var
 from ..meta import check_integer, check_var, whole_number
 
@@ -24,6 +25,7 @@ __all__ = [
     "need_ndim",
     "number",
     "padded_by",
+    "plain",
     "slide",
     "window_count",
 ]
@@ -59,23 +61,24 @@ def integers(op: str, name: str, value: object, count: int, minimum: int) -> tup
     return found
 
 
-def fraction(op: str, name: str, value: object) -> float:
+def fraction(op: str, name: str, value: Any) -> float:
     """``value`` as a float in [0, 1]."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise ArgumentError(f"[{op}] {name} must be a number from 0 to 1, got {value!r}")
+    if not is_number(value) or not 0 <= value <= 1:
+        raise ArgumentError(f"[{op}] {name} must be a number from 0 to 1, got {brief(value)}")
     return float(value)
 
 
-def number(op: str, name: str, value: object, least: float | None = None, above: bool = False) -> float:
-    """``value`` as a float, at least ``least``, or ``above`` it."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, (int, float))
-        or (least is not None and not (value > least if above else value >= least))
-    ):
+def plain(op: str, name: str, value: Any, least: float | None = None, above: bool = False) -> float:
+    """``value`` as it is if it is a number, at least ``least``, or ``above`` it."""
+    if not is_number(value) or (least is not None and not (value > least if above else value >= least)):
         more = "" if least is None else f" {'>' if above else '>='} {least:g}"
-        raise ArgumentError(f"[{op}] {name} must be a number{more}, got {value!r}")
-    return float(value)
+        raise ArgumentError(f"[{op}] {name} must be a number{more}, got {brief(value)}")
+    return value  # type: ignore[no-any-return]
+
+
+def number(op: str, name: str, value: Any, least: float | None = None, above: bool = False) -> float:
+    """``plain`` as a float."""
+    return float(plain(op, name, value, least, above))
 
 
 #: what may become of the losses of single elements

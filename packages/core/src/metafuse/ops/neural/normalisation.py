@@ -25,18 +25,12 @@ from ..precision import answer_type
 from ..recipe import recorded
 from ..registry import Sample, Tensor, operator
 from . import oracles
-from .checks import integer, integers
+from .checks import integer, integers, number, plain
 
 __all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm"]
 
 _X = Tensor((3, 4, 2, 3))
 _C = Tensor((4,), "float", 0.5, 2.0)
-
-
-def _positive(op: str, eps: Any) -> float:
-    if isinstance(eps, bool) or not isinstance(eps, (int, float)) or not eps >= 0:
-        raise ArgumentError(f"[{op}] eps must be a number >= 0, got {eps!r}")
-    return float(eps)
 
 
 def _float_input(op: str, x: Any, least: int) -> Any:
@@ -54,7 +48,7 @@ def _float_input(op: str, x: Any, least: int) -> Any:
 def _affine(op: str, name: str, value: Any, count: int, shape: list[int]) -> Any:
     """A number as it is; a Var of ``count`` elements reshaped so that it broadcasts against ``x``."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return value
+        return plain(op, name, value)
     value = check_var(op, name, value)
     if value.numel() != count:
         raise ShapeError(f"[{op}] {name} must have {count} elements, got shape {tuple(value.shape)}")
@@ -130,7 +124,7 @@ def batch_norm(
                [ 1.]], dtype=float32)
     """
     x = _float_input("batch_norm", x, 2)
-    eps = _positive("batch_norm", eps)
+    eps = number("batch_norm", "eps", eps, 0)
     channels = x.shape[1]
     shape = [channels if d == 1 else 1 for d in range(x.ndim)]
     weight = _affine("batch_norm", "weight", weight, channels, shape)
@@ -209,7 +203,7 @@ def instance_norm(
         array([[[-1.,  1.]]], dtype=float32)
     """
     x = _float_input("instance_norm", x, 3)
-    eps = _positive("instance_norm", eps)
+    eps = number("instance_norm", "eps", eps, 0)
     shape = [x.shape[1] if d == 1 else 1 for d in range(x.ndim)]
     weight = _affine("instance_norm", "weight", weight, x.shape[1], shape)
     bias = _affine("instance_norm", "bias", bias, x.shape[1], shape)
@@ -247,7 +241,7 @@ def layer_norm(
         array([[-1.,  1.]], dtype=float32)
     """
     x = _float_input("layer_norm", x, 1)
-    eps = _positive("layer_norm", eps)
+    eps = number("layer_norm", "eps", eps, 0)
     count = len(normalized_shape) if isinstance(normalized_shape, (tuple, list)) else 1
     sizes = integers("layer_norm", "normalized_shape", normalized_shape, count, 1)
     if count == 0 or tuple(x.shape[x.ndim - count :]) != sizes:
@@ -281,7 +275,7 @@ def group_norm(x: Any, num_groups: int, weight: Any = 1, bias: Any = 0, eps: flo
         array([[-1.,  1.]], dtype=float32)
     """
     x = _float_input("group_norm", x, 2)
-    eps = _positive("group_norm", eps)
+    eps = number("group_norm", "eps", eps, 0)
     groups = integer("group_norm", "num_groups", num_groups, 1)
     batch, channels = x.shape[:2]
     if channels % groups:

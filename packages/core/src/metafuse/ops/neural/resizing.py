@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ...dtypes import DType, int32, int64
-from ...errors import ArgumentError, DTypeError
+from ...dtypes import DType, int32, int64, is_number
+from ...errors import ArgumentError, DTypeError, brief
 from ...graph.index_map import IndexMap
 from ...kernel.expr import Expr, add, axis, cast, const, load
 from ...runtime import executor
@@ -113,10 +113,10 @@ def _sizes(old: tuple[int, ...], size: Any, scale_factor: Any) -> tuple[int, ...
     if size is not None:
         return integers("interpolate", "size", size, len(old), 1)
     several = scale_factor if isinstance(scale_factor, (tuple, list)) else [scale_factor] * len(old)
-    numbers = all(isinstance(f, (int, float)) and not isinstance(f, bool) and f > 0 for f in several)
+    numbers = all(is_number(f) and f > 0 for f in several)
     if not numbers or len(several) != len(old):
         raise ArgumentError(
-            f"[interpolate] scale_factor must be a number > 0 or {len(old)} of them, got {scale_factor!r}"
+            f"[interpolate] scale_factor must be a number > 0 or {len(old)} of them, got {brief(scale_factor)}"
         )
     new = tuple(int(n * f) for n, f in zip(old, several, strict=True))
     if min(new) < 1:

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import ArgumentError, DTypeError, ShapeError
+from ...errors import ArgumentError, ShapeError
 from ...var import Var
-from ..meta import check_flag, check_var, fill
+from ..meta import check_fill, check_flag, check_var, fill
 from ..registry import Sample, Tensor, operator
 from ..shape import concat, stack
 
@@ -49,8 +49,6 @@ def pad_sequence(sequences: Sequence[Any], batch_first: bool = False, padding_va
         [[1, 2, 3], [4, 0, 0]]
     """
     batch_first = check_flag("pad_sequence", "batch_first", batch_first)
-    if not isinstance(padding_value, (int, float)):
-        raise DTypeError(f"[pad_sequence] padding_value must be a number, got {padding_value!r}")
     if not isinstance(sequences, (list, tuple)) or not sequences:
         shown = "an empty one" if isinstance(sequences, (list, tuple)) else type(sequences).__name__
         raise ArgumentError(f"[pad_sequence] sequences must be a list of arrays, got {shown}")
@@ -63,10 +61,9 @@ def pad_sequence(sequences: Sequence[Any], batch_first: bool = False, padding_va
                 f"sequences[{k}] {tuple(s.shape)}"
             )
     longest = max(s.shape[0] for s in found)
+    values = [check_fill("pad_sequence", "padding_value", padding_value, s.dtype) for s in found]
     full = [
-        s
-        if s.shape[0] == longest
-        else concat([s, fill((longest - s.shape[0], *rest), padding_value, s.dtype)], 0)
-        for s in found
+        s if s.shape[0] == longest else concat([s, fill((longest - s.shape[0], *rest), value, s.dtype)], 0)
+        for s, value in zip(found, values, strict=True)
     ]
     return stack(full, 0 if batch_first else 1)
