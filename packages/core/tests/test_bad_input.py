@@ -131,7 +131,7 @@ NO_FLOAT = [
     ("[norm] eps", lambda v: mf.norm(x(), eps=v)),
     ("[clamp] min_v", lambda v: x().clamp(v)),
     ("[addcmul] value", lambda v: mf.addcmul(x(), x(), x(), value=v)),
-    ("[ternary]", lambda v: mf.where(x() > 0, x(), v)),
+    ("[where]", lambda v: mf.where(x() > 0, x(), v)),
     ("[CosineEmbeddingLoss] margin", lambda v: mf.nn.CosineEmbeddingLoss(margin=v)),
     ("[leaky_relu] scale", lambda v: mf.nn.leaky_relu(x(), v)),
     ("[hardtanh] max_val", lambda v: mf.nn.hardtanh(x(), -1.0, v)),

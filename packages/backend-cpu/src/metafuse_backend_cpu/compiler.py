@@ -2,7 +2,8 @@
 
 What it is: finding a compiler, finding out once what it can do, calling it.
 What it is not: a code generator, a loader, or a cache of kernels (that is the core's ``CompileCache``).
-Who calls it: ``backend`` (``compile``, ``fingerprint``, ``vector_math``), ``codeop`` (``CODE_MARKER``) and ``plugin`` (``problem``).
+Who calls it: ``backend`` (``compile``, ``fingerprint``, ``vector_math``), ``codeop`` (``CODE_MARKER``) and ``plugin``
+(``problem``).
 
 The compiler is ``METAFUSE_CXX``, else ``CXX``, else the first of g++, clang++, c++ on the path. Nothing is started on
 import. What a compiler can do is probed before its first use and remembered in the cache directory under its path, size and

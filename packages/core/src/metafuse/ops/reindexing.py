@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
-
 from ..dtypes import DType
 from ..dtypes import bool_ as boolean
 from ..errors import ArgumentError, DTypeError, ShapeError
