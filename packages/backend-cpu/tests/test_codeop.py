@@ -274,6 +274,13 @@ def test_numbers_that_data_lacks_are_found_without_a_compiler(backend):
             id="header-not-closed",
         ),
         pytest.param("", "@out(0) = 1;", ["-lno-such-library"], "no-such-library", id="linker"),
+        pytest.param(
+            "float far(int);",
+            "\n@out(0) = far(3);",
+            [],
+            "\ncpu_src:2: undefined reference to `far(int)'",
+            id="undefined",
+        ),
     ],
 )
 def test_what_is_wrong_elsewhere_is_found_too(backend, header, source, options, line):

@@ -116,13 +116,19 @@ class Toolchain:
     def code_arguments(self) -> list[str]:
         """Arguments that make a module of one user's snippet."""
         parallel = ["-fopenmp"] if self.openmp else []
-        return [*_CODE_FLAGS, *self.flags, *parallel, *_SHARED_FLAGS, *_linker_flags(), "-lm"]
+        return [*_CODE_FLAGS, *self.flags, *parallel, *_SHARED_FLAGS, *_linker_flags(), *_linker_lines(), "-lm"]
 
 
 def _linker_flags() -> list[str]:
     # Kernels use nothing of libstdc++, which the driver names anyway: loading is faster without it. A module's own
     # functions are never replaced by equally named ones of the process.
     return [] if sys.platform == "darwin" else ["-Wl,--as-needed", "-Wl,-Bsymbolic"]
+
+
+def _linker_lines() -> list[str]:
+    # What a snippet names and nobody defines is told with its line when it is linked, not by the loader later on; for
+    # that the linker knows lines, of which the module keeps nothing. Apple's linker does the same by itself.
+    return [] if sys.platform == "darwin" else ["-g1", "-Wl,-z,defs", "-Wl,--strip-debug"]
 
 
 # -- finding ------------------------------------------------------------------------------------------------------
@@ -336,7 +342,7 @@ def assembly(source: str) -> str:
     def build(folder: str) -> bytes:
         target = os.path.join(folder, "module.s")
         checked(
-            [*known.command, *options, "-S", "-x", "c++", "-", "-o", target],
+            [*known.command, *options, "-g0", "-S", "-x", "c++", "-", "-o", target],
             source,
             "the code was rejected",
             folder,

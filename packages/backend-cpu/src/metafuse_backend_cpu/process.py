@@ -36,6 +36,8 @@ COMPILE_SECONDS = 900
 MESSAGE_BYTES = 1 << 18
 #: a place in a snippet, as ``metafuse.code`` calls its texts
 _OWN = re.compile(r"cpu_(header|src|grad_src\[\d+\]):\d+")
+#: the linker puts the folder of the program in front
+_OWN_IN_FOLDER = re.compile(rf"\S*/(?={_OWN.pattern})")
 #: what the texts around a snippet are called
 _OURS = ("wrapper:", "entry:")
 _LINKER = re.compile(r"(\S*/)?(\S+-)?ld(\.\w+)?: ")
@@ -195,12 +197,14 @@ def _helps(line: str) -> bool:
     """Whether a line is an error, a linker's complaint, or names a line of the user that a library's error comes from."""
     if "error" in line or "undefined reference" in line or "killed" in line.lower():
         return True
-    return _LINKER.match(line) is not None or (_OWN.match(line) is not None and "warning:" not in line)
+    if _LINKER.match(line):
+        return "in function" not in line  # a name of ours
+    return _OWN.match(line) is not None and "warning:" not in line
 
 
 def readable(words: str, limit: int = 24) -> str:
     """The part of a compiler's message that helps: its errors with what directly explains them, at most ``limit`` lines."""
-    lines = [line.rstrip() for line in words.splitlines() if line.strip()]
+    lines = [_OWN_IN_FOLDER.sub("", line.rstrip()) for line in words.splitlines() if line.strip()]
     told = [line for line in lines if _helps(line)]
     # what stumbles over a bracket of the user's in our own text says nothing more
     kept = [line for line in told if not line.startswith(_OURS)] or told or lines
