@@ -22,7 +22,7 @@ from ..runtime import executor
 from ..runtime.buffer import Buffer
 from ..runtime.programs import Program
 from ..var import Var
-from .effects import Change, Template, changes, concrete, template
+from .effects import DEEP, Change, Template, changes, concrete, template
 from .guard import Place, get, put
 from .numbers import Number, Tape
 from .walk import Unseen, Walk
@@ -246,7 +246,10 @@ class Recorder:
         Answers the result with bare numbers. Errors: ``Unseen``."""
         recording, seen = self.recording, self.recording.walk
         self._check_flags()
-        recording.result = template(result, self._var, self._number, seen.position)
+        try:
+            recording.result = template(result, self._var, self._number, seen.position)
+        except RecursionError:
+            raise Unseen(DEEP) from None
         places = {(id(place[0]), place[1]) for _, place, _, _ in self._places}
         found = changes(seen, now, places)
         _unshared([result, *(value for *_, value in found)], seen)
