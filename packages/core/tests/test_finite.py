@@ -118,7 +118,7 @@ def test_a_compiled_function_that_does_so_later_runs_uncaptured_from_then_on(cap
     value, later = own_list(), [False]
     function = mf.compile(lambda x: value if later[0] else x * 2)
     assert [function(mf.ones(1)).item() for _ in range(3)] == [2.0] * 3
-    later[0] = True
+    later[0] = True  # a list that was there before; the walk through new ones must not go into it
     assert all(function(mf.ones(1)) is value for _ in range(4))
     assert "what it answers is nested too deeply, or contains itself" in capsys.readouterr().err
 

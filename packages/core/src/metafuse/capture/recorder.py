@@ -268,7 +268,10 @@ class Recorder:
         for _, var in self._outputs.values():
             recording.made.append(self._made(var, var in behind))
         self.tape.open = False
-        return concrete(result), recording
+        try:
+            return concrete(result), recording
+        except RecursionError:
+            raise Unseen(DEEP) from None
 
     def _check_flags(self) -> None:
         for (_, var), before in zip(self._before, self._flags, strict=True):
@@ -362,7 +365,9 @@ def _unshared(values: list[Any], before: Walk) -> None:
     stack = list(values)
     while stack:
         value = stack.pop()
-        if type(value) in (list, dict) and before.position(value) is None:
+        if type(value) in (list, tuple, dict) and before.position(value) is not None:
+            continue  # handed out as it is
+        if type(value) in (list, dict):
             if id(value) in seen:
                 raise Unseen("it puts one new list in two places")
             seen.add(id(value))
