@@ -61,13 +61,16 @@ def promotion_table() -> str:
 
 
 def result_type_table() -> str:
-    """The types of division, of floating functions and of accumulation."""
+    """The types of division, of floating functions, of sums and of accumulation."""
+    import metafuse
     from metafuse.dtypes import DTYPES, accumulator, to_floating, true_divide
 
-    rows = [
-        (f"`{d}`", str(true_divide(d)), str(to_floating(d)), str(accumulator(d))) for d in DTYPES.values()
-    ]
-    return markdown(("type", "`a / b`", "`exp(a)`, `sqrt(a)` ...", "carried in, in sums"), rows)
+    rows = []
+    for d in DTYPES.values():
+        total = metafuse.ones(1, dtype=d).sum().dtype
+        kinds = (true_divide(d), to_floating(d), total, accumulator(total))
+        rows.append((f"`{d}`", *map(str, kinds)))
+    return markdown(("type", "`a / b`", "`exp(a)`, `sqrt(a)` ...", "`a.sum()`", "carried in"), rows)
 
 
 def operators_table() -> str:

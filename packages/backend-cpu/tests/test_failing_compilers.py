@@ -194,3 +194,42 @@ def test_a_full_disk(script, spoilt, empty_cache, tmp_path, monkeypatch):
 def test_a_missing_temporary_folder(monkeypatch, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
     assert compiler.compile([GOOD])[:4] == b"\x7fELF"
+
+
+def test_folders_of_killed_processes_go_when_they_are_old(monkeypatch, tmp_path):
+    monkeypatch.setattr(process, "_folders", lambda: [str(tmp_path)])
+    process._clean.cache_clear()
+    day = time.time() - process.STALE_SECONDS - 60
+    names = ["metafuse-compile-abc", "metafuse-compile-young", "metafuse-mine", "other"]
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "module.so").write_bytes(b"x")
+        if name != "metafuse-compile-young":
+            os.utime(tmp_path / name, (day, day))
+    (tmp_path / "metafuse-compile-link").symlink_to(tmp_path / "other")
+    (tmp_path / "metafuse-compile-file").write_bytes(b"x")
+    os.utime(tmp_path / "metafuse-compile-file", (day, day))
+    made: list[str] = []
+
+    def build(folder: str) -> bytes:
+        made.append(folder)
+        return b"module"
+
+    assert process.in_folder(build) == b"module"
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["metafuse-compile-file", "metafuse-compile-link", *sorted(names[1:])]
+    assert (tmp_path / "other" / "module.so").exists()
+    assert Path(made[0]).name.startswith(process.PREFIX)
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="files have no owners here")
+def test_folders_of_others_stay(monkeypatch, tmp_path):
+    folder = tmp_path / "metafuse-compile-theirs"
+    folder.mkdir()
+    os.utime(folder, (0, 0))
+    me = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: me + 1)
+    process._clean.cache_clear()
+    process._clean(str(tmp_path))
+    assert folder.exists()
+    process._clean(str(tmp_path / "missing"))

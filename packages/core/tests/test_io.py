@@ -323,3 +323,68 @@ def test_wrong_names_are_explained(tmp_path):
     one.scale = mf.array([2.0])
     one.load_state_dict({"scale": np.float32(3)})
     assert one.scale.item() == 3
+
+
+# -- what can't be saved ---------------------------------------------------------------------------------------
+def _refused(tmp_path, value, name, kind=ArgumentError):
+    """The message of a refusal, after which the folder is as it was."""
+    with pytest.raises(kind, match=r"^\[save\] ") as caught:
+        mf.save(value, os.path.join(tmp_path, name))
+    assert os.listdir(tmp_path) == []
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("value", [[[1], [1, 2]], {"a": [[1], [1, 2]]}])
+def test_ragged_lists_are_refused_where_a_file_holds_arrays(tmp_path, value):
+    name = "x.npz" if isinstance(value, dict) else "x.npy"
+    assert "differ in length" in _refused(tmp_path, value, name, DTypeError)
+    mf.save(value, tmp_path / "x.pkl")
+    assert mf.load(tmp_path / "x.pkl") == value
+
+
+@pytest.mark.parametrize("ending", ["pkl", "pth", "npz", "safetensors"])
+def test_arrays_of_objects_are_refused(tmp_path, ending):
+    _refused(tmp_path, {"a": np.array([None, 1])}, f"x.{ending}", DTypeError)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\ud800", "a/", "."])
+@pytest.mark.parametrize("ending", ["", ".pkl"])
+def test_names_that_no_file_has_are_refused(tmp_path, name, ending):
+    if ending and name.strip("a") in ("/", "."):
+        return  # with an ending they name a file
+    _refused(tmp_path, {"a": np.ones(2)}, name + ending)
+    with pytest.raises(ArgumentError, match=r"^\[save\] "):
+        nn.Linear(1, 1).save(os.path.join(tmp_path, name + ending))
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_is_no_path_is_refused_by_name():
+    with pytest.raises(ArgumentError, match=r"^\[save\] a path must be a string or a Path, got int"):
+        mf.safepickle(1, 5)
+    with pytest.raises(ArgumentError, match=r"path.* got int"):
+        nn.Linear(1, 1).save(5)
+    with pytest.raises(ArgumentError, match=r"^\[load\] 'a\\x00b' has characters"):
+        mf.load("a\0b")
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "a\ud800", "a" * 70000, "a::bfloat16"])
+def test_names_that_an_archive_does_not_give_back_are_refused(tmp_path, name):
+    assert "can't be the name of an array" in _refused(tmp_path, {name: np.ones(2)}, "x.npz")
+
+
+@pytest.mark.parametrize("name", ["a/b.c", "../ä", "a::weight", ".a", "a\n"])
+def test_other_names_come_back(tmp_path, name):
+    mf.save({name: np.ones(2)}, tmp_path / "x.npz")
+    assert list(mf.load(tmp_path / "x.npz")) == [name]
+
+
+def test_texts_that_are_no_unicode_are_refused_in_safetensors(tmp_path):
+    _refused(tmp_path, {"\udc80": np.ones(2)}, "x.safetensors")
+
+
+@pytest.mark.parametrize("ending", ["pkl", "pth", "npz", "safetensors"])
+def test_tensors_without_values_are_refused(tmp_path, ending):
+    torch = pytest.importorskip("torch")
+    for tensor in (torch.eye(2).to_sparse(), torch.empty(2, device="meta")):
+        message = _refused(tmp_path, {"a": tensor}, f"x.{ending}", DTypeError)
+        assert "is a tensor that can't be saved" in message

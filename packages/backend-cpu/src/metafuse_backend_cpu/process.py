@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import re
+import shutil
 import signal
+import stat
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -29,6 +33,10 @@ __all__ = [
     "write_objects",
 ]
 
+#: what temporary folders are called, and nothing else
+PREFIX = "metafuse-compile-"
+#: no compilation takes this long: what is older was left by a process that was killed
+STALE_SECONDS = 24 * 3600.0
 PROBE_SECONDS = 60
 #: no text takes this long; a compiler that does hangs
 COMPILE_SECONDS = 900
@@ -100,9 +108,8 @@ def in_folder(build: Callable[[str], bytes]) -> bytes:
     problem: Exception | None = None
     for parent in _folders():
         try:
-            with tempfile.TemporaryDirectory(
-                prefix="metafuse-", dir=parent, ignore_cleanup_errors=True
-            ) as folder:
+            _clean(parent)
+            with tempfile.TemporaryDirectory(prefix=PREFIX, dir=parent, ignore_cleanup_errors=True) as folder:
                 return build(folder)
         except OSError as error:
             problem = problem or error
@@ -113,9 +120,29 @@ def in_folder(build: Callable[[str], bytes]) -> bytes:
     )
 
 
-def _folders() -> list[str | None]:
+@functools.lru_cache(maxsize=None)
+def _clean(parent: str) -> None:
+    """Remove what processes of this user that were killed in the middle of a compilation have left in ``parent``: once in a
+    process, and nothing that one which lives may use. Should one have slept that long, it goes on in the next folder."""
+    own = getattr(os, "getuid", lambda: 0)()
+    now = time.time()
+    with contextlib.suppress(OSError), os.scandir(parent) as entries:
+        for entry in entries:
+            if not entry.name.startswith(PREFIX):
+                continue
+            with contextlib.suppress(OSError):  # gone meanwhile
+                status = entry.stat(follow_symlinks=False)
+                if (
+                    stat.S_ISDIR(status.st_mode)
+                    and status.st_uid == own
+                    and now - status.st_mtime > STALE_SECONDS
+                ):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def _folders() -> list[str]:
     try:
-        first: list[str | None] = [tempfile.gettempdir()]
+        first = [tempfile.gettempdir()]
     except OSError:
         first = []
     return [

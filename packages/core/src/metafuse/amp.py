@@ -18,6 +18,7 @@ from .arguments import checked
 from .config import flag_scope
 from .dtypes import float32, int32
 from .errors import ArgumentError, DTypeError
+from .finite import nested
 from .ops.autograd import no_grad
 from .ops.creation import array
 from .ops.elementwise import cast
@@ -96,8 +97,12 @@ class GradScaler:
         """A loss, or a list of losses, times the scale, in float32."""
         if not self._enabled:
             return outputs
+        with nested("GradScaler", "outputs"):
+            return self._scaled(outputs)
+
+    def _scaled(self, outputs: Any) -> Any:
         if isinstance(outputs, (list, tuple)):
-            return type(outputs)(self.scale(y) for y in outputs)
+            return type(outputs)(self._scaled(y) for y in outputs)
         if not isinstance(outputs, Var) or not outputs.dtype.is_float:
             raise DTypeError(f"[GradScaler] scale takes floating Vars, got {_kind(outputs)}")
         return cast(outputs, float32) * self._scale

@@ -10,7 +10,7 @@ Who calls it: users, and every layer above ``graph``.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -19,6 +19,7 @@ import numpy as np
 from .dtypes import DType, as_dtype
 from .errors import ArgumentError, DTypeError
 from .extents import Shape, Size, spec_numel
+from .finite import listed
 from .graph.node import Node, Signature, leaf, new_node, next_order, spec_of, state
 from .hot import compiled
 from .runtime import executor
@@ -523,7 +524,7 @@ def sync(vh: Iterable[Var] = (), device_sync: bool = False, weak_sync: bool = Tr
         ([2.0, 2.0], [3.0, 3.0])
     """
     try:
-        nodes = [v._node for v in vh]
+        nodes = [v._node for v in (vh if isinstance(vh, Sized) else listed("sync", "vh", vh))]
     except (TypeError, AttributeError):
         raise DTypeError("[sync] vh must be a list of Vars; for one Var write var.sync()") from None
     executor.evaluate(nodes, weak_sync is not True and not _is_true("weak_sync", weak_sync))

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import ArgumentError
 from ..ops.creation import array
 from ..var import Var
 from .walk import Same, typed
@@ -32,11 +33,16 @@ class Arguments:
         self.numbers: list[Any] = []
         self.others: list[Any] = []
         key: list[Any] = [len(args)]
-        for value in args:
-            self._take(value, key)
-        for name, value in kwargs.items():
-            key.append(name)
-            self._take(value, key)
+        try:
+            for value in args:
+                self._take(value, key)
+            for name, value in kwargs.items():
+                key.append(name)
+                self._take(value, key)
+        except RecursionError:  # ``nested`` would take its time in every call
+            raise ArgumentError(
+                "[compile] an argument is nested too deeply, or contains itself; keep it where the function finds it"
+            ) from None
         if len(self.vars) > 1:
             nodes = [v._node for v in self.vars]
             if len(set(nodes)) < len(nodes):  # the same Var twice

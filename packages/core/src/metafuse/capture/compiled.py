@@ -28,7 +28,7 @@ from ..runtime import executor
 from ..var import Var
 from . import code
 from .arguments import Arguments
-from .effects import template
+from .effects import DEEP, template
 from .numbers import Number, Tape
 from .recorder import Recorder, Recording, cut
 from .replay import Step
@@ -199,7 +199,10 @@ class Compiled:
         result = self._traced(kind, lambda: self.function(*args, **kwargs))
         kind.learned = True
         found: list[Var] = []
-        template(result, lambda var: found.append(var) or 0, lambda _: 0, lambda _: None)  # type: ignore[func-returns-value]
+        try:
+            template(result, lambda var: found.append(var) or 0, lambda _: 0, lambda _: None)  # type: ignore[func-returns-value]
+        except RecursionError:
+            self._refuse(kind, DEEP)
         cut([var for var in found if var._node.order > order])
         return result
 

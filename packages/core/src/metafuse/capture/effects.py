@@ -16,13 +16,16 @@ from ..var import Var
 from .numbers import Number
 from .walk import Same, Unseen, Walk, typed
 
-__all__ = ["Change", "Template", "changes", "concrete", "fill", "positions", "template"]
+__all__ = ["DEEP", "Change", "Template", "changes", "concrete", "fill", "positions", "template"]
 
 #: ("var", number) | ("number", number) | ("text", typed value, value) | ("held", position in the walk) | ("object", Same) |
 #: (class, keys or None, templates)
 Template = tuple[Any, ...]
 #: (number of the container in the walk, "set" | "delete" | "items", key, value)
 Change = tuple[int, str, Any, Any]
+
+#: why a function whose answer no template describes runs uncaptured
+DEEP = "what it answers is nested too deeply, or contains itself"
 
 _TEXTS = (type(None), bool, int, float, complex, str, bytes)
 

@@ -22,7 +22,7 @@ from ..runtime import executor
 from ..runtime.buffer import Buffer
 from ..runtime.programs import Program
 from ..var import Var
-from .effects import Change, Template, changes, concrete, template
+from .effects import DEEP, Change, Template, changes, concrete, template
 from .guard import Place, get, put
 from .numbers import Number, Tape
 from .walk import Unseen, Walk
@@ -246,7 +246,10 @@ class Recorder:
         Answers the result with bare numbers. Errors: ``Unseen``."""
         recording, seen = self.recording, self.recording.walk
         self._check_flags()
-        recording.result = template(result, self._var, self._number, seen.position)
+        try:
+            recording.result = template(result, self._var, self._number, seen.position)
+        except RecursionError:
+            raise Unseen(DEEP) from None
         places = {(id(place[0]), place[1]) for _, place, _, _ in self._places}
         found = changes(seen, now, places)
         _unshared([result, *(value for *_, value in found)], seen)
@@ -265,7 +268,10 @@ class Recorder:
         for _, var in self._outputs.values():
             recording.made.append(self._made(var, var in behind))
         self.tape.open = False
-        return concrete(result), recording
+        try:
+            return concrete(result), recording
+        except RecursionError:
+            raise Unseen(DEEP) from None
 
     def _check_flags(self) -> None:
         for (_, var), before in zip(self._before, self._flags, strict=True):
@@ -359,7 +365,9 @@ def _unshared(values: list[Any], before: Walk) -> None:
     stack = list(values)
     while stack:
         value = stack.pop()
-        if type(value) in (list, dict) and before.position(value) is None:
+        if type(value) in (list, tuple, dict) and before.position(value) is not None:
+            continue  # handed out as it is
+        if type(value) in (list, dict):
             if id(value) in seen:
                 raise Unseen("it puts one new list in two places")
             seen.add(id(value))

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..arguments import checked
 from ..errors import ArgumentError, DTypeError
+from ..finite import nested
 from ..ops.creation import array
 from ..var import Var
 
@@ -34,6 +35,11 @@ def collate_batch(batch: list[Any]) -> Any:
         >>> mf.data.collate_batch([(1, 2.0), (3, 4.0)])
         [array([1, 3], dtype=int32), array([2., 4.], dtype=float32)]
     """
+    with nested("collate_batch", "an item"):
+        return _collated(batch)
+
+
+def _collated(batch: list[Any]) -> Any:
     if not batch:
         raise ArgumentError("[collate_batch] batch is empty; give at least one item")
     first = batch[0]
@@ -54,13 +60,13 @@ def collate_batch(batch: list[Any]) -> Any:
     if first is None or isinstance(first, (str, bytes)):
         return list(batch)
     if isinstance(first, dict):
-        return {key: collate_batch([item[key] for item in batch]) for key in first}
+        return {key: _collated([item[key] for item in batch]) for key in first}
     if isinstance(first, (tuple, list)):
         if any(len(item) != len(first) for item in batch):
             raise ArgumentError(
                 f"[collate_batch] items have different lengths: {sorted({len(i) for i in batch})}"
             )
-        return [collate_batch(list(column)) for column in zip(*batch, strict=True)]
+        return [_collated(list(column)) for column in zip(*batch, strict=True)]
     if hasattr(first, "__array_interface__") or hasattr(first, "__array__"):  # images of PIL, and the like
         return _stack([np.asarray(item) for item in batch])
     raise DTypeError(
@@ -89,12 +95,17 @@ def _stack(arrays: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
 
 def to_vars(batch: Any) -> Any:
     """The batch with every array turned into a Var that takes no gradient."""
+    with nested("to_vars", "the batch"):
+        return _as_vars(batch)
+
+
+def _as_vars(batch: Any) -> Any:
     if isinstance(batch, np.ndarray):
         return array(batch).stop_grad()
     if isinstance(batch, dict):
-        return {key: to_vars(value) for key, value in batch.items()}
+        return {key: _as_vars(value) for key, value in batch.items()}
     if isinstance(batch, (tuple, list)):
-        return [to_vars(value) for value in batch]
+        return [_as_vars(value) for value in batch]
     return batch
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError, DTypeError
+from ..finite import LIMIT, listed
 from ..var import Var
 from .dataset import Dataset
 from .sampler import get_random_list, item_count
@@ -72,7 +73,9 @@ def _indices(indices: Any, count: int) -> list[int]:
     if isinstance(indices, Var):
         indices = indices.numpy()
     try:
-        found = np.asarray(indices if isinstance(indices, np.ndarray) else list(indices))
+        found = np.asarray(
+            indices if isinstance(indices, np.ndarray) else listed("Subset", "indices", indices, 8 * LIMIT)
+        )
     except (TypeError, ValueError):
         raise DTypeError(
             f"[Subset] indices must be a list of integers, got {type(indices).__name__}"
@@ -114,7 +117,7 @@ class ConcatDataset(Dataset):
             raise DTypeError(
                 f"[ConcatDataset] datasets must be a list of data sets, got {type(datasets).__name__}"
             )
-        self.datasets = list(datasets)
+        self.datasets = listed("ConcatDataset", "datasets", datasets)
         if not self.datasets:
             raise ArgumentError("[ConcatDataset] datasets is empty; give at least one data set")
         #: how many items there are up to the end of each data set

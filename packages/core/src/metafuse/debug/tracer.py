@@ -80,16 +80,16 @@ def _place(source: int) -> str:
 
 
 def _vars(value: Any) -> Iterator[Var]:
-    """The Vars in nested lists, tuples and dicts."""
+    """The Vars in nested lists, tuples and dicts, each of which is looked into once."""
     stack = [value]
+    seen: set[int] = set()
     while stack:
         item = stack.pop()
         if isinstance(item, Var):
             yield item
-        elif isinstance(item, dict):
-            stack.extend(reversed(list(item.values())))
-        elif isinstance(item, (list, tuple)):
-            stack.extend(reversed(item))
+        elif isinstance(item, (list, tuple, dict)) and id(item) not in seen:
+            seen.add(id(item))
+            stack.extend(reversed(list(item.values()) if isinstance(item, dict) else item))
 
 
 class _Tracer:

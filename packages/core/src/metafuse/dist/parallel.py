@@ -27,6 +27,7 @@ from ..arguments import checked
 from ..backend.contract import host_bytes
 from ..config import flags
 from ..errors import ArgumentError, DistributionError, DTypeError, brief
+from ..finite import listed
 from ..ops.creation import array
 from ..var import Var, sync
 from .collectives import mpi_all_reduce, settle
@@ -172,7 +173,7 @@ def broadcast_vars(values: Iterable[Var], root: int = 0) -> None:
         [1.0, 1.0]
     """
     group = world()
-    several = list(values)
+    several = listed("broadcast_vars", "values", values)
     if group.size == 1 or not several:
         return
     settle()

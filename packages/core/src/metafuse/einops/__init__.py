@@ -13,10 +13,12 @@ https://einops.rocks.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from ..arguments import checked
 from ..errors import ArgumentError, MetafuseError
+from ..finite import listed
 from .library import EinopsMissing, library
 
 __all__ = [
@@ -122,7 +124,7 @@ def pack(tensors: Any, pattern: str) -> Any:
         >>> packed.shape, shapes
         ((2, 7), [(3,), (2, 2)])
     """
-    return _called("pack", tensors, pattern)
+    return _called("pack", _listed("pack", "tensors", tensors), pattern)
 
 
 @checked
@@ -134,7 +136,12 @@ def unpack(tensor: Any, packed_shapes: Any, pattern: str) -> Any:
         >>> [x.shape for x in mf.einops.unpack(mf.ones([2, 7]), [(3,), (2, 2)], "a *")]
         [(2, 3), (2, 2, 2)]
     """
-    return _called("unpack", tensor, packed_shapes, pattern)
+    return _called("unpack", tensor, _listed("unpack", "packed_shapes", packed_shapes), pattern)
+
+
+def _listed(name: str, argument: str, values: Any) -> Any:
+    """An iterator as a list; the package reads it to the end."""
+    return listed(f"einops.{name}", argument, values) if isinstance(values, Iterator) else values
 
 
 def _called(name: str, *args: Any, **axes_lengths: Any) -> Any:

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ..errors import ArgumentError, MetafuseError
+from ..errors import ArgumentError, MetafuseError, brief
 
 __all__ = ["Budget", "FileFormatError", "Source", "reading", "same_path", "writing"]
 
@@ -113,17 +113,26 @@ def memory_of_machine() -> int:
         return 1 << 40
 
 
-def same_path(path: str | os.PathLike[str]) -> str:
-    """``path`` as text, with the user's folder filled in. Errors: ``ArgumentError`` for what is no path or an address."""
+def same_path(path: str | os.PathLike[str], operator: str = "io") -> str:
+    """``path`` as text, with the user's folder filled in. Errors: ``ArgumentError`` for what is no path or an address, or holds
+    what no name of a file can."""
     if not isinstance(path, (str, os.PathLike)):
-        raise ArgumentError(f"[io] a path must be a string or a Path, got {type(path).__name__}")
+        raise ArgumentError(f"[{operator}] a path must be a string or a Path, got {type(path).__name__}")
     text = os.fspath(path)
     if isinstance(text, bytes):
         text = os.fsdecode(text)
     if "://" in text:
         raise ArgumentError(
-            f"[io] {text!r} is an address; get the file with metafuse.data.download_url_to_local(url, filename, folder, "
+            f"[{operator}] {text!r} is an address; get the file with metafuse.data.download_url_to_local(url, filename, folder, "
             "md5) and give its path"
+        )
+    try:
+        possible = b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        possible = False
+    if not possible:
+        raise ArgumentError(
+            f"[{operator}] {brief(text)} has characters that no name of a file has; give another"
         )
     return os.path.expanduser(text)
 
@@ -135,7 +144,7 @@ def reading(path: str | os.PathLike[str] | BinaryIO) -> Iterator[Source]:
     What goes wrong in between because the file is not what it claims comes out as ``FileFormatError``.
     """
     if isinstance(path, (str, bytes, os.PathLike)):
-        name = same_path(path)  # type: ignore[arg-type]
+        name = same_path(path, "load")  # type: ignore[arg-type]
         if os.path.isdir(name):
             raise FileFormatError(f"[load] {name!r} is a folder; give a file in it")
         with open(name, "rb") as file, _guarded(repr(name)):
@@ -174,9 +183,10 @@ def writing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
     A reader sees the old file or the new one, never a part. A link is followed; the old file's permissions are kept.
     """
-    target = os.path.realpath(same_path(path))
+    given = same_path(path, "save")
+    target = os.path.realpath(given)
     folder, name = os.path.split(target)
-    if os.path.isdir(target):
+    if os.path.isdir(target) or not os.path.basename(given):
         raise ArgumentError(f"[save] {target!r} is a folder; give the name of a file")
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"[save] the folder {folder!r} does not exist; make it first")

@@ -18,16 +18,16 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ..errors import ArgumentError, DTypeError
+from ..errors import DTypeError, OutOfMemory
 from ..var import Var
 from .files import Budget, Source, reading, writing
 from .pickle_names import plain_names
 from .pickle_reader import PickleReader, is_key
+from .tensors import check_depth, host_array
 
 __all__ = ["SIGNATURE", "load_pickle", "save_pickle", "unpickle"]
 
 SIGNATURE = b"HCAJSLHD"
-_DEPTH = 200  # of nested containers that are saved
 
 
 def load_pickle(path: str | os.PathLike[str] | BinaryIO) -> Any:
@@ -94,14 +94,18 @@ def save_pickle(obj: Any, path: str | os.PathLike[str]) -> None:
     plain = _plain(obj, "the value", 0)
     with writing(path) as file:
         hashing = _Hashing(file)
-        pickle.dump(plain, hashing, protocol=4)
+        try:
+            pickle.dump(plain, hashing, protocol=4)
+        except MemoryError:
+            raise OutOfMemory(
+                "[save] no memory for a copy of an array that is not contiguous; save it in parts"
+            ) from None
         file.write(hashing.digest.digest() + SIGNATURE)
 
 
 def _plain(value: Any, where: str, depth: int) -> Any:
     """``value`` with every Var turned into an ndarray."""
-    if depth > _DEPTH:
-        raise ArgumentError(f"[save] {where} is nested more than {_DEPTH} levels deep, or contains itself")
+    check_depth(depth, where)
     if isinstance(value, Var):
         return value.numpy()
     if isinstance(value, np.ndarray):
@@ -123,10 +127,8 @@ def _plain(value: Any, where: str, depth: int) -> Any:
         return tuple(_plain(v, f"{where}[{k}]", depth + 1) for k, v in enumerate(value))
     if type(value) in (set, frozenset) and all(map(is_key, value)):
         return value
-    detach = getattr(value, "detach", None)  # a tensor of PyTorch's
-    if detach is not None and hasattr(value, "cpu"):
-        tensor = detach().cpu()
-        return np.asarray((tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy())
+    if hasattr(value, "detach") and hasattr(value, "cpu"):  # a tensor of PyTorch's
+        return host_array(value, where)
     raise DTypeError(
         f"[save] {where} is a {type(value).__name__}; numbers, texts, arrays, Vars and containers of them can be saved. "
         "Of a network or an optimizer save its state_dict()"

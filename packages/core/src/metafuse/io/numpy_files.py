@@ -18,8 +18,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ..arguments import checked
-from ..dtypes import as_dtype
-from ..errors import ArgumentError, DTypeError
+from ..dtypes import DType, as_dtype
+from ..errors import ArgumentError, DTypeError, brief
 from ..var import Var, sync
 from .files import Budget, Source, reading, writing
 from .tensors import MAX_DIMENSIONS, bits_of, check_target
@@ -139,14 +139,19 @@ def read_npz(source: Source) -> dict[str, np.ndarray[Any, Any]]:
     return dict(_decoded(source, name, stored) for name, stored in found.items())
 
 
+def _parts(name: str) -> tuple[str, DType | None]:
+    """A name and the type behind ``::``, where there is one."""
+    plain, separator, kind = name.rpartition("::")
+    try:
+        return (plain, as_dtype(kind)) if separator else (name, None)
+    except DTypeError:
+        return name, None
+
+
 def _decoded(source: Source, name: str, stored: np.ndarray[Any, Any]) -> tuple[str, np.ndarray[Any, Any]]:
     """The name and values of what ``save_numpy`` stored, perhaps as bits."""
-    plain, separator, kind = name.rpartition("::")
-    if not separator:
-        return name, stored
-    try:
-        dtype = as_dtype(kind)
-    except DTypeError:
+    plain, dtype = _parts(name)
+    if dtype is None:
         return name, stored
     if stored.dtype != dtype.storage:
         raise source.problem(f"array {name[:100]!r} has elements of {stored.dtype}; it is damaged")
@@ -175,6 +180,8 @@ def save_numpy(value: Any, path: str | os.PathLike[str]) -> None:
         raise ArgumentError("[save] names of arrays must be texts; another name than .npz keeps other keys")
     sync(v for v in value.values() if isinstance(v, Var))
     entries = [(name, *_plain(v, f"array {name!r}")) for name, v in value.items()]
+    for name in value:
+        _check_name(name)
     with writing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, kind, array in entries:
             info = zipfile.ZipInfo(f"{name}{kind}.npy", (1980, 1, 1, 0, 0, 0))
@@ -182,10 +189,25 @@ def save_numpy(value: Any, path: str | os.PathLike[str]) -> None:
                 form.write_array(entry, array, allow_pickle=False)
 
 
+def _check_name(name: str) -> None:
+    """Errors: ``ArgumentError`` for a name under which an archive keeps no array, or gives back another."""
+    size = len(name.encode("utf-8", "surrogatepass"))
+    whole = name.isprintable() or not any("\ud800" <= letter <= "\udfff" or letter == "\0" for letter in name)
+    if not 0 < size < 1 << 15 or not whole or _parts(name)[1] is not None:
+        raise ArgumentError(
+            f"[save] {brief(name)} can't be the name of an array in a .npz file; give another, or save as .pkl"
+        )
+
+
 def _plain(value: Any, where: str) -> tuple[str, np.ndarray[Any, Any]]:
     """What is put behind the name, and an array that NumPy can write."""
     if isinstance(value, (bool, int, float, list, tuple, np.generic)):
-        value = np.asarray(value)
+        try:
+            value = np.asarray(value)
+        except ValueError:
+            raise DTypeError(
+                f"[save] {where} is a list whose parts differ in length; save it as .pkl"
+            ) from None
     if isinstance(value, np.ndarray) and value.dtype.kind in "cSUmM":
         return "", value
     bits, dtype = bits_of(value, where)

@@ -20,7 +20,7 @@ from ..dtypes import DType
 from ..errors import ArgumentError, DTypeError
 from ..var import Var, sync
 from .files import writing
-from .tensors import bits_of, flat_bytes
+from .tensors import bits_of, check_depth, flat_bytes
 
 __all__ = ["save_pytorch"]
 
@@ -29,7 +29,6 @@ _STORAGE = {
     "int64": "LongStorage", "int32": "IntStorage", "int16": "ShortStorage", "int8": "CharStorage", "uint8": "ByteStorage",
     "bool": "BoolStorage",
 }  # fmt: skip
-_DEPTH = 200
 _ALIGNMENT = 64  # of data in the archive, so that it can be mapped into memory
 
 
@@ -87,10 +86,7 @@ class _Pickle:
 
     def value(self, value: Any, where: str, depth: int) -> None:
         """Add ``value``, which stands at ``where``."""
-        if depth > _DEPTH:
-            raise ArgumentError(
-                f"[save] {where} is nested more than {_DEPTH} levels deep, or contains itself"
-            )
+        check_depth(depth, where)
         put = self.parts.append
         if value is None or isinstance(value, bool):
             put({None: b"N", True: b"\x88", False: b"\x89"}[value])

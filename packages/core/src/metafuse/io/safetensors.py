@@ -20,7 +20,7 @@ import numpy as np
 from .. import dtypes
 from ..arguments import checked
 from ..dtypes import DType
-from ..errors import ArgumentError
+from ..errors import ArgumentError, brief
 from ..var import Var, sync
 from .files import Budget, Source, reading, writing
 from .tensors import MAX_DIMENSIONS, bits_of, check_target, finish, flat_bytes
@@ -174,7 +174,12 @@ def save_safetensors(
         }
         begin += bits.nbytes
         pieces.append((name, bits))
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    try:
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ArgumentError(
+            f"[save] names and metadata must be texts of Unicode: {brief(str(error))}"
+        ) from None
     text += b" " * (-len(text) % 8)
     with writing(path) as file:
         file.write(len(text).to_bytes(8, "little") + text)

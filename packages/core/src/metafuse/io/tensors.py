@@ -13,15 +13,35 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import DType, as_dtype, bfloat16, bool_
-from ..errors import ArgumentError, DTypeError, OutOfMemory
+from ..errors import ArgumentError, DTypeError, OutOfMemory, brief
 from ..ops.creation import array
 from ..var import Var
 from .files import Budget
 
-__all__ = ["MAX_DIMENSIONS", "bits_of", "check_target", "finish", "flat_bytes", "strided"]
+__all__ = [
+    "DEPTH",
+    "MAX_DIMENSIONS",
+    "bits_of",
+    "check_depth",
+    "check_target",
+    "finish",
+    "flat_bytes",
+    "host_array",
+    "strided",
+]
 
 #: more dimensions than that no NumPy has
 MAX_DIMENSIONS = 32
+#: of nested containers that are saved
+DEPTH = 200
+
+
+def check_depth(depth: int, where: str) -> None:
+    """Errors: ``ArgumentError`` if what stands at ``where`` is nested too deeply to be saved."""
+    if depth > DEPTH:
+        raise ArgumentError(
+            f"[save] {where[:40]}... is nested more than {DEPTH} levels deep, or contains itself"
+        )
 
 
 def check_target(to: str | None) -> None:
@@ -56,10 +76,9 @@ def bits_of(value: Any, where: str) -> tuple[np.ndarray[Any, Any], DType]:
         detach = getattr(value, "detach", None)  # PyTorch's, without importing it
         if detach is None or not hasattr(value, "cpu"):
             raise DTypeError(f"[save] {where} is a {type(value).__name__}; Vars and arrays can be saved")
-        value = detach().cpu()
         if str(value.dtype) == "torch.bfloat16":
-            return _little(bfloat16.encode(value.float().numpy())), bfloat16
-        value = value.numpy()
+            return _little(bfloat16.encode(host_array(value, where))), bfloat16
+        value = host_array(value, where)
     if value.dtype.name == "bfloat16":  # of the package ml_dtypes
         return _little(np.asarray(value).view(np.uint16)), bfloat16
     try:
@@ -69,6 +88,16 @@ def bits_of(value: Any, where: str) -> tuple[np.ndarray[Any, Any], DType]:
             f"[save] {where} has elements of type {value.dtype}, which no Var can have"
         ) from None
     return _little(np.asarray(value).astype(dtype.storage, copy=False)), dtype
+
+
+def host_array(tensor: Any, where: str) -> np.ndarray[Any, Any]:
+    """The values of a PyTorch tensor, bfloat16 as float32. Errors: ``DTypeError`` naming ``where`` for one that is sparse, has no
+    data, or elements that NumPy has not."""
+    try:
+        tensor = tensor.detach().cpu()
+        return np.asarray((tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy())
+    except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
+        raise DTypeError(f"[save] {where} is a tensor that can't be saved: {brief(str(error))}") from error
 
 
 def _little(bits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -14,6 +14,7 @@ import functools
 import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping
+from reprlib import recursive_repr
 from typing import Any, TypeVar
 
 from ..arguments import checked
@@ -128,7 +129,8 @@ class Module:
 
         A ``callback`` that answers ``False`` keeps the walk from going below that module.
         """
-        below = list(self._local_modules())
+        above = [self, *parents]  # where a module contains itself, the walk does not go round
+        below = [(name, m) for name, m in self._local_modules() if all(m is not a for a in above)]
         if callback(parents, k, self, len(below)) is False:
             return
         if recurse:
@@ -359,6 +361,7 @@ class Module:
     #: names of the attributes that ``extra_repr`` shows, in order
     _shown: tuple[str, ...] = ()
 
+    @recursive_repr()
     def __repr__(self) -> str:
         """The tree of modules, indented."""
         lines = [f"{type(self).__name__}({self.extra_repr()}"]

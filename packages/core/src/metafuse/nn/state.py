@@ -120,7 +120,7 @@ def save(arrays: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
 
     A name that ends in what ``io.save`` knows gets that format; every other one NumPy's ``.npz``, which keeps all types.
     """
-    if os.path.splitext(os.fspath(path))[1].lower() in io.ENDINGS:
+    if isinstance(path, (str, os.PathLike)) and os.path.splitext(os.fspath(path))[1].lower() in io.ENDINGS:
         io.save(dict(arrays), path)
     else:
         io.save_numpy(dict(arrays), path)

@@ -21,6 +21,7 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 
 from ..errors import DTypeError, GradientError
+from ..finite import listed
 from ..graph.node import Node, describe_origin, state
 from ..graph.recipe import Recipe, block_of
 from ..hot import compiled
@@ -129,7 +130,7 @@ def grad(loss: Var, targets: Any, retain_graph: bool = True) -> Any:
     if type(wanted) is not list:
         if not isinstance(targets, Iterable) or type(targets) in (str, bytes, np.ndarray):
             raise DTypeError(f"[grad] targets must be a Var or a list of Vars, got {type(targets).__name__}")
-        wanted = list(targets)
+        wanted = listed("grad", "targets", targets)
     if type(loss) is not Var or not loss._node.spec.dtype.is_float:
         raise DTypeError(
             f"[grad] loss must be a floating Var, got {getattr(loss, 'dtype', type(loss).__name__)}"

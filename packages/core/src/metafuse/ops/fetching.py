@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError, DTypeError
+from ..finite import listed
 from ..runtime import executor
 from ..var import Var, sync, sync_all
 from .autograd import no_grad
@@ -76,7 +77,7 @@ def fetch_sync(vh: Sequence[Var]) -> list[np.ndarray[Any, Any]]:
     """
     if isinstance(vh, (str, bytes, np.ndarray)) or not isinstance(vh, Iterable):
         raise DTypeError(f"[fetch_sync] vh must be a list of Vars, got {type(vh).__name__}")
-    values = list(vh) if not isinstance(vh, Var) else [vh]
+    values = listed("fetch_sync", "vh", vh) if not isinstance(vh, Var) else [vh]
     for k, value in enumerate(values):
         if not isinstance(value, Var):
             raise DTypeError(f"[fetch_sync] vh[{k}] must be a Var, got {type(value).__name__}")

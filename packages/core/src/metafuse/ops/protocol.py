@@ -14,6 +14,7 @@ import numpy as np
 
 from ..dtypes import DTYPES, as_dtype
 from ..errors import ArgumentError, DTypeError
+from ..finite import nested
 from ..var import Var
 from .creation import array, full
 from .elementwise import cast
@@ -342,11 +343,16 @@ def dfs_to_numpy(x: Any) -> Any:
         >>> mf.dfs_to_numpy({"a": [mf.ones(1), 2]})
         {'a': [array([1.], dtype=float32), 2]}
     """
+    with nested("dfs_to_numpy", "x"):
+        return _read(x)
+
+
+def _read(x: Any) -> Any:
     if isinstance(x, Var):
         return x.numpy()
     if isinstance(x, (list, tuple)):
-        return type(x)(dfs_to_numpy(v) for v in x)
-    return {k: dfs_to_numpy(v) for k, v in x.items()} if isinstance(x, dict) else x
+        return type(x)(_read(v) for v in x)
+    return {k: _read(v) for k, v in x.items()} if isinstance(x, dict) else x
 
 
 def from_torch(x: Any) -> Var:

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..dtypes import DType, as_dtype
 from ..errors import ArgumentError, DTypeError
+from ..finite import nested
 from ..graph.node import describe_origin
 from ..var import Var
 from .creation import array
@@ -30,14 +31,19 @@ def peek_s(x: Any) -> str:
         >>> mf.peek_s({"x": [mf.ones(2, 3), "text", 5]})
         "{'x': [float32[2, 3], text, int]}"
     """
+    with nested("peek_s", "x"):
+        return _peeked(x)
+
+
+def _peeked(x: Any) -> str:
     if type(x) is Var:
         return f"{x.dtype}{list(x.shape)}"
     if isinstance(x, str):
         return x
     if isinstance(x, Mapping):
-        return "{" + ", ".join(f"{key!r}: {peek_s(value)}" for key, value in x.items()) + "}"
+        return "{" + ", ".join(f"{key!r}: {_peeked(value)}" for key, value in x.items()) + "}"
     if isinstance(x, (list, tuple)):
-        return "[" + ", ".join(map(peek_s, x)) + "]"
+        return "[" + ", ".join(map(_peeked, x)) + "]"
     return type(x).__name__
 
 

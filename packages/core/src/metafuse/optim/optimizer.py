@@ -16,6 +16,7 @@ import numpy as np
 from ..dist import buckets, parallel
 from ..dtypes import accumulator, is_number
 from ..errors import ArgumentError, DTypeError, GradientError, brief
+from ..finite import listed
 from ..ops.autograd import grad, no_grad
 from ..ops.creation import array, zeros
 from ..ops.elementwise import cast
@@ -352,6 +353,8 @@ class Optimizer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what ``state_dict`` of an optimizer of the same kind over the same parameters answered."""
         kind = type(self).__name__
+        if not isinstance(state, Mapping) or not isinstance(state.get("defaults"), Mapping):
+            raise ArgumentError(f"[{kind}] the state must be what state_dict() of a {kind} answered")
         groups = state.get("groups", [])
         if groups and len(groups) != len(self.param_groups):
             raise ArgumentError(
@@ -411,7 +414,7 @@ def _listed(op: str, name: str, value: Any) -> list[Any]:
         return [value]
     if isinstance(value, (str, bytes, Mapping, np.ndarray)) or not isinstance(value, Iterable):
         raise DTypeError(f"[{op}] {name} must be a list of Vars, got {type(value).__name__}")
-    return list(value)
+    return listed(op, name, value)
 
 
 def check_number(op: str, name: str, value: Any, least: float = 0.0) -> Any:
