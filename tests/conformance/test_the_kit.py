@@ -47,7 +47,7 @@ SELECTED = (
     (elementwise.test_near_zero, None),
     (elementwise.test_elementwise_numbers, ("subtract", "ternary")),
     (elementwise.test_elementwise_specials, ("maximum", "exp")),
-    (index.test_reindex, ("transpose", "stride-and-pad", "shift", "an-extra")),
+    (index.test_reindex, ("transpose", "stride-and-pad", "shift", "infinity-for-overflow", "an-extra")),
     (index.test_reindex_reduce, ("add", "void")),
     (index.test_index_samples, ("transpose", "concat")),
     (reduce.test_reduce, ("add", "maximum")),
@@ -236,6 +236,9 @@ def test_a_failure_names_operator_inputs_backend_and_place_and_can_be_pasted(cap
         (np.array([0, np.nan], np.float32), np.zeros(2), "NaN: 1 of 2"),
         (np.array([0, np.inf], np.float32), np.zeros(2), "infinity: 1 of 2"),
         (np.array([-np.inf], np.float32), np.array([np.inf]), "infinity: 1 of 1"),
+        (np.array([0], np.float32), np.array([-np.inf]), "infinity: 1 of 1"),
+        (np.array([3e38], np.float32), np.array([1e300]), "infinity: 1 of 1"),
+        (np.array([1e308]), np.array([np.inf]), "infinity: 1 of 1"),
         (np.array([1, 2], np.int8), np.array([1, 3]), "1 of 2 elements differ, first at (1)"),
         (np.array([True]), np.array([False]), "1 of 1 elements differ"),
         (np.array([1.0, 1.001], np.float32), np.ones(2), "max |diff| 0.001 >"),
@@ -248,6 +251,8 @@ def test_compare_sees(got, expected, says):
 def test_compare_accepts_what_rounds_to_infinity_and_wraps_around():
     kit = Kit("reference")
     assert compare(np.array([np.inf, 65504], np.float16), np.array([1e6, 65504.0]), kit) == ""
+    largest = np.array([np.finfo(np.float32).max])
+    assert compare(largest, largest.astype(np.float64) * (1 + 1e-7), kit) == ""
     assert compare(np.array([-56], np.int8), np.array([200]), kit) == ""
     assert compare(np.array([1 + 1e-6], np.float32), np.ones(1), kit) == ""
 

@@ -116,7 +116,8 @@ class Toolchain:
     def code_arguments(self) -> list[str]:
         """Arguments that make a module of one user's snippet."""
         parallel = ["-fopenmp"] if self.openmp else []
-        return [*_CODE_FLAGS, *self.flags, *parallel, *_SHARED_FLAGS, *_linker_flags(), *_linker_lines(), "-lm"]
+        linking = [*_SHARED_FLAGS, *_linker_flags(), *_linker_lines()]
+        return [*_CODE_FLAGS, *self.flags, *parallel, *linking, "-lm"]
 
 
 def _linker_flags() -> list[str]:

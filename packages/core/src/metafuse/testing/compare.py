@@ -152,7 +152,7 @@ def _compare_floats(got: Array, expected: Array, kit: Kit, scale: bool, factor: 
         # next to the largest number rounding decides whether it is infinity
         limit = float(np.finfo(got.dtype).max)
         infinite = np.isinf(rounded) != np.isinf(value)
-        infinite &= ~(np.abs(np.clip(expected, -limit, limit)) > limit * (1 - 4 * tolerance.relative))
+        infinite &= ~(np.abs(np.abs(expected) / limit - 1) < 4 * tolerance.relative)
         infinite |= np.isinf(rounded) & np.isinf(value) & (rounded != value)
         if infinite.any():
             return "infinity: " + _differing(got, infinite, expected)
