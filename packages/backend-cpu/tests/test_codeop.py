@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -17,9 +19,9 @@ RNG = np.random.default_rng(3)
 def run(backend, table):
     """run(source, inputs, outputs, ...): the outputs' arrays, cut to their final shapes. Outputs are (shape, dtype)."""
 
-    def runner(source, inputs, outputs, data=None, header="", aliases=None):
+    def runner(source, inputs, outputs, data=None, header="", aliases=None, options=()):
         specs = [[(as_dtype(x.dtype), x.ndim) for x in inputs], [(as_dtype(d), len(s)) for s, d in outputs]]
-        text = backend.emit_code("snippet", header, source, *specs, aliases)
+        text = backend.emit_code("snippet", header, source, *specs, aliases, options)
         loaded = backend.load(backend.compile([text]), {"snippet": None})["snippet"]
         given = [(table.handles[table.add(x)], x.shape) for x in inputs]
         slots = [table.add(np.zeros(shape, as_dtype(dtype).numpy)) for shape, dtype in outputs]
@@ -287,6 +289,15 @@ def test_what_is_wrong_elsewhere_is_found_too(backend, header, source, options, 
     with pytest.raises(CompileError) as caught:
         backend.compile([backend.emit_code("wrong", header, source, [], [(float32, 1)], options=options)])
     assert line in str(caught.value)
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="an option of GNU's linker")
+def test_a_snippet_may_ask_for_names_of_the_process(run):
+    header = 'extern "C" int Py_IsInitialized();'
+    answer = run(
+        "@out(0) = Py_IsInitialized();", [], [((1,), "float32")], header=header, options=["-Wl,-z,undefs"]
+    )
+    assert answer[0].tolist() == [1.0]
 
 
 @pytest.mark.parametrize("end", ["// slashed \\", "\\"])

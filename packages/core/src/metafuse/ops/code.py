@@ -68,7 +68,8 @@ def code(
         data: numbers read as ``data["name"]``; they are run-time arguments.
         cpu_grad_header, cuda_grad_header: headers of the gradient sources; without them, the other headers are theirs too.
         compile_options: ``{"FLAGS: -I/some/where -lsomething": 1}``: for the compiler and the linker, beside
-            ``flags.compile_options``.
+            ``flags.compile_options``. Names that nobody defines are refused when the CPU backend links; with
+            ``-Wl,-z,undefs`` (GNU's linker) they may come from the process that loads the operator.
         shapes, dtypes, outputs: names by which the second and third form may be written.
 
     Returns:
