@@ -47,6 +47,7 @@ SELECTED = (
     (elementwise.test_near_zero, None),
     (elementwise.test_elementwise_numbers, ("subtract", "ternary")),
     (elementwise.test_elementwise_specials, ("maximum", "exp")),
+    (elementwise.test_whole_range, ("less",)),
     (index.test_reindex, ("transpose", "stride-and-pad", "shift", "infinity-for-overflow", "an-extra")),
     (index.test_reindex_reduce, ("add", "void")),
     (index.test_index_samples, ("transpose", "concat")),

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from ..backend.contract import AbstractBackend, Call, Capabilities, Handle, Loaded, Step, host_bytes
-from ..dtypes import DType
-from ..kernel.expr import Expr, call, const, rewrite, select
+from ..dtypes import DType, as_dtype
+from ..kernel.expr import Expr, call, cast, const, rewrite, select
 from ..kernel.ir import Kernel, Stage
 
 __all__ = ["SABOTAGES", "Sabotaged"]
@@ -230,6 +230,17 @@ class IgnoredDtype(Sabotaged):
                     self.poke(memory, data.astype(np.float32).astype(np.float64))
 
 
+class ClippedInfinity(Sabotaged):
+    """Infinity is stored as the largest number."""
+
+    def launch(self, step: Step, handles: Sequence[Handle], scalars: Sequence[float | int]) -> None:
+        super().launch(step, handles, scalars)
+        for dtype, memory in self.written(step, handles):
+            if dtype.name == "float32" and memory.nbytes:
+                data = self.peek(memory).view(np.float32)
+                self.poke(memory, np.nan_to_num(data, nan=np.nan))
+
+
 class _ChangedCalls(Sabotaged):
     """Arguments of calls are changed by ``rule``."""
 
@@ -350,6 +361,13 @@ def _c_division(x: Expr) -> Expr | None:
     return Expr(table[x.op], x.args, x.dtype) if x.op in table and x.dtype.kind == "i" else None
 
 
+def _signed_order(x: Expr) -> Expr | None:
+    if x.op not in ("lt", "le", "gt", "ge") or x.args[0].dtype.kind != "u":
+        return None
+    signed = as_dtype(x.args[0].dtype.name.removeprefix("u"))
+    return call(x.op, *(cast(y, signed) for y in x.args))
+
+
 def _ignored_guard(x: Expr) -> Expr | None:
     """What stands outside of a buffer counts as zero, whatever was asked for."""
     return (
@@ -404,13 +422,14 @@ class WrongTransposition(Sabotaged):
 
 SABOTAGES: tuple[type[Sabotaged], ...] = (
     StaleInput, ShortCopyOut, OverlappingMemory, SharedAfterFree, WrongTail, Counts16Bits, RawBools, StaleResult,
-    FirstCallOnly, IgnoredDtype,
+    FirstCallOnly, IgnoredDtype, ClippedInfinity,
     TransposedStrides, ShortReduction, SwappedScalars, FrozenScalars, DroppedPhase, LostNan, LastWins, WritesTooEarly,
     WrongTransposition,
     _rewriting("RoughExp", "exp is off by 1e-4.", _rough_exp),
     _rewriting("CancelledDigits", "expm1 and log1p lose their digits near 0.", _cancelling),
     _rewriting("LostNanInMaximum", "max and min of two numbers pass over NaN.", _lost_nan),
     _rewriting("DivisionAsInC", "Integer division rounds towards zero.", _c_division),
+    _rewriting("SignedOrder", "Unsigned integers are compared as signed ones.", _signed_order),
     _rewriting("IgnoredOverflowValue", "What stands outside counts as zero.", _ignored_guard),
     _rewriting("UnsignedCast", "Floats lose their sign when they become integers.", _unsigned),
     _rewriting("SwappedOperands", "Operands of -, / and pow are exchanged.", _swapped_operands),

@@ -20,8 +20,8 @@ from ..ops.registry import Sample, Tensor
 from .kit import Kit
 
 __all__ = [
-    "SHAPES", "SHIFTS", "array", "broadcasts", "calls", "dtypes_for", "laid_out", "mapped", "primary", "sample_arguments",
-    "shapes", "specials",
+    "SHAPES", "SHIFTS", "array", "broadcasts", "calls", "dtypes_for", "extremes", "laid_out", "mapped", "primary",
+    "sample_arguments", "shapes", "specials", "whole_range",
 ]  # fmt: skip
 
 Array = np.ndarray[Any, Any]
@@ -134,6 +134,20 @@ def specials(tensor: Tensor, dtype: str) -> Array:
         tensor.high,
     ]
     return typed(few, dtype)
+
+
+def extremes(dtype: str) -> Array:
+    """Integers at the ends and in the middle of the range of ``dtype``, and those next to 0."""
+    info = np.iinfo(as_dtype(dtype).numpy)
+    middle = int(info.max) // 2
+    few = [int(info.min), int(info.min) + 1, middle, middle + 1, int(info.max) - 1, int(info.max), 0, 1, 2, 3]
+    return np.array(few + ([-2, -1] if info.min else []), as_dtype(dtype).numpy)
+
+
+def whole_range(dtype: str, shape: Sequence[int], random: np.random.Generator) -> Array:
+    """Integers from all of the range of ``dtype``."""
+    info = np.iinfo(as_dtype(dtype).numpy)
+    return random.integers(info.min, info.max, shape, dtype=info.dtype, endpoint=True)
 
 
 def laid_out(values: Array, layout: str) -> Array:

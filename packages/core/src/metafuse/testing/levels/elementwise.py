@@ -17,10 +17,21 @@ from ...dtypes import as_dtype
 from ...ops.elementwise import cast
 from ...ops.registry import Operator, Tensor, all_operators
 from ...ops.scalar import add, expm1, log1p
-from ..compare import Case, run
+from ..compare import Case, quiet, run
 from ..draws import drawn_checks
 from ..kit import Kit, level
-from ..strategies import SHAPES, SHIFTS, array, broadcasts, calls, dtypes_for, primary, specials, typed
+from ..strategies import (
+    SHAPES,
+    SHIFTS,
+    array,
+    broadcasts,
+    calls,
+    dtypes_for,
+    extremes,
+    primary,
+    specials,
+    typed,
+)
 
 __all__ = [
     "test_cast",
@@ -30,6 +41,7 @@ __all__ = [
     "test_elementwise_specials",
     "test_many_elements",
     "test_near_zero",
+    "test_whole_range",
 ]
 
 
@@ -108,6 +120,26 @@ def test_elementwise_specials(conformance: Kit, case: Operator) -> None:
             args.append(values.reshape((1,) * k + (-1,) + (1,) * (case.arity - 1 - k)))
         if args:
             cases.append(Case.of(case, tuple(args)))
+    run(conformance, cases)
+
+
+def whole() -> list[tuple[str, Operator]]:
+    """Records that take any integers: most counts of bits to shift by mean nothing."""
+    return [(n, r) for n, r in records() if all(t.dtype in ("any", "number", "integral") for t in r.domain)]
+
+
+@level("element-wise", cases=whole)
+def test_whole_range(conformance: Kit, case: Operator) -> None:
+    """Integers from end to end of their range, each with each: NumPy in the same type, which wraps around."""
+    cases = []
+    for dtype in dtypes_for("int", conformance):
+        few = extremes(dtype)
+        args = tuple(x.reshape(-1) for x in np.meshgrid(*[few] * case.arity))
+        assert case.numpy is not None
+        with quiet():
+            expected = np.asarray(case.numpy(*args))
+        if expected.dtype.kind != "f":  # of narrow integers NumPy makes narrow floats
+            cases.append(Case(case.name, case.function, args, {}, lambda *_, e=expected: e))  # type: ignore[misc]
     run(conformance, cases)
 
 

@@ -23,7 +23,7 @@ from ...var import sync
 from ..compare import Case, run
 from ..errors import ConformanceError
 from ..kit import Kit, level
-from ..strategies import array, dtypes_for, primary, typed
+from ..strategies import array, dtypes_for, primary, typed, whole_range
 from .index import folded_kinds
 from .samples import check_samples, sampled
 
@@ -74,15 +74,20 @@ def test_reduce(conformance: Kit, case: str) -> None:
 
 @level("reduce")
 def test_reduce_dtypes(conformance: Kit) -> None:
-    """Every reduction in every dtype (in the quick profile: a third of the pairs); narrow integers wrap around."""
+    """Every reduction in every dtype (in the quick profile: a third of the pairs); integers wrap around."""
     random = conformance.random("reduce dtypes")
     cases = []
     for number, op in enumerate(OPERATORS):
         dtypes = dtypes_for(folded_kinds(op), conformance)
         for dtype in dtypes if conformance.profile.deep else dtypes[number % 3 :: 3]:
-            domain = Tensor((), low=0.5, high=1.5) if as_dtype(dtype).is_float else Tensor((), low=-9, high=9)
-            x = array(domain, dtype, (3, 20), random)
-            cases.append(Case("reduce", reduce, (x, op, 1, False), {}, _meaning(op), scale=True))
+            if as_dtype(dtype).is_integer:
+                x = whole_range(dtype, (3, 20), random)
+                # in the own type: the oracle's int64 has no room for all of uint64
+                expected = getattr(np, op).reduce(x, 1, dtype=None if op.startswith("logical") else x.dtype)
+                cases.append(Case("reduce", reduce, (x, op, 1, False), {}, lambda *_, e=expected: e))  # type: ignore[misc]
+            else:
+                x = array(Tensor((), low=0.5, high=1.5), dtype, (3, 20), random)
+                cases.append(Case("reduce", reduce, (x, op, 1, False), {}, _meaning(op), scale=True))
     run(conformance, cases)
 
 
