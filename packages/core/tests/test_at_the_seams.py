@@ -74,6 +74,24 @@ def test_exponentials_over_nothing(dim):
     assert mf.grad(y.sum(), x).shape == (0, 3)
 
 
+def test_logarithms_of_infinite_sums():
+    inf = np.inf
+    x = mf.array([[-inf, -inf], [inf, 1.0], [inf, -inf], [-inf, 2.0], [np.nan, inf]])
+    y = mf.nn.logsumexp(x, 1)
+    np.testing.assert_array_equal(y.numpy(), np.array([-inf, inf, inf, 2, np.nan], np.float32))
+    # what is nothing in all has no part in it
+    assert mf.grad(y, x).numpy()[[0, 3]].tolist() == [[0, 0], [0, 1]]
+
+
+def test_nothing_hides_a_nan():
+    x = mf.array([np.nan, 3.0, 0.25, 1.0])
+    for answer in (
+        mf.nn.softshrink(x), mf.nn.hardshrink(x), mf.nn.threshold(x, 0.5, 0.0), mf.median(x), mf.median(x.reshape(2, 2), 1),
+    ):  # fmt: skip
+        assert np.isnan(answer.numpy()[0])
+        assert np.isfinite(answer.numpy()[1:]).all()
+
+
 def test_attention_over_nothing():
     x = mf.zeros(0, 2, 4)
     assert mf.nn.MultiheadAttention(4, 2)(x, x, x)[0].shape == (0, 2, 4)

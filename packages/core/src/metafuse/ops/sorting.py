@@ -24,6 +24,7 @@ from .elementwise import cast
 from .meta import check_dim, check_flag, check_integer, check_integer_type, check_var, reshape
 from .recipe import recorded
 from .registry import Sample, Tensor, operator
+from .scalar import where
 from .selection import index_select, take
 from .shape import narrow
 
@@ -185,14 +186,18 @@ def kthvalue(
 def _median_oracle(x: Any, dim: Any = None, keepdim: bool = False, keepdims: bool = False) -> Any:
     if dim is None:
         x, dim = x.reshape(-1), 0
-    return _kth_oracle(x, (x.shape[dim] + 1) // 2, dim, keepdim, keepdims)[0]
+    found = _kth_oracle(x, (x.shape[dim] + 1) // 2, dim, keepdim, keepdims)[0]
+    if x.dtype.kind != "f":
+        return found
+    return np.where(np.isnan(x).any(dim, keepdims=keepdim or keepdims), np.nan, found)
 
 
 @operator(category="sort", numpy=_median_oracle, method=True,
           samples=[Sample((_X,)), Sample((_X, 0)), Sample((_CUBE, 2, True)), Sample((_CUBE, 1)),
                    Sample((Tensor((1,)),))])  # fmt: skip
 def median(x: Any, dim: int | None = None, keepdim: bool = False, keepdims: bool = False) -> Var:
-    """The element in the middle of the sorted array along ``dim`` (of all elements unless given); the lower of two.
+    """The element in the middle of the sorted array along ``dim`` (of all elements unless given); the lower of two. NaN
+    where one of the elements is.
 
     Errors:
         ArgumentError: there is nothing to pick from.
@@ -210,7 +215,12 @@ def median(x: Any, dim: int | None = None, keepdim: bool = False, keepdims: bool
         raise ArgumentError(
             f"[median] shape {list(x.shape)} has no elements along dimension {number}; nothing to pick"
         )
-    return _nth(source, number, (extent - 1) // 2, _keep("median", keepdim, keepdims))[0]
+    keep = _keep("median", keepdim, keepdims)
+    found = _nth(source, number, (extent - 1) // 2, keep)[0]
+    if not x.dtype.is_float:
+        return found
+    top = source.max(number, keep).stop_grad()
+    return where(top.isnan(), top, found)
 
 
 def _mode_oracle(x: Any, dim: int = -1, keepdim: bool = False) -> Any:

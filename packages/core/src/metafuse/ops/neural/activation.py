@@ -8,6 +8,7 @@ Who calls it: users and ``nn``.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -308,7 +309,7 @@ def log_softmax(x: Any, dim: Any = None) -> Any:
 )
 @in_float32
 def logsumexp(x: Any, dim: Any, keepdims: bool = False, keepdim: bool = False) -> Any:
-    """``log(sum(exp(x)))`` over ``dim`` without overflow; of nothing, minus infinity.
+    """``log(sum(exp(x)))`` over ``dim`` without overflow; of nothing, and of minus infinities alone, minus infinity.
 
     Example:
         >>> import metafuse as mf
@@ -318,7 +319,11 @@ def logsumexp(x: Any, dim: Any, keepdims: bool = False, keepdim: bool = False) -
     x = _real("logsumexp", x)
     axes = check_dims("logsumexp", dim, x.ndim)
     top = _top(x, axes)
-    total = (x - top).exp().sum(axes, keepdims=True).log() + top
+    top = where(top.isinf(), 0.0, top)  # infinity less itself is no number
+    total = (x - top).exp().sum(axes, keepdims=True)
+    nothing = total == 0
+    # a logarithm of 0 would have a gradient that is no number
+    y = where(nothing, -math.inf, where(nothing, 1.0, total).log() + top)
     if check_flag("logsumexp", "keepdims", keepdims) or check_flag("logsumexp", "keepdim", keepdim):
-        return total
-    return total.reshape([extent for d, extent in enumerate(x.shape) if d not in axes] or [1])
+        return y
+    return y.reshape([extent for d, extent in enumerate(x.shape) if d not in axes] or [1])

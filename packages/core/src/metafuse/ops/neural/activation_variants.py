@@ -186,11 +186,11 @@ def softshrink(x: Any, lambd: float = 0.5) -> Any:
     x = _real("softshrink", x, lambd=lambd)
     if lambd < 0:
         raise ArgumentError(f"[softshrink] lambd must be >= 0, got {lambd!r}")
-    return where(x > lambd, x - lambd, where(x < -lambd, x + lambd, 0.0))
+    return where(x > lambd, x - lambd, where(x >= -lambd, 0.0, x + lambd))
 
 
 @operator(category="nn", source="hard thresholding", samples=_samples(-2, 2, 0.4),
-          numpy=lambda x, lambd=0.5: np.where(np.abs(x) > lambd, x, 0))  # fmt: skip
+          numpy=lambda x, lambd=0.5: np.where(np.abs(x) <= lambd, 0, x))  # fmt: skip
 def hardshrink(x: Any, lambd: float = 0.5) -> Any:
     """``x`` where ``|x| > lambd``, else 0.
 
@@ -200,11 +200,11 @@ def hardshrink(x: Any, lambd: float = 0.5) -> Any:
         array([-2.,  0.,  2.], dtype=float32)
     """
     x = _real("hardshrink", x, lambd=lambd)
-    return where(x.abs() > lambd, x, 0.0)
+    return where(x.abs() <= lambd, 0.0, x)
 
 
 @operator(category="nn", source="x if x > threshold else value", samples=_samples(-2, 2, 0.3, 1.5),
-          numpy=lambda x, threshold, value: np.where(x > threshold, x, value))  # fmt: skip
+          numpy=lambda x, threshold, value: np.where(x <= threshold, value, x))  # fmt: skip
 def threshold(x: Any, threshold: float, value: float) -> Any:
     """``x`` where it is above ``threshold``, else ``value``.
 
@@ -214,7 +214,7 @@ def threshold(x: Any, threshold: float, value: float) -> Any:
         array([9., 2.], dtype=float32)
     """
     x = _real("threshold", x, threshold=threshold, value=value)
-    return where(x > threshold, x, float(value))
+    return where(x <= threshold, float(value), x)
 
 
 def _glu(x: Any, dim: int = -1) -> Any:
