@@ -293,3 +293,42 @@ def test_modules_of_users_take_what_they_like() -> None:
 def test_mistakes_are_told_by_the_operator_that_was_called(call, words):
     with pytest.raises(MetafuseError, match=words):
         call(mf.ones([2, 3]))
+
+
+X = mf.ones(2, 3)
+
+
+@pytest.mark.parametrize(
+    "name, call",
+    [
+        ("permute", lambda: X.permute(0, 5)),
+        ("view", lambda: X.view(5)),
+        ("view", lambda: X.view([4.5])),
+        ("clip", lambda: X.clip("a")),
+        ("clip_", lambda: X.clone().clip_("a")),
+        ("mul", lambda: X.mul(mf.ones(5))),
+        ("arccos", lambda: mf.arccos("a")),
+        ("arctan2", lambda: mf.arctan2(X, mf.ones(5))),
+        ("half", lambda: mf.half("a")),
+        ("astype", lambda: X.astype("strange")),
+        ("ravel", lambda: X.ravel(9)),
+        ("copy", lambda: mf.copy("a")),
+        ("expand", lambda: X.expand(5, 7)),
+        ("view_as", lambda: X.view_as(mf.ones(5))),
+        ("std", lambda: X.std(5)),
+        ("isclose", lambda: mf.isclose(X, mf.ones(5))),
+        ("zeros_like", lambda: mf.zeros_like(X, "strange")),
+        ("trace", lambda: mf.ones(2).trace()),
+        ("linalg.inv", lambda: mf.linalg.inv(X)),
+    ],
+)
+def test_mistakes_are_told_by_the_name_that_was_called(name, call):
+    with pytest.raises((ArgumentError, DTypeError), match=rf"^\[{name}\] "):
+        call()
+
+
+def test_a_function_under_another_name_is_as_fast_as_itself():
+    """What records often has no function around it: the same code."""
+    for name, own in [("permute", "transpose"), ("view", "reshape"), ("mul", "multiply"), ("astype", "cast")]:
+        assert getattr(mf, name).__code__ is getattr(mf, own).__code__
+        assert getattr(mf, name).__name__ == name

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 import metafuse as mf
@@ -131,3 +132,8 @@ def test_modules_that_contain_themselves():
     met: list[str | None] = []
     net.dfs([], None, lambda parents, name, module, count: met.append(name))
     assert met == [None, "0"]
+
+
+def test_more_entries_than_memory_holds():
+    with pytest.raises(ArgumentError, match=r"\[ConcatDataset\] datasets has 1099511627776 entries"):
+        mf.data.ConcatDataset(np.broadcast_to(np.float32(1), (2**40,)))

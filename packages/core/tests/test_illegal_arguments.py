@@ -89,8 +89,8 @@ def test_an_error_without_the_name_of_its_function_is_noticed(monkeypatch: pytes
     def nameless(*args: object) -> None:
         raise ArgumentError("something is wrong")
 
-    monkeypatch.setattr(sys.modules["metafuse.ops.reduce"], "_fold", nameless)
-    assert "no operator's name" in kit.attempt(["mf.max(mf.ones(2))"])
+    monkeypatch.setattr(sys.modules["metafuse.ops.shape"], "check_var", nameless)
+    assert "no operator's name" in kit.attempt(["mf.flatten(mf.ones(2))"])
 
 
 def test_a_call_that_does_not_end_is_noticed() -> None:

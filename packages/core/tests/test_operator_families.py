@@ -340,8 +340,8 @@ def test_every_method_is_a_function_too():
     for record in all_operators():
         for name in record.methods:
             if not name.startswith("_"):
-                assert getattr(mf, name) is record.function, name
-                assert function_named(name) is record.function
+                assert getattr(mf, name) is function_named(name), name
+                assert function_named(name) is record.function or name != record.name
     assert str(inspect.signature(mf.clamp_)) == str(inspect.signature(mf.clamp))
 
 

@@ -51,7 +51,9 @@ def told_by(operator: str, error: MetafuseError) -> MetafuseError:
         >>> told_by("where", ArgumentError("[ternary] x is missing"))
         ArgumentError('[where] x is missing')
     """
-    return type(error)(f"[{operator}]{str(error).partition(']')[2]}")
+    text = str(error)
+    rest = text.partition("]")[2] if text.startswith("[") else f" {text}"
+    return type(error)(f"[{operator}]{rest}")
 
 
 class ArgumentError(MetafuseError, ValueError):

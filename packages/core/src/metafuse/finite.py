@@ -30,7 +30,13 @@ def listed(operator: str, argument: str, values: Iterable[T], limit: int = LIMIT
         ['a', 'b']
     """
     if isinstance(values, Sized):
-        return list(values)
+        try:
+            return list(values)
+        except MemoryError:
+            count = len(values)
+            raise ArgumentError(
+                f"[{operator}] {argument} has {count} entries, more than memory holds; give fewer"
+            ) from None
     found = list(islice(values, limit + 1))
     if len(found) > limit:
         raise ArgumentError(

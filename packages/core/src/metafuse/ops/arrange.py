@@ -33,6 +33,7 @@ from .meta import (
 from .registry import Sample, Tensor, operator
 from .selection import check_index, index_select
 from .shape import broadcast, check_pieces, concat, flip, narrow, split, transpose
+from .telling import tells
 
 __all__ = [
     "chunk", "dstack", "expand_as", "hstack", "meshgrid", "movedim", "repeat", "repeat_interleave", "rot90", "swapaxes", "t",
@@ -127,6 +128,7 @@ def rot90(x: Any, k: int = 1, dims: Sequence[int] = (0, 1)) -> Var:
 # -- as another Var -------------------------------------------------------------------------------------------------
 @operator(category="shape", numpy=lambda x, y: x.reshape(y.shape), method=True,
           samples=[Sample((_X, Tensor((4, 6))))])  # fmt: skip
+@tells
 def view_as(x: Any, y: Any) -> Var:
     """``x`` under the shape of ``y``.
 

@@ -19,6 +19,7 @@ from .meta import check_number, check_var, identity, with_gradient
 from .registry import Sample, Tensor, operator
 from .scalar import ternary
 from .special import isneginf, isposinf
+from .telling import tells
 
 __all__ = ["addcdiv", "addcmul", "clamp", "lerp", "nan_to_num", "safe_clip"]
 
@@ -70,6 +71,7 @@ def _pass_through(node: Node, upstream: Var) -> list[Var | None]:
     differentiable=False, samples=[Sample((Tensor((3, 4)), -1.0, 1.5)), Sample((Tensor((5,)),)),
                                    Sample((Tensor((3,), "int"), -1, 2))],
 )  # fmt: skip
+@tells
 def safe_clip(x: Any, left: float = -1e300, right: float = 1e300) -> Var:
     """``x`` brought into ``left..right``; the gradient is handed through as if it had not been touched.
 
@@ -121,6 +123,7 @@ def nan_to_num(x: Any, nan: float = 0.0, posinf: float | None = None, neginf: fl
     category="element-wise", numpy=lambda start, end, weight: start + weight * (end - start), method=True,
     samples=[Sample((Tensor((3, 4)), Tensor((4,)), 0.25)), Sample((Tensor((3, 1)), Tensor((4,)), Tensor((3, 4))))],
 )  # fmt: skip
+@tells
 def lerp(start: Any, end: Any, weight: Any) -> Var:
     """``start + weight * (end - start)``.
 
@@ -138,6 +141,7 @@ def lerp(start: Any, end: Any, weight: Any) -> Var:
     samples=[Sample((Tensor((3, 4)), Tensor((4,)), Tensor((3, 1)))),
              Sample((Tensor((3,)), Tensor((3,)), Tensor((3,)), 0.5))],
 )  # fmt: skip
+@tells
 def addcmul(input: Any, tensor1: Any, tensor2: Any, value: float = 1) -> Var:
     """``input + value * tensor1 * tensor2``.
 
@@ -157,6 +161,7 @@ def addcmul(input: Any, tensor1: Any, tensor2: Any, value: float = 1) -> Var:
     samples=[Sample((Tensor((3, 4)), Tensor((4,)), Tensor((3, 1), "float", 0.5, 2.0))),
              Sample((Tensor((3,)), Tensor((3,)), Tensor((3,), "float", 1, 2), 0.5))],
 )  # fmt: skip
+@tells
 def addcdiv(input: Any, tensor1: Any, tensor2: Any, value: float = 1) -> Var:
     """``input + value * tensor1 / tensor2``.
 

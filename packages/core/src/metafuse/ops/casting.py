@@ -27,7 +27,7 @@ _RANGE = Tensor((3, 4), "int", 0, 9)
 
 
 def _register(name: str) -> None:
-    kind = DTYPES[name]
+    kind, told = DTYPES[name], name
 
     def function(x: Any) -> Var:
         if type(x) is Var:
@@ -35,7 +35,7 @@ def _register(name: str) -> None:
         try:
             return array(x, kind)  # directly: data lose nothing on the way, and floats take gradients
         except DTypeError as error:
-            raise DTypeError(f"[{name}] x: {error}") from None
+            raise DTypeError(f"[{told}] x: {error}") from None
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = (

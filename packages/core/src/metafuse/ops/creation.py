@@ -20,6 +20,7 @@ from .elementwise import cast
 from .meta import check_fill, check_integer, check_number, check_shape, fill, identity, index
 from .precision import array_type
 from .registry import Sample, Tensor, operator
+from .telling import tells
 
 __all__ = [
     "arange", "array", "array64", "empty", "eye", "full", "full_like", "linspace", "ones", "ones_like", "zeros",
@@ -209,6 +210,7 @@ def _like(name: str, x: Any, value: Any, dtype: Any) -> Var:
 @operator(category="creation", numpy=lambda x: np.zeros_like(x), samples=[Sample((Tensor((2, 3)),)),
         Sample((Tensor((0, 3), "int"),))],
           method=True, differentiable=False, rebinds=False)  # fmt: skip
+@tells
 def zeros_like(x: Any, dtype: Any = None) -> Var:
     """Zeros of the shape and dtype of ``x``.
 
@@ -222,6 +224,7 @@ def zeros_like(x: Any, dtype: Any = None) -> Var:
 
 @operator(category="creation", numpy=lambda x: np.ones_like(x), samples=[Sample((Tensor((2, 3)),))],
           method=True, differentiable=False, rebinds=False)  # fmt: skip
+@tells
 def ones_like(x: Any, dtype: Any = None) -> Var:
     """Ones of the shape and dtype of ``x``.
 
@@ -235,6 +238,7 @@ def ones_like(x: Any, dtype: Any = None) -> Var:
 
 @operator(category="creation", numpy=lambda x, val: np.full_like(x, val),
           samples=[Sample((Tensor((2, 3)), 7))], method=True, differentiable=False, rebinds=False)  # fmt: skip
+@tells
 def full_like(x: Any, val: Any, dtype: Any = None) -> Var:
     """``val`` everywhere, in the shape and dtype of ``x``.
 

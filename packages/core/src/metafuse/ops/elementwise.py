@@ -35,6 +35,7 @@ from ..kernel.expr import cast as cast_expr
 from ..var import Var, record
 from .record_docs import elementwise_example
 from .registry import Operator, Tensor, register
+from .telling import REFUSALS, under
 
 __all__ = ["broadcast_shapes", "cast", "elementwise"]
 
@@ -286,6 +287,7 @@ def _as(x: Expr, dtype: DType) -> Expr:
 def _binary_function(self: Elementwise) -> Callable[[Any, Any], Var]:
     known = self.known
     general = self.general
+    told = self.name
 
     def apply(x: Any, y: Any) -> Var:
         if type(x) is Var:
@@ -302,7 +304,22 @@ def _binary_function(self: Elementwise) -> Callable[[Any, Any], Var]:
                     return record(sig, (a,), (y,))
             elif getattr(kind, "__array_ufunc__", True) is None:  # as in NumPy: y's reflected method does it
                 return NotImplemented
-        return general(x, y)
+        try:
+            return general(x, y)
+        except REFUSALS as error:
+            raise under(told, error) from None
+
+    return apply
+
+
+def _of_y_and_x(self: Elementwise) -> Callable[[Any, Any], Var]:
+    told = self.name
+
+    def apply(y: Any, x: Any) -> Var:
+        try:
+            return self.general(y, x)
+        except REFUSALS as error:
+            raise under(told, error) from None
 
     return apply
 
@@ -310,7 +327,7 @@ def _binary_function(self: Elementwise) -> Callable[[Any, Any], Var]:
 #: names of two arguments -> what makes a function with these names
 _BINARY: dict[str, Callable[[Elementwise], Callable[[Any, Any], Var]]] = {
     "x, y": _binary_function,
-    "y, x": lambda self: lambda y, x: self.general(y, x),
+    "y, x": _of_y_and_x,
     "a, b": lambda self: lambda a, b: self.general(a, b),
 }
 
@@ -341,18 +358,25 @@ def elementwise(
         parameters: what two arguments are called.
     """
     arity = len(domain)
+    told = name
     impl = Elementwise(name, arity, rule, body, gradients, condition)
     if arity == 1:
 
         def function(x: Any) -> Var:
-            return impl.unary(x)
+            try:
+                return impl.unary(x)
+            except REFUSALS as error:
+                raise under(told, error) from None
 
     elif arity == 2:
         function = _BINARY[parameters](impl)  # type: ignore[assignment]
     else:
 
         def function(cond: Any, x: Any, y: Any) -> Var:  # type: ignore[misc]
-            return impl.general(cond, x, y)
+            try:
+                return impl.general(cond, x, y)
+            except REFUSALS as error:
+                raise under(told, error) from None
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = (
@@ -377,23 +401,37 @@ def _cast_gradient(node: Node, upstream: Var) -> list[Var | None]:
     return [cast(upstream, node.inputs[0].spec.dtype)]
 
 
-def cast(x: Any, dtype: Any) -> Var:
-    """``x`` converted to ``dtype``; answers ``x`` itself if it has it already.
+def _cast_function(told: str) -> Callable[[Any, Any], Var]:
+    def cast(x: Any, dtype: Any) -> Var:
+        """``x`` converted to ``dtype``; answers ``x`` itself if it has it already.
 
-    Example:
-        >>> import metafuse as mf
-        >>> mf.cast(mf.array([0.5, 1.5]), "int32").numpy()
-        array([0, 1], dtype=int32)
-    """
-    if type(x) is not Var:
-        from .creation import array
+        Example:
+            >>> import metafuse as mf
+            >>> mf.cast(mf.array([0.5, 1.5]), "int32").numpy()
+            array([0, 1], dtype=int32)
+        """
+        if type(x) is not Var or type(dtype) is not DType:
+            try:
+                x = x if type(x) is Var else _as_var(x)
+                dtype = as_dtype(dtype)
+            except REFUSALS as error:
+                raise under(told, error) from None
+        node = x._node
+        if node.spec.dtype is dtype:
+            return x  # type: ignore[no-any-return]
+        return record(_casting(node.spec, dtype), (node,))
 
-        x = array(x)
-    target = dtype if type(dtype) is DType else as_dtype(dtype)
-    node = x._node
-    if node.spec.dtype is target:
-        return x  # type: ignore[no-any-return]
-    return record(_casting(node.spec, target), (node,))
+    return cast
+
+
+cast = _cast_function("cast")
+cast.__qualname__ = "cast"
+
+
+def _as_var(x: Any) -> Var:
+    from .creation import array
+
+    return array(x)
 
 
 @lru_cache(maxsize=KNOWN_LIMIT)

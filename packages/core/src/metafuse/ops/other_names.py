@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ..errors import ArgumentError
+from .telling import REFUSALS, under
 
 __all__ = ["other_names", "own_names", "takes_other_names"]
 
@@ -73,11 +74,16 @@ def takes_other_names(function: F) -> F:
     if not names:
         return function
 
+    told = ""  # the name of the operator, once it is one
+
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         if kwargs:
-            args, kwargs = own_names(function.__name__, names, args, kwargs)
-        return function(*args, **kwargs)
+            args, kwargs = own_names(told or function.__name__, names, args, kwargs)
+        try:
+            return function(*args, **kwargs)
+        except REFUSALS as error:
+            raise under(told, error) from None
 
     call.other_names = names  # type: ignore[attr-defined]
     return call  # type: ignore[return-value]

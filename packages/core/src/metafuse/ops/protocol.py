@@ -23,6 +23,7 @@ from .meta import check_shape, check_var, identity, index
 from .registry import Sample, Tensor, find, in_place, operator
 from .reindexing import reindex
 from .shape import concat
+from .telling import tells
 
 __all__ = [
     "cat", "concatenate", "detach", "dfs_to_numpy", "format", "from_torch", "get_len", "index_var", "is_var",
@@ -75,6 +76,7 @@ def cpu(x: Any) -> Var:
 @operator(category="conversion", numpy=lambda x, *others: x, method=True,
           samples=[Sample((Tensor((3, 2), "any"),)), Sample((Tensor((3, 2)), "cpu", True)),
                    Sample((Tensor((3,), "int32"), "int64")), Sample((Tensor((3,)), None, Tensor((2,))))])  # fmt: skip
+@tells
 def to(x: Any, *args: Any, **kargs: Any) -> Var:
     """``x`` converted to the dtypes (or the dtype of Vars) among the arguments.
 
@@ -442,6 +444,7 @@ def _by_name(name: str, op: Any, arity: int) -> Callable[..., Any]:
 
 @operator(category="element-wise", numpy=lambda x, op: np.sin(x) if op == "sin" else x, method=True,
           samples=[Sample((Tensor((3, 4)), "sin")), Sample((Tensor((3,), "int32"), "int64"))])  # fmt: skip
+@tells
 def unary(x: Any, op: Any) -> Var:
     """The element-wise operator or the conversion that ``op`` names.
 

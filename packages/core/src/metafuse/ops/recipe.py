@@ -23,6 +23,7 @@ from ..graph.recipe import Recipe
 from ..hot import compiled
 from ..var import Var, record, sync_all, wrap
 from .other_names import other_names, own_names
+from .telling import REFUSALS, under
 
 __all__ = ["Memory", "exact", "follow", "recorded", "settings", "user_code"]
 
@@ -146,11 +147,18 @@ def recorded(function: F) -> F:
     memory = Memory()
     table = memory.table
     names = other_names(function)
+    told = ""  # the name of the operator, if it is one
+
+    def plainly(told: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except REFUSALS as error:
+            raise under(told, error) from None
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         if kwargs:
-            args, kwargs = own_names(function.__name__, names, args, kwargs)
+            args, kwargs = own_names(told or function.__name__, names, args, kwargs)
         if compiled is not None:
             answer = compiled.replay(table, _now, args, kwargs)
             if answer is not None:
@@ -169,7 +177,7 @@ def recorded(function: F) -> F:
                 key.append(value or repr(value))  # zeros of either sign
                 key.append(type(value))
             elif type(value) not in (tuple, list):
-                return function(*args, **kwargs)
+                return plainly(told, args, kwargs)
             elif all(type(v) is int for v in value):
                 key += (type(value), *value)
             elif all(type(v) is Var for v in value):
@@ -177,14 +185,14 @@ def recorded(function: F) -> F:
                 for v in value:
                     _note(v._node, key, given)
             else:
-                return function(*args, **kwargs)
+                return plainly(told, args, kwargs)
         if kwargs:
             for name, value in kwargs.items():
                 if type(value) not in _PLAIN:
-                    return function(*args, **kwargs)
+                    return plainly(told, args, kwargs)
                 key += (name, value or repr(value), type(value))
         if not state.limit:
-            return function(*args, **kwargs)
+            return plainly(told, args, kwargs)
         whole = tuple(key)
         recipe, several = table.get(whole, _UNKNOWN)
         if recipe is not None:
@@ -193,7 +201,7 @@ def recorded(function: F) -> F:
                 return (only,) if several else only
             answers = follow(recipe, given, user_code())
             return tuple(answers) if several else answers[0]
-        answer = function(*args, **kwargs)
+        answer = plainly(told, args, kwargs)
         if whole not in table:
             several = type(answer) is tuple
             answers = list(answer) if several else [answer]

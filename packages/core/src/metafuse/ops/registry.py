@@ -24,6 +24,7 @@ from ..var import Var
 from . import record_docs
 from .operator_record import Operator, Sample, Tensor
 from .other_names import takes_other_names
+from .telling import REFUSALS, has_name, renamed, under
 
 __all__ = [
     "Operator", "Sample", "Tensor", "all_operators", "find", "function_named", "function_names", "in_place", "later", "operator",
@@ -45,7 +46,10 @@ def in_place(name: str, function: Callable[..., Any]) -> Callable[..., Var]:
     def apply(x: Any, *args: Any, **kwargs: Any) -> Var:
         if type(x) is not Var:
             raise DTypeError(f"[{name}] only a Var can be changed in place, got {type(x).__name__}")
-        answer = function(x, *args, **kwargs)
+        try:
+            answer = function(x, *args, **kwargs)
+        except REFUSALS as error:
+            raise under(name, error) from None
         if type(answer) is not Var:
             raise DTypeError(f"[{name}] the answer is no single Var, got {type(answer).__name__}")
         if answer is not x:
@@ -63,9 +67,15 @@ def in_place(name: str, function: Callable[..., Any]) -> Callable[..., Var]:
     return apply
 
 
+def _called(name: str, record: Operator) -> Callable[..., Any]:
+    """The record's function, or its namesake where it has another name."""
+    own = record.name.rpartition(".")[2]
+    return record.function if name == own or name.startswith("__") else renamed(name, record.function)
+
+
 def _names(record: Operator) -> dict[str, Callable[..., Any]]:
     """What a record puts on ``Var``."""
-    found = dict.fromkeys(record.methods, record.function)
+    found = {m: _called(m, record) for m in record.methods}
     if record.rebinds:
         for m in record.methods:
             if not m.startswith("_") and not m.endswith("_"):
@@ -218,6 +228,8 @@ def operator(
     def decorate(function: F) -> F:
         function = takes_other_names(function)
         own = name or function.__name__
+        if has_name(function):
+            function = renamed(own, function)
         methods = (own,) if method is True else (method,) if isinstance(method, str) else method or ()
         register(
             Operator(

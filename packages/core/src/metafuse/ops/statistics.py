@@ -19,6 +19,7 @@ from .meta import check_dims, check_flag, check_number, check_var, expand_dims
 from .recipe import recorded
 from .reduce import argmax, argmin, reduce
 from .registry import Sample, Tensor, operator
+from .telling import tells
 
 __all__ = ["all_equal", "allclose", "arg_reduce", "cdist", "count_nonzero", "isclose", "norm", "normalize"]
 
@@ -209,6 +210,7 @@ def arg_reduce(x: Any, op: str, dim: int, keepdims: bool) -> tuple[Var, Var]:
     samples=[Sample((Tensor((3, 4), "int", 0, 2), Tensor((4,), "int", 0, 2))), Sample((_X, _X, 0.5, 0.1)),
              Sample((Tensor((0,)), Tensor((1,))))],
 )  # fmt: skip
+@tells
 def isclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Var:
     """Whether ``|a - b| <= atol + rtol * |b|``; infinities equal themselves.
 
@@ -241,6 +243,7 @@ def _whole(answer: Var) -> bool:
     differentiable=False,
     source="NumPy allclose",
 )
+@tells
 def allclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
     """Whether all elements are close; a Python bool, so everything is computed now. See ``isclose``.
 

@@ -31,6 +31,7 @@ from .registry import Sample, Tensor, operator
 from .reindexing import reindex
 from .shape import stack
 from .sorting import topk
+from .telling import tells
 
 __all__ = ["argmax_pool", "candidate", "knn", "make_grid", "nms"]
 
@@ -51,6 +52,7 @@ def _chosen(count: int, fails: Callable[[int, np.ndarray[Any, Any]], Any]) -> np
 @operator(
     category="indexing", numpy=None, method=True, rebinds=False, differentiable=False, source="greedy choice"
 )
+@tells
 def candidate(x: Any, fail_cond: str, dtype: Any = "int32") -> Var:
     """The numbers of the candidates (rows of ``x``) that are chosen, one after the other; computes ``x`` now.
 
@@ -232,6 +234,7 @@ _IMAGES = Tensor((5, 3, 2, 4), distinct=True)
              Sample((_IMAGES,), {"normalize": True, "scale_each": True}),
              Sample((_IMAGES,), {"normalize": True, "range": (-1.0, 2.0)})],
 )  # fmt: skip
+@tells
 def make_grid(
     x: Any,
     nrow: int = 8,

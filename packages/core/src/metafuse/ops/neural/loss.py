@@ -15,6 +15,7 @@ from ..precision import in_float32
 from ..recipe import recorded
 from ..registry import Sample, Tensor, operator
 from ..scalar import where
+from ..telling import tells
 from . import oracles
 from .activation import log_sigmoid
 from .checks import REDUCTIONS, choice, number
@@ -144,6 +145,7 @@ def _weighted(op: str, loss: Any, weight: Any, size_average: bool, reduction: An
     samples=[Sample((_P, _P)), Sample((_P, _P, _P, False)), Sample((_P, _P), {"reduction": "none"})],
     source="cross entropy",
 )
+@tells
 @in_float32
 def bce_loss(
     output: Any, target: Any, weight: Any = None, size_average: bool = True, reduction: str | None = None
@@ -176,6 +178,7 @@ def bce_loss(
     ],
     source="cross entropy of sigmoid",
 )
+@tells
 @in_float32
 def binary_cross_entropy_with_logits(
     output: Any,
