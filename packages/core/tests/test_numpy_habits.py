@@ -53,9 +53,32 @@ def test_where_numpy_answers_several_arrays():
 
 def test_what_numpy_would_write_to_is_refused():
     x = mf.zeros(2)
-    for call in (lambda: np.copyto(x, 1), lambda: np.put(x, 0, 1), lambda: np.cumsum(x, out=x)):
-        with pytest.raises(DTypeError, match=r"a Var can't; call it with x\.numpy\(\), then x\.assign"):
+    for call in (
+        lambda: np.copyto(x, 1),
+        lambda: np.copyto(dst=x, src=1),
+        lambda: np.put(x, 0, 1),
+        lambda: np.nan_to_num(x, False),
+        lambda: np.cumsum(x, out=x),
+        lambda: np.sum(X, 0, None, x),
+        lambda: np.sum(PLAIN, 0, None, x),
+        lambda: np.dot(x, x, x),
+        lambda: np.concatenate([x], 0, x),
+        lambda: np.einsum("i->i", x, out=x),
+    ):
+        with pytest.raises(DTypeError, match=r"^\[np\.\w+\] .* a Var can't; call it with x\.numpy\(\), then x\.assign"):
             call()
+    with pytest.raises(TypeError):  # NumPy's own
+        np.add(x, x, x)
+    assert x.tolist() == [0, 0]
+
+
+def test_arrays_that_numpy_writes_to_may_get_values_of_vars():
+    out = np.zeros(X.shape[1:], np.float32)
+    assert np.sum(X, 0, None, out) is out
+    np.testing.assert_allclose(out, PLAIN.sum(0))
+    np.copyto(out, X[0])
+    np.testing.assert_array_equal(out, PLAIN[0])
+    np.testing.assert_array_equal(np.nan_to_num(mf.array([np.nan, 1.0])), [0, 1])
 
 
 def test_asking_numpy_for_the_shape_computes_nothing():

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -25,7 +27,11 @@ from .shape import transpose
 __all__ = ["rounded"]
 
 #: functions of NumPy that change an argument in place
-_WRITERS = {np.copyto, np.fill_diagonal, np.place, np.put, np.put_along_axis, np.putmask}
+_WRITERS = {
+    np.copyto, np.fill_diagonal, np.nan_to_num, np.place, np.put, np.put_along_axis, np.putmask,
+}  # fmt: skip
+#: the place of ``out`` in what has no signature
+_OUT = {np.concatenate: 2, np.dot: 2}
 #: those that ask for the shape alone
 _SHAPES = {np.ndim, np.shape, np.size}
 
@@ -95,14 +101,37 @@ def _trunc(x: Var) -> int:
 
 def _numpy_function(x: Var, function: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A function of NumPy with the values of the Vars: means what NumPy says, and answers what it answers."""
-    name = f"np.{function.__name__}"
-    if function in _WRITERS or type(kwargs.get("out")) is Var:
+    place, argument = _written(function)
+    target = args[place] if 0 <= place < len(args) else kwargs.get(argument)
+    if type(target) is Var and (function is not np.nan_to_num or not _copies(*args, **kwargs)):
         raise DTypeError(
-            f"[{name}] an array of NumPy can be changed in place, a Var can't; call it with x.numpy(), then x.assign"
+            f"[np.{function.__name__}] an array of NumPy can be changed in place, a Var can't; call it with x.numpy(), then "
+            "x.assign"
         )
     plain = _outline if function in _SHAPES else _value
     given = _plain(args, plain)
     return function(*given, **_plain(kwargs, plain))
+
+
+@lru_cache(maxsize=None)
+def _written(function: Any) -> tuple[int, str]:
+    """Where a function of NumPy takes what it writes to: the place, negative if there is none, and the name."""
+    try:
+        parameters = signature(function).parameters
+    except ValueError:  # made in C, for which older NumPy tells no names
+        return _OUT.get(function, -1), "out"
+    if function in _WRITERS:
+        return 0, next(iter(parameters))
+    found = parameters.get("out")
+    if found is None or found.kind is found.KEYWORD_ONLY:
+        return -1, "out"
+    several = any(p.kind is p.VAR_POSITIONAL for p in parameters.values())
+    return -1 if several else list(parameters).index("out"), "out"
+
+
+def _copies(x: Any, copy: Any = True, *rest: Any, **further: Any) -> bool:
+    """What ``np.nan_to_num`` is asked for."""
+    return bool(copy)
 
 
 def _value(x: Var) -> Any:
