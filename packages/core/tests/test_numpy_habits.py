@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import metafuse as mf
-from metafuse.errors import ArgumentError, DTypeError
+from metafuse.errors import ArgumentError, DTypeError, ShapeError
 
 PLAIN = np.array([[1.5, 5.25, -2.5], [4.0, 3.0, 6.75]], np.float32)
 X = mf.array(PLAIN)
@@ -65,7 +65,9 @@ def test_what_numpy_would_write_to_is_refused():
         lambda: np.concatenate([x], 0, x),
         lambda: np.einsum("i->i", x, out=x),
     ):
-        with pytest.raises(DTypeError, match=r"^\[np\.\w+\] .* a Var can't; call it with x\.numpy\(\), then x\.assign"):
+        with pytest.raises(
+            DTypeError, match=r"^\[np\.\w+\] .* a Var can't; call it with x\.numpy\(\), then x\.assign"
+        ):
             call()
     with pytest.raises(TypeError):  # NumPy's own
         np.add(x, x, x)
@@ -137,6 +139,51 @@ def test_further_methods():
     x = mf.zeros(2)
     x.fill(3)
     assert x.tolist() == [3, 3]
+    y = +x
+    y[0] = 1.0
+    assert (x.tolist(), y.tolist()) == ([3, 3], [1, 3])
+    row = mf.array([1.0, 3.0])
+    np.testing.assert_array_equal(row.searchsorted(X).numpy(), np.array([1.0, 3.0]).searchsorted(PLAIN))
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 4), (2, 1, 0, 3)])
+def test_mt_exchanges_the_last_two_dimensions(shape):
+    x = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    np.testing.assert_array_equal(mf.array(x).mT.numpy(), np.swapaxes(x, -1, -2))
+    with pytest.raises(ShapeError, match=r"\[mT\] needs at least two dimensions, got shape \[2\]"):
+        _ = mf.ones(2).mT
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int8", "int64", "bool"])
+def test_bytes(dtype):
+    x = X.astype(dtype).T
+    assert len(x.tobytes()) == x.nbytes == 6 * x.itemsize
+    if dtype != "bfloat16":
+        assert bytes(x) == x.tobytes() == np.ascontiguousarray(x.numpy()).tobytes()
+
+
+def test_one_element_by_its_index():
+    assert (X.item(4), X.item(-1), X.item(1, 2), X.item((1, 0))) == (
+        PLAIN.item(4), PLAIN.item(-1), PLAIN.item(1, 2), PLAIN.item((1, 0)),
+    )  # fmt: skip
+    for index in [(6,), (0, 9), (0, 0, 0), ("a",), (1.5,)]:
+        with pytest.raises(ArgumentError, match=r"\[item\] no element of shape \[2, 3\] is at "):
+            X.item(*index)
+
+
+def test_dot_of_any_ranks():
+    shapes = [(3,), (2, 3), (3, 2), (4, 2, 3), (2, 3, 5), (1, 3), (3, 1)]
+    for a in shapes:
+        for b in shapes:
+            x, y = (np.random.default_rng(0).standard_normal(s).astype(np.float32) for s in (a, b))
+            if a[-1] != b[max(len(b) - 2, 0)]:
+                with pytest.raises(ShapeError, match=r"\[dot\] extents of .* must agree"):
+                    mf.array(x).dot(mf.array(y))
+                continue
+            wanted = np.dot(x, y)
+            found = mf.array(x).dot(mf.array(y))
+            assert tuple(found.shape) == (wanted.shape or (1,))
+            np.testing.assert_allclose(found.numpy().reshape(wanted.shape), wanted, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from weakref import ref
 import numpy as np
 
 from .dtypes import DType, as_dtype
-from .errors import ArgumentError, DTypeError
+from .errors import ArgumentError, DTypeError, brief
 from .extents import Shape, Size, spec_numel
 from .finite import listed
 from .graph.node import Node, Signature, leaf, new_node, next_order, spec_of, state
@@ -164,14 +164,25 @@ class Var:
     def data(self, value: Any) -> None:
         self.assign(value)
 
-    def item(self) -> float | int | bool:
-        """The only element as a Python number. Errors: ``ArgumentError`` if there is not exactly one.
+    def item(self, *index: int) -> float | int | bool:
+        """The only element as a Python number, or the one at ``index``: one number counts row-major, else one per dimension.
+
+        Errors:
+            ArgumentError: there is not exactly one, or none at ``index``.
 
         Example:
             >>> import metafuse as mf
-            >>> mf.array([2.5]).item()
-            2.5
+            >>> mf.array([2.5]).item(), mf.array([[1, 2], [3, 4]]).item(1, 0)
+            (2.5, 3)
         """
+        if index:
+            try:
+                return self.numpy().item(*index)  # type: ignore[no-any-return]
+            except (IndexError, TypeError, ValueError) as error:
+                given = ", ".join(map(brief, index))
+                raise ArgumentError(
+                    f"[item] no element of shape {list(self.shape)} is at {given}: {error}"
+                ) from None
         if self._node.spec.size != 1:
             raise ArgumentError(
                 f"[item] needs exactly one element, got shape {list(self.shape)}; index it first"

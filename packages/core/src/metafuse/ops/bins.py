@@ -36,7 +36,8 @@ def _searchsorted_oracle(sorted: Any, values: Any, right: bool = False) -> Any:
 
 
 @operator(
-    category="sort", numpy=_searchsorted_oracle, differentiable=False, source="NumPy searchsorted",
+    category="sort", numpy=_searchsorted_oracle, method=True, differentiable=False, source="NumPy searchsorted",
+    rebinds=False,
     samples=[Sample((Tensor((1,)), Tensor((2, 3)))), Sample((Tensor((0,)), Tensor((3,)))),
              Sample((Tensor((1,), "int"), Tensor((5,), "int"), True))],
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What users of NumPy do with an array and Python with a number: ``x.T``, ``round(x, 2)``, ``divmod(x, 3)``, ``np.sum(x)``.
+"""What users of NumPy do with an array and Python with a number: ``x.T``, ``+x``, ``round(x, 2)``, ``divmod(x, 3)``, ``np.sum(x)``.
 
 What it is: those protocols of Python and NumPy that answer by operators, put on ``Var``.
 What it is not: operators of its own; those of NumPy's functions (``np.sum`` of a Var is NumPy's).
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import accumulator, float64
-from ..errors import ArgumentError, DTypeError
+from ..errors import ArgumentError, DTypeError, ShapeError
 from ..var import Var
 from .elementwise import cast
 from .meta import check_integer, identity
@@ -24,7 +24,7 @@ from .registry import function_named
 from .scalar import ternary
 from .shape import transpose
 
-__all__ = ["rounded"]
+__all__ = ["rounded", "tobytes"]
 
 #: functions of NumPy that change an argument in place
 _WRITERS = {
@@ -39,6 +39,24 @@ _SHAPES = {np.ndim, np.shape, np.size}
 def _transposed(x: Var) -> Var:
     """The dimensions in reverse order."""
     return transpose(x)
+
+
+def _matrices_transposed(x: Var) -> Var:
+    """The last two dimensions exchanged."""
+    if x.ndim < 2:
+        raise ShapeError(f"[mT] needs at least two dimensions, got shape {list(x.shape)}; unsqueeze it first")
+    return transpose(x, *range(x.ndim - 2), x.ndim - 1, x.ndim - 2)
+
+
+def tobytes(x: Var) -> bytes:
+    """The stored elements, row-major: ``nbytes`` bytes.
+
+    Example:
+        >>> import metafuse as mf
+        >>> list(mf.array([1, 256], "int16").tobytes())
+        [1, 0, 0, 1]
+    """
+    return x.dtype.encode(x.numpy()).tobytes()
 
 
 def _itemsize(x: Var) -> int:
@@ -158,7 +176,8 @@ def _plain(value: Any, plain: Any) -> Any:
 
 def _install() -> None:
     methods = {
-        "T": property(_transposed), "itemsize": property(_itemsize), "round": rounded, "__round__": rounded,
+        "T": property(_transposed), "mT": property(_matrices_transposed), "tobytes": tobytes, "__bytes__": tobytes,
+        "__pos__": identity, "itemsize": property(_itemsize), "round": rounded, "__round__": rounded,
         "__divmod__": _divmod, "__rdivmod__": _rdivmod, "__floor__": _floor, "__ceil__": _ceil, "__trunc__": _trunc,
         "__array_function__": _numpy_function,
     }  # fmt: skip

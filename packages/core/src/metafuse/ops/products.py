@@ -71,19 +71,31 @@ def outer(x: Any, y: Any) -> Var:
     numpy=np.dot,
     method=True,
     source="NumPy dot",
-    samples=[Sample((_V, _V)), Sample((Tensor((0,)), Tensor((0,))))],
-)
+    samples=[Sample((_V, _V)), Sample((Tensor((0,)), Tensor((0,)))), Sample((Tensor((2, 3)), _V)), Sample((_V, Tensor((3, 2)))),
+             Sample((Tensor((2, 3)), Tensor((3, 4)))), Sample((Tensor((2, 1, 3)), Tensor((2, 3, 2))))],
+)  # fmt: skip
 def dot(x: Any, y: Any) -> Var:
-    """The sum of ``x[i] * y[i]`` for two vectors.
+    """The sum of ``x[i] * y[i]`` for two vectors, the matrix product of two matrices; else the last dimension of ``x`` folds with
+    the last but one of ``y``, or its only one, and all others stay.
+
+    Errors:
+        ShapeError: the two dimensions have different extents.
 
     Example:
         >>> import metafuse as mf
         >>> mf.dot(mf.array([1.0, 2.0]), mf.array([3.0, 4.0])).item()
         11.0
     """
-    a, b = _vector("dot", "x", x), _vector("dot", "y", y)
-    if a.shape != b.shape:
-        raise ShapeError(f"[dot] vectors must be equally long, got {a.shape[0]} and {b.shape[0]}")
+    a, b = check_var("dot", "x", x), check_var("dot", "y", y)
+    place = max(b.ndim - 2, 0)
+    if a.shape[-1] != b.shape[place]:
+        raise ShapeError(
+            f"[dot] extents of {list(a.shape)} at {a.ndim - 1} and {list(b.shape)} at {place} must agree; transpose one of them?"
+        )
+    if b.ndim == 2 or b.ndim == 1 < a.ndim:
+        return matmul(a, b)  # type: ignore[no-any-return]
+    if b.ndim > 1:
+        return tensordot(a, b, [[a.ndim - 1], [place]])
     return reshape(reduce_dims(a * b, "add", (0,)), (1,))
 
 
