@@ -19,6 +19,7 @@ from metafuse.errors import (
     MetafuseError,
     OutOfMemory,
     ShapeError,
+    brief,
 )
 from metafuse.runtime.kernels import statistics
 
@@ -332,3 +333,26 @@ def test_a_function_under_another_name_is_as_fast_as_itself():
     for name, own in [("permute", "transpose"), ("view", "reshape"), ("mul", "multiply"), ("astype", "cast")]:
         assert getattr(mf, name).__code__ is getattr(mf, own).__code__
         assert getattr(mf, name).__name__ == name
+
+
+def test_lists_nested_too_deeply_to_be_shown():
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert brief(deep) == "a list nested too deeply to be shown"
+    for call in (
+        lambda: mf.concat(deep, deep),
+        lambda: X.sum(deep),
+        lambda: X.permute(deep),
+        lambda: X.reduce(deep),
+        lambda: mf.zeros(2, dtype=deep),
+        lambda: mf.tensordot(X, X, deep),
+        lambda: mf.nn.Pool(deep),
+        lambda: mf.transform.Resize(deep),
+        lambda: setattr(mf.flags, "no_fuse", deep),
+        lambda: mf.hash(deep),
+        lambda: mf.amp.autocast(deep),
+    ):
+        with pytest.raises((ArgumentError, DTypeError)):
+            call()
+    assert mf.ones(1).name(deep).name() == brief(deep)

@@ -8,7 +8,7 @@ import pytest
 import metafuse as mf
 from metafuse.dist import execution, loopback, parallel
 from metafuse.dist.loopback import Loopback
-from metafuse.errors import CollectiveMismatch
+from metafuse.errors import ArgumentError, CollectiveMismatch
 from metafuse.testing.collectives import CHECKS
 from metafuse.testing.errors import ConformanceError
 from metafuse.testing.kit import Kit
@@ -80,3 +80,25 @@ def test_an_order_that_depends_on_reading_is_caught(monkeypatch):
     monkeypatch.setattr(collectives, "record_in_order", without_order)
     with KIT.active(), pytest.raises((ConformanceError, CollectiveMismatch)):
         loopback.run(3, lambda rank: CHECKS["order"](KIT))
+
+
+@pytest.mark.parametrize("rank", [2, 99, -1])
+def test_ranks_that_are_not_there_are_refused_by_name(rank):
+    row = np.ones(2, np.float32)
+
+    def main(_):
+        group = mf.dist.world()
+        for call in (
+            lambda: parallel.broadcast_vars([mf.ones(2)], rank),
+            lambda: mf.nn.Linear(2, 2).mpi_param_broadcast(rank),
+            lambda: group.broadcast(row, row, rank),
+            lambda: group.reduce(row, row, "add", rank),
+            lambda: group.send(row, rank),
+            lambda: group.recv(row, rank),
+        ):
+            with pytest.raises(
+                ArgumentError, match=rf"^\[\S+\] \w+ must be a rank, 0 <= \w+ < 2, got {rank}"
+            ):
+                call()
+
+    loopback.run(2, main)

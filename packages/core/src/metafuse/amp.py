@@ -17,7 +17,7 @@ from typing import Any
 from .arguments import checked
 from .config import flag_scope
 from .dtypes import float32, int32
-from .errors import ArgumentError, DTypeError
+from .errors import ArgumentError, DTypeError, brief
 from .finite import nested
 from .ops.autograd import no_grad
 from .ops.creation import array
@@ -42,7 +42,9 @@ def autocast(enabled: bool = True, dtype: Any = "bfloat16", level: int = 4) -> f
         >>> y.dtype, loss.dtype
         (metafuse.bfloat16, metafuse.float32)
     """
-    return flag_scope(auto_mixed_precision_level=level if enabled else 0, amp_dtype=str(dtype))
+    with nested("autocast", "dtype"):
+        name = str(dtype)
+    return flag_scope(auto_mixed_precision_level=level if enabled else 0, amp_dtype=name)
 
 
 @checked
@@ -80,7 +82,7 @@ class GradScaler:
         enabled: bool = True,
     ) -> None:
         if not init_scale > 0:
-            raise ArgumentError(f"[GradScaler] init_scale must be > 0, got {init_scale!r}")
+            raise ArgumentError(f"[GradScaler] init_scale must be > 0, got {brief(init_scale)}")
         self._enabled = bool(enabled)
         self.set_growth_factor(growth_factor)
         self.set_backoff_factor(backoff_factor)
@@ -214,7 +216,7 @@ class GradScaler:
     def set_growth_factor(self, new_factor: float) -> None:
         """Change it."""
         if not new_factor > 1:
-            raise ArgumentError(f"[GradScaler] growth_factor must be > 1, got {new_factor!r}")
+            raise ArgumentError(f"[GradScaler] growth_factor must be > 1, got {brief(new_factor)}")
         self._growth = float(new_factor)
 
     def get_backoff_factor(self) -> float:
@@ -224,7 +226,9 @@ class GradScaler:
     def set_backoff_factor(self, new_factor: float) -> None:
         """Change it."""
         if not 0 < new_factor < 1:
-            raise ArgumentError(f"[GradScaler] backoff_factor must be between 0 and 1, got {new_factor!r}")
+            raise ArgumentError(
+                f"[GradScaler] backoff_factor must be between 0 and 1, got {brief(new_factor)}"
+            )
         self._backoff = float(new_factor)
 
     def get_growth_interval(self) -> int:
@@ -234,7 +238,9 @@ class GradScaler:
     def set_growth_interval(self, new_interval: int) -> None:
         """Change it."""
         if isinstance(new_interval, bool) or not isinstance(new_interval, int) or new_interval < 1:
-            raise ArgumentError(f"[GradScaler] growth_interval must be an integer >= 1, got {new_interval!r}")
+            raise ArgumentError(
+                f"[GradScaler] growth_interval must be an integer >= 1, got {brief(new_interval)}"
+            )
         self._interval = new_interval
 
     def state_dict(self) -> dict[str, Any]:

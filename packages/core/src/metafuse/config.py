@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import ArgumentError
+from .errors import ArgumentError, brief
 
 __all__ = ["SETTINGS", "Setting", "cache_directory", "flag_scope", "flags", "notice", "observe", "watch"]
 
@@ -65,7 +65,7 @@ class Setting:
                 number = None
             if number is not None and number >= self.low and (self.high is None or number <= self.high):
                 return number
-        raise ArgumentError(f"[flags] {origin} can't be {value!r}; legal: {self.legal}")
+        raise ArgumentError(f"[flags] {origin} can't be {brief(value)}; legal: {self.legal}")
 
     def from_environment(self) -> Any:
         """The value of the environment variable, or the default where it is unset or empty."""

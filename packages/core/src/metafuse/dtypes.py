@@ -224,7 +224,7 @@ def as_dtype(value: object) -> DType:
         return DTYPES[
             found.metadata["metafuse"] if found.metadata and "metafuse" in found.metadata else found.name
         ]
-    except (TypeError, KeyError, ValueError):
+    except (TypeError, KeyError, ValueError, RecursionError):
         given = repr(value) if isinstance(value, (str, type)) else f"an object of type {type(value).__name__}"
         raise DTypeError(f"[dtype] unknown element type: {given}; use one of {', '.join(DTYPES)}") from None
 

@@ -36,7 +36,10 @@ def brief(value: object) -> str:
         isinstance(value, int) and value.bit_length() > 1024
     ):  # of which Python may refuse to write out all digits
         return f"an integer of {value.bit_length()} bits"
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        return f"a {type(value).__name__} nested too deeply to be shown"
     return text if len(text) < 80 else f"{text[:77]}..."
 
 

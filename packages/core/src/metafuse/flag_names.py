@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import ArgumentError
+from .errors import ArgumentError, brief
 
 __all__ = ["FLAGS", "Flag", "find"]
 
@@ -55,7 +55,7 @@ class Flag:
             return list(value)
         if kind is str and isinstance(value, str):
             return value
-        raise ArgumentError(f"[flags] {self.name} can't be {value!r}; legal: {_KINDS[kind]}")
+        raise ArgumentError(f"[flags] {self.name} can't be {brief(value)}; legal: {_KINDS[kind]}")
 
     def set(self, value: Any, told: bool = True) -> None:
         """Give it a value; without an effect, the user is ``told``."""

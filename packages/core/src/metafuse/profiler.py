@@ -16,7 +16,7 @@ from .arguments import checked
 from .config import flag_scope, flags
 from .debug.launches import Launch, Repeats
 from .debug.text import columns, duration
-from .errors import ArgumentError
+from .errors import ArgumentError, brief
 from .runtime import launching
 from .var import sync_all
 
@@ -67,7 +67,7 @@ class _Session:
     def __init__(self, warmup: int = 0, rerun: int = 0) -> None:
         for name, value in (("warmup", warmup), ("rerun", rerun)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise ArgumentError(f"[profiler] {name} must be an integer >= 0, got {value!r}")
+                raise ArgumentError(f"[profiler] {name} must be an integer >= 0, got {brief(value)}")
         self.repeats = warmup, rerun
         self.former = 0, 0
         self.sums: dict[tuple[str, str], _Sum] = {}
@@ -102,7 +102,9 @@ class _Session:
     def report(self, sort_key: str) -> Report:
         """The table, the largest ``sort_key`` first."""
         if sort_key not in HEADER:
-            raise ArgumentError(f"[profiler] sort_key must be one of {', '.join(HEADER)}, got {sort_key!r}")
+            raise ArgumentError(
+                f"[profiler] sort_key must be one of {', '.join(HEADER)}, got {brief(sort_key)}"
+            )
         rows = [found.row(*key) for key, found in self.sums.items()]
         column = HEADER.index(sort_key)
         if column < 2:

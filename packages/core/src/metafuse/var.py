@@ -236,7 +236,7 @@ class Var:
         """
         if value is None:
             return self._name or ""
-        self._name = str(value)
+        self._name = value if isinstance(value, str) else brief(value)
         return self
 
     def _bind(self, node: Node) -> None:

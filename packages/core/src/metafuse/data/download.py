@@ -27,7 +27,7 @@ from typing import IO, Any
 
 from ..arguments import checked
 from ..config import flags
-from ..errors import ArgumentError, MetafuseError
+from ..errors import ArgumentError, MetafuseError, brief
 
 __all__ = [
     "DownloadError", "Progress", "calculate_md5", "check_file_exist", "check_integrity", "check_md5", "download_url_to_local",
@@ -61,7 +61,7 @@ def has_hash(path: Path, md5: str) -> bool:
 def _kind(digits: str) -> Any:
     if not isinstance(digits, str) or not re.fullmatch(r"[0-9a-fA-F]{32}|[0-9a-fA-F]{64}", digits):
         raise ArgumentError(
-            f"[download] a sum must have 32 (MD5) or 64 (SHA-256) hexadecimal digits, got {digits!r}"
+            f"[download] a sum must have 32 (MD5) or 64 (SHA-256) hexadecimal digits, got {brief(digits)}"
         )
     return hashlib.md5(usedforsecurity=False) if len(digits) == 32 else hashlib.sha256()
 
@@ -143,7 +143,7 @@ def download_url_to_local(
     """
     name = filename or os.path.basename(urllib.parse.urlparse(url).path)
     if not name or os.path.basename(name) != name:
-        raise ArgumentError(f"[download] filename must be a name without folders, got {name!r}")
+        raise ArgumentError(f"[download] filename must be a name without folders, got {brief(name)}")
     fetch([url], Path(root_folder).expanduser() / name, md5)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, brief
 from . import download as downloads
 from .dataset import Dataset
 from .files import default_root, missing, root_of
@@ -131,7 +131,7 @@ class EMNIST(MNIST):
         transform: Callable[[np.ndarray[Any, Any]], Any] | None = None,
     ) -> None:
         if split not in self.splits:
-            raise ArgumentError(f"[EMNIST] split must be one of {', '.join(self.splits)}, got {split!r}")
+            raise ArgumentError(f"[EMNIST] split must be one of {', '.join(self.splits)}, got {brief(split)}")
         self.split = split
         super().__init__(root_of(data_root, "emnist"), train, download, batch_size, shuffle, transform)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError, DTypeError
+from ..errors import ArgumentError, DTypeError, brief
 from ..finite import LIMIT, listed
 from ..var import Var
 from .dataset import Dataset
@@ -177,7 +177,7 @@ def _sizes(lengths: Any, count: int) -> list[int]:
     if not isinstance(lengths, (list, tuple)) or any(
         isinstance(x, bool) or not isinstance(x, numbers) for x in lengths
     ):
-        raise DTypeError(f"[random_split] lengths must be a list of numbers, got {lengths!r}")
+        raise DTypeError(f"[random_split] lengths must be a list of numbers, got {brief(lengths)}")
     if any(not 0 <= x < 2**63 for x in lengths):
         raise ArgumentError(f"[random_split] lengths must be >= 0 and below 2**63, got {list(lengths)}")
     if all(float(x).is_integer() for x in lengths) and sum(lengths) == count:

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..arguments import checked
 from ..dist.context import register
-from ..errors import ArgumentError, DTypeError, OutOfMemory
+from ..errors import ArgumentError, DTypeError, OutOfMemory, brief
 
 __all__ = [
     "BatchSampler",
@@ -150,7 +150,7 @@ class RandomSampler(Sampler):
         self.replacement = bool(replacement)
         self._num_samples = num_samples
         if num_samples is not None and (isinstance(num_samples, bool) or num_samples < 1):
-            raise ArgumentError(f"[RandomSampler] num_samples must be None or >= 1, got {num_samples!r}")
+            raise ArgumentError(f"[RandomSampler] num_samples must be None or >= 1, got {brief(num_samples)}")
 
     @property
     def num_samples(self) -> int:
@@ -211,7 +211,7 @@ class WeightedRandomSampler(Sampler):
             raise ArgumentError("[WeightedRandomSampler] weights must be numbers >= 0, not all of them 0")
         if isinstance(num_samples, bool) or not isinstance(num_samples, int) or not 1 <= num_samples < 2**31:
             raise ArgumentError(
-                f"[WeightedRandomSampler] num_samples must be an integer in 1..2**31-1, got {num_samples!r}"
+                f"[WeightedRandomSampler] num_samples must be an integer in 1..2**31-1, got {brief(num_samples)}"
             )
         if not replacement and num_samples > np.count_nonzero(found):
             raise ArgumentError(
@@ -242,7 +242,7 @@ class BatchSampler(Sampler):
     def __init__(self, sampler: Sampler, batch_size: int, drop_last: bool) -> None:
         super().__init__(getattr(sampler, "dataset", None))
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ArgumentError(f"[BatchSampler] batch_size must be an integer >= 1, got {batch_size!r}")
+            raise ArgumentError(f"[BatchSampler] batch_size must be an integer >= 1, got {brief(batch_size)}")
         self.sampler = sampler
         self.batch_size = batch_size
         self.drop_last = bool(drop_last)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, brief
 from ..transform.images import check_size
 from .dataset import Dataset
 from .download import DownloadError
@@ -60,7 +60,7 @@ class VOC(Dataset):
         path = lists / f"{split}.txt"
         if not path.is_file():
             known = ", ".join(sorted(p.stem for p in lists.glob("*.txt")))
-            raise ArgumentError(f"[VOC] split must be one of {known}, got {split!r}")
+            raise ArgumentError(f"[VOC] split must be one of {known}, got {brief(split)}")
         names = path.read_text().split()
         self.images = [self.data_root / "JPEGImages" / f"{name}.jpg" for name in names]
         self.masks = [self.data_root / "SegmentationClass" / f"{name}.png" for name in names]

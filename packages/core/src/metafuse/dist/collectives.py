@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import ArgumentError, DTypeError, GradientError, ShapeError
+from ..errors import ArgumentError, DTypeError, GradientError, ShapeError, brief
 from ..graph.node import Node, Signature, signature, spec_of
 from ..ops.meta import check_var, fill, identity
 from ..ops.registry import Sample, Tensor, operator
@@ -90,7 +90,7 @@ def settle() -> None:
 def _operation(name: str, op: Any, x: Var) -> str:
     chosen = _NAMES.get(op, op) if isinstance(op, str) else None
     if chosen not in OPERATIONS and chosen != "mean":
-        raise ArgumentError(f"[{name}] op must be 'mean' or one of {', '.join(OPERATIONS)}, got {op!r}")
+        raise ArgumentError(f"[{name}] op must be 'mean' or one of {', '.join(OPERATIONS)}, got {brief(op)}")
     if chosen == "mean" and not x.dtype.is_float:
         raise DTypeError(f"[{name}] a mean needs a floating type, got {x.dtype}; cast it with .float32()")
     return str(chosen)
@@ -119,7 +119,7 @@ def _through(kind: str, call: Collective, upstream: Var, op: str = "", shape: An
 def _all_reduce_gradient(call: Collective, x: Var, y: Var, upstream: Var) -> Var:
     if call.op == "multiply":
         raise GradientError(
-            f"[mpi_all_reduce] has no gradient for op='multiply'; use the sum of logarithms, got {x._node.spec!r}"
+            f"[mpi_all_reduce] has no gradient for op='multiply'; use the sum of logarithms, got {brief(x._node.spec)}"
         )
     if call.op in ("add", "mean"):
         return _through("all_reduce", call, upstream, call.op)

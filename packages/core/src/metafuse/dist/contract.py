@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, brief
 
 __all__ = [
     "COMMUNICATOR_VERSION", "OPERATIONS", "REDUCED", "Adder", "Array", "Communicator", "CommunicatorDescriptor", "DeviceArray",
@@ -246,5 +246,5 @@ def check_rank(op: str, name: str, value: Any, size: int) -> int:
         1
     """
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 0 <= value < size:
-        raise ArgumentError(f"[{op}] {name} must be a rank, 0 <= {name} < {size}, got {value!r}")
+        raise ArgumentError(f"[{op}] {name} must be a rank, 0 <= {name} < {size}, got {brief(value)}")
     return int(value)

@@ -20,7 +20,7 @@ from ..arguments import checked
 from ..errors import ArgumentError, CollectiveMismatch
 from . import process as _process
 from .context import Context
-from .contract import OPERATIONS, Array, Communicator
+from .contract import OPERATIONS, Array, Communicator, check_rank
 
 __all__ = ["Loopback", "run"]
 
@@ -145,12 +145,14 @@ class Loopback(Communicator):
 
     def reduce(self, source: Array, target: Array, op: str, root: int) -> None:
         """Combined in order of rank."""
+        check_rank("Loopback.reduce", "root", root, self.size)
         given = self._meet(_call("reduce", source, op, root), source)
         if self.rank == root:
             target[...] = _combined(given, op).reshape(target.shape)
 
     def broadcast(self, source: Array, target: Array, root: int) -> None:
         """A copy of what ``root`` brought."""
+        check_rank("Loopback.broadcast", "root", root, self.size)
         target[...] = self._meet(_call("broadcast", source, root), source)[root].reshape(target.shape)
 
     def all_gather(self, source: Array, target: Array) -> None:
@@ -169,10 +171,12 @@ class Loopback(Communicator):
 
     def send(self, array: Array, dest: int, tag: int = 0) -> None:
         """Put into the receiver's box."""
+        check_rank("Loopback.send", "dest", dest, self.size)
         self._group.mail.setdefault((self.rank, dest, tag), deque()).append(array.copy())
 
     def recv(self, array: Array, source: int, tag: int = 0) -> None:
         """Wait for the box to be filled."""
+        check_rank("Loopback.recv", "source", source, self.size)
         box = self._group.mail.setdefault((source, self.rank, tag), deque())
         self._group.baton.wait(
             self._group.members[self.rank],

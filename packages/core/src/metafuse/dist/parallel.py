@@ -32,7 +32,7 @@ from ..ops.creation import array
 from ..var import Var, sync
 from .collectives import mpi_all_reduce, settle
 from .context import register
-from .contract import Communicator
+from .contract import Communicator, check_rank
 from .execution import compare
 from .process import world
 
@@ -173,6 +173,7 @@ def broadcast_vars(values: Iterable[Var], root: int = 0) -> None:
         [1.0, 1.0]
     """
     group = world()
+    check_rank("broadcast_vars", "root", root, group.size)
     several = listed("broadcast_vars", "values", values)
     if group.size == 1 or not several:
         return

@@ -23,7 +23,7 @@ __all__ = ["drawn", "parameter", "parameters", "log_or_infinite", "target_shape"
 def parameter(op: str, name: str, value: Any) -> Var:
     """One parameter as a floating Var."""
     if value is None or isinstance(value, (str, bytes)):
-        raise DTypeError(f"[{op}] {name} must be a number, array or Var, got {value!r}")
+        raise DTypeError(f"[{op}] {name} must be a number, array or Var, got {brief(value)}")
     x = check_var(op, name, value)
     return cast(x, to_floating(x.dtype))
 

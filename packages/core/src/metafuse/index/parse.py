@@ -18,7 +18,7 @@ from functools import partial
 from typing import NoReturn
 
 from ..dtypes import DType, bool_, float32, float64, int64, promote
-from ..errors import IndexExpressionError
+from ..errors import IndexExpressionError, brief
 from ..kernel.expr import Expr, axis, call, cast, const, load, select
 from .simplify import simplify
 
@@ -150,7 +150,9 @@ class _Parser:
         extras: Sequence[tuple[DType, int]],
     ) -> None:
         if not isinstance(text, str):
-            raise IndexExpressionError(f"[{operator}] an index expression must be a string, not {text!r}")
+            raise IndexExpressionError(
+                f"[{operator}] an index expression must be a string, not {brief(text)}"
+            )
         self.text, self.operator, self.axes, self.names, self.extras = text, operator, axes, names, extras
         self.depths: dict[Expr, int] = {}
         self.nesting = 0

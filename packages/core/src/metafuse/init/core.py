@@ -21,7 +21,7 @@ from ..var import Var
 def _extents(op: str, shape: Any) -> list[int]:
     several = shape if isinstance(shape, Sequence) and not isinstance(shape, str) else [shape]
     if any(isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 0 for n in several):
-        raise ShapeError(f"[{op}] shape must hold integers >= 0, got {shape!r}")
+        raise ShapeError(f"[{op}] shape must hold integers >= 0, got {brief(shape)}")
     return [int(n) for n in several]
 
 
@@ -50,7 +50,7 @@ def _fans(op: str, shape: Sequence[int]) -> tuple[int, int]:
 
 def _fan(op: str, shape: Sequence[int], mode: str) -> int:
     if mode not in ("fan_in", "fan_out"):
-        raise ArgumentError(f"[{op}] mode must be 'fan_in' or 'fan_out', got {mode!r}")
+        raise ArgumentError(f"[{op}] mode must be 'fan_in' or 'fan_out', got {brief(mode)}")
     return _fans(op, shape)[mode == "fan_out"]
 
 
@@ -351,7 +351,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
         return sqrt(2.0 / (1.0 + slope**2))
     if nonlinearity not in table:
         raise ArgumentError(
-            f"[calculate_gain] nonlinearity must be one of {', '.join([*table, 'leaky_relu'])}; got {nonlinearity!r}"
+            f"[calculate_gain] nonlinearity must be one of {', '.join([*table, 'leaky_relu'])}; got {brief(nonlinearity)}"
         )
     return table[nonlinearity]
 
@@ -406,7 +406,9 @@ def trunc_normal_(var: Var, mean: float = 0.0, std: float = 1.0, a: float = -2.0
         True
     """
     if not std > 0 or not a < b:
-        raise ArgumentError(f"[trunc_normal_] needs std > 0 and a < b, got std={std!r}, a={a!r}, b={b!r}")
+        raise ArgumentError(
+            f"[trunc_normal_] needs std > 0 and a < b, got std={brief(std)}, a={brief(a)}, b={brief(b)}"
+        )
     low, high = (0.5 * (1 + erf((bound - mean) / (std * sqrt(2)))) for bound in (a, b))
     chance = random(list(var.shape)).numpy().astype(np.float64) * (high - low) + low
     values = np.clip(_normal_quantile(chance) * std + mean, a, b)

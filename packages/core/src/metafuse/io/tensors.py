@@ -47,7 +47,7 @@ def check_depth(depth: int, where: str) -> None:
 def check_target(to: str | None) -> None:
     """Errors: ``ArgumentError`` if ``to`` is neither ``None`` nor ``"numpy"``."""
     if to is not None and (not isinstance(to, str) or to != "numpy"):
-        raise ArgumentError(f"[load] to must be None or 'numpy', got {to!r}")
+        raise ArgumentError(f"[load] to must be None or 'numpy', got {brief(to)}")
 
 
 def finish(bits: np.ndarray[Any, Any], dtype: DType, to: str | None, requires_grad: bool = False) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..dtypes import promote
-from ..errors import ArgumentError, DTypeError, ShapeError
+from ..errors import ArgumentError, DTypeError, ShapeError, brief
 from ..ops.elementwise import cast
 from ..ops.meta import check_var
 from ..ops.reduce import mean, sum
@@ -24,9 +24,9 @@ __all__ = ["check_options", "clouds", "length", "reduced"]
 def check_options(op: str, reduction: Any, dims: Any) -> None:
     """``reduction``: "mean", "sum", "none" or None; ``dims``: "BNC" or "BCN"."""
     if reduction not in ("mean", "sum", "none", None):
-        raise ArgumentError(f"[{op}] reduction must be 'mean', 'sum' or None, got {reduction!r}")
+        raise ArgumentError(f"[{op}] reduction must be 'mean', 'sum' or None, got {brief(reduction)}")
     if dims not in ("BNC", "BCN"):
-        raise ArgumentError(f"[{op}] dims must be 'BNC' or 'BCN', got {dims!r}")
+        raise ArgumentError(f"[{op}] dims must be 'BNC' or 'BCN', got {brief(dims)}")
 
 
 def clouds(op: str, pc1: Any, pc2: Any, dims: str) -> tuple[Var, Var]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import init
-from ..errors import ArgumentError
+from ..errors import ArgumentError, brief
 from ..ops import neural
 from ..ops.meta import check_flag
 from ..ops.neural.checks import integer, plain
@@ -231,7 +231,7 @@ class Softplus(Module):
         self.beta = plain("Softplus", "beta", beta)
         self.threshold = plain("Softplus", "threshold", threshold)
         if beta == 0:
-            raise ArgumentError(f"[Softplus] beta must not be 0, got {beta!r}")
+            raise ArgumentError(f"[Softplus] beta must not be 0, got {brief(beta)}")
 
     def execute(self, x: Any) -> Any:
         return neural.softplus(x, self.beta, self.threshold)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, brief
 from ..ops import neural
 from ..ops.neural.checks import integer, plain
 from .module import Module
@@ -51,7 +51,7 @@ class CELU(Module):
     def __init__(self, alpha: float = 1.0) -> None:
         self.alpha = plain("CELU", "alpha", alpha)
         if alpha == 0:
-            raise ArgumentError(f"[CELU] alpha must not be 0, got {alpha!r}")
+            raise ArgumentError(f"[CELU] alpha must not be 0, got {brief(alpha)}")
 
     def execute(self, x: Any) -> Any:
         return neural.celu(x, self.alpha)
@@ -75,7 +75,7 @@ class Hardtanh(Module):
         self.max_val = plain("Hardtanh", "max_val", max_val)
         if min_val > max_val:
             raise ArgumentError(
-                f"[Hardtanh] min_val must not exceed max_val, got {min_val!r} and {max_val!r}"
+                f"[Hardtanh] min_val must not exceed max_val, got {brief(min_val)} and {brief(max_val)}"
             )
 
     def execute(self, x: Any) -> Any:
@@ -158,7 +158,7 @@ class Softshrink(Module):
     def __init__(self, lambd: float = 0.5) -> None:
         self.lambd = plain("Softshrink", "lambd", lambd)
         if lambd < 0:
-            raise ArgumentError(f"[Softshrink] lambd must be >= 0, got {lambd!r}")
+            raise ArgumentError(f"[Softshrink] lambd must be >= 0, got {brief(lambd)}")
 
     def execute(self, x: Any) -> Any:
         return neural.softshrink(x, self.lambd)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, brief
 from ..ops import neural
 from ..ops.meta import check_flag
 from ..ops.neural.checks import REDUCTIONS, choice, plain
@@ -58,7 +58,7 @@ class PairwiseDistance(Module):
     def __init__(self, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> None:
         self.p = plain("PairwiseDistance", "p", p)
         if p <= 0:
-            raise ArgumentError(f"[PairwiseDistance] p must be > 0, got {p!r}")
+            raise ArgumentError(f"[PairwiseDistance] p must be > 0, got {brief(p)}")
         self.eps = plain("PairwiseDistance", "eps", eps)
         self.keepdim = check_flag(type(self).__name__, "keepdim", keepdim)
 
@@ -83,7 +83,7 @@ class HuberLoss(Module):
         self.reduction = choice("HuberLoss", "reduction", reduction, REDUCTIONS)
         self.delta = plain("HuberLoss", "delta", delta)
         if delta <= 0:
-            raise ArgumentError(f"[HuberLoss] delta must be > 0, got {delta!r}")
+            raise ArgumentError(f"[HuberLoss] delta must be > 0, got {brief(delta)}")
 
     def execute(self, input: Any, target: Any) -> Any:
         return neural.huber_loss(input, target, self.reduction, self.delta)
@@ -173,7 +173,7 @@ class TripletMarginLoss(Module):
         self.margin = plain("TripletMarginLoss", "margin", margin)
         self.p = plain("TripletMarginLoss", "p", p)
         if p <= 0:
-            raise ArgumentError(f"[TripletMarginLoss] p must be > 0, got {p!r}")
+            raise ArgumentError(f"[TripletMarginLoss] p must be > 0, got {brief(p)}")
         self.eps = plain("TripletMarginLoss", "eps", eps)
         self.swap = check_flag(type(self).__name__, "swap", swap)
         self.reduction = choice("TripletMarginLoss", "reduction", reduction, REDUCTIONS)

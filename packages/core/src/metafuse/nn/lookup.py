@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import init
-from ..errors import ArgumentError
+from ..errors import ArgumentError, brief
 from ..ops import neural
 from ..ops.meta import check_flag
 from ..ops.neural.checks import integer
@@ -61,7 +61,7 @@ class Embedding(Module):
                 < num_embeddings
             ):
                 raise ArgumentError(
-                    f"[Embedding] padding_idx must be in {-num_embeddings}..{num_embeddings - 1}, got {padding_idx!r}"
+                    f"[Embedding] padding_idx must be in {-num_embeddings}..{num_embeddings - 1}, got {brief(padding_idx)}"
                 )
             table = self.weight.numpy()
             table[padding_idx] = 0

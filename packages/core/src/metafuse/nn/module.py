@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from ..arguments import checked
 from ..dist import parallel
 from ..dist.process import single_process_scope
-from ..errors import ArgumentError, DTypeError
+from ..errors import ArgumentError, DTypeError, brief
 from ..ops.meta import check_flag
 from ..ops.precision import auto_type
 from ..var import Var
@@ -384,7 +384,7 @@ def make_module(func: Callable[..., Any], exec_n_args: int = 1) -> type[Module]:
     """
     if not callable(func) or exec_n_args < 0:
         raise ArgumentError(
-            f"[make_module] needs a function and exec_n_args >= 0, got {func!r} and {exec_n_args!r}"
+            f"[make_module] needs a function and exec_n_args >= 0, got {brief(func)} and {brief(exec_n_args)}"
         )
 
     class MakeModule(Module):

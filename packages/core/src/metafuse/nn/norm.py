@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import init
 from ..dist.process import world
-from ..errors import ArgumentError, ShapeError
+from ..errors import ArgumentError, ShapeError, brief
 from ..ops import neural
 from ..ops.meta import check_flag
 from ..ops.neural.checks import fraction, integer, integers, number
@@ -192,7 +192,7 @@ class LayerNorm(_Norm):
         count = len(normalized_shape) if isinstance(normalized_shape, (tuple, list)) else 1
         if count == 0:
             raise ArgumentError(
-                f"[{kind}] normalized_shape must have at least one extent, got {normalized_shape!r}"
+                f"[{kind}] normalized_shape must have at least one extent, got {brief(normalized_shape)}"
             )
         self.normalized_shape = integers(kind, "normalized_shape", normalized_shape, count, 1)
         self.eps = number(kind, "eps", eps, 0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, brief
 from ..ops import neural
 from ..ops.meta import check_flag
 from ..ops.neural.checks import choice, integers, need_ndim
@@ -89,7 +89,7 @@ class Pool(Module):
         self.op = choice(kind, "op", op, POOL_OPERATORS)
         self.return_indices = check_flag(kind, "return_indices", return_indices)
         if self.return_indices and op not in ("maximum", "minimum"):
-            raise ArgumentError(f"[{kind}] return_indices needs op 'maximum' or 'minimum', got {op!r}")
+            raise ArgumentError(f"[{kind}] return_indices needs op 'maximum' or 'minimum', got {brief(op)}")
         self.ceil_mode = check_flag(kind, "ceil_mode", ceil_mode)
         self.count_include_pad = check_flag(kind, "count_include_pad", count_include_pad)
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import io
 from ..dtypes import bfloat16
-from ..errors import ArgumentError
+from ..errors import ArgumentError, brief
 from ..ops.creation import array
 from ..var import Var, sync
 
@@ -43,7 +43,7 @@ def to_numpy(value: Any) -> np.ndarray[Any, Any]:
 def collect(module: Module, to: str | None, recurse: bool) -> dict[str, Any]:
     """Dotted name -> Var, array or tensor."""
     if to not in (None, "numpy", "torch"):
-        raise ArgumentError(f"[state_dict] to must be None, 'numpy' or 'torch', got {to!r}")
+        raise ArgumentError(f"[state_dict] to must be None, 'numpy' or 'torch', got {brief(to)}")
     hidden = set()
     for path, part in module.named_modules() if recurse else [("", module)]:
         for key, persistent in part.__dict__.get("_buffers", {}).items():

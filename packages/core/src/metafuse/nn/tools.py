@@ -13,7 +13,7 @@ from typing import Any
 
 from .. import init
 from ..config import flag_scope
-from ..errors import DTypeError, GradientError
+from ..errors import DTypeError, GradientError, brief
 from ..ops.complex_number import ComplexNumber, as_complex
 from ..ops.creation import empty
 from ..ops.meta import check_shape, check_var
@@ -83,7 +83,7 @@ def skip_init(module_cls: type[Module], *args: Any, **kw: Any) -> Module:
         (4, 3)
     """
     if not (isinstance(module_cls, type) and issubclass(module_cls, Module)):
-        raise DTypeError(f"[skip_init] module_cls must be a class of modules, got {module_cls!r}")
+        raise DTypeError(f"[skip_init] module_cls must be a class of modules, got {brief(module_cls)}")
     module = module_cls(*args, **kw)
     for var in module.parameters():
         wanted = var.requires_grad

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from .. import init
-from ..errors import ArgumentError, DTypeError
+from ..errors import ArgumentError, DTypeError, brief
 from ..ops import neural
 from ..ops.creation import full
 from ..ops.diagonals import triu
@@ -71,7 +71,7 @@ class _Layer(Module):
         self._rest = (layer_norm_eps, dropout, bias)
         if activation not in _ACTIVATIONS if isinstance(activation, str) else not callable(activation):
             raise ArgumentError(
-                f"[{kind}] activation must be 'relu', 'gelu' or a function, got {activation!r}"
+                f"[{kind}] activation must be 'relu', 'gelu' or a function, got {brief(activation)}"
             )
         self.activation = _ACTIVATIONS[activation] if isinstance(activation, str) else activation
         self.self_attn = self._attention()

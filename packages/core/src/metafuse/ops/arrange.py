@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError, ShapeError
+from ..errors import ArgumentError, ShapeError, brief
 from ..graph.node import Node
 from ..var import Var
 from . import meta
@@ -76,7 +76,7 @@ def movedim(x: Any, source: Any, destination: Any) -> Var:
     pairs = [[check_dim("movedim", d, x.ndim) for d in _several(v)] for v in (source, destination)]
     if len(pairs[0]) != len(pairs[1]) or any(len(set(p)) != len(p) for p in pairs):
         raise ShapeError(
-            f"[movedim] source and destination must be as many, each different, got {source!r} and {destination!r}"
+            f"[movedim] source and destination must be as many, each different, got {brief(source)} and {brief(destination)}"
         )
     goes = dict(zip(pairs[1], pairs[0]))
     rest = iter([d for d in range(x.ndim) if d not in pairs[0]])
@@ -116,7 +116,7 @@ def rot90(x: Any, k: int = 1, dims: Sequence[int] = (0, 1)) -> Var:
     turns = check_integer("rot90", "k", k) % 4
     pair = [check_dim("rot90", d, x.ndim) for d in _several(dims)]
     if len(pair) != 2 or pair[0] == pair[1]:
-        raise ShapeError(f"[rot90] dims must be two different dimensions, got {dims!r}")
+        raise ShapeError(f"[rot90] dims must be two different dimensions, got {brief(dims)}")
     a, b = pair
     if turns == 2:
         return flip(x, [a, b])

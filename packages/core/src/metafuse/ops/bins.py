@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import bool_, float32, int32
-from ..errors import ArgumentError, DTypeError, ShapeError
+from ..errors import ArgumentError, DTypeError, ShapeError, brief
 from ..graph.index_map import IndexMap
 from ..kernel.expr import axis
 from ..var import Var
@@ -105,7 +105,7 @@ def histc(input: Any, bins: int, min: float = 0.0, max: float = 0.0) -> Var:
     count = check_integer("histc", "bins", bins, 1)
     low, high = (float(check_number("histc", n, v)) for n, v in (("min", min), ("max", max)))
     if not (low <= high and high - low < float("inf")):
-        raise ArgumentError(f"[histc] min must be <= max, both finite, got {min!r} and {max!r}")
+        raise ArgumentError(f"[histc] min must be <= max, both finite, got {brief(min)} and {brief(max)}")
     kind = x.dtype if x.dtype.is_float else float32
     wide = cast(reshape(x, (x.numel(),)), "float64")
     start: Any = low

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any, NoReturn
 
 from ..dtypes import DType, as_dtype
-from ..errors import ArgumentError, BackendError, DTypeError, ShapeError
+from ..errors import ArgumentError, BackendError, DTypeError, ShapeError, brief
 from ..graph.node import Spec, leaf, signature, spec_of
 from ..runtime import executor, launching
 from ..runtime.buffer import Buffer
@@ -224,11 +224,13 @@ def _options(given: Mapping[str, Any], argument: str = "") -> tuple[str, ...]:
         return ()
     found: list[str] = []
     if not isinstance(given, Mapping):
-        raise DTypeError(f"[code] {argument} must be a dict such as {{'FLAGS: -lz': 1}}, got {given!r}")
+        raise DTypeError(f"[code] {argument} must be a dict such as {{'FLAGS: -lz': 1}}, got {brief(given)}")
     for key, on in given.items():
         if not isinstance(key, str) or not key.startswith("FLAGS:"):
             if argument:
-                raise ArgumentError(f"[code] {argument}: unknown entry {key!r}; write 'FLAGS: ...' and 1")
+                raise ArgumentError(
+                    f"[code] {argument}: unknown entry {brief(key)}; write 'FLAGS: ...' and 1"
+                )
             continue
         try:
             words = shlex.split(key.removeprefix("FLAGS:"))
@@ -345,7 +347,9 @@ def _row_major(x: Var, backend: Any) -> Buffer:
 def _in_place(code: Code, inputs: list[Var], outputs: Any, numbers: dict[str, float]) -> tuple[Var, ...]:
     """Results begin as what ``outputs`` hold, and replace it."""
     if not _are_vars(outputs):
-        raise DTypeError(f"[code] outputs must be a list of Vars that the snippet changes, got {outputs!r}")
+        raise DTypeError(
+            f"[code] outputs must be a list of Vars that the snippet changes, got {brief(outputs)}"
+        )
     if len({id(v) for v in outputs}) != len(outputs):
         raise ArgumentError("[code] outputs has a Var twice; each may be changed once")
     code = replace(code, outputs=tuple(v._node.spec for v in outputs), former=len(outputs))

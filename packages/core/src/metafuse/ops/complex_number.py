@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import DType, promote, to_floating
-from ..errors import ArgumentError, DTypeError, ShapeError
+from ..errors import ArgumentError, DTypeError, ShapeError, brief
 from ..var import Shape, Var, sync
 from .creation import zeros_like
 from .elementwise import broadcast_shapes, cast
@@ -265,7 +265,9 @@ def _parts(symbol: str, value: Any) -> tuple[Any, Any]:
     if isinstance(value, (list, tuple, np.ndarray)):
         both = as_complex(symbol, value)
         return both._real, both._imag
-    raise DTypeError(f"[ComplexNumber {symbol}] needs a number, array, Var or ComplexNumber, got {value!r}")
+    raise DTypeError(
+        f"[ComplexNumber {symbol}] needs a number, array, Var or ComplexNumber, got {brief(value)}"
+    )
 
 
 def as_complex(op: str, value: Any) -> ComplexNumber:

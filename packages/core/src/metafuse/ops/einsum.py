@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import promote
-from ..errors import ArgumentError, DTypeError, ShapeError
+from ..errors import ArgumentError, DTypeError, ShapeError, brief
 from ..graph.index_map import IndexMap
 from ..kernel.expr import axis
 from ..var import Var
@@ -137,7 +137,7 @@ def _parse(equation: str, values: Sequence[Var]) -> tuple[list[tuple[str, ...]],
     result = _letters(equation, right, count)
     if len(set(result)) != len(result) or not set(result) <= set(used):
         raise ArgumentError(
-            f"[einsum] {equation!r}: letters after '->' must differ and occur before it, got {right!r}"
+            f"[einsum] {equation!r}: letters after '->' must differ and occur before it, got {brief(right)}"
         )
     return terms, result
 

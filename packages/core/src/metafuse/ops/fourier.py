@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import DType, float32, float64, to_floating
-from ..errors import ArgumentError, DTypeError, ShapeError
+from ..errors import ArgumentError, DTypeError, ShapeError, brief
 from ..graph.index_map import IndexMap
 from ..kernel.expr import axis
 from ..var import Var
@@ -48,7 +48,7 @@ def _norm(op: str, norm: Any) -> str:
     if norm is None:
         return "backward"
     if not isinstance(norm, str) or norm not in _TURNED:
-        raise ArgumentError(f"[{op}] norm must be 'backward', 'ortho' or 'forward', got {norm!r}")
+        raise ArgumentError(f"[{op}] norm must be 'backward', 'ortho' or 'forward', got {brief(norm)}")
     return str(norm)
 
 
@@ -87,7 +87,7 @@ def _dims(op: str, dim: Any, ndim: int) -> tuple[int, ...]:
 def _sizes(op: str, x: Value, s: Any, dims: tuple[int, ...]) -> tuple[int, ...]:
     """Points per dimension; none may be empty."""
     if s is not None and (not isinstance(s, (tuple, list)) or len(s) != len(dims)):
-        raise ArgumentError(f"[{op}] s must have one number per dimension {list(dims)}, got {s!r}")
+        raise ArgumentError(f"[{op}] s must have one number per dimension {list(dims)}, got {brief(s)}")
     sizes = tuple(x.shape[d] if s is None else _points(op, s[k]) for k, d in enumerate(dims))
     if 0 in sizes:
         raise ShapeError(f"[{op}] needs at least one point along {list(dims)}, got shape {list(x.shape)}")
@@ -362,7 +362,7 @@ def _spread(op: str, numbers: Any, n: int, d: Any, dtype: Any) -> Var:
     """Numbers of waves over ``n`` points ``d`` apart as frequencies."""
     distance = float(check_number(op, "d", d))
     if not distance:
-        raise ArgumentError(f"[{op}] d must not be 0, got {d!r}")
+        raise ArgumentError(f"[{op}] d must not be 0, got {brief(d)}")
     return cast(numbers * (1.0 / (n * distance)), dtype).stop_grad()
 
 

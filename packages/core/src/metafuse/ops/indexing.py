@@ -19,7 +19,7 @@ from weakref import ReferenceType, ref
 import numpy as np
 
 from ..dtypes import DType, bool_, int32
-from ..errors import ArgumentError, DTypeError, ShapeError
+from ..errors import ArgumentError, DTypeError, ShapeError, brief
 from ..graph.node import Node, Signature, Spec
 from ..var import Var, record
 from . import meta
@@ -141,7 +141,7 @@ def setitem(x: Any, slices: Any, y: Any, op: str = "void") -> Var:
     if type(x) is not Var:
         raise DTypeError(f"[setitem] only a Var can be changed, got {type(x).__name__}; make one with array")
     if not isinstance(op, str) or op not in _JOINS:
-        raise ArgumentError(f"[setitem] op must be one of {', '.join(_JOINS)}, got {op!r}")
+        raise ArgumentError(f"[setitem] op must be one of {', '.join(_JOINS)}, got {brief(op)}")
     given = _number(y, x.dtype)
     if given is None:
         given = cast(check_var("setitem", "y", y), x.dtype)

@@ -489,5 +489,5 @@ def check_reduction(operator: str, op: Any, void: bool = False) -> str:
     """The name of a reduction operator. Errors: ``ArgumentError`` with the list."""
     names = [name for name in REDUCTIONS if void or name != "void"]
     if not isinstance(op, str) or op not in names:
-        raise ArgumentError(f"[{operator}] op must be one of {', '.join(names)}, got {op!r}")
+        raise ArgumentError(f"[{operator}] op must be one of {', '.join(names)}, got {brief(op)}")
     return str(op)

@@ -1,4 +1,4 @@
-"""What users of NumPy do with an array and Python with a number: ``x.T``, ``+x``, ``round(x, 2)``, ``divmod(x, 3)``, ``np.sum(x)``.
+"""What users of NumPy do with an array and Python with a number: ``x.T``, ``round(x, 2)``, ``divmod(x, 3)``, ``np.sum(x)``.
 
 What it is: those protocols of Python and NumPy that answer by operators, put on ``Var``.
 What it is not: operators of its own; those of NumPy's functions (``np.sum`` of a Var is NumPy's).

@@ -12,7 +12,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, brief
 from .telling import REFUSALS, under
 
 __all__ = ["other_names", "own_names", "takes_other_names"]
@@ -56,7 +56,7 @@ def own_names(
         own = names.get(name, name)
         if own in found:
             raise ArgumentError(
-                f"[{operator}] {spelled[own]} and {name} mean the same, got {found[own]!r} and {value!r}; give one"
+                f"[{operator}] {spelled[own]} and {name} mean the same, got {brief(found[own])} and {brief(value)}; give one"
             )
         found[own], spelled[own] = value, name
     several = next((own for own in found if own[0] == "*"), None)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ShapeError
+from ..errors import ShapeError, brief
 from ..graph.index_map import IndexMap
 from ..graph.node import Node
 from ..kernel.expr import add, axis, call, const, select
@@ -177,12 +177,12 @@ def _axes(a: Var, b: Var, dims: Any) -> tuple[list[int], list[int]]:
             )
         return list(range(a.ndim - count, a.ndim)), list(range(count))
     if len(dims) != 2:
-        raise ShapeError(f"[tensordot] dims must be an integer or two lists of dimensions, got {dims!r}")
+        raise ShapeError(f"[tensordot] dims must be an integer or two lists of dimensions, got {brief(dims)}")
     pair = [d if isinstance(d, (tuple, list)) else (d,) for d in dims]
     left, right = ([check_dim("tensordot", d, v.ndim) for d in p] for p, v in zip(pair, (a, b)))
     if len(left) != len(right) or len(set(left)) != len(left) or len(set(right)) != len(right):
         raise ShapeError(
-            f"[tensordot] dims must name as many dimensions of either operand, each once, got {dims!r}"
+            f"[tensordot] dims must name as many dimensions of either operand, each once, got {brief(dims)}"
         )
     return left, right
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import DTYPES, as_dtype
-from ..errors import ArgumentError, DTypeError
+from ..errors import ArgumentError, DTypeError, brief
 from ..finite import nested
 from ..var import Var
 from .creation import array, full
@@ -437,7 +437,7 @@ def _by_name(name: str, op: Any, arity: int) -> Callable[..., Any]:
     record = find(op) if isinstance(op, str) else None
     if record is None or record.arity != arity:
         raise ArgumentError(
-            f"[{name}] op must name an element-wise operator of {arity} argument(s), got {op!r}"
+            f"[{name}] op must name an element-wise operator of {arity} argument(s), got {brief(op)}"
         )
     return record.function
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..dtypes import DType, as_dtype
-from ..errors import ArgumentError, DTypeError
+from ..errors import ArgumentError, DTypeError, brief
 from ..finite import nested
 from ..graph.node import describe_origin
 from ..var import Var
@@ -84,14 +84,16 @@ def binary_dtype_infer(op: str, x: Any, y: Any, xscalar: bool = False, yscalar: 
     """
     function = function_named(str(op))
     if function is None:
-        raise ArgumentError(f"[binary_dtype_infer] there is no operator {op!r}")
+        raise ArgumentError(f"[binary_dtype_infer] there is no operator {brief(op)}")
     sides = [_stand_in(as_dtype(x), xscalar), _stand_in(as_dtype(y), yscalar)]
     if xscalar and yscalar:
         sides[1] = array(sides[1])
     try:
         result = function(*sides)
     except TypeError as error:
-        raise ArgumentError(f"[binary_dtype_infer] {op!r} is no operator of two values: {error}") from error
+        raise ArgumentError(
+            f"[binary_dtype_infer] {brief(op)} is no operator of two values: {error}"
+        ) from error
     return result.dtype  # type: ignore[no-any-return]
 
 
@@ -110,9 +112,9 @@ def hash(input: str) -> int:
         >>> mf.hash("a") == mf.hash("a"), mf.hash("a") == mf.hash("b")
         (True, False)
     """
-    return int.from_bytes(
-        hashlib.blake2b(str(input).encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little"
-    )
+    with nested("hash", "input"):
+        text = str(input).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 
 
 # -- methods ---------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import DType, as_dtype, float32, float64, int64
-from ..errors import ArgumentError, DTypeError, ShapeError
+from ..errors import ArgumentError, DTypeError, ShapeError, brief
 from ..graph.node import Signature, signature, spec_of
 from ..kernel.expr import Expr, call
 from ..var import Var, record
@@ -90,7 +90,7 @@ def set_global_seed(seed: int, different_seed_for_mpi: bool = True) -> None:
 
     by_rank = check_flag("set_global_seed", "different_seed_for_mpi", different_seed_for_mpi)
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63:
-        raise ArgumentError(f"[set_global_seed] seed must be an integer in 0..2**63-1, got {seed!r}")
+        raise ArgumentError(f"[set_global_seed] seed must be an integer in 0..2**63-1, got {brief(seed)}")
     if by_rank:
         seed = seed_of(seed, _stream.rank())
     with _stream.lock:
@@ -147,7 +147,7 @@ def random(shape: Any = (1,), dtype: Any = float32, type: str = "uniform") -> Va
     extents = check_shape("random", shape)
     kind = _float_type("random", dtype)
     if not isinstance(type, str):
-        raise DTypeError(f"[random] type must be 'uniform' or 'normal', got {type!r}")
+        raise DTypeError(f"[random] type must be 'uniform' or 'normal', got {brief(type)}")
     if type == "uniform":
         drawn = _uniform(extents)
         # 16-bit floats have few digits: what is next to 1 must not become 1
@@ -157,7 +157,7 @@ def random(shape: Any = (1,), dtype: Any = float32, type: str = "uniform") -> Va
         radius = (log(1.0 - _uniform(extents)) * -2.0).sqrt()  # type: ignore[attr-defined]
         result = cast(radius * cos(_uniform(extents) * (2 * math.pi)), kind)
     else:
-        raise ArgumentError(f"[random] type must be 'uniform' or 'normal', got {type!r}")
+        raise ArgumentError(f"[random] type must be 'uniform' or 'normal', got {brief(type)}")
     return result.start_grad()
 
 
@@ -283,7 +283,7 @@ def randint(low: int, high: int | None = None, shape: Any = (1,), dtype: Any = "
         low, high = 0, low
     low, high = check_integer("randint", "low", low), check_integer("randint", "high", high)
     if high <= low:
-        raise ArgumentError(f"[randint] needs whole numbers low < high, got {low!r} and {high!r}")
+        raise ArgumentError(f"[randint] needs whole numbers low < high, got {brief(low)} and {brief(high)}")
     # float32 has 24 random bits; scaled in float64 so that ranges up to 2**24 are even
     drawn = cast(cast(_uniform(check_shape("randint", shape)), "float64") * float(high - low), "int64") + low
     return cast(drawn, dtype)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import accumulator, bool_, to_floating
-from ..errors import ArgumentError
+from ..errors import ArgumentError, brief
 from ..var import Var
 from .elementwise import cast
 from .meta import check_dims, check_flag, check_reduction, check_var, index, reduce_dims, reshape
@@ -86,7 +86,7 @@ def _one_of(operator_name: str, dim: Any, dims: Any) -> Any:
         return dim
     if dim is not None:
         raise ArgumentError(
-            f"[{operator_name}] dim and dims mean the same, got {dim!r} and {dims!r}; give one"
+            f"[{operator_name}] dim and dims mean the same, got {brief(dim)} and {brief(dims)}; give one"
         )
     return dims
 
@@ -272,7 +272,7 @@ def _arg(op: str, x: Any, dim: Any, keepdims: bool) -> tuple[Var, Var]:
     source = x if dim is not None else reshape(x, (x.numel(),))
     dims = check_dims(name, 0 if dim is None else dim, source.ndim)
     if len(dims) != 1:
-        raise ArgumentError(f"[{name}] dim must be one dimension or None, got {dim!r}")
+        raise ArgumentError(f"[{name}] dim must be one dimension or None, got {brief(dim)}")
     value = _fold(source, op, dims, True, name)
     shape = tuple(source.shape)
     # NaN equals nothing: where the value is NaN, NaN elements are what is looked for

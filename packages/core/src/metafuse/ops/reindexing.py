@@ -14,7 +14,7 @@ from typing import Any
 
 from ..dtypes import DType
 from ..dtypes import bool_ as boolean
-from ..errors import ArgumentError, DTypeError, ShapeError
+from ..errors import ArgumentError, DTypeError, ShapeError, brief
 from ..graph.index_map import IndexMap
 from ..index import parse_condition, parse_index, simplify
 from ..kernel.expr import Expr
@@ -77,7 +77,7 @@ def _texts(operator: str, argument: str, values: Any) -> tuple[str, ...]:
         or not isinstance(values, Sequence)
         or not all(isinstance(v, str) for v in values)
     ):
-        raise DTypeError(f"[{operator}] {argument} must be a list of strings, got {values!r}")
+        raise DTypeError(f"[{operator}] {argument} must be a list of strings, got {brief(values)}")
     return tuple(values)
 
 
@@ -148,7 +148,7 @@ def reindex(
 
 def _reindex_by_vars(x: Var, places: Any, overflow_value: Any) -> Var:
     if not isinstance(places, (tuple, list)) or len(places) != x.ndim:
-        raise ShapeError(f"[reindex] needs one index Var per dimension of x ({x.ndim}), got {places!r}")
+        raise ShapeError(f"[reindex] needs one index Var per dimension of x ({x.ndim}), got {brief(places)}")
     found = [check_var("reindex", f"indexes[{k}]", p) for k, p in enumerate(places)]
     shape = tuple(found[0].shape)
     for k, p in enumerate(found):

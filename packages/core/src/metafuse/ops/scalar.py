@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import DType
-from ..errors import ArgumentError, MetafuseError, told_by
+from ..errors import ArgumentError, MetafuseError, brief, told_by
 from ..kernel.expr import Expr, call, const, select
 from ..var import Var
 from .elementwise import bits, comparison, division, elementwise, floating, keep, logic, same
@@ -364,7 +364,7 @@ def where(cond: Any, x: Any = None, y: Any = None, *, dtype: Any = "int32") -> A
 
         kind = dtype if x is None else x
         if not isinstance(kind, (str, DType)):
-            raise ArgumentError(f"[where] x needs y too, got x {kind!r}; give both or none")
+            raise ArgumentError(f"[where] x needs y too, got x {brief(kind)}; give both or none")
         return places(cond, kind)
     if type(x) is not Var and type(y) is not Var:
         from .creation import array

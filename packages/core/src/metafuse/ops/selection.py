@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import bool_, int64
-from ..errors import ArgumentError, DTypeError, MetafuseError, ShapeError, told_by
+from ..errors import ArgumentError, DTypeError, MetafuseError, ShapeError, brief, told_by
 from ..graph.index_map import IndexMap
 from ..kernel.expr import Expr, axis, call, const, load, select
 from ..kernel.expr import add as plus
@@ -310,7 +310,7 @@ def scatter(x: Any, dim: int, index: Any, src: Any, reduce: str = "void") -> Var
     """
     x, index = check_var("scatter", "x", x), check_index("scatter", "index", index)
     if not isinstance(reduce, str) or reduce not in REDUCES:
-        raise ArgumentError(f"[scatter] reduce must be one of {', '.join(REDUCES)}, got {reduce!r}")
+        raise ArgumentError(f"[scatter] reduce must be one of {', '.join(REDUCES)}, got {brief(reduce)}")
     number = check_dim("scatter", dim, x.ndim)
     _fits("scatter", x, number, index)
     given = cast(check_var("scatter", "src", src), x.dtype)

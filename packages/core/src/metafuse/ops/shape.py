@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import promote
-from ..errors import ArgumentError, ShapeError
+from ..errors import ArgumentError, ShapeError, brief
 from ..graph.index_map import IndexMap
 from ..graph.node import Node
 from ..kernel.expr import add, axis, call, const, sub
@@ -133,11 +133,11 @@ def broadcast(x: Any, shape: Any, dims: Sequence[int] = ()) -> Var:
         check_dim("broadcast", d, len(target)) for d in (dims if isinstance(dims, (tuple, list)) else (dims,))
     ]
     if len(set(numbers)) != len(numbers):
-        raise ShapeError(f"[broadcast] dims must differ, got {dims!r}")
+        raise ShapeError(f"[broadcast] dims must differ, got {brief(dims)}")
     if numbers:
         if max(numbers) >= x.ndim + len(numbers):
             raise ShapeError(
-                f"[broadcast] dims {dims!r} of {list(target)} leave places for more dimensions than {list(x.shape)} has"
+                f"[broadcast] dims {brief(dims)} of {list(target)} leave places for more dimensions than {list(x.shape)} has"
             )
         x = expand_dims(x, numbers)
     if x.ndim > len(target) or broadcast_shapes("broadcast", [tuple(x.shape), target]) != target:
@@ -220,7 +220,7 @@ def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Var:
 
 def _joined(operator_name: str, arrays: Any) -> list[Var]:
     if not isinstance(arrays, (tuple, list)) or not arrays:
-        raise ArgumentError(f"[{operator_name}] needs a list of at least one array, got {arrays!r}")
+        raise ArgumentError(f"[{operator_name}] needs a list of at least one array, got {brief(arrays)}")
     found = [check_var(operator_name, f"arrays[{k}]", a) for k, a in enumerate(arrays)]
     common = found[0].dtype
     for a in found:
@@ -332,7 +332,7 @@ def roll(x: Any, shifts: Any, dims: Any = None) -> Var:
         for n in (shifts if isinstance(shifts, (tuple, list)) else (shifts,))
     ]
     if len(amounts) != len(numbers):
-        raise ArgumentError(f"[roll] shifts and dims must be as many, got {shifts!r} and {dims!r}")
+        raise ArgumentError(f"[roll] shifts and dims must be as many, got {brief(shifts)} and {brief(dims)}")
     moves = [0] * x.ndim
     for number, amount in zip(numbers, amounts, strict=True):
         moves[number] = (moves[number] + amount) % max(x.shape[number], 1)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import accumulator, to_floating
-from ..errors import ArgumentError, ShapeError
+from ..errors import ArgumentError, ShapeError, brief
 from ..var import Var
 from .elementwise import broadcast_shapes, cast
 from .meta import check_dims, check_flag, check_number, check_var, expand_dims
@@ -33,7 +33,7 @@ def _order(operator_name: str, p: Any) -> float:
     if isinstance(p, str):
         if p not in named:
             raise ArgumentError(
-                f"[{operator_name}] p must be a number or one of {', '.join(named)}, got {p!r}"
+                f"[{operator_name}] p must be a number or one of {', '.join(named)}, got {brief(p)}"
             )
         return named[p]
     order = float(check_number(operator_name, "p", p))
@@ -200,7 +200,7 @@ def arg_reduce(x: Any, op: str, dim: int, keepdims: bool) -> tuple[Var, Var]:
     """
     functions = {"max": argmax, "maximum": argmax, "min": argmin, "minimum": argmin}
     if not isinstance(op, str) or op not in functions:
-        raise ArgumentError(f"[arg_reduce] op must be one of {', '.join(functions)}, got {op!r}")
+        raise ArgumentError(f"[arg_reduce] op must be one of {', '.join(functions)}, got {brief(op)}")
     return functions[op](x, dim, keepdims)
 
 

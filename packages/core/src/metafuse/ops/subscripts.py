@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import bool_, int64
-from ..errors import ArgumentError, DTypeError, ShapeError
+from ..errors import ArgumentError, DTypeError, ShapeError, brief
 from ..graph.index_map import IndexMap
 from ..graph.node import Spec
 from ..kernel.expr import Expr, add, axis, call, const, load, mul, select
@@ -90,7 +90,7 @@ def _sequence(operator: str, item: Any) -> Any:
         return np.asarray(item) if len(item) else np.empty(0, np.int32)
     except ValueError:
         raise ShapeError(
-            f"[{operator}] an index of nested lists must be of even length, got {item!r}"
+            f"[{operator}] an index of nested lists must be of even length, got {brief(item)}"
         ) from None
 
 
@@ -215,7 +215,7 @@ def _slice(operator: str, item: slice, extent: int) -> tuple[int, int, int]:
 def _integer(operator: str, item: Any, extent: int, d: int) -> int:
     if isinstance(item, (bool, type)) or not hasattr(item, "__index__"):
         raise DTypeError(
-            f"[{operator}] can't index with {type(item).__name__} {item!r}; use integers, slices, None, ..."
+            f"[{operator}] can't index with {type(item).__name__} {brief(item)}; use integers, slices, None, ..."
         )
     number = check_integer(operator, "an index", item)
     if not -extent <= number < extent:

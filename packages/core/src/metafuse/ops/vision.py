@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError, DTypeError, ShapeError
+from ..errors import ArgumentError, DTypeError, ShapeError, brief
 from ..index import parse_condition
 from ..index.evaluate import evaluate
 from ..var import Var
@@ -289,5 +289,5 @@ def _unit(x: Any, limits: Any, each: bool) -> Any:
     elif isinstance(limits, (tuple, list)) and len(limits) == 2:
         low, high = (check_number("make_grid", "range", v) for v in limits)
     else:
-        raise ArgumentError(f"[make_grid] range must be (low, high), got {limits!r}")
+        raise ArgumentError(f"[make_grid] range must be (low, high), got {brief(limits)}")
     return (x - low) / (high - low)

@@ -20,7 +20,7 @@ from math import cos, pi
 from typing import Any
 
 from ..arguments import checked
-from ..errors import ArgumentError, DTypeError
+from ..errors import ArgumentError, DTypeError, brief
 from ..ops.neural.checks import choice, integer
 from ..var import Var
 from .optimizer import Optimizer, check_number
@@ -229,7 +229,7 @@ class ReduceLROnPlateau:
         self.mode = choice(kind, "mode", mode, ("min", "max"))
         self.factor = check_number(kind, "factor", factor)
         if factor >= 1:
-            raise ArgumentError(f"[{kind}] factor must be < 1, got {factor!r}")
+            raise ArgumentError(f"[{kind}] factor must be < 1, got {brief(factor)}")
         self.patience = integer(kind, "patience", patience, 0)
         self.verbose = bool(verbose)
         self.threshold = check_number(kind, "threshold", threshold)
@@ -239,7 +239,7 @@ class ReduceLROnPlateau:
         self.min_lrs = [check_number(kind, "min_lr", m) for m in several]
         if len(self.min_lrs) != len(optimizer.param_groups):
             raise ArgumentError(
-                f"[{kind}] min_lr must be a number or {len(optimizer.param_groups)} of them, got {min_lr!r}"
+                f"[{kind}] min_lr must be a number or {len(optimizer.param_groups)} of them, got {brief(min_lr)}"
             )
         self.eps = check_number(kind, "eps", eps)
         self.loss_best = float("inf") if mode == "min" else -float("inf")

@@ -87,7 +87,7 @@ class Optimizer:
         """Add ``{"params": [...], **options}``."""
         kind = type(self).__name__
         if not isinstance(group, dict) or "params" not in group:
-            raise ArgumentError(f"[{kind}] a group must be a dictionary with 'params', got {group!r}")
+            raise ArgumentError(f"[{kind}] a group must be a dictionary with 'params', got {brief(group)}")
         params = _listed(kind, "params", group["params"])
         for p in params:
             if not isinstance(p, Var):
@@ -429,10 +429,10 @@ def check_number(op: str, name: str, value: Any, least: float = 0.0) -> Any:
 def check_betas(op: str, betas: Any, count: int) -> tuple[float, ...]:
     """``betas`` as ``count`` numbers in [0, 1)."""
     if not isinstance(betas, (tuple, list)) or len(betas) != count:
-        raise ArgumentError(f"[{op}] betas must be {count} numbers, got {betas!r}")
+        raise ArgumentError(f"[{op}] betas must be {count} numbers, got {brief(betas)}")
     for b in betas:
         if check_number(op, "betas", b) >= 1:
-            raise ArgumentError(f"[{op}] betas must be in 0 <= beta < 1, got {tuple(betas)!r}")
+            raise ArgumentError(f"[{op}] betas must be in 0 <= beta < 1, got {brief(tuple(betas))}")
     return tuple(betas)
 
 

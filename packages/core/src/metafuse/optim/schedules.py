@@ -101,7 +101,9 @@ class LambdaLR(LRScheduler):
         count = len(check_optimizer("LambdaLR", optimizer).param_groups)
         several = list(lr_lambda) if isinstance(lr_lambda, (tuple, list)) else [lr_lambda] * count
         if len(several) != count or not all(callable(f) for f in several):
-            raise DTypeError(f"[LambdaLR] lr_lambda must be a function or {count} of them, got {lr_lambda!r}")
+            raise DTypeError(
+                f"[LambdaLR] lr_lambda must be a function or {count} of them, got {brief(lr_lambda)}"
+            )
         self.lr_lambdas: list[Callable[[int], float]] = several
         super().__init__(optimizer, last_epoch)
 
@@ -256,7 +258,7 @@ class OneCycleLR(LRScheduler):
         several = list(max_lr) if isinstance(max_lr, (tuple, list)) else [max_lr] * count
         self.max_lrs = [check_number(kind, "max_lr", m) for m in several]
         if len(self.max_lrs) != count:
-            raise ArgumentError(f"[{kind}] max_lr must be a number or {count} of them, got {max_lr!r}")
+            raise ArgumentError(f"[{kind}] max_lr must be a number or {count} of them, got {brief(max_lr)}")
         self.total_steps = integer(kind, "total_steps", total_steps, 2)
         self.pct_start = fraction(kind, "pct_start", pct_start)
         self.anneal_strategy = choice(kind, "anneal_strategy", anneal_strategy, ("cos", "linear"))
@@ -313,12 +315,12 @@ class SequentialLR:
         self.milestones = [integer("SequentialLR", "milestones", m, 1) for m in milestones]
         if not self.schedulers or len(self.milestones) != len(self.schedulers) - 1:
             raise ArgumentError(
-                f"[SequentialLR] {len(self.schedulers)} schedulers need one milestone fewer, got {list(milestones)!r}"
+                f"[SequentialLR] {len(self.schedulers)} schedulers need one milestone fewer, got {brief(list(milestones))}"
             )
         if not all(s.optimizer is optimizer for s in self.schedulers):
             raise DTypeError("[SequentialLR] schedulers must be schedulers of this optimizer")
         if sorted(self.milestones) != self.milestones:
-            raise ArgumentError(f"[SequentialLR] milestones must ascend, got {list(milestones)!r}")
+            raise ArgumentError(f"[SequentialLR] milestones must ascend, got {brief(list(milestones))}")
         first = [group.get("initial_lr", group.get("lr", optimizer.lr)) for group in optimizer.param_groups]
         for scheduler in self.schedulers:
             if isinstance(scheduler, Schedule):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..arguments import checked
-from ..errors import ArgumentError
+from ..errors import ArgumentError, brief
 from . import functional as F
 from .images import check_image, check_number, check_pair, check_probability, is_pil
 
@@ -80,7 +80,9 @@ class Gray:
 
     def __init__(self, num_output_channels: int = 1) -> None:
         if num_output_channels not in (1, 3) or isinstance(num_output_channels, bool):
-            raise ArgumentError(f"[Gray] num_output_channels must be 1 or 3, got {num_output_channels!r}")
+            raise ArgumentError(
+                f"[Gray] num_output_channels must be 1 or 3, got {brief(num_output_channels)}"
+            )
         self.num_output_channels = num_output_channels
 
     def __call__(self, img: Any) -> Any:
@@ -143,7 +145,7 @@ class ToPILImage:
 
     def __init__(self, mode: str | None = None) -> None:
         if mode is not None and not isinstance(mode, str):
-            raise ArgumentError(f"[ToPILImage] mode must be a text or None, got {mode!r}")
+            raise ArgumentError(f"[ToPILImage] mode must be a text or None, got {brief(mode)}")
         self.mode = mode
 
     def __call__(self, pic: Any) -> Any:
@@ -164,7 +166,7 @@ class ImageNormalize:
 
     def __init__(self, mean: Any, std: Any) -> None:
         if np.any(np.asarray(std) == 0):
-            raise ArgumentError(f"[ImageNormalize] std must not be 0, got {std!r}")
+            raise ArgumentError(f"[ImageNormalize] std must not be 0, got {brief(std)}")
         self.mean, self.std = mean, std
 
     def __call__(self, img: Any) -> Any:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..arguments import checked
-from ..errors import ArgumentError
+from ..errors import ArgumentError, brief
 from .images import check_probability
 
 __all__ = ["Compose", "Lambda", "RandomApply", "RandomChoice", "RandomOrder"]
@@ -23,7 +23,7 @@ __all__ = ["Compose", "Lambda", "RandomApply", "RandomChoice", "RandomOrder"]
 def _check(op: str, transforms: Any) -> list[Callable[..., Any]]:
     if not isinstance(transforms, (list, tuple)) or not all(map(callable, transforms)):
         raise ArgumentError(
-            f"[{op}] transforms must be a list of transforms or functions, got {transforms!r}"
+            f"[{op}] transforms must be a list of transforms or functions, got {brief(transforms)}"
         )
     return list(transforms)
 
@@ -68,7 +68,7 @@ class Lambda:
 
     def __init__(self, lambd: Callable[[Any], Any]) -> None:
         if not callable(lambd):
-            raise ArgumentError(f"[Lambda] lambd must be a function, got {lambd!r}")
+            raise ArgumentError(f"[Lambda] lambd must be a function, got {brief(lambd)}")
         self.lambd = lambd
 
     def __call__(self, img: Any) -> Any:

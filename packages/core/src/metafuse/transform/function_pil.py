@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..arguments import checked
-from ..errors import ArgumentError
+from ..errors import ArgumentError, brief
 from .images import check_image, check_interpolation, check_number, check_size, pillow
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def check_padding(op: str, padding: Any) -> tuple[int, int, int, int]:
         isinstance(n, bool) or not isinstance(n, (int, np.integer)) or not 0 <= n < 2**20 for n in given
     ):
         raise ArgumentError(
-            f"[{op}] padding must be an integer in 0..2**20-1, or 2 or 4 of such, got {padding!r}"
+            f"[{op}] padding must be an integer in 0..2**20-1, or 2 or 4 of such, got {brief(padding)}"
         )
     left, top, right, bottom = [int(n) for n in given] * (1 if len(given) == 4 else 2)
     return left, top, right, bottom
@@ -294,7 +294,7 @@ def affine_matrix(
     dx, dy = _point("affine", "translate", translate)
     scale = check_number("affine", "scale", scale)
     if not 0 < scale < math.inf:
-        raise ArgumentError(f"[affine] scale must be > 0, got {scale!r}")
+        raise ArgumentError(f"[affine] scale must be > 0, got {brief(scale)}")
     x, y = (shear, 0.0) if isinstance(shear, (int, float, np.number)) else _point("affine", "shear", shear)
     tan_x, tan_y = (math.tan(math.radians(check_number("affine", "shear", v, -89, 89))) for v in (x, y))
     rotation = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
@@ -336,7 +336,7 @@ def perspective_coefficients(startpoints: Any, endpoints: Any) -> list[float]:
     rows, values = [], []
     for name, points in (("startpoints", startpoints), ("endpoints", endpoints)):
         if not isinstance(points, (tuple, list)) or len(points) != 4:
-            raise ArgumentError(f"[perspective] {name} must be four points (x, y), got {points!r}")
+            raise ArgumentError(f"[perspective] {name} must be four points (x, y), got {brief(points)}")
     for old, new in zip(startpoints, endpoints):
         (x, y), (X, Y) = _point("perspective", "startpoints", old), _point("perspective", "endpoints", new)
         rows += [[X, Y, 1, 0, 0, 0, -x * X, -x * Y], [0, 0, 0, X, Y, 1, -y * X, -y * Y]]
@@ -354,7 +354,7 @@ def perspective_coefficients(startpoints: Any, endpoints: Any) -> list[float]:
 
 def _point(op: str, name: str, value: Any) -> tuple[float, float]:
     if not isinstance(value, (tuple, list, np.ndarray)) or len(value) != 2:
-        raise ArgumentError(f"[{op}] {name} must be two numbers (x, y), got {value!r}")
+        raise ArgumentError(f"[{op}] {name} must be two numbers (x, y), got {brief(value)}")
     first, second = (float(check_number(op, name, v)) for v in value)
     return first, second
 
@@ -365,7 +365,7 @@ def _fill(img: Image, fill: Any) -> Any:
     if isinstance(fill, (tuple, list)):
         if len(fill) != bands:
             raise ArgumentError(
-                f"[transform] fill must have {bands} numbers for an image of mode {img.mode}, got {fill!r}"
+                f"[transform] fill must have {bands} numbers for an image of mode {img.mode}, got {brief(fill)}"
             )
         return tuple(fill) if bands > 1 else fill[0]
     if isinstance(fill, str):
@@ -492,6 +492,6 @@ def gray(img: Image, num_output_channels: int) -> Image:
     """
     check_image("gray", img, arrays=False)
     if num_output_channels not in (1, 3) or isinstance(num_output_channels, bool):
-        raise ArgumentError(f"[gray] num_output_channels must be 1 or 3, got {num_output_channels!r}")
+        raise ArgumentError(f"[gray] num_output_channels must be 1 or 3, got {brief(num_output_channels)}")
     luma = img.convert("L")
     return luma if num_output_channels == 1 else pillow("gray").merge("RGB", (luma, luma, luma))

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..arguments import checked
 from ..dtypes import as_dtype
-from ..errors import ArgumentError, DTypeError
+from ..errors import ArgumentError, DTypeError, brief
 from ..ops.creation import array
 from ..ops.meta import check_fill
 from ..var import Var
@@ -395,7 +395,7 @@ def image_normalize(img: Any, mean: Any, std: Any) -> Any:
     channels = tensor.shape[-3]
     parts = [_per_channel(name, value, channels) for name, value in (("mean", mean), ("std", std))]
     if (parts[1] == 0).any():
-        raise ArgumentError(f"[image_normalize] std must not be 0, got {std!r}")
+        raise ArgumentError(f"[image_normalize] std must not be 0, got {brief(std)}")
     if isinstance(tensor, Var):
         return (tensor - array(parts[0])) / array(parts[1])
     return (tensor.astype(np.float32, copy=False) - parts[0]) / parts[1]
@@ -406,9 +406,9 @@ def _per_channel(name: str, value: Any, channels: int) -> np.ndarray[Any, Any]:
     try:
         found = np.asarray(value.numpy() if isinstance(value, Var) else value, np.float32).reshape(-1)
     except (TypeError, ValueError):
-        raise DTypeError(f"[image_normalize] {name} must be numbers, got {value!r}") from None
+        raise DTypeError(f"[image_normalize] {name} must be numbers, got {brief(value)}") from None
     if len(found) not in (1, channels):
         raise ArgumentError(
-            f"[image_normalize] {name} must be 1 or {channels} numbers, got {len(found)}: {value!r}"
+            f"[image_normalize] {name} must be 1 or {channels} numbers, got {len(found)}: {brief(value)}"
         )
     return found.reshape(-1, 1, 1)

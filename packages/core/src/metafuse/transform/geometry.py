@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..arguments import checked
-from ..errors import ArgumentError
+from ..errors import ArgumentError, brief
 from . import function_pil as pil
 from . import functional as F
 from .images import (
@@ -393,7 +393,7 @@ class RandomAffine:
         self.translate = None
         if translate is not None:
             if not isinstance(translate, (tuple, list)) or len(translate) != 2:
-                raise ArgumentError(f"[{op}] translate must be two numbers in 0..1, got {translate!r}")
+                raise ArgumentError(f"[{op}] translate must be two numbers in 0..1, got {brief(translate)}")
             self.translate = tuple(check_number(op, "translate", v, 0, 1) for v in translate)
         self.scale = None if scale is None else check_pair(op, "scale", scale, 1e-6)
         self.shear: tuple[float, ...] | None = None

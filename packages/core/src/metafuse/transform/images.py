@@ -127,10 +127,10 @@ def check_size(op: str, size: Any, name: str = "size") -> tuple[int, int]:
     ok = isinstance(pair, (tuple, list)) and len(pair) == 2
     if not ok or any(isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1 for n in pair):
         raise ArgumentError(
-            f"[{op}] {name} must be an integer >= 1 or a pair (height, width) of such, got {size!r}"
+            f"[{op}] {name} must be an integer >= 1 or a pair (height, width) of such, got {brief(size)}"
         )
     if int(pair[0]) * int(pair[1]) > MOST_PIXELS:
-        raise ArgumentError(f"[{op}] {name} must give at most {MOST_PIXELS} pixels, got {size!r}")
+        raise ArgumentError(f"[{op}] {name} must give at most {MOST_PIXELS} pixels, got {brief(size)}")
     return int(pair[0]), int(pair[1])
 
 
@@ -139,10 +139,10 @@ def check_pair(
 ) -> tuple[float, float]:
     """A pair of numbers in ``low``..``high``, the first not above the second."""
     if not isinstance(value, (tuple, list)) or len(value) != 2:
-        raise ArgumentError(f"[{op}] {name} must be a pair of numbers, got {value!r}")
+        raise ArgumentError(f"[{op}] {name} must be a pair of numbers, got {brief(value)}")
     first, second = (check_number(op, name, v, low, high) for v in value)
     if first > second:
-        raise ArgumentError(f"[{op}] {name} must not fall, got {value!r}")
+        raise ArgumentError(f"[{op}] {name} must not fall, got {brief(value)}")
     return first, second
 
 
@@ -151,6 +151,6 @@ def check_interpolation(op: str, value: Any) -> int:
     number = 0 if value is None or value is False else value
     if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or not 0 <= number <= 5:
         raise ArgumentError(
-            f"[{op}] interpolation must be 0 nearest, 1 Lanczos, 2 bilinear, 3 bicubic, 4 box or 5 Hamming, got {value!r}"
+            f"[{op}] interpolation must be 0 nearest, 1 Lanczos, 2 bilinear, 3 bicubic, 4 box or 5 Hamming, got {brief(value)}"
         )
     return int(number)

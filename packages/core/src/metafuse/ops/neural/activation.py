@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ...dtypes import accumulator
-from ...errors import ArgumentError, DTypeError, ShapeError
+from ...errors import ArgumentError, DTypeError, ShapeError, brief
 from ...kernel.expr import Expr, call, const
 from ...var import wrap
 from ..autograd import no_grad
@@ -185,7 +185,7 @@ def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
     plain("softplus", "beta", beta)
     plain("softplus", "threshold", threshold)
     if beta == 0:
-        raise ArgumentError(f"[softplus] beta must not be 0, got {beta!r}")
+        raise ArgumentError(f"[softplus] beta must not be 0, got {brief(beta)}")
     scaled = x * beta
     linear = scaled > threshold
     return where(linear, x, where(linear, 0.0, scaled).exp().log1p() / beta)
@@ -239,7 +239,9 @@ def hardtanh(x: Any, min_val: float = -1, max_val: float = 1) -> Any:
     plain("hardtanh", "min_val", min_val)
     plain("hardtanh", "max_val", max_val)
     if min_val > max_val:
-        raise ArgumentError(f"[hardtanh] min_val must not exceed max_val, got {min_val!r} and {max_val!r}")
+        raise ArgumentError(
+            f"[hardtanh] min_val must not exceed max_val, got {brief(min_val)} and {brief(max_val)}"
+        )
     x = check_var("hardtanh", "x", x)
     return x.maximum(min_val).minimum(max_val)
 

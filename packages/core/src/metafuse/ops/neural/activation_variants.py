@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import ArgumentError, DTypeError, ShapeError
+from ...errors import ArgumentError, DTypeError, ShapeError, brief
 from ...kernel.expr import Expr, call, const
 from ..elementwise import elementwise, floating
 from ..meta import check_dim, check_var
@@ -75,7 +75,7 @@ def celu(x: Any, alpha: float = 1.0) -> Any:
     """
     x = _real("celu", x, alpha=alpha)
     if alpha == 0:
-        raise ArgumentError(f"[celu] alpha must not be 0, got {alpha!r}")
+        raise ArgumentError(f"[celu] alpha must not be 0, got {brief(alpha)}")
     return where(x > 0, x, (not_above(x) / alpha).expm1() * alpha)
 
 
@@ -185,7 +185,7 @@ def softshrink(x: Any, lambd: float = 0.5) -> Any:
     """
     x = _real("softshrink", x, lambd=lambd)
     if lambd < 0:
-        raise ArgumentError(f"[softshrink] lambd must be >= 0, got {lambd!r}")
+        raise ArgumentError(f"[softshrink] lambd must be >= 0, got {brief(lambd)}")
     return where(x > lambd, x - lambd, where(x >= -lambd, 0.0, x + lambd))
 
 

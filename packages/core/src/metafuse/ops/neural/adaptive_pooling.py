@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import ArgumentError, DTypeError
+from ...errors import ArgumentError, DTypeError, brief
 from ..autograd import no_grad
 from ..creation import array
 from ..meta import check_flag, check_var, with_gradient
@@ -48,7 +48,7 @@ def _adaptive(op: str, x: Any, output_size: Any, kind: str, return_indices: bool
         output_size = [s if o is None else o for o, s in zip(output_size, size, strict=True)]
     out = integers(op, "output_size", size if output_size is None else output_size, spatial, 1)
     if max(out) > MOST_WINDOWS:
-        raise ArgumentError(f"[{op}] output_size must be at most {MOST_WINDOWS}, got {output_size!r}")
+        raise ArgumentError(f"[{op}] output_size must be at most {MOST_WINDOWS}, got {brief(output_size)}")
     if all(s % o == 0 for s, o in zip(size, out, strict=True)):  # equal windows, side by side
         return folded(op, EqualWindows(op, x, out), kind, return_indices=return_indices)
     if kind == "mean":

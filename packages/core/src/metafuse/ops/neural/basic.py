@@ -10,7 +10,7 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-from ...errors import ArgumentError, DTypeError, ShapeError
+from ...errors import ArgumentError, DTypeError, ShapeError, brief
 from ..meta import check_fill, check_flag, check_integer, check_var, index, reduce_dims
 from ..precision import like, product_operands
 from ..recipe import recorded
@@ -232,7 +232,7 @@ def pad(x: Any, padding: Any, mode: str = "constant", value: float = 0) -> Any:
     value = check_fill("pad", "value", value, x.dtype)
     if not isinstance(padding, (tuple, list)) or len(padding) % 2 or len(padding) > 2 * x.ndim:
         raise ArgumentError(
-            f"[pad] padding must hold pairs for up to {x.ndim} dimensions of x, got {padding!r}"
+            f"[pad] padding must hold pairs for up to {x.ndim} dimensions of x, got {brief(padding)}"
         )
     amounts = [integer("pad", "padding", p, -(2**31)) for p in padding]
     pairs = [(0, 0)] * (x.ndim - len(amounts) // 2) + [

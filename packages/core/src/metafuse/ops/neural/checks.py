@@ -44,20 +44,22 @@ def integers(op: str, name: str, value: object, count: int, minimum: int) -> tup
     if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
         if whole_number(value) is None:
             raise DTypeError(
-                f"[{op}] {name} must be an integer or {count} integers, got {value!r}; give whole numbers >= {minimum}"
+                f"[{op}] {name} must be an integer or {count} integers, got {brief(value)}; give whole numbers >= {minimum}"
             )
         return (integer(op, name, value, minimum),) * count
     if len(value) != count:
-        raise ArgumentError(f"[{op}] {name} must be an integer or {count} integers, got {tuple(value)!r}")
+        raise ArgumentError(
+            f"[{op}] {name} must be an integer or {count} integers, got {brief(tuple(value))}"
+        )
     numbers = [whole_number(v) for v in value]
     found = tuple(n for n in numbers if n is not None)
     if len(found) < count:
         raise DTypeError(
-            f"[{op}] {name} must be integers, got {tuple(value)!r}; give whole numbers >= {minimum}"
+            f"[{op}] {name} must be integers, got {brief(tuple(value))}; give whole numbers >= {minimum}"
         )
     if any(not minimum <= n < LIMIT for n in found):
         wanted = f">= {minimum}" if min(found) < minimum else f"< {LIMIT}"
-        raise ArgumentError(f"[{op}] {name} must be {wanted}, got {tuple(value)!r}")
+        raise ArgumentError(f"[{op}] {name} must be {wanted}, got {brief(tuple(value))}")
     return found
 
 
@@ -88,7 +90,7 @@ REDUCTIONS = ("mean", "sum", "none")
 def choice(op: str, name: str, value: object, allowed: Sequence[str]) -> str:
     """``value`` if it is one of ``allowed``."""
     if not isinstance(value, str) or value not in allowed:
-        raise ArgumentError(f"[{op}] {name} must be one of {', '.join(allowed)}; got {value!r}")
+        raise ArgumentError(f"[{op}] {name} must be one of {', '.join(allowed)}; got {brief(value)}")
     return value
 
 

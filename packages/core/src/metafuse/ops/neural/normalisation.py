@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ...dtypes import accumulator
-from ...errors import ArgumentError, DTypeError, ShapeError
+from ...errors import ArgumentError, DTypeError, ShapeError, brief
 from ...var import Var
 from ..elementwise import cast
 from ..meta import check_flag, check_var
@@ -280,7 +280,7 @@ def group_norm(x: Any, num_groups: int, weight: Any = 1, bias: Any = 0, eps: flo
     batch, channels = x.shape[:2]
     if channels % groups:
         raise ArgumentError(
-            f"[group_norm] num_groups must divide the {channels} channels, got {num_groups!r}"
+            f"[group_norm] num_groups must divide the {channels} channels, got {brief(num_groups)}"
         )
     shape = [1, groups, channels // groups] + [1] * (x.ndim - 2)
     weight = _affine("group_norm", "weight", weight, channels, shape)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import ArgumentError, DTypeError
+from ...errors import ArgumentError, DTypeError, brief
 from ..creation import array
 from ..meta import check_flag, check_var
 from ..recipe import recorded
@@ -114,7 +114,7 @@ def folded(
 ) -> Any:
     """Each window reduced by ``op``; with ``return_indices`` also where the extreme is."""
     if check_flag(op_name, "return_indices", return_indices) and op not in ("maximum", "minimum"):
-        raise ArgumentError(f"[{op_name}] return_indices needs op 'maximum' or 'minimum', got {op!r}")
+        raise ArgumentError(f"[{op_name}] return_indices needs op 'maximum' or 'minimum', got {brief(op)}")
     if op == "mean":
         if not windows.x.dtype.is_float:
             raise DTypeError(

@@ -108,7 +108,7 @@ def _sizes(old: tuple[int, ...], size: Any, scale_factor: Any) -> tuple[int, ...
     """The new extents."""
     if (size is None) == (scale_factor is None):
         raise ArgumentError(
-            f"[interpolate] give either size or scale_factor, got size={size!r} and scale_factor={scale_factor!r}"
+            f"[interpolate] give either size or scale_factor, got size={brief(size)} and scale_factor={brief(scale_factor)}"
         )
     if size is not None:
         return integers("interpolate", "size", size, len(old), 1)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from itertools import product
 from typing import Any
 
-from ...errors import DTypeError, ShapeError
+from ...errors import DTypeError, ShapeError, brief
 from ...var import wrap
 from ..autograd import grad, no_grad
 from ..elementwise import cast
@@ -158,7 +158,7 @@ def affine_grid(theta: Any, size: Any, align_corners: bool = False) -> Any:
     """
     if not isinstance(size, (tuple, list)) or len(size) not in (4, 5):
         raise ShapeError(
-            f"[affine_grid] size must be (batch, channels, [depth,] height, width), got {size!r}"
+            f"[affine_grid] size must be (batch, channels, [depth,] height, width), got {brief(size)}"
         )
     return _affine("affine_grid", theta, size[0], tuple(size[2:]), align_corners)
 
