@@ -222,3 +222,26 @@ def test_an_argument_by_two_names_is_refused():
         X.squeeze(axis=0, dim=0)
     with pytest.raises(TypeError, match="multiple values"):
         X.sum(0, axis=1)
+
+
+@pytest.mark.parametrize("suffix", ["pkl", "npz", "npy", "safetensors", "pth"])
+def test_masked_elements_are_refused_where_they_would_be_taken_for_values(tmp_path, suffix):
+    masked = np.ma.masked_array(PLAIN, [[0, 1, 0], [0, 0, 1]])
+    layer = mf.nn.Linear(3, 2)
+    for call in (
+        lambda: mf.array(masked),
+        lambda: mf.array64(masked),
+        lambda: mf.array([PLAIN, masked]),
+        lambda: mf.array([1, np.ma.masked]),
+        lambda: X + masked,
+        lambda: mf.sum(masked),
+        lambda: mf.data.utils.collate_batch([masked, masked]),
+        lambda: layer.load_state_dict({"weight": masked}),
+        lambda: mf.save(masked if suffix == "npy" else {"a": masked}, str(tmp_path / f"x.{suffix}")),
+    ):
+        with pytest.raises(
+            DTypeError, match=r"^\[\w+\] .* has \d masked elements? of \d.* give \.filled\(value\)"
+        ):
+            call()
+    np.testing.assert_array_equal(mf.array(masked.filled(0)).numpy(), masked.filled(0))
+    assert mf.array(np.ma.masked_array([1, 2])).tolist() == [1, 2]

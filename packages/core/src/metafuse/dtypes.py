@@ -9,6 +9,7 @@ Who calls it: everything.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -23,6 +24,7 @@ __all__ = [
     "FLOATS",
     "INTEGERS",
     "bool_",
+    "check_unmasked",
     "int8",
     "int16",
     "int32",
@@ -232,6 +234,29 @@ def as_dtype(value: object) -> DType:
 def fits_float(value: object) -> bool:
     """Whether a number is one that floats have: all but Python integers beyond the largest float64."""
     return not isinstance(value, int) or -_FLOAT_END < value < _FLOAT_END
+
+
+def check_unmasked(subject: str, value: object) -> None:
+    """Errors: ``DTypeError`` that begins with ``subject`` if an array of NumPy, or one in a list, has masked elements.
+
+    Example:
+        >>> import numpy as np
+        >>> check_unmasked("[array] data", np.ma.masked_array([1, 2], [False, True]))
+        Traceback (most recent call last):
+        ...
+        metafuse.errors.DTypeError: [array] data has 1 masked element of 2, Vars have none; give .filled(value) or .data
+    """
+    masked = sys.modules.get("numpy.ma")  # else there is none
+    parts = value if isinstance(value, (list, tuple)) else (value,)
+    if masked is None or not any(issubclass(kind, masked.MaskedArray) for kind in {*map(type, parts)}):
+        return
+    for part in parts:
+        if masked.is_masked(part):
+            count = int(np.count_nonzero(part.mask))
+            elements = "element" if count == 1 else "elements"
+            raise DTypeError(
+                f"{subject} has {count} masked {elements} of {part.size}, Vars have none; give .filled(value) or .data"
+            )
 
 
 def is_number(value: object) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..arguments import checked
+from ..dtypes import check_unmasked
 from ..errors import ArgumentError, DTypeError
 from ..finite import nested
 from ..ops.creation import array
@@ -50,6 +51,7 @@ def _collated(batch: list[Any]) -> Any:
     if isinstance(first, Var):
         return _stack([v.numpy() for v in batch])
     if isinstance(first, np.ndarray):
+        check_unmasked("[collate_batch] an item", batch)
         return _stack(batch)
     if isinstance(first, (bool, np.bool_)):
         return np.array(batch, dtype=np.bool_)

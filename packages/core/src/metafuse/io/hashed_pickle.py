@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from ..dtypes import check_unmasked
 from ..errors import DTypeError, OutOfMemory
 from ..var import Var
 from .files import Budget, Source, reading, writing
@@ -111,6 +112,7 @@ def _plain(value: Any, where: str, depth: int) -> Any:
     if isinstance(value, np.ndarray):
         if value.dtype.kind not in "biufcSU":
             raise DTypeError(f"[save] {where} is an array of {value.dtype}; arrays of numbers can be saved")
+        check_unmasked(f"[save] {where}", value)
         return np.asarray(value)
     if isinstance(value, np.generic):
         return value if value.dtype.kind in "biufc" else _plain(value.item(), where, depth + 1)

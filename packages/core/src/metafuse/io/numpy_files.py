@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ..arguments import checked
-from ..dtypes import DType, as_dtype
+from ..dtypes import DType, as_dtype, check_unmasked
 from ..errors import ArgumentError, DTypeError, brief
 from ..var import Var, sync
 from .files import Budget, Source, reading, writing
@@ -201,6 +201,7 @@ def _check_name(name: str) -> None:
 
 def _plain(value: Any, where: str) -> tuple[str, np.ndarray[Any, Any]]:
     """What is put behind the name, and an array that NumPy can write."""
+    check_unmasked(f"[save] {where}", value)
     if isinstance(value, (bool, int, float, list, tuple, np.generic)):
         try:
             value = np.asarray(value)

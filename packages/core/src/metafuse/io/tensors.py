@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import DType, as_dtype, bfloat16, bool_
+from ..dtypes import DType, as_dtype, bfloat16, bool_, check_unmasked
 from ..errors import ArgumentError, DTypeError, OutOfMemory, brief
 from ..ops.creation import array
 from ..var import Var
@@ -79,6 +79,7 @@ def bits_of(value: Any, where: str) -> tuple[np.ndarray[Any, Any], DType]:
         if str(value.dtype) == "torch.bfloat16":
             return _little(bfloat16.encode(host_array(value, where))), bfloat16
         value = host_array(value, where)
+    check_unmasked(f"[save] {where}", value)
     if value.dtype.name == "bfloat16":  # of the package ml_dtypes
         return _little(np.asarray(value).view(np.uint16)), bfloat16
     try:

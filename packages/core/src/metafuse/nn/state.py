@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import io
-from ..dtypes import bfloat16
+from ..dtypes import bfloat16, check_unmasked
 from ..errors import ArgumentError, brief
 from ..ops.creation import array
 from ..var import Var, sync
@@ -35,6 +35,7 @@ def to_numpy(value: Any) -> np.ndarray[Any, Any]:
         return value.data
     detach = getattr(value, "detach", None)
     if detach is None:
+        check_unmasked("[load_state_dict] a value", value)
         return np.asarray(value)
     tensor = detach().cpu()
     return np.asarray((tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy())

@@ -2,7 +2,7 @@
 
 What it is: an ordinary backend whose memory is a size, whose code is a readable text and whose launch is a number. With it
 one measures the framework itself, and tests ask how many kernels, compilations and bytes a program takes.
-What it is not: ever chosen by default; what is read from its memory is zero.
+What it is not: ever chosen by default; what is read from its memory is zero, also values that were moved to it from elsewhere.
 Who calls it: ``runtime``, like any backend.
 """
 

@@ -13,7 +13,19 @@ from typing import Any
 import numpy as np
 
 from ..config import flags, notice
-from ..dtypes import DType, as_dtype, bfloat16, fits_float, float32, float64, int32, int64, uint32, uint64
+from ..dtypes import (
+    DType,
+    as_dtype,
+    bfloat16,
+    check_unmasked,
+    fits_float,
+    float32,
+    float64,
+    int32,
+    int64,
+    uint32,
+    uint64,
+)
 from ..errors import ArgumentError, DTypeError, OutOfMemory, brief
 from ..var import Var, from_host
 from .elementwise import cast
@@ -86,6 +98,8 @@ def array(data: Any, dtype: Any = None) -> Var:
 
 def _host(data: Any) -> np.ndarray[Any, Any]:
     """What NumPy makes of ``data``. Errors: ``DTypeError``."""
+    if type(data) is not np.ndarray:
+        check_unmasked("[array] data", data)
     try:
         return np.asarray(data)
     except (ValueError, TypeError) as error:
