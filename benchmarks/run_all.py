@@ -33,7 +33,7 @@ RUNS: dict[str, tuple[str, ...]] = {
     "bench_allreduce": ("",),
     "bench_data_parallel": ("--turns 2 --steps 4",),
     "bench_elementwise": ("",),
-    "bench_reduce": ("--runs 151 --seconds 20",),
+    "bench_reduce": ("--runs 61 --seconds 8",),
     "bench_norms": ("--runs 41 --seconds 5",),
     "bench_layers": ("",),
     "bench_operators": ("",),

@@ -235,7 +235,10 @@ def test_a_step_of_slurm(tmp_path):
 
 def test_each_may_compute_alone():
     done = run(
-        2, "-c", "import metafuse as mf; print(mf.world_size, flush=True)", METAFUSE_DISTRIBUTION="none"
+        2,
+        "-c",
+        "import metafuse as mf; print(f' {mf.world_size} ', flush=True)",
+        METAFUSE_DISTRIBUTION="none",
     )
     assert done.stdout.split() == ["1", "1"]
 
@@ -251,11 +254,13 @@ def test_children_of_a_rank_are_no_ranks(tmp_path):
     program.write_text(
         "import os, subprocess, sys, metafuse as mf\n"
         "child = [sys.executable, '-c', 'import metafuse as mf; print(mf.world_size)']\n"
-        "found = subprocess.run(child, capture_output=True, text=True).stdout.split()\n"
+        "found = subprocess.run(child, capture_output=True, text=True).stdout.strip()\n"
         "pid = os.fork()\n"
         "if pid == 0:\n"
         "    os._exit(mf.world_size)\n"
-        "print(mf.world_size, *found, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)\n"
+        "code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])\n"
+        # spaces around: another rank may write between a line and its end
+        "print(f' {mf.world_size} {found} {code} ', flush=True)\n"
     )
     done = run(2, program)
     assert done.returncode == 0, done.stderr
