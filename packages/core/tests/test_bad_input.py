@@ -65,7 +65,7 @@ CASES: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
     ("float index array", lambda: x()[mf.array([0.5])], DTypeError, r"integers or bool"),
     ("assignment shape", lambda: x().__setitem__(0, mf.ones(2)), ShapeError, r"\[setitem\]"),
     ("assign", lambda: x().assign(mf.ones(3)), ArgumentError, r"\[assign\]"),
-    ("unknown dtype", lambda: mf.zeros(2, dtype="complex64"), DTypeError, r"\[dtype\]"),
+    ("unknown dtype", lambda: mf.zeros(2, dtype="complex64"), DTypeError, r"\[zeros\] unknown element type"),
     ("negative extent", lambda: mf.zeros(-1), ShapeError, r">= 0"),
     ("arange step", lambda: mf.arange(0, 3, 0), ArgumentError, r"step must not be 0"),
     ("arange NaN", lambda: mf.arange(float("nan")), ArgumentError, r"finite"),
@@ -321,6 +321,13 @@ X = mf.ones(2, 3)
         ("zeros_like", lambda: mf.zeros_like(X, "strange")),
         ("trace", lambda: mf.ones(2).trace()),
         ("linalg.inv", lambda: mf.linalg.inv(X)),
+        ("cat", lambda: mf.cat(X)),
+        ("concatenate", lambda: mf.concatenate([X, mf.ones(5)])),
+        ("zeros", lambda: mf.zeros(2, dtype="strange")),
+        ("conv", lambda: mf.nn.conv(X, X)),
+        ("upsample", lambda: mf.nn.upsample("a", 2)),
+        ("seed", lambda: mf.seed("a")),
+        ("normal", lambda: mf.normal(X, mf.ones(5))),
     ],
 )
 def test_mistakes_are_told_by_the_name_that_was_called(name, call):

@@ -15,6 +15,7 @@ from ..errors import ArgumentError, ShapeError, brief
 from ..ops import creation
 from ..ops.creation import array, full
 from ..ops.random import normal, random
+from ..ops.telling import renamed
 from ..var import Var
 
 
@@ -80,7 +81,7 @@ def constant_(var: Var, value: float = 0.0) -> Var:
     return _put(var, constant(var.shape, var.dtype, value))
 
 
-fill = constant_
+fill = renamed("fill", constant_)
 
 
 @checked

@@ -23,6 +23,7 @@ from ..dist.process import single_process_scope
 from ..errors import ArgumentError, DTypeError, brief
 from ..ops.meta import check_flag
 from ..ops.precision import auto_type
+from ..ops.telling import tells
 from ..var import Var
 from . import hooks, state
 
@@ -31,6 +32,7 @@ __all__ = ["Module", "Parameter", "make_module"]
 Self = TypeVar("Self", bound="Module")
 
 
+@tells
 def Parameter(data: Any, requires_grad: bool = True) -> Var:
     """A Var that holds a copy of ``data`` and takes part in training if ``requires_grad``.
 

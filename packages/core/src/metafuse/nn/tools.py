@@ -19,6 +19,7 @@ from ..ops.creation import empty
 from ..ops.meta import check_shape, check_var
 from ..ops.precision import in_float32
 from ..ops.shape import stack
+from ..ops.telling import tells
 from .module import Module
 
 __all__ = ["backward", "fp32_guard", "get_init_var_rand", "polar", "skip_init", "view_as_real"]
@@ -92,6 +93,7 @@ def skip_init(module_cls: type[Module], *args: Any, **kw: Any) -> Module:
     return module
 
 
+@tells
 def polar(abs: Any, angle: Any) -> ComplexNumber:
     """The complex values of these lengths and angles (radians).
 

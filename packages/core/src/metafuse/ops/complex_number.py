@@ -25,6 +25,7 @@ from .linalg import matmul
 from .meta import broadcast_to, check_var
 from .scalar import cos, exp, sin, sqrt, where
 from .shape import stack
+from .telling import tells
 
 __all__ = ["ComplexNumber", "as_complex", "view_as_complex"]
 
@@ -289,6 +290,7 @@ def as_complex(op: str, value: Any) -> ComplexNumber:
     return ComplexNumber(check_var(op, "x", value))
 
 
+@tells
 def view_as_complex(x: Any) -> ComplexNumber:
     """A Var ``[..., 2]`` of real and imaginary parts as complex values ``[...]``.
 

@@ -29,7 +29,7 @@ from ..dtypes import (
 from ..errors import ArgumentError, DTypeError, OutOfMemory, brief
 from ..var import Var, from_host
 from .elementwise import cast
-from .meta import check_fill, check_integer, check_number, check_shape, fill, identity, index
+from .meta import check_dtype, check_fill, check_integer, check_number, check_shape, fill, identity, index
 from .precision import array_type
 from .registry import Sample, Tensor, operator
 from .telling import tells
@@ -159,7 +159,7 @@ def _split_dtype(shape: tuple[Any, ...], dtype: Any) -> tuple[tuple[Any, ...], A
 
 def _constant(name: str, value: int, shape: tuple[Any, ...], dtype: Any) -> Var:
     shape, dtype = _split_dtype(shape, dtype)
-    kind = as_dtype(dtype)
+    kind = check_dtype(name, dtype)
     result = fill(_extents(name, shape), value, kind)
     return result.start_grad() if kind.is_float else result
 
@@ -210,7 +210,7 @@ def full(shape: Any, val: Any, dtype: Any = "float32") -> Var:
         array([2.5, 2.5], dtype=float32)
     """
     val = check_number("full", "val", val)
-    kind = as_dtype(dtype) if dtype is not None else as_dtype(type(val))
+    kind = check_dtype("full", dtype) if dtype is not None else as_dtype(type(val))
     result = fill(check_shape("full", shape), check_fill("full", "val", val, kind), kind)
     return result.start_grad() if kind.is_float else result
 
@@ -286,7 +286,7 @@ def arange(start: Any = 0, end: Any = None, step: Any = 1, dtype: Any = None) ->
     if step == 0:
         raise ArgumentError("[arange] step must not be 0, got 0; the sign of step gives the direction")
     whole = all(float(v).is_integer() for v in (start, end, step))
-    kind = as_dtype(dtype) if dtype is not None else (int32 if whole else float32)
+    kind = check_dtype("arange", dtype) if dtype is not None else (int32 if whole else float32)
     count = max(0, math.ceil((end - start) / step))
     fits = not kind.is_integer or all(
         np.iinfo(kind.numpy).min <= v <= np.iinfo(kind.numpy).max for v in (start, step)

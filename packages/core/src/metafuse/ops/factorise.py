@@ -26,6 +26,7 @@ from .host_parts import Part, Value, host_parts
 from .matrices import adjoint, diagonal, embed, joined, lower, one_if, prepared, restored
 from .registry import Sample, Tensor, operator
 from .solve import inverse, solved
+from .telling import tells
 
 __all__ = ["cholesky", "complex_eig", "complex_qr", "complex_svd", "eig", "eigh", "qr", "svd"]
 
@@ -274,6 +275,7 @@ def cholesky(x: Any) -> Any:
 
 
 # -- under the names of the reference API ------------------------------------------------------------------------------
+@tells
 def complex_svd(x: Any) -> tuple[ComplexNumber, Any, ComplexNumber]:
     """``svd`` of a ComplexNumber.
 
@@ -286,6 +288,7 @@ def complex_svd(x: Any) -> tuple[ComplexNumber, Any, ComplexNumber]:
     return svd(as_complex("linalg.complex_svd", x))
 
 
+@tells
 def complex_eig(x: Any) -> tuple[ComplexNumber, ComplexNumber]:
     """``eig`` of a ComplexNumber.
 
@@ -298,6 +301,7 @@ def complex_eig(x: Any) -> tuple[ComplexNumber, ComplexNumber]:
     return eig(as_complex("linalg.complex_eig", x))
 
 
+@tells
 def complex_qr(x: Any) -> tuple[ComplexNumber, ComplexNumber]:
     """``qr`` of a ComplexNumber.
 

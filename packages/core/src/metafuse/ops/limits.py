@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import DTYPES, DType, as_dtype
+from ..dtypes import DTYPES, DType
 from ..errors import DTypeError
+from .meta import check_dtype
 
 __all__ = ["Finfo", "finfo", "iinfo"]
 
@@ -44,7 +45,7 @@ def finfo(dtype: Any) -> Any:
         >>> float(mf.finfo("float16").max), mf.finfo("bfloat16").eps
         (65504.0, 0.0078125)
     """
-    kind = as_dtype(dtype)
+    kind = check_dtype("finfo", dtype)
     if not kind.is_float:
         raise DTypeError(f"[finfo] dtype must be floating, got {kind}; use iinfo")
     return _BFLOAT16 if kind is _BFLOAT16.dtype else np.finfo(kind.numpy)
@@ -58,7 +59,7 @@ def iinfo(dtype: Any) -> Any:
         >>> int(mf.iinfo("int8").max)
         127
     """
-    kind = as_dtype(dtype)
+    kind = check_dtype("iinfo", dtype)
     if not kind.is_integer:
         raise DTypeError(f"[iinfo] dtype must be an integer type, got {kind}; use finfo")
     return np.iinfo(kind.numpy)

@@ -20,6 +20,7 @@ from .precision import product_operands
 from .recipe import recorded
 from .registry import Sample, Tensor, operator
 from .shape import transpose
+from .telling import tells
 
 __all__ = ["matmul"]
 
@@ -68,6 +69,7 @@ def matmul(a: Any, b: Any) -> Var:
     return meta.reshape(result, shape or (1,))
 
 
+@tells
 def matmul_transpose(a: Any, b: Any) -> Var:
     """``a @ b.T`` on the last two dimensions.
 

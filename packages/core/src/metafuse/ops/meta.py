@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import DType, accumulator, as_dtype, fits_float, int32
-from ..errors import ArgumentError, DTypeError, ShapeError, brief
+from ..errors import ArgumentError, DTypeError, ShapeError, brief, told_by
 from ..graph.index_map import IndexMap
 from ..graph.node import BY_ITSELF, SIZE_LIMIT, Node, Signature, Spec, signature, spec_of
 from ..index import as_affine
@@ -347,7 +347,7 @@ def index(shape: Any, dim: Any = None, dtype: Any = int32) -> Any:
     if dim is None:
         return tuple(index(extents, k, dtype) for k in range(len(extents)))
     dim = check_dim("index", dim, len(extents))
-    kind = as_dtype(dtype)
+    kind = check_dtype("index", dtype)
     sig = signature("map", "index", dim, (), spec_of(extents, kind), cast_expr(axis(dim), kind))
     return record(sig, ())
 
@@ -455,9 +455,17 @@ def check_dim(operator: str, dim: Any, ndim: int) -> int:
     return number % ndim
 
 
+def check_dtype(operator: str, dtype: Any) -> DType:
+    """An element type. Errors: ``DTypeError``."""
+    try:
+        return as_dtype(dtype)
+    except DTypeError as error:
+        raise told_by(operator, error) from None
+
+
 def check_integer_type(operator: str, dtype: Any) -> DType:
     """An integer element type. Errors: ``DTypeError``."""
-    kind = as_dtype(dtype)
+    kind = check_dtype(operator, dtype)
     if not kind.is_integer:
         raise DTypeError(f"[{operator}] dtype must be an integer type, got {kind}; use int32 or int64")
     return kind

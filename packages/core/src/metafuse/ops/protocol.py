@@ -23,7 +23,7 @@ from .meta import check_shape, check_var, identity, index
 from .registry import Sample, Tensor, find, in_place, operator
 from .reindexing import reindex
 from .shape import concat
-from .telling import tells
+from .telling import renamed, tells
 
 __all__ = [
     "cat", "concatenate", "detach", "dfs_to_numpy", "format", "from_torch", "get_len", "index_var", "is_var",
@@ -199,6 +199,7 @@ def new_ones(x: Any, size: Any) -> Var:
     return _filled("new_ones", x, size, 1)
 
 
+@tells
 def new_full(x: Any, size: Any, val: Any) -> Var:
     """``val`` everywhere, in shape ``size`` and the dtype of ``x``.
 
@@ -210,6 +211,7 @@ def new_full(x: Any, size: Any, val: Any) -> Var:
     return _filled("new_full", x, size, val)
 
 
+@tells
 def new(x: Any, *args: Any) -> Var:
     """An array of the dtype of ``x``: of a shape given as integers, or holding the one array or list that is given.
 
@@ -269,6 +271,7 @@ def dim(x: Var) -> int:
     return x.ndim
 
 
+@tells
 def to_bool(v: Any) -> bool:
     """The only element as a Python bool.
 
@@ -280,6 +283,7 @@ def to_bool(v: Any) -> bool:
     return bool(check_var("to_bool", "v", v).item())
 
 
+@tells
 def to_int(v: Any) -> int:
     """The only element as a Python int.
 
@@ -294,6 +298,7 @@ def to_int(v: Any) -> int:
     return int(value)
 
 
+@tells
 def to_float(v: Any) -> float:
     """The only element as a Python float.
 
@@ -387,18 +392,7 @@ def _contains(x: Var, key: Any) -> bool:
 
 
 # -- operators by other names --------------------------------------------------------------------------------------
-def cat(*args: Any, **kw: Any) -> Var:
-    """``concat``.
-
-    Example:
-        >>> import metafuse as mf
-        >>> mf.cat([mf.ones(1), mf.zeros(2)]).tolist()
-        [1.0, 0.0, 0.0]
-    """
-    return concat(*args, **kw)
-
-
-concatenate = cat
+cat, concatenate = renamed("cat", concat), renamed("concatenate", concat)
 
 
 def index_var(a: Any, dim: Any = None, dtype: Any = "int32") -> Any:
@@ -412,6 +406,7 @@ def index_var(a: Any, dim: Any = None, dtype: Any = "int32") -> Any:
     return index(check_var("index_var", "a", a), dim, dtype)
 
 
+@tells
 def reindex_var(x: Any, indexes: Any, overflow_value: Any = 0, overflow_conditions: Any = ()) -> Var:
     """``y[i] = x[indexes[0][i], indexes[1][i], ...]`` for integer Vars of one shape. See ``reindex``.
 

@@ -20,15 +20,16 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import DType, as_dtype, float32, float64, int64
+from ..dtypes import DType, float32, float64, int64
 from ..errors import ArgumentError, DTypeError, ShapeError, brief
 from ..graph.node import Signature, signature, spec_of
 from ..kernel.expr import Expr, call
 from ..var import Var, record
 from .creation import _split_dtype
 from .elementwise import KNOWN_LIMIT, broadcast_shapes, cast
-from .meta import check_flag, check_integer, check_number, check_shape, check_var, linear_index
+from .meta import check_dtype, check_flag, check_integer, check_number, check_shape, check_var, linear_index
 from .scalar import cos, log
+from .telling import renamed, tells
 
 __all__ = [
     "bernoulli", "get_seed", "multinomial", "normal", "rand", "rand_like", "randint", "randint_like", "randn", "randn_like",
@@ -99,7 +100,7 @@ def set_global_seed(seed: int, different_seed_for_mpi: bool = True) -> None:
     python_random.seed(int(seed))
 
 
-set_seed = seed = set_global_seed
+set_seed, seed = renamed("set_seed", set_global_seed), renamed("seed", set_global_seed)
 
 
 def get_seed() -> int:
@@ -128,7 +129,7 @@ def _drawing(shape: tuple[int, ...]) -> Signature:
 
 
 def _float_type(operator: str, dtype: Any) -> DType:
-    kind = as_dtype(dtype)
+    kind = check_dtype(operator, dtype)
     if not kind.is_float:
         raise DTypeError(f"[{operator}] dtype must be floating, got {kind}")
     return kind
@@ -198,6 +199,7 @@ def _shaped(name: str, x: Any, dtype: Any, type: str = "uniform") -> Var:
     return random(tuple(x.shape), dtype if dtype is not None else x.dtype, type)
 
 
+@tells
 def rand_like(x: Any, dtype: Any = None) -> Var:
     """Uniform numbers of the shape of ``x``.
 
@@ -209,6 +211,7 @@ def rand_like(x: Any, dtype: Any = None) -> Var:
     return _shaped("rand_like", x, dtype)
 
 
+@tells
 def randn_like(x: Any, dtype: Any = None) -> Var:
     """Normal numbers of the shape of ``x``.
 
@@ -220,6 +223,7 @@ def randn_like(x: Any, dtype: Any = None) -> Var:
     return _shaped("randn_like", x, dtype, "normal")
 
 
+@tells
 def randint_like(x: Any, low: int, high: int | None = None) -> Var:
     """Whole numbers in low..high-1 (0..low-1 with one bound), of the shape and dtype of ``x``.
 
@@ -232,6 +236,7 @@ def randint_like(x: Any, low: int, high: int | None = None) -> Var:
     return randint(low, high, tuple(x.shape), x.dtype)
 
 
+@tells
 def uniform(low: Any = 0.0, high: Any = 1.0, size: Any = (1,), dtype: Any = float32) -> Var:
     """Uniform numbers in [low, high).
 
@@ -253,6 +258,7 @@ def _bounds(operator: str, **values: Any) -> tuple[Any, Any]:
     return one, two
 
 
+@tells
 def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, dtype: Any = float32) -> Var:
     """Normal numbers of the given mean and standard deviation.
 
@@ -289,6 +295,7 @@ def randint(low: int, high: int | None = None, shape: Any = (1,), dtype: Any = "
     return cast(drawn, dtype)
 
 
+@tells
 def randperm(n: int, dtype: Any = "int32") -> Var:
     """A random order of 0..n-1.
 

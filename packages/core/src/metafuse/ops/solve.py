@@ -22,6 +22,7 @@ from .host_parts import Part, Value, host_parts
 from .matrices import adjoint, prepared, restored, trace
 from .meta import check_var, sum_to
 from .registry import Sample, Tensor, operator
+from .telling import tells
 
 __all__ = ["complex_inv", "det", "inv", "inverse", "pinv", "slogdet", "solve", "solved"]
 
@@ -73,6 +74,7 @@ def inv(x: Any) -> Any:
     return restored([inverse(x)], dtype)[0]
 
 
+@tells
 def complex_inv(x: Any) -> ComplexNumber:
     """``inv`` of a ComplexNumber.
 

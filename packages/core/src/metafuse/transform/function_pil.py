@@ -17,6 +17,7 @@ import numpy as np
 
 from ..arguments import checked
 from ..errors import ArgumentError, brief
+from ..ops.telling import tells
 from .images import check_image, check_interpolation, check_number, check_size, pillow
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ def five_places(op: str, size: tuple[int, int], wanted: tuple[int, int]) -> list
     return [*corners, center(size, wanted)]
 
 
+@tells
 @checked
 def ten_crop(img: Image, size: int | Sequence[int], vertical_flip: bool = False) -> tuple[Image, ...]:
     """``five_crop`` of the image and of the image mirrored left to right (or top to bottom).

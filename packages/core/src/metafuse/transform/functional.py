@@ -18,6 +18,7 @@ from ..dtypes import as_dtype
 from ..errors import ArgumentError, DTypeError, brief
 from ..ops.creation import array
 from ..ops.meta import check_fill
+from ..ops.telling import renamed, tells
 from ..var import Var
 from . import function_pil as pil
 from .images import check_image, check_number, check_size, is_image_array, is_pil, on_pil, pillow, size_of
@@ -98,6 +99,7 @@ def five_crop(img: Any, size: int | Sequence[int]) -> tuple[Any, ...]:
     )
 
 
+@tells
 @checked
 def ten_crop(img: Any, size: int | Sequence[int], vertical_flip: bool = False) -> tuple[Any, ...]:
     """``five_crop`` of the image and of the image mirrored left to right (or top to bottom).
@@ -307,7 +309,7 @@ def to_tensor(pic: Any) -> Any:
     return pic[None] if pic.ndim == 2 else pic
 
 
-pil_to_tensor = to_tensor
+pil_to_tensor = renamed("pil_to_tensor", to_tensor)
 
 
 def _values(pic: Any) -> np.ndarray[Any, Any]:

@@ -18,6 +18,7 @@ from ..meta import check_var, reduce_dims
 from ..precision import like, product_operands
 from ..recipe import recorded
 from ..registry import Sample, Tensor, operator
+from ..telling import renamed
 from . import window_oracles as oracles
 from .checks import integer, integers, need_ndim, padded_by, slide, window_count
 
@@ -372,5 +373,5 @@ def conv_transpose3d(
     )
 
 
-conv = conv2d
-conv_transpose2d = conv_transpose
+conv = renamed("conv", conv2d)
+conv_transpose2d = renamed("conv_transpose2d", conv_transpose)

@@ -19,6 +19,7 @@ from ..creation import array
 from ..meta import check_flag, check_var
 from ..recipe import recorded
 from ..registry import Sample, Tensor, operator
+from ..telling import renamed
 from . import window_oracles as oracles
 from .checks import choice, need_ndim
 from .windows import Windows, extreme, total
@@ -162,7 +163,7 @@ def pool3d(x: Any, kernel_size: Any, op: str, padding: Any = 0, stride: Any = No
     return window_pool("pool3d", x, kernel_size, op, stride, padding)
 
 
-pool2d = pool
+pool2d = renamed("pool2d", pool)
 
 
 @operator(category="nn", numpy=oracles.max_pool, samples=_max_samples(2), source="window maximum")

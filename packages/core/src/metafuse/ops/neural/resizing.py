@@ -25,6 +25,7 @@ from ..meta import check_flag, check_shape, check_var, gather, with_gradient
 from ..precision import in_float32
 from ..recipe import recorded
 from ..registry import Sample, Tensor, operator
+from ..telling import renamed, tells
 from . import resizing_oracles as oracles
 from .checks import choice, integers, need_ndim
 from .resizing_tables import Key, table
@@ -185,6 +186,7 @@ def _read(x: Any, dim: int, begin: Any, weights: list[Any]) -> Any:
     return y
 
 
+@tells
 def resize(
     img: Any, size: Any, mode: str = "nearest", align_corners: bool = False, tf_mode: bool = False
 ) -> Any:
@@ -198,4 +200,4 @@ def resize(
     return interpolate(img, size, None, mode, align_corners, tf_mode)
 
 
-upsample = resize
+upsample = renamed("upsample", resize)

@@ -23,6 +23,7 @@ from ..precision import in_float32
 from ..recipe import recorded
 from ..registry import Sample, Tensor, operator
 from ..shape import concat, stack
+from ..telling import tells
 from . import sampling_oracles as oracles
 from .checks import choice, integer, need_ndim
 from .sampling_loops import image_gradient, places_gradient, sampled
@@ -398,6 +399,7 @@ def grid_sampler_3d(X: Any, grid: Any, mode: str, padding_mode: str, align_corne
     return _sample("grid_sampler_3d", X, grid, mode, padding_mode, align_corners)
 
 
+@tells
 def grid_sample_v0(input: Any, grid: Any, mode: str = "bilinear", padding_mode: str = "zeros") -> Any:
     """``grid_sample`` of images with ``align_corners``: the reference API's first version.
 
